@@ -1,0 +1,100 @@
+package db
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Config holds what is optional about a DB; its zero value works.
+type Config struct {
+	// MaxConns bounds the pool; callers beyond it wait for a connection.
+	// Default 10: a busy PostgreSQL serves few connections best.
+	MaxConns int32
+	// MaxAttempts bounds how often a transaction is tried. Default 30, about
+	// four seconds of back-off.
+	MaxAttempts int
+	// Name is shown by the server as application_name. Default "muster".
+	Name string
+	// Dial replaces the dialer, for example to emulate distance.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// DB is a bounded pool of connections to one database. It is safe for
+// concurrent use.
+type DB struct {
+	pool        *pgxpool.Pool
+	cockroach   bool
+	maxAttempts int
+}
+
+// commitTimeout bounds a COMMIT, which isn't cut short by its caller: see InTx.
+const commitTimeout = 10 * time.Second
+
+// Open connects to the database at url (a libpq URL or key=value string) and
+// asks what it is. It doesn't migrate: see Migrate.
+func Open(ctx context.Context, url string, cfg Config) (*DB, error) {
+	pc, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("database url: %w", err)
+	}
+	pc.MaxConns = cmp.Or(cfg.MaxConns, 10)
+	params := pc.ConnConfig.RuntimeParams
+	params["default_transaction_isolation"] = "serializable"
+	// A node that hangs inside a transaction must not hold its locks for ever.
+	params["idle_in_transaction_session_timeout"] = "30s"
+	params["application_name"] = cmp.Or(cfg.Name, params["application_name"], "muster")
+	if cfg.Dial != nil {
+		pc.ConnConfig.DialFunc = pgconn.DialFunc(cfg.Dial)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	var version string
+	if err := pool.QueryRow(ctx, `SELECT version()`).Scan(&version); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("open database: %w", asUnavailable(err))
+	}
+	return &DB{
+		pool:        pool,
+		cockroach:   strings.Contains(version, "CockroachDB"),
+		maxAttempts: cmp.Or(cfg.MaxAttempts, 30),
+	}, nil
+}
+
+// Close waits until every connection is back and closes the pool.
+func (d *DB) Close() { d.pool.Close() }
+
+// Cockroach reports whether the server is CockroachDB.
+func (d *DB) Cockroach() bool { return d.cockroach }
+
+// Ping asks the database for an answer.
+func (d *DB) Ping(ctx context.Context) error {
+	if err := d.pool.Ping(ctx); err != nil {
+		return asUnavailable(err)
+	}
+	return nil
+}
+
+// Stat returns the pool's figures, for metrics.
+func (d *DB) Stat() *pgxpool.Stat { return d.pool.Stat() }
+
+// Querier is what single statements and transactions have in common.
+type Querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+var (
+	_ Querier = (*pgxpool.Pool)(nil)
+	_ Querier = (pgx.Tx)(nil)
+)

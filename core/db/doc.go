@@ -1,0 +1,34 @@
+// Package db is the one door to SQL: a bounded pool, transactions that are
+// retried correctly, and the schema.
+//
+// # Two servers, one language
+//
+// Muster runs on CockroachDB and on PostgreSQL 15 or later, with SQL that
+// both speak: no LISTEN, advisory locks, triggers, sequences, deferred
+// constraints or integer division (tools/crdbcheck parses every statement
+// with CockroachDB's grammar). Every connection defaults to SERIALIZABLE.
+//
+// # InTx
+//
+//	         ┌────────────────── back-off, jittered ◀──────────────┐
+//	         ▼                                                     │
+//	BEGIN ──▶ fn ──ok──▶ COMMIT ──ok──▶ nil                        │
+//	         │             ├── 40001, 40P01 ───────────────────────┤ nothing happened
+//	         │             ├── connection lost ──▶ ErrAmbiguous    │ nobody knows
+//	         │             └── other ──▶ that error, rolled back   │
+//	         ├── 40001, 40P01, connection lost ────────────────────┘ nothing happened
+//	         └── other ──▶ ROLLBACK, that error
+//
+// Each attempt is a transaction of its own, because on PostgreSQL a rollback
+// to a savepoint keeps the snapshot that caused the conflict, and an error of
+// COMMIT is an answer: a serialization failure may be found only there.
+// (cockroach-go's ExecuteTx retries inside a savepoint and ignores COMMIT's
+// error, which is right on CockroachDB, where RELEASE commits, and loses
+// acknowledged writes on PostgreSQL. It is used only behind InTx, only on
+// CockroachDB; see docs/adr/0010-sql-transactions.md.)
+//
+// So fn may run several times: it has no side effects outside of its
+// transaction and sets its results anew each time. A caller that gets
+// ErrAmbiguous finds out what happened by what it wrote in the same
+// transaction: an idempotency row, a client-chosen id.
+package db
