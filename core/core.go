@@ -1,0 +1,38 @@
+// Package core holds the nouns that the domain packages below it share: the
+// ids of users, groups and logins. What must never be lost lives under core,
+// in SQL; what must be fast and may be soft lives under edge.
+package core
+
+import (
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Ids are random UUIDs (version 4): they spread writes over CockroachDB's
+// ranges and can be made without asking the database.
+type (
+	UserID  uuid.UUID
+	GroupID uuid.UUID
+	LoginID uuid.UUID // a login is an authenticated device: one refresh token family
+)
+
+func (id UserID) String() string  { return uuid.UUID(id).String() }
+func (id GroupID) String() string { return uuid.UUID(id).String() }
+func (id LoginID) String() string { return uuid.UUID(id).String() }
+
+// Room returns the id of the group's room, "group:<uuid>".
+func (id GroupID) Room() string { return "group:" + id.String() }
+
+// GroupOf returns the group whose room this is; false for any other room id.
+func GroupOf(room string) (GroupID, bool) {
+	s, ok := strings.CutPrefix(room, "group:")
+	if !ok {
+		return GroupID{}, false
+	}
+	id, err := uuid.Parse(s)
+	if err != nil || id.String() != s { // only the canonical form names a room
+		return GroupID{}, false
+	}
+	return GroupID(id), true
+}

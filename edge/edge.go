@@ -1,0 +1,179 @@
+// Package edge holds the words and the small interfaces of a node's realtime
+// side. Its parts:
+//
+//	transport/  WebTransport and WebSocket connections under one interface
+//	admit/      how much a client may send
+//	session/    one device's session: hello, requests, grace, close
+//	room/       one room as its owner sees it: a pure state machine
+//	hub/        the rooms this node owns, the rooms its sessions are in, and the
+//	            links to other nodes between them
+//
+// The edge never imports core. What it needs of core it declares here, and
+// internal/node passes it in. What it needs of the mesh (who owns a room, which
+// epoch a session gets) is Roster; what carries frames between nodes is Links.
+package edge
+
+import (
+	"context"
+	"time"
+
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/internal/errs"
+	"github.com/mustermesh/muster/regions"
+)
+
+// Identity is who a valid access token speaks for.
+type Identity struct {
+	User    string // uuid
+	Name    string // display name
+	Login   string // uuid: ends with a sign-out
+	Expires time.Time
+}
+
+// Verifier checks an access token by public key, without I/O.
+// Its errors are CodeTokenExpired and CodeUnauthenticated.
+type Verifier interface {
+	Verify(token string) (Identity, error)
+}
+
+// Membership is a user's standing in a room, as of a version of the room's
+// group that only grows.
+type Membership struct {
+	Role    string
+	Name    string // the user's display name
+	Version uint64
+}
+
+// Members answers whether a user may be in a room. The answer is at least as
+// new as version min, and may be cached below that. A user that is no member
+// (or a room that does not exist: the two look the same) gets CodeNotMember;
+// that error too is as of min or later.
+type Members interface {
+	Member(ctx context.Context, user, room string, min uint64) (Membership, error)
+}
+
+// Draft is a message before it is stored.
+type Draft struct {
+	Room, Sender, SenderName, ClientID, Body string
+}
+
+// Messages stores and reads the messages of rooms. Store returns after commit;
+// a repeated (room, sender, client id) returns the first answer with
+// stored=false, and is not to be broadcast again.
+type Messages interface {
+	Store(ctx context.Context, d Draft) (m *wire.Message, stored bool, err error)
+	// History returns up to limit messages in ascending order: the newest ones
+	// below before, or the oldest ones above after (exactly one of the two is
+	// set; both zero: the newest). more: there are others in that direction.
+	History(ctx context.Context, room string, before, after uint64, limit int) (ms []*wire.Message, more bool, err error)
+	// Last returns the number of the room's last message, 0 if there is none.
+	Last(ctx context.Context, room string) (uint64, error)
+}
+
+// Activity learns that something happened in a room; it must not block.
+type Activity interface {
+	Touch(room string, at time.Time)
+}
+
+// Roster says who is who in this node's region, and where rooms live.
+type Roster interface {
+	// Owner returns the owner of a room in this region. The epoch is the slot's;
+	// it is 0 while this node can't know it (it is not the owner).
+	Owner(room string) (regions.NodeID, regions.Epoch)
+	// OwnerIn returns the owner of a room in another region.
+	OwnerIn(region regions.RegionID, room string) regions.NodeID
+	// Others returns the other regions.
+	Others() []regions.RegionID
+	// RegionOf returns the region of a node; "" if there is no such node.
+	RegionOf(node regions.NodeID) regions.RegionID
+	// Open issues the epoch of a session that goes live or resumes: higher than
+	// floor and than any epoch issued before for that device.
+	Open(ctx context.Context, user, device string, floor regions.Epoch) (regions.Epoch, error)
+}
+
+// Links carries frames to other nodes (regions/peerlink satisfies it through
+// an adapter that encodes). None of its methods blocks.
+type Links interface {
+	// Send queues a frame on the ordered link to a node. If the link breaks or
+	// overflows, everything queued is lost and the hub is told (LinkDown).
+	Send(to regions.NodeID, f *peer.Frame)
+	// SendFixes sends by datagram: it may be lost.
+	SendFixes(to regions.NodeID, f *peer.Fixes)
+}
+
+// Client is a session as rooms see it.
+type Client interface {
+	// Member describes the session: user, name, login, device with epoch,
+	// region, node, transport. The result is not changed after the session began.
+	Member() *peer.Member
+	// Deliver queues a frame. It never blocks and never calls back into the hub.
+	Deliver(f *Frame)
+	// Refused answers a request re (0: none) about a room with an error.
+	Refused(re uint64, room string, err error)
+	// Removed tells that the session is no longer in the room.
+	Removed(room string, reason wire.Reason)
+	// Superseded closes the session: its device is live under a higher epoch.
+	Superseded(epoch uint64)
+}
+
+// Hub is what sessions use of rooms (edge/hub). Its methods don't block; what
+// they cause comes through the Client. Calls for one client are made by one
+// goroutine at a time and take effect in order.
+type Hub interface {
+	// Join puts the client into the room. The answer is one Snapshot frame with
+	// the given re, and if it says recovered, the missed events after it; or
+	// Refused. The same device at a lower epoch is replaced.
+	Join(c Client, j Join)
+	// Leave takes the client out of the room, with a reason others see.
+	Leave(c Client, room string, reason wire.Reason)
+	// Suspend marks the client's stays as suspended (its connection is gone):
+	// nothing is delivered to it until the same device joins again.
+	Suspend(c Client)
+	// Gone takes the client out of all rooms: its grace time ran out, it said
+	// bye, or it was fenced (reason MOVED: no leave event).
+	Gone(c Client, reason wire.Reason)
+	// Report spreads a validated fix to the named rooms, or to all rooms the
+	// client is in. It returns CodeNotJoined for a room the client is not in.
+	Report(c Client, fix *wire.Fix, rooms []string) error
+	// Publish spreads a stored message.
+	Publish(room string, m *wire.Message)
+}
+
+// Join is a request to enter a room.
+type Join struct {
+	Room       string
+	Re         uint64
+	Membership Membership       // as just checked
+	Positions  []*wire.Position // from an earlier stay
+	LastNumber uint64           // of the room's messages, as just read
+}
+
+// Codes of the failures that a realtime client can meet. docs/protocol.md
+// explains each.
+const (
+	CodeBadFrame        errs.Code = "bad_frame"           // does not decode, or an empty body
+	CodeTooLarge        errs.Code = "too_large"           // frame longer than the limit
+	CodeBadVersion      errs.Code = "unsupported_version" // Hello.version
+	CodeUnauthenticated errs.Code = "unauthenticated"     // forged, malformed or missing token
+	CodeTokenExpired    errs.Code = "token_expired"
+	CodeSignedOut       errs.Code = "signed_out" // the login was ended
+	CodeBadDevice       errs.Code = "bad_device"
+	CodeBadRoom         errs.Code = "bad_room" // not a room id
+	CodeNotMember       errs.Code = "not_member"
+	CodeNotJoined       errs.Code = "not_joined"
+	CodeTooManyRooms    errs.Code = "too_many_rooms"
+	CodeBadCoordinates  errs.Code = "bad_coordinates" // NaN, infinite, out of range
+	CodeBadFix          errs.Code = "bad_fix"         // accuracy, speed, heading, n
+	CodeFixInFuture     errs.Code = "fix_in_future"
+	CodeFixTooOld       errs.Code = "fix_too_old"
+	CodeBadMessage      errs.Code = "bad_message" // empty, too long, not UTF-8, no client id
+	CodeBadRequest      errs.Code = "bad_request" // any other input that makes no sense
+	CodeRateLimited     errs.Code = "rate_limited"
+	CodeRetry           errs.Code = "retry"      // not ready: again after retry_after
+	CodeSuperseded      errs.Code = "superseded" // live elsewhere under a higher epoch
+	CodeDraining        errs.Code = "draining"   // the node shuts down
+	CodeSlow            errs.Code = "slow_reader"
+	CodeTimeout         errs.Code = "timeout" // no hello, or no ping, for too long
+	CodeInternal        errs.Code = "internal"
+)
