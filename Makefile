@@ -1,0 +1,85 @@
+# make run    everything needed, then three regions on this machine
+# make test   everything that must hold before a change lands
+# The other targets are parts of these two, or take long.
+
+SHELL := /usr/bin/env bash
+.DEFAULT_GOAL := build
+.PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
+	test-go test-tools test-web test-e2e bench prove-presence prove-replay generate clean setup-run setup-test
+
+export CGO_ENABLED ?= 1
+
+run: setup-run build
+	@exec bin/muster dev
+
+setup-run:
+	@tools/setup.sh run
+
+setup-test:
+	@tools/setup.sh test
+
+# The web app is embedded into the binary: build it first.
+web_sources := $(shell find web/app web/sdk/src -type f -not -path '*/node_modules/*' 2>/dev/null) web/package-lock.json
+
+web/dist/index.html: $(web_sources)
+	@tools/setup.sh build
+	npm --prefix web run --silent build
+
+web: web/dist/index.html
+
+build: web
+	go build -o bin/muster ./cmd/muster
+
+test: setup-test lint build test-go test-tools test-web test-e2e
+
+lint: vet staticcheck fmt-check sql-check generated-check
+
+vet:
+	go vet ./...
+
+staticcheck:
+	@mkdir -p bin
+	go -C tools build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	bin/staticcheck ./...
+
+fmt-check:
+	@out=$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); \
+	if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
+
+# Every migration and every SQL statement, through CockroachDB's grammar.
+sql-check:
+	go -C tools run ./crdbcheck ..
+
+generate:
+	@tools/setup.sh build
+	tools/generate/generate.sh
+
+generated-check: generate
+	@git diff --exit-code --stat -- '*.pb.go' web/sdk/src/gen || \
+		{ echo "generated code is not up to date: run 'make generate' and commit"; exit 1; }
+
+test-go:
+	go test -race -timeout 10m ./...
+
+test-tools:
+	go -C tools test ./...
+
+test-web:
+	npm --prefix web run --silent check
+	npm --prefix web test --silent
+
+test-e2e: build
+	npm --prefix web run --silent e2e
+
+bench: build
+	bin/muster bench presence --dev --json bench/baseline/presence.json
+
+# The full counts behind the promises; `make test` runs about a twentieth.
+prove-presence: build
+	bin/muster bench presence --dev --users 300 --room-size 30 --rate 1 --duration 60s --json bench/baseline/presence.json
+
+prove-replay: build
+	MUSTER_REPLAY_SPEED=60 go test -race -count=1 -timeout 20m -run TestReplayEndsAtTheLastPoint -v ./internal/meshtest
+
+clean:
+	rm -rf bin web/dist/* .muster
