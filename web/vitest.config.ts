@@ -1,0 +1,12 @@
+import { defineConfig } from "vitest/config";
+
+// The unit tests of the SDK and the app. The browser tests are a run of their
+// own: npm run e2e.
+export default defineConfig({
+  test: {
+    include: ["sdk/test/**/*.test.ts", "app/**/*.test.{ts,tsx}"],
+    environment: "node",
+    // Two cores are shared with everything else that runs.
+    maxWorkers: 2,
+  },
+});
