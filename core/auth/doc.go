@@ -1,0 +1,46 @@
+// Package auth says who somebody is: accounts and guests, passwords, logins,
+// access and refresh tokens, and the keys that sign them.
+//
+// # A login
+//
+// A login is an authenticated device. It is one row, and a family of refresh
+// tokens of which only the newest is good:
+//
+//	register ─┐
+//	login ────┼─▶ live ──refresh──▶ live (old token used, new one made)
+//	guest ────┘    │ └─upgrade────▶ live (a guest becomes an account, same user)
+//	               │
+//	               ├─ logout ────────────────────────▶ revoked (signed_out)
+//	               └─ a used token is used again ────▶ revoked (refresh_reused)
+//
+// A refresh token is 256 random bits, stored only as its SHA-256, so that a
+// stolen database signs nobody in (RFC 9700 section 4.14: rotation, and the
+// whole family ends on reuse, since either the thief or the owner is too late
+// and nobody can say which). A revoked login stays revoked.
+//
+// # Access tokens
+//
+// An access token is a JWT (RFC 7519) signed with Ed25519 (RFC 8037), valid for
+// some minutes, that a Verifier checks with the public keys it holds: no
+// database on the way. What it cannot know, that the login was revoked since,
+// reaches edges by Announcer and, should that be lost, by RevokedSince.
+//
+// # Keys
+//
+// Signing keys are rows, the private part sealed with AES-GCM under a secret
+// that only the nodes have. A key's life, in order:
+//
+//	created ── publish ──▶ signs ──▶ retire_at ── last token dead ──▶ deleted
+//	   everybody may verify with it all the while
+//
+// A successor is made a while before retire_at and waits until every verifier
+// has had time to read it, so rotation refuses no token. JWKS publishes the
+// public parts (RFC 7517).
+//
+// # Passwords
+//
+// argon2id with OWASP's parameters. Hashing costs 19 MiB each, so only a few
+// run at once and the queue before them is bounded: a storm of logins is
+// answered 503, it doesn't eat the memory. An unknown mail address costs the
+// same time as a wrong password.
+package auth

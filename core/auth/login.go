@@ -1,0 +1,179 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/db"
+)
+
+// Why a login was ended, as stored.
+const (
+	reasonSignedOut = "signed_out"
+	reasonReused    = "refresh_reused"
+)
+
+// newRefresh returns a refresh token. The prefix lets secret scanners know it.
+func newRefresh() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails since Go 1.24
+	return "mrt_" + base64.RawURLEncoding.EncodeToString(b)
+}
+
+// refreshHash is what is stored of a refresh token. It needs no salt: the
+// token is 256 random bits.
+func refreshHash(token string) []byte {
+	sum := sha256.Sum256([]byte(token))
+	return sum[:]
+}
+
+func (s *Service) storeRefresh(ctx context.Context, tx pgx.Tx, login core.LoginID, token string, now time.Time) error {
+	_, err := tx.Exec(ctx, `INSERT INTO refresh_tokens (hash, login_id, created_at, expires_at) VALUES ($1, $2, $3, $4)`,
+		refreshHash(token), login, now, now.Add(s.cfg.RefreshTTL))
+	return err
+}
+
+// Refresh trades a refresh token for new tokens. A token that was traded before
+// ends its whole login: see the package comment.
+func (s *Service) Refresh(ctx context.Context, token string) (Tokens, error) {
+	now, fresh := s.now(), newRefresh()
+	var login core.LoginID
+	var w who
+	var reused bool
+	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		var used, revoked *time.Time
+		var expires time.Time
+		reused = false
+		err := tx.QueryRow(ctx,
+			`SELECT r.login_id, r.used_at, r.expires_at, l.revoked_at, u.id, u.username, u.guest
+			 FROM refresh_tokens r JOIN logins l ON l.id = r.login_id JOIN users u ON u.id = l.user_id
+			 WHERE r.hash = $1`, refreshHash(token)).
+			Scan(&login, &used, &expires, &revoked, &w.id, &w.name, &w.guest)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return ErrRefreshInvalid
+		case err != nil:
+			return err
+		case revoked != nil:
+			return ErrSignedOut
+		case used != nil:
+			reused = true // commits: the answer is an error, the revocation stays
+			return revoke(ctx, tx, login, reasonReused, now)
+		case !expires.After(now):
+			return ErrRefreshInvalid
+		}
+		if _, err := tx.Exec(ctx, `UPDATE refresh_tokens SET used_at = $2 WHERE hash = $1`, refreshHash(token), now); err != nil {
+			return err
+		}
+		return s.storeRefresh(ctx, tx, login, fresh, now)
+	})
+	if err != nil {
+		return Tokens{}, wrap("refresh", err)
+	}
+	if reused {
+		s.log.Warn("a used refresh token came again: its login is ended", "login", login)
+		s.announceRevoked(ctx, login)
+		return Tokens{}, ErrRefreshReused
+	}
+	return s.tokens(ctx, w, login, fresh, now)
+}
+
+// Logout ends the login that an access token speaks for, and returns once the
+// edges of this region know. The token may have expired up to LogoutGrace ago;
+// a login that has ended already is a success.
+func (s *Service) Logout(ctx context.Context, token string) error {
+	id, err := s.verifier.verify(ctx, token, LogoutGrace)
+	if err != nil {
+		return err
+	}
+	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		return revoke(ctx, tx, id.Login, reasonSignedOut, s.now())
+	})
+	if err != nil {
+		return wrap("log out", err)
+	}
+	s.announceRevoked(ctx, id.Login)
+	return nil
+}
+
+func revoke(ctx context.Context, tx pgx.Tx, login core.LoginID, reason string, now time.Time) error {
+	_, err := tx.Exec(ctx, `UPDATE logins SET revoked_at = $2, revoke_reason = $3 WHERE id = $1 AND revoked_at IS NULL`, login, now, reason)
+	return err
+}
+
+// announceRevoked is told even if the caller has gone: the login is ended.
+func (s *Service) announceRevoked(ctx context.Context, login core.LoginID) {
+	if s.announce != nil {
+		s.announce.LoginRevoked(context.WithoutCancel(ctx), login)
+	}
+}
+
+// Authenticate checks an access token and that its login was not ended. HTTP
+// requests use it: they go to the database anyway, so that an ended login is
+// refused everywhere at once.
+func (s *Service) Authenticate(ctx context.Context, token string) (Identity, error) {
+	id, err := s.verifier.Verify(ctx, token)
+	if err != nil {
+		return Identity{}, err
+	}
+	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error { return alive(ctx, q, id.Login) })
+	if err != nil {
+		return Identity{}, wrap("authenticate", err)
+	}
+	return id, nil
+}
+
+// alive returns ErrSignedOut unless the login exists and was not revoked.
+func alive(ctx context.Context, q db.Querier, login core.LoginID) error {
+	var one int
+	err := q.QueryRow(ctx, `SELECT 1 FROM logins WHERE id = $1 AND revoked_at IS NULL`, login).Scan(&one)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrSignedOut
+	}
+	return err
+}
+
+// RevokedSince returns the logins that were ended at since or later. Callers
+// poll it as a safety net with some overlap, since revocations become visible
+// a little after the time they bear; tokens older than the access tokens' life
+// need no answer, so nobody asks further back than that.
+func (s *Service) RevokedSince(ctx context.Context, since time.Time) (logins []core.LoginID, err error) {
+	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
+		rows, err := q.Query(ctx, `SELECT id FROM logins WHERE revoked_at >= $1 ORDER BY revoked_at, id`, since)
+		if err != nil {
+			return err
+		}
+		logins, err = pgx.CollectRows(rows, pgx.RowTo[core.LoginID])
+		return err
+	})
+	if err != nil {
+		return nil, wrap("read ended logins", err)
+	}
+	return logins, nil
+}
+
+// Sweep deletes refresh tokens that have expired, and the logins that have none
+// left: nothing can bring them back.
+func (s *Service) Sweep(ctx context.Context) error {
+	now := s.now()
+	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `DELETE FROM refresh_tokens WHERE expires_at < $1`, now); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx,
+			`DELETE FROM logins WHERE created_at < $1
+			 AND NOT EXISTS (SELECT 1 FROM refresh_tokens r WHERE r.login_id = logins.id)`, now.Add(-s.cfg.RefreshTTL))
+		return err
+	})
+	if err != nil {
+		return wrap("sweep logins", err)
+	}
+	return nil
+}

@@ -1,0 +1,361 @@
+package auth
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/mail"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/db"
+)
+
+// Announcer tells the edges of this region that a login was ended. It returns
+// when they have been told, so that a sign-out is acknowledged after the
+// login's sessions are gone; it must bound its own time.
+type Announcer interface {
+	LoginRevoked(ctx context.Context, login core.LoginID)
+}
+
+// Config holds what is optional about a Service; its zero value works.
+type Config struct {
+	VerifierConfig
+	Hash HashConfig
+	Ring RingConfig
+
+	AccessTTL  time.Duration // default 15 min
+	RefreshTTL time.Duration // since the last refresh; default 60 days
+
+	// Attempts bounds sign-ins per mail address. Default: 20 at once, then one
+	// every 3 s.
+	Attempts Limit
+
+	// Announce may be nil: then edges learn of ended logins by RevokedSince.
+	Announce Announcer
+}
+
+// Service is the accounts and logins of the deployment. It is safe for
+// concurrent use.
+type Service struct {
+	db       *db.DB
+	ring     *ring
+	verifier *Verifier
+	hasher   *hasher
+	attempts *Limiter
+	announce Announcer
+	region   string // home region of the users made here
+	cfg      Config
+	now      func() time.Time
+	log      *slog.Logger
+}
+
+// New returns a Service for nodes of a region. secret seals the signing keys:
+// at least 32 bytes, the same on all nodes of the deployment.
+func New(d *db.DB, secret []byte, region string, cfg Config) (*Service, error) {
+	cfg.VerifierConfig = cfg.VerifierConfig.withDefaults()
+	cfg.AccessTTL = cmp.Or(cfg.AccessTTL, 15*time.Minute)
+	cfg.RefreshTTL = cmp.Or(cfg.RefreshTTL, 60*24*time.Hour)
+	r, err := newRing(d, secret, cfg.Ring, cfg.AccessTTL+leeway+LogoutGrace, cfg.Now, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	return &Service{
+		db: d, ring: r, verifier: NewVerifier(r, cfg.VerifierConfig), hasher: newHasher(cfg.Hash),
+		attempts: NewLimiter(cfg.Attempts.Or(Limit{Burst: 20, Every: 3 * time.Second}), cfg.Now),
+		announce: cfg.Announce, region: region, cfg: cfg, now: cfg.Now, log: cfg.Log,
+	}, nil
+}
+
+// Start makes or reads the signing keys and keeps them fresh until Stop.
+func (s *Service) Start(ctx context.Context) error {
+	if err := s.ring.Start(ctx); err != nil {
+		return err
+	}
+	if err := s.verifier.Start(ctx); err != nil {
+		s.ring.Stop()
+		return err
+	}
+	return nil
+}
+
+// Stop ends the upkeep of the keys.
+func (s *Service) Stop() {
+	s.verifier.Stop()
+	s.ring.Stop()
+}
+
+// Verifier returns what checks this deployment's access tokens.
+func (s *Service) Verifier() *Verifier { return s.verifier }
+
+// JWKS returns the public keys (RFC 7517).
+func (s *Service) JWKS(ctx context.Context) ([]JWK, error) {
+	keys, err := s.ring.PublicKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	set := make([]JWK, len(keys))
+	for i, k := range keys {
+		set[i] = jwk(k)
+	}
+	return set, nil
+}
+
+// Tokens are what a device signs in with from now on.
+type Tokens struct {
+	User            core.UserID
+	Access, Refresh string
+	Expires         time.Time // of Access
+}
+
+// Account is what somebody signs up with.
+type Account struct {
+	Username, Email, Password string
+}
+
+// checked is an Account whose fields have been validated and hashed.
+type checked struct {
+	name            core.Username
+	email, emailKey string
+	passwordHash    string
+}
+
+func (s *Service) check(ctx context.Context, a Account) (c checked, err error) {
+	if c.name, err = core.ParseUsername(a.Username); err != nil {
+		return c, atUsername(err)
+	}
+	if c.email, c.emailKey, err = parseEmail(a.Email); err != nil {
+		return c, err
+	}
+	password, err := checkPassword(a.Password)
+	if err != nil {
+		return c, err
+	}
+	c.passwordHash, err = s.hasher.hash(ctx, password)
+	return c, err
+}
+
+// Register makes an account and its first login.
+func (s *Service) Register(ctx context.Context, a Account, device map[string]any) (Tokens, error) {
+	info, err := deviceInfo(device)
+	if err != nil {
+		return Tokens{}, err
+	}
+	c, err := s.check(ctx, a)
+	if err != nil {
+		return Tokens{}, err
+	}
+	return s.newLogin(ctx, info, func(ctx context.Context, tx pgx.Tx) (who, error) {
+		w := who{id: newUser(), name: c.name.Display}
+		_, err := tx.Exec(ctx,
+			`INSERT INTO users (id, username, username_key, email, email_key, password_hash, guest, home_region, created_at, updated_at)
+			 VALUES ($1, $2, $3, $4, $5, $6, false, $7, $8, $8)`,
+			w.id, c.name.Display, c.name.Key, c.email, c.emailKey, c.passwordHash, s.region, s.now())
+		return w, taken(err)
+	})
+}
+
+// Guest makes a user without mail and password. Without a username it gets a
+// free one.
+func (s *Service) Guest(ctx context.Context, username string, device map[string]any) (Tokens, error) {
+	info, err := deviceInfo(device)
+	if err != nil {
+		return Tokens{}, err
+	}
+	chosen := username != ""
+	for {
+		if !chosen {
+			username = "guest-" + strings.ToLower(rand.Text()[:8])
+		}
+		name, err := core.ParseUsername(username)
+		if err != nil {
+			return Tokens{}, atUsername(err)
+		}
+		t, err := s.newLogin(ctx, info, func(ctx context.Context, tx pgx.Tx) (who, error) {
+			w := who{id: newUser(), name: name.Display, guest: true}
+			_, err := tx.Exec(ctx,
+				`INSERT INTO users (id, username, username_key, guest, home_region, created_at, updated_at)
+				 VALUES ($1, $2, $3, true, $4, $5, $5)`,
+				w.id, name.Display, name.Key, s.region, s.now())
+			return w, taken(err)
+		})
+		if chosen || !errors.Is(err, ErrUsernameTaken) {
+			return t, err
+		}
+	}
+}
+
+// Upgrade turns the guest into an account. The user and the login stay; the
+// tokens are replaced.
+func (s *Service) Upgrade(ctx context.Context, id Identity, a Account) (Tokens, error) {
+	c, err := s.check(ctx, a)
+	if err != nil {
+		return Tokens{}, err
+	}
+	now, fresh := s.now(), newRefresh()
+	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		if err := alive(ctx, tx, id.Login); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx,
+			`UPDATE users SET username = $2, username_key = $3, email = $4, email_key = $5, password_hash = $6, guest = false, updated_at = $7
+			 WHERE id = $1 AND guest`,
+			id.User, c.name.Display, c.name.Key, c.email, c.emailKey, c.passwordHash, now)
+		if err != nil {
+			return taken(err)
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrNotGuest
+		}
+		if _, err := tx.Exec(ctx, `UPDATE refresh_tokens SET used_at = $2 WHERE login_id = $1 AND used_at IS NULL`, id.Login, now); err != nil {
+			return err
+		}
+		return s.storeRefresh(ctx, tx, id.Login, fresh, now)
+	})
+	if err != nil {
+		return Tokens{}, wrap("upgrade guest", err)
+	}
+	return s.tokens(ctx, who{id: id.User, name: c.name.Display}, id.Login, fresh, now)
+}
+
+// Login signs in by mail and password on a device.
+func (s *Service) Login(ctx context.Context, email, password string, device map[string]any) (Tokens, error) {
+	info, err := deviceInfo(device)
+	if err != nil {
+		return Tokens{}, err
+	}
+	_, key, err := parseEmail(email)
+	if err != nil || len(password) > 256 {
+		return Tokens{}, ErrInvalidCredentials
+	}
+	if err := s.attempts.Allow(key); err != nil {
+		return Tokens{}, err
+	}
+	var w who
+	var stored string
+	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
+		w, stored = who{}, "" // as if there were no account
+		err := q.QueryRow(ctx, `SELECT id, username, guest, password_hash FROM users WHERE email_key = $1 AND password_hash IS NOT NULL`, key).
+			Scan(&w.id, &w.name, &w.guest, &stored)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return Tokens{}, wrap("log in", err)
+	}
+	if normal, err := checkPassword(password); err == nil {
+		password = normal
+	}
+	ok, outdated, err := s.hasher.verify(ctx, stored, password)
+	if err != nil {
+		return Tokens{}, wrap("log in", err)
+	}
+	if !ok {
+		return Tokens{}, ErrInvalidCredentials
+	}
+	rehashed := ""
+	if outdated {
+		if rehashed, err = s.hasher.hash(ctx, password); err != nil {
+			return Tokens{}, wrap("log in", err)
+		}
+	}
+	return s.newLogin(ctx, info, func(ctx context.Context, tx pgx.Tx) (who, error) {
+		if rehashed != "" {
+			_, err := tx.Exec(ctx, `UPDATE users SET password_hash = $2 WHERE id = $1 AND password_hash = $3`, w.id, rehashed, stored)
+			return w, err
+		}
+		return w, nil
+	})
+}
+
+// who is a user as access tokens describe it.
+type who struct {
+	id    core.UserID
+	name  string
+	guest bool
+}
+
+// newLogin begins a login for the user that find returns, in one transaction.
+func (s *Service) newLogin(ctx context.Context, device []byte, find func(context.Context, pgx.Tx) (who, error)) (Tokens, error) {
+	now, login, fresh := s.now(), core.LoginID(uuid.New()), newRefresh()
+	var w who
+	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		var err error
+		if w, err = find(ctx, tx); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `INSERT INTO logins (id, user_id, device_info, created_at) VALUES ($1, $2, $3, $4)`,
+			login, w.id, device, now); err != nil {
+			return err
+		}
+		return s.storeRefresh(ctx, tx, login, fresh, now)
+	})
+	if err != nil {
+		return Tokens{}, wrap("begin login", err)
+	}
+	return s.tokens(ctx, w, login, fresh, now)
+}
+
+func (s *Service) tokens(ctx context.Context, w who, login core.LoginID, refresh string, now time.Time) (Tokens, error) {
+	id := Identity{User: w.id, Login: login, Name: w.name, Guest: w.guest, Expires: now.Add(s.cfg.AccessTTL)}
+	access, err := s.ring.sign(ctx, s.cfg.Issuer, s.cfg.Audience, id, now)
+	if err != nil {
+		return Tokens{}, err
+	}
+	return Tokens{User: w.id, Access: access, Refresh: refresh, Expires: id.Expires}, nil
+}
+
+func newUser() core.UserID { return core.UserID(uuid.New()) }
+
+// parseEmail returns the address and the form under which it is unique. It
+// wants a bare address: no name, no comment, no quotes.
+func parseEmail(s string) (email, key string, err error) {
+	s = strings.TrimSpace(s)
+	a, err := mail.ParseAddress(s)
+	if err != nil || a.Address != s || len(s) > 254 || strings.ContainsAny(s, "\"<>() \x00") {
+		return "", "", ErrBadEmail
+	}
+	return s, strings.ToLower(s), nil
+}
+
+// deviceInfo is what the app says about the device: kept, not interpreted.
+func deviceInfo(device map[string]any) ([]byte, error) {
+	if device == nil {
+		return []byte("{}"), nil
+	}
+	b, err := json.Marshal(device)
+	if err != nil || len(b) > 2048 {
+		return nil, ErrBadDeviceInfo
+	}
+	return b, nil
+}
+
+// taken names the uniqueness that a row broke.
+func taken(err error) error {
+	switch {
+	case db.Violates(err, "users_username_unique"):
+		return ErrUsernameTaken
+	case db.Violates(err, "users_email_unique"):
+		return ErrEmailTaken
+	}
+	return err
+}
+
+func atUsername(err error) error {
+	if errors.Is(err, core.ErrBadUsername) {
+		return core.ErrBadUsername.At("body.username")
+	}
+	return err
+}
+
+func wrap(what string, err error) error { return fmt.Errorf("%s: %w", what, err) }
