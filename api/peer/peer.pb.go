@@ -579,9 +579,10 @@ func (x *Member) GetLogin() string {
 	return ""
 }
 
-// All sessions of the sending node in the room, after a link was reset: the
-// owner forgets what it knew of that node's sessions and answers with the
-// events after the positions, or with Parts where it cannot.
+// All sessions of the sending node in the room, after a link was reset. The
+// owner answers with Parts (of the regions whose positions it can't continue;
+// often none), then the missed events of the others, then the last fixes.
+// Sessions it knew of and does not find here it treats as suspended.
 type Attach struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Room      string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
@@ -742,9 +743,12 @@ type Joined struct {
 	Request uint64                 `protobuf:"varint,2,opt,name=request,proto3" json:"request,omitempty"`
 	// ServerFrames for this session alone, in order: missed events, or one
 	// Snapshot. Everything after them is in the feed.
-	Frames        [][]byte `protobuf:"bytes,3,rep,name=frames,proto3" json:"frames,omitempty"`
-	Error         string   `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`  // an error code instead, e.g. "superseded", "retry"
-	Epoch         uint64   `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"` // with "superseded"
+	Frames [][]byte `protobuf:"bytes,3,rep,name=frames,proto3" json:"frames,omitempty"`
+	Error  string   `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`  // an error code instead, e.g. "superseded", "retry"
+	Epoch  uint64   `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"` // with "superseded"
+	// How far the room's feed to this node has come: what follows continues here.
+	Positions     []*wire.Position `protobuf:"bytes,6,rep,name=positions,proto3" json:"positions,omitempty"`
+	Version       uint64           `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"` // membership version the owner knows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -810,6 +814,20 @@ func (x *Joined) GetError() string {
 func (x *Joined) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Joined) GetPositions() []*wire.Position {
+	if x != nil {
+		return x.Positions
+	}
+	return nil
+}
+
+func (x *Joined) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
 	}
 	return 0
 }
@@ -1032,8 +1050,8 @@ func (x *MembershipChanged) GetVersion() uint64 {
 	return 0
 }
 
-// The node has applied the membership version: answer to an Event or
-// MembershipChanged that carried it.
+// The node has applied the membership version: answer to an Event that carried
+// it. From an owner to a node: the whole region has, answering MembershipChanged.
 type Applied struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
@@ -1300,7 +1318,8 @@ func (x *Fixes) GetFrame() []byte {
 }
 
 // The state of one or more regions' parts of a room, when events can't fill
-// the gap. Also an owner's answer to Subscribe.
+// the gap. Also opens an owner's answer to Subscribe and Attach; with no parts
+// in it, what follows continues from the given position.
 type Parts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
@@ -1610,13 +1629,15 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\tpositions\x18\x04 \x03(\v2\x18.muster.wire.v1.PositionR\tpositions\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\x04R\aversion\x12\x1f\n" +
 	"\vlast_number\x18\x06 \x01(\x04R\n" +
-	"lastNumber\"z\n" +
+	"lastNumber\"\xcc\x01\n" +
 	"\x06Joined\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12\x16\n" +
 	"\x06frames\x18\x03 \x03(\fR\x06frames\x12\x14\n" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x12\x14\n" +
-	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\"`\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x126\n" +
+	"\tpositions\x18\x06 \x03(\v2\x18.muster.wire.v1.PositionR\tpositions\x12\x18\n" +
+	"\aversion\x18\a \x01(\x04R\aversion\"`\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12.\n" +
@@ -1733,18 +1754,19 @@ var file_peer_peer_proto_depIdxs = []int32{
 	23, // 21: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
 	4,  // 22: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
 	22, // 23: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	21, // 24: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	23, // 25: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	24, // 26: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	22, // 27: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	25, // 28: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	22, // 29: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	26, // 30: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	22, // 24: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	21, // 25: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	23, // 26: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	24, // 27: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	22, // 28: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	25, // 29: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	22, // 30: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	26, // 31: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
