@@ -25,20 +25,22 @@ type child struct {
 	watcher *exec.Cmd
 	leash   *os.File // the watcher acts when this closes
 	scratch string   // a directory that goes with the server
+	first   syscall.Signal
 }
 
 // watch is what the watcher runs: it waits for the end of its input, then
-// ends the server $1 and removes the directory $2.
-const watch = `read _; kill -INT "$1"; while kill -0 "$1"; do sleep 0.05; done; rm -rf "$2"`
+// sends signal $1 to the server $2 and removes the directory $3.
+const watch = `read _; kill -"$1" "$2"; while kill -0 "$2"; do sleep 0.05; done; rm -rf "$3"`
 
-// startChild starts the server. Its process group is its own, so that ^C in a
-// terminal reaches us alone and the database goes last.
-func startChild(cmd *exec.Cmd, as *account, scratch string) (*child, error) {
+// startChild starts the server, which is to be ended by the signal first. Its
+// process group is its own, so that ^C in a terminal reaches us alone and the
+// database goes last.
+func startChild(cmd *exec.Cmd, as *account, scratch string, first syscall.Signal) (*child, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: as}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", filepath.Base(cmd.Path), err)
 	}
-	c := &child{cmd: cmd, exited: make(chan struct{}), scratch: scratch}
+	c := &child{cmd: cmd, exited: make(chan struct{}), scratch: scratch, first: first}
 	if err := c.startWatcher(as); err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -61,7 +63,7 @@ func (c *child) startWatcher(as *account) error {
 		return err
 	}
 	c.watcher = exec.Command("/bin/sh", "-c", watch, "muster-database-watcher",
-		strconv.Itoa(c.cmd.Process.Pid), c.scratch)
+		strconv.Itoa(int(c.first)), strconv.Itoa(c.cmd.Process.Pid), c.scratch)
 	c.watcher.Dir = "/"
 	c.watcher.Stdin = end
 	c.watcher.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: as}
@@ -75,13 +77,14 @@ func (c *child) startWatcher(as *account) error {
 	return nil
 }
 
-// stop ends the server: finish transactions' rollback and leave (SIGINT),
-// leave now and recover at the next start (SIGQUIT), SIGKILL.
+// stop ends the server. SIGINT: roll back, write everything, leave. SIGQUIT:
+// leave now, recover at the next start if there is one. SIGKILL: the kernel
+// ends it.
 func (c *child) stop() {
 	for _, step := range []struct {
 		signal  syscall.Signal
 		patient time.Duration
-	}{{syscall.SIGINT, 10 * time.Second}, {syscall.SIGQUIT, 5 * time.Second}, {syscall.SIGKILL, time.Minute}} {
+	}{{c.first, 10 * time.Second}, {syscall.SIGQUIT, 5 * time.Second}, {syscall.SIGKILL, time.Minute}} {
 		_ = c.cmd.Process.Signal(step.signal) // knows when it was waited for
 		select {
 		case <-c.exited:

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -16,7 +17,7 @@ import (
 // if dataDir is empty. It chooses free ports of the loopback address and
 // writes its URL to a file when it is ready.
 func (s *Server) startCockroach(ctx context.Context, bin, dataDir string) error {
-	scratch, err := os.MkdirTemp("", "muster-db-")
+	scratch, err := os.MkdirTemp("", scratchPrefix)
 	if err != nil {
 		return fmt.Errorf("start CockroachDB: %w", err)
 	}
@@ -29,7 +30,7 @@ func (s *Server) startCockroach(ctx context.Context, bin, dataDir string) error 
 		"--listen-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--listening-url-file="+urlFile,
 		"--log=sinks: {stderr: {filter: NONE}}")
 	cmd.Dir = scratch
-	if s.child, err = startChild(cmd, nil, scratch); err != nil {
+	if s.child, err = startChild(cmd, nil, scratch, syscall.SIGINT); err != nil {
 		_ = os.RemoveAll(scratch)
 		return err
 	}

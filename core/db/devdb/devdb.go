@@ -16,8 +16,8 @@
 // of its own that nobody else may enter, so it needs neither port nor
 // password. PostgreSQL refuses to run as root; then it runs as the user
 // postgres or nobody. That user need not be able to reach the data directory
-// by its path (think of /root): the child is started inside of it and knows it
-// as /proc/self/cwd.
+// by its path (think of /root): the child inherits the directory as an open file
+// and knows it as /proc/self/fd/3.
 //
 // # How it ends
 //

@@ -13,6 +13,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,6 +34,8 @@ var settings = []string{
 	"max_pred_locks_per_page=16",
 	// No replication, no parallel queries, no planner statistics beyond need.
 	"wal_level=minimal",
+	"min_wal_size=64MB", // their defaults count segments, and ours are small:
+	"max_wal_size=1GB",  // the first is filled with zeros by initdb
 	"max_wal_senders=0",
 	"max_logical_replication_workers=0",
 	"max_parallel_workers_per_gather=0",
@@ -54,16 +57,17 @@ func (s *Server) startPostgres(ctx context.Context, bin binaries, dataDir string
 	if err != nil {
 		return err
 	}
-	scratch, err := scratchDir(as)
+	scratch, err := scratchDir(as, dataDir == "")
 	if err != nil {
 		return err
 	}
-	params := settings
+	params, end := settings, syscall.SIGINT
 	if dataDir == "" {
 		dataDir = filepath.Join(scratch, "data")
 		params = append(params[:len(params):len(params)], throwAway...)
+		end = syscall.SIGQUIT
 	}
-	p := &postgres{bin: bin, as: as, data: dataDir, scratch: scratch}
+	p := &postgres{bin: bin, as: as, data: dataDir, scratch: scratch, end: end}
 	if err := p.prepare(ctx, s.log.Info); err != nil {
 		_ = os.RemoveAll(scratch)
 		return err
@@ -91,6 +95,7 @@ type postgres struct {
 	as      *account
 	data    string
 	scratch string // holds the socket
+	end     syscall.Signal
 }
 
 func (p *postgres) url(database string) string {
@@ -123,7 +128,7 @@ func (p *postgres) prepare(ctx context.Context, progress func(string, ...any)) e
 	// Trust: whoever can reach the socket is us, see scratchDir. No sync: the
 	// rename isn't awaited by anybody who was promised something.
 	cmd := exec.CommandContext(ctx, p.bin.path("initdb"), "--username="+superuser, "--auth=trust",
-		"--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
+		"--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions", "--wal-segsize=4")
 	done, err := p.inside(cmd, unfinished)
 	if err != nil {
 		return fmt.Errorf("create database: %w", err)
@@ -176,7 +181,7 @@ func (p *postgres) startOnce(ctx context.Context, args []string) (_ *child, outp
 		return nil, "", err
 	}
 	defer done()
-	c, err := startChild(cmd, p.as, p.scratch)
+	c, err := startChild(cmd, p.as, p.scratch, p.end)
 	if err != nil {
 		return nil, "", err
 	}
@@ -223,8 +228,11 @@ func (p *postgres) stopOrphan(progress func(string, ...any)) error {
 	if err != nil {
 		return nil // ended in order
 	}
-	first, _, _ := strings.Cut(string(file), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	lines := strings.Split(string(file), "\n") // 1: process id, 5: socket directory
+	if len(lines) > 4 && strings.HasPrefix(filepath.Base(lines[4]), scratchPrefix) {
+		defer os.RemoveAll(lines[4])
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(lines[0]))
 	if err != nil || pid <= 1 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		return nil // PostgreSQL clears away the file of a dead server itself
 	}
@@ -257,22 +265,21 @@ func (p *postgres) serves(pid int) bool {
 	return err == nil && os.SameFile(ours, theirs)
 }
 
-// inside makes cmd run in directory dir and tells it so by PGDATA. The user
-// it runs as need not be able to reach dir by its path: it enters through our
-// open file (Go changes directory after it has changed user) and finds its
-// data under /proc/self/cwd. done is called once cmd has started.
+// inside tells cmd by PGDATA that dir holds its data. The user it runs as need
+// not be able to reach dir by its path: cmd inherits dir as an open file and
+// finds it under /proc/self/fd. done is called once cmd has started.
 func (p *postgres) inside(cmd *exec.Cmd, dir string) (done func(), err error) {
+	cmd.Dir = "/" // PostgreSQL changes away and back, so it must be able to
 	if p.as == nil || runtime.GOOS != "linux" {
-		cmd.Dir = dir
-		cmd.Env = append(cmd.Environ(), "PGDATA="+dir)
+		cmd.Env = append(os.Environ(), "PGDATA="+dir)
 		return func() {}, nil
 	}
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	cmd.Dir = "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
-	cmd.Env = append(os.Environ(), "PGDATA=/proc/self/cwd")
+	cmd.ExtraFiles = []*os.File{f} // the first of them is 3
+	cmd.Env = append(os.Environ(), "PGDATA=/proc/self/fd/3")
 	return func() { _ = f.Close() }, nil
 }
 
@@ -304,14 +311,23 @@ func chown(path string, as *account) error {
 	return os.Chown(path, int(as.Uid), int(as.Gid))
 }
 
+const scratchPrefix = "muster-db-"
+
 // scratchDir makes a directory for the socket that only the server's user
-// (and root) may enter. The path of a socket has at most 103 bytes.
-func scratchDir(as *account) (string, error) {
-	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
+// (and root) may enter; in memory if it is to hold data that is thrown away
+// and there is room. The path of a socket has at most 103 bytes.
+func scratchDir(as *account, data bool) (string, error) {
+	parents := []string{os.TempDir(), "/tmp", "/var/tmp"}
+	const memory = "/dev/shm"
+	var room syscall.Statfs_t
+	if data && syscall.Statfs(memory, &room) == nil && room.Bavail*uint64(room.Bsize) > 2<<30 {
+		parents = slices.Insert(parents, 0, memory)
+	}
+	for _, parent := range parents {
 		if len(parent) > 60 || as != nil && !traversable(parent) {
 			continue
 		}
-		dir, err := os.MkdirTemp(parent, "muster-db-")
+		dir, err := os.MkdirTemp(parent, scratchPrefix)
 		if err != nil {
 			continue
 		}
