@@ -149,31 +149,31 @@ type Join struct {
 	LastNumber uint64           // of the room's messages, as just read
 }
 
-// Codes of the failures that a realtime client can meet. docs/protocol.md
-// explains each.
+// Codes of the failures that a realtime client can meet, as api/wire names and
+// explains them.
 const (
-	CodeBadFrame        errs.Code = "bad_frame"           // does not decode, or an empty body
-	CodeTooLarge        errs.Code = "too_large"           // frame longer than the limit
-	CodeBadVersion      errs.Code = "unsupported_version" // Hello.version
-	CodeUnauthenticated errs.Code = "unauthenticated"     // forged, malformed or missing token
-	CodeTokenExpired    errs.Code = "token_expired"
-	CodeSignedOut       errs.Code = "signed_out" // the login was ended
-	CodeBadDevice       errs.Code = "bad_device"
-	CodeBadRoom         errs.Code = "bad_room" // not a room id
-	CodeNotMember       errs.Code = "not_member"
-	CodeNotJoined       errs.Code = "not_joined"
-	CodeTooManyRooms    errs.Code = "too_many_rooms"
-	CodeBadCoordinates  errs.Code = "bad_coordinates" // NaN, infinite, out of range
-	CodeBadFix          errs.Code = "bad_fix"         // accuracy, speed, heading, n
-	CodeFixInFuture     errs.Code = "fix_in_future"
-	CodeFixTooOld       errs.Code = "fix_too_old"
-	CodeBadMessage      errs.Code = "bad_message" // empty, too long, not UTF-8, no client id
-	CodeBadRequest      errs.Code = "bad_request" // any other input that makes no sense
-	CodeRateLimited     errs.Code = "rate_limited"
-	CodeRetry           errs.Code = "retry"      // not ready: again after retry_after
-	CodeSuperseded      errs.Code = "superseded" // live elsewhere under a higher epoch
-	CodeDraining        errs.Code = "draining"   // the node shuts down
-	CodeSlow            errs.Code = "slow_reader"
-	CodeTimeout         errs.Code = "timeout" // no hello, or no ping, for too long
-	CodeInternal        errs.Code = "internal"
+	CodeBadFrame        errs.Code = wire.CodeBadFrame
+	CodeTooLarge        errs.Code = wire.CodeTooLarge
+	CodeBadVersion      errs.Code = wire.CodeBadVersion
+	CodeUnauthenticated errs.Code = wire.CodeUnauthenticated
+	CodeTokenExpired    errs.Code = wire.CodeTokenExpired
+	CodeSignedOut       errs.Code = wire.CodeSignedOut
+	CodeBadDevice       errs.Code = wire.CodeBadDevice
+	CodeBadRoom         errs.Code = wire.CodeBadRoom
+	CodeNotMember       errs.Code = wire.CodeNotMember
+	CodeNotJoined       errs.Code = wire.CodeNotJoined
+	CodeTooManyRooms    errs.Code = wire.CodeTooManyRooms
+	CodeBadCoordinates  errs.Code = wire.CodeBadCoordinates
+	CodeBadFix          errs.Code = wire.CodeBadFix
+	CodeFixInFuture     errs.Code = wire.CodeFixInFuture
+	CodeFixTooOld       errs.Code = wire.CodeFixTooOld
+	CodeBadMessage      errs.Code = wire.CodeBadMessage
+	CodeBadRequest      errs.Code = wire.CodeBadRequest
+	CodeRateLimited     errs.Code = wire.CodeRateLimited
+	CodeRetry           errs.Code = wire.CodeRetry
+	CodeSuperseded      errs.Code = wire.CodeSuperseded
+	CodeDraining        errs.Code = wire.CodeDraining
+	CodeSlow            errs.Code = wire.CodeSlow
+	CodeTimeout         errs.Code = wire.CodeTimeout
+	CodeInternal        errs.Code = wire.CodeInternal
 )

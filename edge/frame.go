@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"sync"
 
-	"google.golang.org/protobuf/encoding/protojson"
-
 	"github.com/mustermesh/muster/api/wire"
 )
 
@@ -19,6 +17,7 @@ type Frame struct {
 
 	jsonOnce sync.Once
 	json     []byte
+	jsonErr  error
 }
 
 // NewFrame encodes a frame that must arrive.
@@ -60,18 +59,14 @@ func (f *Frame) Prefixed() []byte { return f.bytes }
 func (f *Frame) Body() []byte { return f.bytes[f.prefix:] }
 
 // JSON returns the frame as a protojson object without a newline, made at most
-// once however many sessions want it.
-func (f *Frame) JSON() []byte {
+// once however many sessions want it. It fails on a body of another node that
+// does not decode, or that JSON can't say (a string that is not UTF-8).
+func (f *Frame) JSON() ([]byte, error) {
 	f.jsonOnce.Do(func() {
-		var m wire.ServerFrame
-		if err := m.UnmarshalVT(f.Body()); err != nil {
-			panic("edge: decode own frame: " + err.Error())
+		var m *wire.ServerFrame
+		if m, f.jsonErr = wire.DecodeServer(f.Body()); f.jsonErr == nil {
+			f.json, f.jsonErr = wire.EncodeJSON(m)
 		}
-		b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(&m)
-		if err != nil {
-			panic("edge: encode frame as JSON: " + err.Error())
-		}
-		f.json = b
 	})
-	return f.json
+	return f.json, f.jsonErr
 }

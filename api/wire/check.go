@@ -1,0 +1,127 @@
+package wire
+
+import (
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of single values.
+const (
+	MaxRooms       = 64   // joined by one session, or named in one Report
+	MaxBody        = 4000 // characters of a message
+	MaxClientID    = 64   // characters
+	MaxHistory     = 200  // messages of a Page
+	MaxDevice      = 64
+	MaxPositions   = 64 // regions, in Join and Follow
+	MaxAccuracy    = 100_000
+	MaxSpeed       = 1000 // m/s: faster than what a person travels in
+	MaxFixAge      = 24 * time.Hour
+	MaxFixAhead    = 10 * time.Second // how far clocks may differ
+	maxRegion      = 64
+	roomUUIDLength = 36
+)
+
+// Problem is an input that is refused: a code of this package and a sentence
+// that says what to do.
+type Problem struct{ Code, Message string }
+
+func (p *Problem) Error() string { return p.Code + ": " + p.Message }
+
+// CheckDevice checks a device id: 1-64 of [A-Za-z0-9_-].
+func CheckDevice(id string) *Problem {
+	if len(id) == 0 || len(id) > MaxDevice || strings.ContainsFunc(id, notWord) {
+		return &Problem{CodeBadDevice, "choose a device id of 1 to 64 of A-Z a-z 0-9 _ -"}
+	}
+	return nil
+}
+
+func notWord(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-')
+}
+
+// CheckRoom checks a room id: a kind such as "group", a colon, and a UUID in
+// lower case. One room has one id, or one group would become two rooms.
+func CheckRoom(id string) *Problem {
+	kind, uuid, _ := strings.Cut(id, ":")
+	ok := len(kind) > 0 && len(kind) <= 16 && len(uuid) == roomUUIDLength &&
+		!strings.ContainsFunc(kind, func(r rune) bool { return r < 'a' || r > 'z' })
+	for i := 0; ok && i < len(uuid); i++ {
+		c := uuid[i]
+		switch i {
+		case 8, 13, 18, 23:
+			ok = c == '-'
+		default:
+			ok = c >= '0' && c <= '9' || c >= 'a' && c <= 'f'
+		}
+	}
+	if !ok {
+		return &Problem{CodeBadRoom, `name a room as its kind, a colon and a UUID in lower case, such as "group:0b9e…"`}
+	}
+	return nil
+}
+
+// CheckPositions checks what a client says it knows of a room.
+func CheckPositions(ps []*Position) *Problem {
+	if len(ps) > MaxPositions {
+		return &Problem{CodeBadRequest, "name one position per region"}
+	}
+	for _, p := range ps {
+		if p == nil || len(p.Region) == 0 || len(p.Region) > maxRegion || strings.ContainsFunc(p.Region, notWord) {
+			return &Problem{CodeBadRequest, "a position names its region"}
+		}
+	}
+	return nil
+}
+
+// CheckSend checks a message.
+func CheckSend(clientID, body string) *Problem {
+	switch {
+	case !utf8.ValidString(body) || !utf8.ValidString(clientID):
+		return &Problem{CodeBadMessage, "encode the message as UTF-8"}
+	case clientID == "" || utf8.RuneCountInString(clientID) > MaxClientID || strings.ContainsRune(clientID, 0):
+		return &Problem{CodeBadMessage, "choose a client_id of 1 to 64 characters"}
+	case strings.TrimSpace(body) == "":
+		return &Problem{CodeBadMessage, "a message is not empty"}
+	case utf8.RuneCountInString(body) > MaxBody:
+		return &Problem{CodeBadMessage, "a message has at most 4,000 characters"}
+	case strings.ContainsRune(body, 0):
+		// PostgreSQL's text can't hold it.
+		return &Problem{CodeBadMessage, "a message has no NUL character"}
+	}
+	return nil
+}
+
+// CheckFix checks a fix as of now: a point on the globe, a plausible error,
+// and a time of capture that is neither ahead of our clock nor long past.
+func CheckFix(f *Fix, now time.Time) *Problem {
+	p := f.GetPoint()
+	if p == nil || !within(p.Lat, -90, 90) || !within(p.Lng, -180, 180) {
+		return &Problem{CodeBadCoordinates, "latitude is within ±90 and longitude within ±180 degrees"}
+	}
+	switch {
+	case f.N == 0:
+		return &Problem{CodeBadFix, "number a session's fixes from 1 in n"}
+	case !within(float64(f.Accuracy), 0, MaxAccuracy):
+		return &Problem{CodeBadFix, "accuracy is 0 to 100,000 metres"}
+	case f.Speed != nil && !within(float64(*f.Speed), 0, MaxSpeed):
+		return &Problem{CodeBadFix, "speed is 0 to 1,000 m/s"}
+	case f.Heading != nil && !within(float64(*f.Heading), 0, 360):
+		return &Problem{CodeBadFix, "heading is 0 to 360 degrees"}
+	case !f.Captured.IsValid(): // also when missing
+		return &Problem{CodeBadFix, "captured is the time of the fix"}
+	}
+	switch at := f.Captured.AsTime(); {
+	case at.After(now.Add(MaxFixAhead)):
+		return &Problem{CodeFixInFuture, "set the device's clock: the fix is from the future"}
+	case at.Before(now.Add(-MaxFixAge)):
+		return &Problem{CodeFixTooOld, "a fix is at most 24 hours old"}
+	}
+	return nil
+}
+
+// within is false for NaN.
+func within(v, low, high float64) bool {
+	return !math.IsNaN(v) && v >= low && v <= high
+}

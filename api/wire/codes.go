@@ -1,0 +1,30 @@
+package wire
+
+// Codes of the failures that a realtime client can meet, in Error and Close
+// frames. docs/protocol.md explains each.
+const (
+	CodeBadFrame        = "bad_frame"           // does not decode, or has no body that we know
+	CodeTooLarge        = "too_large"           // frame longer than the limit
+	CodeBadVersion      = "unsupported_version" // Hello.version
+	CodeUnauthenticated = "unauthenticated"     // forged, malformed or missing token
+	CodeTokenExpired    = "token_expired"
+	CodeSignedOut       = "signed_out" // the login was ended
+	CodeBadDevice       = "bad_device"
+	CodeBadRoom         = "bad_room" // not a room id
+	CodeNotMember       = "not_member"
+	CodeNotJoined       = "not_joined"
+	CodeTooManyRooms    = "too_many_rooms"
+	CodeBadCoordinates  = "bad_coordinates" // NaN, infinite, out of range
+	CodeBadFix          = "bad_fix"         // accuracy, speed, heading, n
+	CodeFixInFuture     = "fix_in_future"
+	CodeFixTooOld       = "fix_too_old"
+	CodeBadMessage      = "bad_message" // empty, too long, not UTF-8, no client id
+	CodeBadRequest      = "bad_request" // any other input that makes no sense
+	CodeRateLimited     = "rate_limited"
+	CodeRetry           = "retry"      // not ready: again after retry_after
+	CodeSuperseded      = "superseded" // live elsewhere under a higher epoch
+	CodeDraining        = "draining"   // the node shuts down
+	CodeSlow            = "slow_reader"
+	CodeTimeout         = "timeout" // no hello, or no ping, for too long
+	CodeInternal        = "internal"
+)
