@@ -1,0 +1,121 @@
+// Package users is the profiles: what a person shows of themselves (name,
+// picture) and the settings that their apps keep. Who may sign in as somebody
+// is the business of core/auth; both work on the same row, auth on the
+// credentials and users on the rest.
+package users
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/internal/errs"
+)
+
+// The failures that a client is told about, beside those of core.
+var (
+	ErrNotFound      = errs.New(errs.NotFound, "user_not_found", "there is no such user")
+	ErrUsernameTaken = errs.New(errs.Conflict, "username_taken", "this username is taken: choose another").At("body.username")
+)
+
+// Subscription is what a user has paid for.
+type Subscription string
+
+// Free is everybody's subscription until there are others to buy.
+const Free Subscription = "free"
+
+// Profile is a user as they see themselves.
+type Profile struct {
+	ID           core.UserID
+	Username     string
+	Email        string // empty for a guest
+	Guest        bool
+	Picture      string
+	Settings     map[string]any
+	Subscription Subscription
+}
+
+// Change names what is to be replaced; nil leaves a field as it is.
+type Change struct {
+	Username *string
+	Picture  *string
+	Settings map[string]any // as a whole
+}
+
+// Store is the profiles. It is safe for concurrent use.
+type Store struct {
+	db  *db.DB
+	now func() time.Time
+}
+
+// New returns a Store; now is the clock (time.Now).
+func New(d *db.DB, now func() time.Time) *Store { return &Store{db: d, now: now} }
+
+// Get returns a user's profile.
+func (s *Store) Get(ctx context.Context, id core.UserID) (p Profile, err error) {
+	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
+		p, err = get(ctx, q, id)
+		return err
+	})
+	if err != nil {
+		return Profile{}, fmt.Errorf("read profile: %w", err)
+	}
+	return p, nil
+}
+
+// Update changes a user's profile and returns what it is now.
+func (s *Store) Update(ctx context.Context, id core.UserID, c Change) (p Profile, err error) {
+	var display, key *string
+	var settings []byte
+	if c.Username != nil {
+		name, err := core.ParseUsername(*c.Username)
+		if err != nil {
+			return p, core.ErrBadUsername.At("body.username")
+		}
+		display, key = &name.Display, &name.Key
+	}
+	if c.Picture != nil {
+		if err := core.CheckPicture(*c.Picture); err != nil {
+			return p, core.ErrBadPicture.At("body.profile_picture")
+		}
+	}
+	if c.Settings != nil {
+		if settings, err = core.EncodeSettings(c.Settings); err != nil {
+			return p, core.ErrBadSettings.At("body.settings")
+		}
+	}
+	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx,
+			`UPDATE users SET username = coalesce($2, username), username_key = coalesce($3, username_key),
+			   profile_picture = coalesce($4, profile_picture), settings = coalesce($5, settings), updated_at = $6
+			 WHERE id = $1`,
+			id, display, key, c.Picture, settings, s.now())
+		if db.Violates(err, "users_username_unique") {
+			return ErrUsernameTaken
+		}
+		if err != nil {
+			return err
+		}
+		p, err = get(ctx, tx, id)
+		return err
+	})
+	if err != nil {
+		return Profile{}, fmt.Errorf("update profile: %w", err)
+	}
+	return p, nil
+}
+
+func get(ctx context.Context, q db.Querier, id core.UserID) (Profile, error) {
+	p := Profile{ID: id, Subscription: Free}
+	err := q.QueryRow(ctx, `SELECT username, coalesce(email, ''), guest, profile_picture, settings FROM users WHERE id = $1`, id).
+		Scan(&p.Username, &p.Email, &p.Guest, &p.Picture, &p.Settings)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return p, ErrNotFound
+	}
+	return p, err
+}
