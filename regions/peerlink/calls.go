@@ -1,0 +1,234 @@
+package peerlink
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/mustermesh/muster/internal/errs"
+	"github.com/mustermesh/muster/regions"
+)
+
+// RemoteError is a failure of the peer's Handler.Call that isn't an
+// *errs.Error.
+type RemoteError struct {
+	Node regions.NodeID
+	Text string
+}
+
+func (e *RemoteError) Error() string { return fmt.Sprintf("peer %s: %s", e.Node, e.Text) }
+
+// What an answer is; its first byte.
+const (
+	answerOK byte = iota
+	answerError
+	answerText
+)
+
+// callsLink is the control link to one peer.
+type callsLink struct {
+	links *Links
+	node  regions.NodeID
+
+	mu      sync.Mutex
+	conn    *quic.Conn    // nil while down
+	reason  error         // why it is down
+	changed chan struct{} // closed and replaced when an attempt to dial ended
+}
+
+func newCallsLink(l *Links, node regions.NodeID) *callsLink {
+	return &callsLink{links: l, node: node, changed: make(chan struct{})}
+}
+
+func (c *callsLink) serve(ctx context.Context, d *dialled) error {
+	c.set(d.Conn, nil)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.Context().Done():
+		return context.Cause(d.Context())
+	}
+}
+
+func (c *callsLink) down(reason error) { c.set(nil, reason) }
+
+func (c *callsLink) set(conn *quic.Conn, reason error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn, c.reason = conn, reason
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// connection returns the connection, or waits for one more attempt to dial.
+func (c *callsLink) connection(ctx context.Context) (*quic.Conn, error) {
+	c.mu.Lock()
+	conn, changed := c.conn, c.changed
+	c.mu.Unlock()
+	if conn != nil && conn.Context().Err() == nil {
+		return conn, nil
+	}
+	select {
+	case <-changed:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == nil {
+		return nil, fmt.Errorf("%w: %w", ErrDown, c.reason)
+	}
+	return c.conn, nil
+}
+
+func (c *callsLink) call(ctx context.Context, request []byte) ([]byte, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+	}
+	conn, err := c.connection(ctx)
+	var answer []byte
+	if err == nil {
+		answer, err = c.exchange(ctx, conn, request)
+		if err != nil && conn.Context().Err() != nil {
+			err = fmt.Errorf("%w: %w", ErrDown, err)
+		}
+	}
+	c.links.metrics.calls.WithLabelValues(outcome(err)).Inc()
+	if err != nil {
+		if ctx.Err() != nil { // it says more than what that did to the stream
+			err = ctx.Err()
+		}
+		return nil, fmt.Errorf("call %s: %w", c.node, err)
+	}
+	return answer, nil
+}
+
+func (c *callsLink) exchange(ctx context.Context, conn *quic.Conn, request []byte) ([]byte, error) {
+	s, err := conn.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { abandon(s) })
+	defer stop()
+	if _, err := s.Write(appendFrame(nil, request)); err != nil {
+		abandon(s)
+		return nil, err
+	}
+	_ = s.Close()
+	b, err := newFrameReader(s).next(MaxFrame + 1)
+	if err != nil {
+		abandon(s)
+		return nil, unexpected(err)
+	}
+	return decodeAnswer(c.node, b)
+}
+
+// abandon gives both directions of a stream up; the other side notices.
+func abandon(s *quic.Stream) {
+	s.CancelRead(0)
+	s.CancelWrite(0)
+}
+
+func encodeAnswer(answer []byte, err error) []byte {
+	var known *errs.Error
+	switch {
+	case err == nil:
+		return append([]byte{answerOK}, answer...)
+	case errors.As(err, &known):
+		b, jsonErr := json.Marshal(known)
+		if jsonErr == nil {
+			return append([]byte{answerError}, b...)
+		}
+		fallthrough
+	default:
+		return append([]byte{answerText}, err.Error()...)
+	}
+}
+
+func decodeAnswer(from regions.NodeID, b []byte) ([]byte, error) {
+	if len(b) == 0 {
+		return nil, fmt.Errorf("%w: empty answer", errProtocol)
+	}
+	switch body := b[1:]; b[0] {
+	case answerOK:
+		return body, nil
+	case answerError:
+		known := new(errs.Error)
+		if err := json.Unmarshal(body, known); err != nil {
+			return nil, fmt.Errorf("%w: answer: %w", errProtocol, err)
+		}
+		return nil, known
+	case answerText:
+		return nil, &RemoteError{Node: from, Text: string(body)}
+	default:
+		return nil, fmt.Errorf("%w: answer of kind %d", errProtocol, b[0])
+	}
+}
+
+// serveCalls answers the peer's calls until the connection ends.
+func (l *Links) serveCalls(ctx context.Context, in *incoming) error {
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for {
+		s, err := in.conn.AcceptStream(ctx)
+		if err != nil {
+			return err
+		}
+		calls.Go(func() {
+			if err := l.answer(ctx, in.peer, s); err != nil {
+				abandon(s)
+				if errors.Is(err, errProtocol) {
+					in.close(codeProtocol, err.Error())
+				}
+			}
+		})
+	}
+}
+
+func (l *Links) answer(ctx context.Context, from Peer, s *quic.Stream) error {
+	_ = s.SetReadDeadline(time.Now().Add(callTimeout))
+	r := newFrameReader(s)
+	request, err := r.next(MaxFrame)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// The stream's context ends when the caller gives up or the link breaks.
+	stop := context.AfterFunc(s.Context(), cancel)
+	defer stop()
+	answer, err := l.cfg.Handler.Call(ctx, from, request)
+	if len(answer) > MaxFrame {
+		err = ErrTooLarge
+	}
+	_ = s.SetWriteDeadline(time.Now().Add(callTimeout))
+	if _, err := s.Write(appendFrame(nil, encodeAnswer(answer, err))); err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+func outcome(err error) string {
+	var known *errs.Error
+	var remote *RemoteError
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &known), errors.As(err, &remote):
+		return "refused"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, io.ErrUnexpectedEOF):
+		return "unanswered"
+	default:
+		return "failed"
+	}
+}

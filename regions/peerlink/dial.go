@@ -1,0 +1,180 @@
+package peerlink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/mustermesh/muster/regions"
+)
+
+// sender is what a class does with its connection.
+type sender interface {
+	// serve uses the connection until it or ctx ends, and says why it ended.
+	serve(ctx context.Context, c *dialled) error
+	// down is told when a connection ended or could not be made.
+	down(reason error)
+}
+
+// dialled is a connection of ours that the peer has accepted.
+type dialled struct {
+	*quic.Conn
+	peer   Peer
+	stream *quic.SendStream // on which the hello went
+}
+
+// keep holds one link to a peer until ctx ends: dial, serve, wait, again.
+func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s sender) {
+	log := l.log.With("peer", node, "class", class)
+	wait := backoffMin
+	reported := false
+	for {
+		c, err := l.dial(ctx, node, class)
+		if err == nil {
+			began := time.Now()
+			reported = false
+			log.Debug("link up", "incarnation", c.peer.Incarnation)
+			l.metrics.links.WithLabelValues("out", class.String()).Inc()
+			err = l.serveDialled(ctx, c, s)
+			l.metrics.links.WithLabelValues("out", class.String()).Dec()
+			if time.Since(began) > backoffMax {
+				wait = backoffMin
+			}
+		}
+		if ctx.Err() != nil {
+			s.down(ErrStopped)
+			return
+		}
+		// A dead peer is worth one line, not one per attempt.
+		level := slog.LevelDebug
+		if !reported {
+			level, reported = slog.LevelInfo, true
+		}
+		log.Log(ctx, level, "link down", "err", err)
+		l.metrics.downs.WithLabelValues(class.String()).Inc()
+		s.down(err)
+		select {
+		case <-time.After(wait/2 + rand.N(wait/2+1)):
+		case <-ctx.Done():
+			s.down(ErrStopped)
+			return
+		}
+		wait = min(2*wait, backoffMax)
+	}
+}
+
+func (l *Links) serveDialled(ctx context.Context, c *dialled, s sender) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		_ = c.CloseWithError(codeDone, "")
+	})
+	err := s.serve(ctx, c)
+	if stop() {
+		code := codeDone
+		if errors.Is(err, ErrOverflow) {
+			code = codeOverflow
+		}
+		_ = c.CloseWithError(code, "")
+	} else {
+		<-closed
+	}
+	return err
+}
+
+// dial makes one attempt: handshake, hello, answer.
+func (l *Links) dial(ctx context.Context, node regions.NodeID, class class) (*dialled, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	host, region, ok := l.cfg.Peers(node)
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrUnknownPeer, node)
+	}
+	addr, err := resolve(ctx, host)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", node, err)
+	}
+	cfg := quicConfig(class == datagrams)
+	cfg.KeepAlivePeriod = keepAlive
+	cfg.MaxIncomingStreams = -1 // the peer opens none but for its hello
+	conn, err := l.transport.Dial(ctx, addr, clientTLS(l.cfg.Identity, l.cfg.CA, class, region, node), cfg)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", node, explain(err))
+	}
+	c := &dialled{Conn: conn}
+	if err := l.greet(ctx, c, region, node); err != nil {
+		code := codeProtocol
+		if errors.Is(err, ErrVersion) {
+			code = codeVersion
+		}
+		_ = conn.CloseWithError(code, err.Error())
+		return nil, fmt.Errorf("dial %s: %w", node, explain(err))
+	}
+	return c, nil
+}
+
+func (l *Links) greet(ctx context.Context, c *dialled, region regions.RegionID, node regions.NodeID) (err error) {
+	if c.stream, err = c.OpenUniStreamSync(ctx); err != nil {
+		return err
+	}
+	if _, err = c.stream.Write(appendFrame(nil, l.hello().encode())); err != nil {
+		return err
+	}
+	answer, err := c.AcceptUniStream(ctx)
+	if err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = answer.SetReadDeadline(deadline)
+	}
+	b, err := newFrameReader(answer).next(maxHello)
+	if err != nil {
+		return err
+	}
+	h, err := decodeHello(b)
+	if err != nil {
+		return err
+	}
+	if h.Region != region || h.Node != node {
+		return fmt.Errorf("%w: hello of %s/%s", errProtocol, h.Region, h.Node)
+	}
+	c.peer = h.Peer
+	return nil
+}
+
+func (l *Links) hello() hello {
+	return hello{l.version, Peer{Node: l.cfg.Self, Region: l.cfg.Region, Incarnation: l.cfg.Incarnation}}
+}
+
+func resolve(ctx context.Context, hostport string) (*net.UDPAddr, error) {
+	host, service, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return nil, err
+	}
+	port, err := net.DefaultResolver.LookupPort(ctx, "udp", service)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	return &net.UDPAddr{IP: ips[0].Unmap().AsSlice(), Port: port, Zone: ips[0].Zone()}, nil
+}
+
+// explain puts our names to the codes with which a peer refuses us.
+func explain(err error) error {
+	var app *quic.ApplicationError
+	if errors.As(err, &app) && app.Remote && app.ErrorCode == codeVersion {
+		return fmt.Errorf("%w: %w", ErrVersion, err)
+	}
+	return err
+}
