@@ -1,0 +1,74 @@
+// Package web carries the built web app (web/app, built by `make web` into
+// web/dist) inside the binary and serves it, so that a node needs no files
+// beside it.
+package web
+
+import (
+	"embed"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+)
+
+//go:embed all:dist
+var dist embed.FS
+
+// Dist returns the built files with index.html at the root; built is false
+// when the binary was compiled before the app.
+func Dist() (files fs.FS, built bool) {
+	files, err := fs.Sub(dist, "dist")
+	if err != nil {
+		panic(err) // "dist" is a constant, and a valid path
+	}
+	_, err = fs.Stat(files, "index.html")
+	return files, err == nil
+}
+
+// Handler serves the app: its files, and index.html for every other path
+// without a file's extension, since the app has pages of its own behind paths
+// such as /join/CODE. If the app was not built it says so instead.
+func Handler() http.Handler {
+	files, built := Dist()
+	if !built {
+		return http.HandlerFunc(notBuilt)
+	}
+	return handler(files)
+}
+
+func handler(files fs.FS) http.Handler {
+	server := http.FileServerFS(files)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
+		info, err := fs.Stat(files, name)
+		switch {
+		case err == nil && !info.IsDir():
+		case path.Ext(name) == "":
+			r = r.Clone(r.Context())
+			r.URL.Path = "/"
+			name = "index.html"
+		default:
+			http.NotFound(w, r) // a missing script must not be answered by a page
+			return
+		}
+		// Names under assets/ hold a hash of the content; everything else may
+		// be another file after the next start.
+		if strings.HasPrefix(name, "assets/") {
+			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		} else {
+			w.Header().Set("Cache-Control", "no-cache")
+		}
+		server.ServeHTTP(w, r)
+	})
+}
+
+func notBuilt(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusServiceUnavailable)
+	_, _ = w.Write([]byte(`<!doctype html><meta charset="utf-8"><title>Muster</title>
+<body style="font:16px/1.5 system-ui;max-width:32em;margin:15vh auto;padding:0 1em">
+<h1>The web app is not in this binary</h1>
+<p>Run <code>make build</code> and start it again. The API works without: <a href="/docs">/docs</a>.</p>
+`))
+}

@@ -1,0 +1,46 @@
+package web
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestHandler(t *testing.T) {
+	t.Parallel()
+	h := handler(fstest.MapFS{
+		"index.html":         {Data: []byte("<p>app")},
+		"assets/a-1f2e3d.js": {Data: []byte("run()")},
+		"places/1_4.json":    {Data: []byte("[]")},
+	})
+	for _, c := range []struct {
+		path, body, cache string
+		status            int
+	}{
+		{"/", "<p>app", "no-cache", 200},
+		{"/join/K7QX-M2PD", "<p>app", "no-cache", 200},
+		{"/g/1b4e28ba-2fa1-11d2-883f-0016d3cca427", "<p>app", "no-cache", 200},
+		{"/assets/a-1f2e3d.js", "run()", "public, max-age=31536000, immutable", 200},
+		{"/assets", "<p>app", "no-cache", 200}, // no listing of a folder
+		{"/places/1_4.json", "[]", "no-cache", 200},
+		{"/places/9_9.json", "404 page not found\n", "", 404},
+		{"/assets/../../secret", "<p>app", "no-cache", 200},
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, c.path, nil))
+		require.Equal(t, c.status, w.Code, c.path)
+		require.Equal(t, c.body, w.Body.String(), c.path)
+		require.Equal(t, c.cache, w.Header().Get("Cache-Control"), c.path)
+	}
+}
+
+func TestNotBuilt(t *testing.T) {
+	t.Parallel()
+	w := httptest.NewRecorder()
+	notBuilt(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.Contains(t, w.Body.String(), "make build")
+}
