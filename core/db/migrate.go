@@ -25,6 +25,22 @@ var migrations embed.FS
 // CockroachDB schema changes aren't part of a transaction and a migration
 // that was cut off starts again.
 func Migrate(ctx context.Context, url string) error {
+	for n := 0; ; n++ {
+		err := migrate(ctx, url)
+		// IF NOT EXISTS doesn't look at what is being created at this moment:
+		// nodes that start together collide on the table of the lock itself.
+		if n < 10 && (conflict(err) || Violates(err, "") || code(err) == duplicateTable) {
+			select {
+			case <-time.After(backoff(n)):
+				continue
+			case <-ctx.Done():
+			}
+		}
+		return err
+	}
+}
+
+func migrate(ctx context.Context, url string) error {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
@@ -36,12 +52,14 @@ func Migrate(ctx context.Context, url string) error {
 	defer conn.Close()
 	// A row with a lease instead of an advisory lock, which CockroachDB
 	// doesn't have.
-	locker, err := lock.NewPostgresTableLocker(lock.WithTableLockTimeout(200*time.Millisecond, 300))
+	quiet := slog.New(slog.DiscardHandler) // what matters is returned
+	locker, err := lock.NewPostgresTableLocker(
+		lock.WithTableLockTimeout(100*time.Millisecond, 600), lock.WithTableLogger(quiet))
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	provider, err := goose.NewProvider(goose.DialectPostgres, conn, files,
-		goose.WithLocker(locker), goose.WithSlog(slog.New(slog.DiscardHandler)))
+		goose.WithLocker(locker), goose.WithSlog(quiet))
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}

@@ -107,8 +107,11 @@ func (d *DB) attempt(ctx context.Context, opts pgx.TxOptions, fn func(context.Co
 	if err := fn(ctx, tx); err != nil {
 		return conflict(err) || conn.IsClosed(), err
 	}
-	if err := ctx.Err(); err != nil {
+	switch {
+	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
+	case conn.IsClosed(): // fn has overlooked it
+		return true, errors.New("connection lost before commit")
 	}
 	committing = true
 	commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
@@ -119,11 +122,12 @@ func (d *DB) attempt(ctx context.Context, opts pgx.TxOptions, fn func(context.Co
 		return false, nil
 	case conflict(err):
 		return true, fmt.Errorf("commit: %w", err)
-	case pgconn.SafeToRetry(err): // COMMIT never left
-		return true, fmt.Errorf("commit: %w", err)
 	case rolledBack(err):
 		return false, fmt.Errorf("commit: %w", err)
 	}
+	// Without an answer nobody knows. pgconn.SafeToRetry doesn't either: when
+	// the answer to a COMMIT is lost, pgx v5.12 reports "conn closed", which
+	// claims that nothing was sent.
 	return false, fmt.Errorf("%w: commit: %w", ErrAmbiguous, err)
 }
 
@@ -171,13 +175,22 @@ const (
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
 	uniqueViolation      = "23505"
+	duplicateTable       = "42P07"
 )
+
+// code returns the SQLSTATE in err's chain, or "".
+func code(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code
+	}
+	return ""
+}
 
 // conflict reports an error after which the server has rolled back and asks
 // to try the whole transaction again.
 func conflict(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (pg.Code == serializationFailure || pg.Code == deadlockDetected)
+	c := code(err)
+	return c == serializationFailure || c == deadlockDetected
 }
 
 // rolledBack reports an error of COMMIT that is the server's word that

@@ -46,8 +46,19 @@ func Connect(t TB, url string, cfg db.Config) *db.DB {
 	return pool
 }
 
-// TestURL is Test for who opens the database himself.
+// TestURL is Test for those who open the database themselves.
 func TestURL(t TB) string {
+	t.Helper()
+	return fresh(t, (*testServer).create)
+}
+
+// EmptyURL is TestURL without the schema, for tests of migrations.
+func EmptyURL(t TB) string {
+	t.Helper()
+	return fresh(t, (*testServer).createEmpty)
+}
+
+func fresh(t TB, create func(*testServer, context.Context) (string, error)) string {
 	t.Helper()
 	s, err := shared()
 	if err != nil {
@@ -55,7 +66,7 @@ func TestURL(t TB) string {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	url, err := s.create(ctx)
+	url, err := create(s, ctx)
 	if err != nil {
 		t.Fatalf("create test database: %v", err)
 	}
@@ -120,21 +131,32 @@ func (s *testServer) prepare(ctx context.Context) error {
 }
 
 func (s *testServer) create(ctx context.Context) (string, error) {
+	if s.template == "" {
+		url, err := s.createEmpty(ctx)
+		if err != nil {
+			return "", err
+		}
+		return url, db.Migrate(ctx, url)
+	}
+	return s.copyOf(ctx, s.template)
+}
+
+func (s *testServer) createEmpty(ctx context.Context) (string, error) {
+	return s.copyOf(ctx, "")
+}
+
+func (s *testServer) copyOf(ctx context.Context, template string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := freshName()
-	err := s.asAdmin(ctx, func(conn *pgx.Conn) error {
-		statement := `CREATE DATABASE ` + name
-		if s.template != "" {
-			statement += ` TEMPLATE ` + s.template + ` STRATEGY FILE_COPY`
-		}
+	statement := `CREATE DATABASE ` + name
+	if template != "" {
+		statement += ` TEMPLATE ` + template + ` STRATEGY FILE_COPY`
+	}
+	return s.url(name), s.asAdmin(ctx, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, statement)
 		return err
 	})
-	if err == nil && s.template == "" {
-		err = db.Migrate(ctx, s.url(name))
-	}
-	return s.url(name), err
 }
 
 func (s *testServer) drop(ctx context.Context, of string) error {
