@@ -1,0 +1,248 @@
+package groups
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/internal/errs"
+)
+
+// Member is somebody in a group.
+type Member struct {
+	User     core.UserID
+	Username string
+	Picture  string
+	Role     Role
+	JoinedAt time.Time
+}
+
+// Standing is what an edge must know to let somebody into a group's room.
+type Standing struct {
+	Role     Role
+	Username string
+	Version  uint64 // of the group, as of which this is true
+}
+
+// Member returns a user's standing in a group, as of min or later. It is one
+// statement, so role, name and version belong together. For who is no member
+// (or a group that doesn't exist) it returns ErrNotMember; ErrBehind means that
+// the database it asked doesn't know min yet.
+func (s *Store) Member(ctx context.Context, user core.UserID, id core.GroupID, min uint64) (st Standing, err error) {
+	var r, name *string
+	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
+		return q.QueryRow(ctx,
+			`SELECT g.version, gm.role, u.username FROM groups g
+			 LEFT JOIN group_members gm ON gm.group_id = g.id AND gm.user_id = $2
+			 LEFT JOIN users u ON u.id = gm.user_id WHERE g.id = $1`, id, user).Scan(&st.Version, &r, &name)
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return Standing{}, ErrNotMember
+	case err != nil:
+		return Standing{}, fmt.Errorf("read membership: %w", err)
+	case st.Version < min:
+		return Standing{}, ErrBehind
+	case r == nil || name == nil:
+		return Standing{Version: st.Version}, ErrNotMember
+	}
+	st.Role, st.Username = Role(*r), *name
+	return st, nil
+}
+
+// Members returns a page of a group's members, the longest-standing first, and
+// the cursor of the next page, empty if there is none.
+func (s *Store) Members(ctx context.Context, user core.UserID, id core.GroupID, cursor string, limit int) (list []Member, next string, err error) {
+	after, err := parseCursor(cursor, false)
+	if err != nil {
+		return nil, "", err
+	}
+	err = s.db.InTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := role(ctx, tx, user, id); err != nil {
+			return err
+		}
+		list, err = members(ctx, tx, id, after, limit+1)
+		return err
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("list members: %w", err)
+	}
+	if len(list) > limit {
+		list = list[:limit]
+		next = position{list[limit-1].JoinedAt, uuid.UUID(list[limit-1].User)}.cursor()
+	}
+	return list, next, nil
+}
+
+func members(ctx context.Context, q db.Querier, id core.GroupID, after position, limit int) ([]Member, error) {
+	rows, err := q.Query(ctx,
+		`SELECT gm.user_id, u.username, u.profile_picture, gm.role, gm.joined_at
+		 FROM group_members gm JOIN users u ON u.id = gm.user_id
+		 WHERE gm.group_id = $1 AND (gm.joined_at, gm.user_id) > ($2, $3)
+		 ORDER BY gm.joined_at, gm.user_id LIMIT $4`, id, after.at, after.id, limit)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (m Member, err error) {
+		err = row.Scan(&m.User, &m.Username, &m.Picture, &m.Role, &m.JoinedAt)
+		return m, err
+	})
+}
+
+// role returns the user's role, or ErrNotMember.
+func role(ctx context.Context, q db.Querier, user core.UserID, id core.GroupID) (Role, error) {
+	var r Role
+	err := q.QueryRow(ctx, `SELECT role FROM group_members WHERE group_id = $1 AND user_id = $2`, id, user).Scan(&r)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nobody, ErrNotMember
+	}
+	return r, err
+}
+
+// target is role for the member that a request is about.
+func target(ctx context.Context, q db.Querier, user core.UserID, id core.GroupID) (Role, error) {
+	r, err := role(ctx, q, user, id)
+	if errors.Is(err, ErrNotMember) {
+		return nobody, ErrNoSuchMember
+	}
+	return r, err
+}
+
+// Leave takes the user out of the group. An owner leaves only alone, and the
+// group goes too.
+func (s *Store) Leave(ctx context.Context, user core.UserID, id core.GroupID) error {
+	return s.change(ctx, "leave group", user, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
+		if r != Owner {
+			return expel(ctx, tx, user, id)
+		}
+		var others int
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM group_members WHERE group_id = $1 AND user_id <> $2`, id, user).Scan(&others); err != nil {
+			return err
+		}
+		if others > 0 {
+			return ErrOwnerStays
+		}
+		_, err := remove(ctx, tx, id)
+		return err
+	})
+}
+
+// Kick removes a member. Their invites end too, or they would come back by
+// them.
+func (s *Store) Kick(ctx context.Context, actor core.UserID, id core.GroupID, user core.UserID) error {
+	return s.change(ctx, "remove member", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
+		their, err := target(ctx, tx, user, id)
+		if err != nil {
+			return err
+		}
+		if !r.manages(their) {
+			return ErrForbidden
+		}
+		if _, err := tx.Exec(ctx, `UPDATE invites SET revoked_at = $3 WHERE group_id = $1 AND created_by = $2 AND revoked_at IS NULL`,
+			id, user, s.cfg.Now()); err != nil {
+			return err
+		}
+		return expel(ctx, tx, user, id)
+	})
+}
+
+func expel(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID) error {
+	_, err := tx.Exec(ctx, `DELETE FROM group_members WHERE group_id = $1 AND user_id = $2`, id, user)
+	return err
+}
+
+// SetRole makes a member an admin or an admin a member. The owner may; their
+// own role changes only by Transfer.
+func (s *Store) SetRole(ctx context.Context, actor core.UserID, id core.GroupID, user core.UserID, to Role) (m Member, err error) {
+	if to != Admin && to != Plain {
+		return Member{}, ErrBadRole
+	}
+	err = s.change(ctx, "change role", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
+		their, err := target(ctx, tx, user, id)
+		if err != nil {
+			return err
+		}
+		if r != Owner || their == Owner {
+			return ErrForbidden
+		}
+		if err := setRole(ctx, tx, user, id, to); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx,
+			`SELECT u.id, u.username, u.profile_picture, gm.role, gm.joined_at
+			 FROM group_members gm JOIN users u ON u.id = gm.user_id WHERE gm.group_id = $1 AND gm.user_id = $2`, id, user).
+			Scan(&m.User, &m.Username, &m.Picture, &m.Role, &m.JoinedAt)
+	})
+	return m, err
+}
+
+// Transfer makes another member the owner, and the owner an admin.
+func (s *Store) Transfer(ctx context.Context, actor core.UserID, id core.GroupID, to core.UserID) (g Group, err error) {
+	err = s.change(ctx, "transfer ownership", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
+		if _, err := target(ctx, tx, to, id); err != nil {
+			return err
+		}
+		if r != Owner {
+			return ErrForbidden
+		}
+		if err := setRole(ctx, tx, actor, id, Admin); err != nil {
+			return err
+		}
+		if err := setRole(ctx, tx, to, id, Owner); err != nil { // last: to may be the actor
+			return err
+		}
+		g, err = load(ctx, tx, id)
+		return err
+	})
+	return g, err
+}
+
+func setRole(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID, to Role) error {
+	_, err := tx.Exec(ctx, `UPDATE group_members SET role = $3 WHERE group_id = $1 AND user_id = $2`, id, user, to)
+	return err
+}
+
+// position is where a page ended: lists are ordered by a time that doesn't
+// change, then by id.
+type position struct {
+	at time.Time
+	id uuid.UUID
+}
+
+func (p position) cursor() string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", p.at.UnixMicro(), p.id))
+}
+
+// parseCursor reads a cursor; the empty one stands before the first row.
+func parseCursor(s string, descending bool) (position, error) {
+	if s == "" && descending {
+		return position{at: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, nil
+	}
+	if s == "" {
+		return position{}, nil
+	}
+	bad := errs.New(errs.Invalid, "bad_cursor", "use the cursor of a Link header as it is").At("query.cursor")
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		return position{}, bad
+	}
+	at, id, _ := strings.Cut(string(b), " ")
+	us, err := strconv.ParseInt(at, 10, 64)
+	if err != nil || us < 0 || us > 253_402_300_799_000_000 { // years 1970 to 9999
+		return position{}, bad
+	}
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return position{}, bad
+	}
+	return position{time.UnixMicro(us).UTC(), u}, nil
+}
