@@ -1,0 +1,374 @@
+// The HTTP side: accounts, groups, history. Paths and fields are those of
+// /api/v1/openapi.json; names and types are the app's.
+
+import { MusterError } from "./errors.js";
+import type { TokenStore, Tokens } from "./tokens.js";
+import type { Edge, Message, Page } from "./types.js";
+
+export interface Profile {
+  readonly userId: string;
+  readonly username: string;
+  /** Empty for a guest. */
+  readonly email: string;
+  readonly profilePicture: string;
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly subscriptionStatus: string;
+}
+
+export interface GroupSummary {
+  readonly groupId: string;
+  readonly name: string;
+  readonly avatar: string;
+  readonly memberCount: number;
+  readonly lastActive?: Date;
+}
+
+export type Role = "owner" | "admin" | "member";
+
+export interface GroupMember {
+  readonly userId: string;
+  readonly username: string;
+  readonly profilePicture: string;
+  readonly role: Role;
+  readonly joinedAt?: Date;
+}
+
+export interface Group {
+  readonly groupId: string;
+  readonly name: string;
+  readonly description: string;
+  readonly avatar: string;
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly members: readonly GroupMember[];
+  readonly createdAt?: Date;
+}
+
+export interface NewGroup {
+  readonly name: string;
+  readonly description?: string;
+  readonly avatar?: string;
+  readonly settings?: Readonly<Record<string, unknown>>;
+}
+
+export interface Invite {
+  readonly inviteCode: string;
+  readonly expiresAt?: Date;
+}
+
+export interface InviteOptions {
+  readonly maxUses?: number;
+  /** Seconds. */
+  readonly expiresIn?: number;
+}
+
+export interface ApiOptions {
+  /** Where the API is; "" (default) means the page's own origin. */
+  readonly base?: string;
+  readonly tokens: TokenStore;
+  /** Milliseconds after which a request is given up; 15 s by default. */
+  readonly timeout?: number;
+  readonly fetch?: typeof globalThis.fetch;
+}
+
+type Json = Record<string, unknown>;
+
+/** The room of a group. */
+export const groupRoom = (groupId: string): string => `group:${groupId}`;
+
+export class Api {
+  readonly #base: string;
+  readonly #tokens: TokenStore;
+  readonly #timeout: number;
+  readonly #fetch: typeof globalThis.fetch;
+  #refreshing: Promise<string> | undefined;
+
+  constructor(o: ApiOptions) {
+    this.#base = (o.base ?? "").replace(/\/$/, "");
+    this.#tokens = o.tokens;
+    this.#timeout = o.timeout ?? 15_000;
+    this.#fetch = o.fetch ?? ((...a) => globalThis.fetch(...a));
+  }
+
+  // ---------------------------------------------------------- accounts
+
+  async register(a: { username: string; email: string; password: string }): Promise<string> {
+    return this.#signIn("/auth/register", { ...a, device_info: deviceInfo() });
+  }
+
+  async login(a: { email: string; password: string }): Promise<string> {
+    return this.#signIn("/auth/login", { ...a, device_info: deviceInfo() });
+  }
+
+  /** Signs in somebody new without a form; without a name the server chooses one. */
+  async guest(username?: string): Promise<string> {
+    return this.#signIn("/auth/guest", { ...(username && { username }), device_info: deviceInfo() });
+  }
+
+  /** Makes the guest that is signed in an account: the same user, with new tokens. */
+  async upgrade(a: { username: string; email: string; password: string }): Promise<void> {
+    await this.#keep(await this.#call("POST", "/auth/upgrade", { body: a }));
+  }
+
+  /** Ends this login on the server, and forgets its tokens in any case. */
+  async logout(): Promise<void> {
+    const tokens = await this.#tokens.load();
+    try {
+      // It may have expired a while ago: no need to refresh what is to end.
+      if (tokens) await this.#fetchJson("POST", "/auth/logout", { token: tokens.token }, tokens.token);
+    } finally {
+      await this.#tokens.save(undefined);
+    }
+  }
+
+  /** Who is signed in here, without asking the server. */
+  async user(): Promise<string | undefined> {
+    return (await this.#tokens.load())?.user;
+  }
+
+  async profile(): Promise<Profile> {
+    return toProfile(await this.#call("GET", "/users/profile"));
+  }
+
+  async updateProfile(p: { username?: string; profilePicture?: string; settings?: Json }): Promise<Profile> {
+    const body: Json = {};
+    if (p.username !== undefined) body.username = p.username;
+    if (p.profilePicture !== undefined) body.profile_picture = p.profilePicture;
+    if (p.settings !== undefined) body.settings = p.settings;
+    return toProfile((await this.#call("PUT", "/users/profile", { body })).user as Json);
+  }
+
+  // ------------------------------------------------------------ groups
+
+  async groups(): Promise<GroupSummary[]> {
+    const groups: GroupSummary[] = [];
+    let path = "/groups";
+    for (;;) {
+      const r = await this.#call("GET", path);
+      for (const g of list(r.groups)) {
+        groups.push({
+          groupId: text(g.group_id),
+          name: text(g.name),
+          avatar: text(g.avatar),
+          memberCount: Number(g.member_count),
+          ...when("lastActive", g.last_active),
+        });
+      }
+      if (typeof r.next_cursor !== "string" || r.next_cursor === "") return groups;
+      path = `/groups?cursor=${encodeURIComponent(r.next_cursor)}`;
+    }
+  }
+
+  async createGroup(g: NewGroup): Promise<{ groupId: string; inviteCode: string }> {
+    const r = await this.#call("POST", "/groups", { body: { ...g } });
+    return { groupId: text(r.group_id), inviteCode: text(r.invite_code) };
+  }
+
+  async group(groupId: string): Promise<Group> {
+    return toGroup(await this.#call("GET", `/groups/${encodeURIComponent(groupId)}`));
+  }
+
+  async invite(groupId: string, o: InviteOptions = {}): Promise<Invite> {
+    const body: Json = {};
+    if (o.maxUses !== undefined) body.max_uses = o.maxUses;
+    if (o.expiresIn !== undefined) body.expires_in = o.expiresIn;
+    const r = await this.#call("POST", `/groups/${encodeURIComponent(groupId)}/invite`, { body });
+    return { inviteCode: text(r.invite_code), ...when("expiresAt", r.expires_at) };
+  }
+
+  /** Joins the group that the code is for; joining twice is harmless. */
+  async join(inviteCode: string): Promise<Group> {
+    return toGroup((await this.#call("POST", "/groups/join", { body: { invite_code: inviteCode } })).group as Json);
+  }
+
+  async leave(groupId: string): Promise<void> {
+    await this.#call("POST", `/groups/${encodeURIComponent(groupId)}/leave`);
+  }
+
+  async kick(groupId: string, userId: string): Promise<void> {
+    await this.#call("DELETE", `/groups/${encodeURIComponent(groupId)}/members/${encodeURIComponent(userId)}`);
+  }
+
+  /** Messages in ascending order: the newest, or those before or after a number. */
+  async messages(groupId: string, o: { before?: number; after?: number; limit?: number } = {}): Promise<Page> {
+    const q = new URLSearchParams();
+    for (const [k, v] of Object.entries(o)) if (v !== undefined) q.set(k, String(v));
+    const r = await this.#call("GET", `/groups/${encodeURIComponent(groupId)}/messages?${q}`);
+    return { messages: list(r.messages).map(toMessage), more: r.more === true };
+  }
+
+  // ------------------------------------------------------------- edges
+
+  /** Where sessions can be opened. Needs no sign-in. */
+  async edge(): Promise<Edge> {
+    const r = await this.#call("GET", "/edge", { anonymous: true });
+    const hash = typeof r.cert_sha256 === "string" && r.cert_sha256 !== "" ? r.cert_sha256 : undefined;
+    return {
+      regions: list(r.regions).map((x) => ({
+        name: text(x.name),
+        lat: Number(x.lat),
+        lng: Number(x.lng),
+        nodes: list(x.nodes).map((n) => ({
+          id: text(n.id),
+          http: text(n.http),
+          ws: text(n.ws),
+          ...(typeof n.wt === "string" && n.wt !== "" && { wt: n.wt }),
+        })),
+      })),
+      ...(hash && { certSha256: Uint8Array.from(atob(hash), (c) => c.charCodeAt(0)) }),
+    };
+  }
+
+  // ------------------------------------------------------------ tokens
+
+  /** The access token; throws `unauthenticated` when nobody is signed in. */
+  async accessToken(): Promise<string> {
+    return (await this.#signedIn()).token;
+  }
+
+  /**
+   * Gets a new access token in place of the one that is stale. However many ask
+   * at once, in this page or in other tabs, one request is made: a refresh
+   * token is good for one use, and using it twice ends the login.
+   */
+  refresh(stale: string): Promise<string> {
+    return (this.#refreshing ??= this.#exclusively(() => this.#refresh(stale)).finally(() => (this.#refreshing = undefined)));
+  }
+
+  async #refresh(stale: string): Promise<string> {
+    const tokens = await this.#signedIn();
+    if (tokens.token !== stale) return tokens.token; // another tab was first
+    try {
+      const r = await this.#fetchJson("POST", "/auth/refresh", { refresh_token: tokens.refreshToken });
+      const next = { user: tokens.user, token: text(r.token), refreshToken: text(r.refresh_token) };
+      await this.#tokens.save(next);
+      return next.token;
+    } catch (e) {
+      if (e instanceof MusterError && e.status === 401) await this.#tokens.save(undefined);
+      throw e;
+    }
+  }
+
+  async #exclusively<T>(f: () => Promise<T>): Promise<T> {
+    const locks = globalThis.navigator?.locks;
+    return locks ? ((await locks.request("muster.refresh", f)) as T) : f();
+  }
+
+  async #signedIn(): Promise<Tokens> {
+    const tokens = await this.#tokens.load();
+    if (!tokens) throw new MusterError("unauthenticated", "nobody is signed in here", { status: 401 });
+    return tokens;
+  }
+
+  async #signIn(path: string, body: Json): Promise<string> {
+    return this.#keep(await this.#fetchJson("POST", path, body));
+  }
+
+  async #keep(r: Json): Promise<string> {
+    const user = text(r.user_id);
+    await this.#tokens.save({ user, token: text(r.token), refreshToken: text(r.refresh_token) });
+    return user;
+  }
+
+  // -------------------------------------------------------------- HTTP
+
+  async #call(method: string, path: string, o: { body?: Json; anonymous?: boolean } = {}): Promise<Json> {
+    if (o.anonymous) return this.#fetchJson(method, path, o.body);
+    // The same key on the second try: the first one may have been carried out.
+    const key = method === "GET" ? undefined : crypto.randomUUID();
+    const token = await this.accessToken();
+    try {
+      return await this.#fetchJson(method, path, o.body, token, key);
+    } catch (e) {
+      if (!(e instanceof MusterError) || e.code !== "token_expired") throw e;
+      return this.#fetchJson(method, path, o.body, await this.refresh(token), key);
+    }
+  }
+
+  async #fetchJson(method: string, path: string, body?: Json, token?: string, key?: string): Promise<Json> {
+    const headers: Record<string, string> = { accept: "application/json" };
+    if (body) headers["content-type"] = "application/json";
+    if (token) headers.authorization = `Bearer ${token}`;
+    if (key) headers["idempotency-key"] = key;
+    let res: Response;
+    let parsed: unknown;
+    try {
+      res = await this.#fetch(`${this.#base}/api/v1${path}`, {
+        method,
+        headers,
+        ...(body && { body: JSON.stringify(body) }),
+        signal: AbortSignal.timeout(this.#timeout),
+      });
+      const raw = await res.text();
+      parsed = isJson(res) && raw !== "" ? JSON.parse(raw) : {};
+    } catch (e) {
+      throw new MusterError("network", "the server could not be reached", { cause: e });
+    }
+    if (!res.ok) throw problem(res, parsed as Json);
+    return (parsed ?? {}) as Json;
+  }
+}
+
+const isJson = (res: Response) => /\bjson\b/.test(res.headers.get("content-type") ?? "");
+
+/** RFC 9457 problem details, with the server's code. */
+function problem(res: Response, p: Json): MusterError {
+  const after = Number(res.headers.get("retry-after"));
+  return new MusterError(text(p.code) || "internal", text(p.detail) || text(p.title) || `the server answered ${res.status}`, {
+    status: res.status,
+    retryAfter: Number.isFinite(after) ? after * 1000 : 0,
+  });
+}
+
+function deviceInfo(): Json {
+  return { sdk: "web", agent: (globalThis.navigator?.userAgent ?? "").slice(0, 200) };
+}
+
+const text = (v: unknown): string => (typeof v === "string" ? v : "");
+const list = (v: unknown): Json[] => (Array.isArray(v) ? (v as Json[]) : []);
+const object = (v: unknown): Json => (v !== null && typeof v === "object" ? (v as Json) : {});
+
+function when<K extends string>(name: K, v: unknown): { [P in K]?: Date } {
+  const d = new Date(text(v));
+  return (Number.isNaN(d.getTime()) ? {} : { [name]: d }) as { [P in K]?: Date };
+}
+
+function toProfile(p: Json): Profile {
+  return {
+    userId: text(p.user_id),
+    username: text(p.username),
+    email: text(p.email),
+    profilePicture: text(p.profile_picture),
+    settings: object(p.settings),
+    subscriptionStatus: text(p.subscription_status),
+  };
+}
+
+function toGroup(g: Json): Group {
+  return {
+    groupId: text(g.group_id),
+    name: text(g.name),
+    description: text(g.description),
+    avatar: text(g.avatar),
+    settings: object(g.settings),
+    members: list(g.members).map((m) => ({
+      userId: text(m.user_id),
+      username: text(m.username),
+      profilePicture: text(m.profile_picture),
+      role: (text(m.role) || "member") as Role,
+      ...when("joinedAt", m.joined_at),
+    })),
+    ...when("createdAt", g.created_at),
+  };
+}
+
+function toMessage(m: Json): Message {
+  return {
+    number: Number(m.number),
+    id: text(m.id ?? m.message_id),
+    sender: text(m.sender),
+    senderName: text(m.sender_name),
+    clientId: text(m.client_id),
+    body: text(m.body),
+    sentAt: new Date(text(m.sent_at)),
+  };
+}

@@ -1,0 +1,22 @@
+// Muster in the browser: the HTTP API, and the realtime session with its rooms.
+
+export { Api, groupRoom } from "./api.js";
+export type {
+  ApiOptions,
+  Group,
+  GroupMember,
+  GroupSummary,
+  Invite,
+  InviteOptions,
+  NewGroup,
+  Profile,
+  Role,
+} from "./api.js";
+export type { TransportChoice } from "./connector.js";
+export { tabDevice } from "./device.js";
+export { MusterError, type Code } from "./errors.js";
+export { Room, type FixEvent, type PresenceEvent, type RoomEvents } from "./room.js";
+export { Session } from "./session.js";
+export type { SessionApi, SessionEvents, SessionOptions, SessionState, Status } from "./session.js";
+export { memoryTokens, webTokens, type Tokens, type TokenStore } from "./tokens.js";
+export type * from "./types.js";

@@ -1,0 +1,415 @@
+// A room as a client sees it: pure state, the same machine as the Go SDK's
+// client/roomstate (change both together). It is told the frames that the
+// server sent and what time it is; it never reads a clock or a socket, so every
+// order of events can be replayed in a test.
+//
+//	Snapshot   replaces what is known of the regions that it lists
+//	Event      seq = position+1 applies, up to the position is a duplicate,
+//	           anything else is a gap: join again with the positions
+//	Presence   per (user, device) the highest session epoch is the truth, a tie
+//	           goes to the region whose name sorts last
+//	Fixes      applies if (session epoch, n) is newer
+//	Message    shown in order of number without holes; what is missing for
+//	           longer than holeMs is fetched from history
+//
+// A device that left is remembered, lest an older word of it bring it back.
+
+import { create } from "@bufbuild/protobuf";
+import { date, deviceState, leftReason, toFix, toMessage, transportName } from "./convert.js";
+import { Emitter } from "./emitter.js";
+import type { MusterError } from "./errors.js";
+import * as wire from "./gen/wire/wire_pb.js";
+import type { Device, DeviceState, Fix, LeftReason, Member, Message } from "./types.js";
+
+/** How long a hole in the messages may be closed by what is still on its way. */
+export const holeMs = 500;
+const maxHoleMs = 30_000;
+/** How many messages a room holds; older ones are read from history again. */
+const maxMessages = 2000;
+/** How many devices that left, or of which only a fix was heard, are remembered. */
+const maxAbsent = 1024;
+/** How many messages may wait above a hole; the highest are dropped, and fetched with it. */
+const maxWaiting = 512;
+
+export interface PresenceEvent {
+  readonly user: string;
+  readonly name: string;
+  readonly device: string;
+  readonly state: DeviceState;
+  readonly reason?: LeftReason;
+  /** The member after the change; absent when no device of theirs is left. */
+  readonly member?: Member;
+}
+
+export interface FixEvent {
+  readonly user: string;
+  readonly device: string;
+  readonly fix: Fix;
+  readonly member: Member;
+}
+
+export interface RoomEvents {
+  /** A device came, was suspended, or left. */
+  presence: PresenceEvent;
+  /** A member moved. */
+  fix: FixEvent;
+  /** The next message, in order and without holes. */
+  message: Message;
+  /** Older messages were put before the first, oldest first. */
+  history: readonly Message[];
+  /** Much changed at once: read members again. recovered: nothing was missed. */
+  snapshot: { readonly recovered: boolean };
+  /** The group behind the room changed: read it again. */
+  changed: { readonly version: number };
+  /** The room was left; with an error if not by the app (removed, not a member). */
+  closed: MusterError | undefined;
+}
+
+interface Position {
+  readonly epoch: bigint; // of the slot
+  readonly seq: bigint;
+}
+
+/** What is known of one device of one user. */
+interface Entry {
+  name: string;
+  epoch: bigint; // of the session
+  /** Absent while only a fix was heard. */
+  device: Omit<Device, "fix"> | undefined;
+  fixEpoch: bigint;
+  fixN: bigint;
+  fix: Fix | undefined; // goes when the device leaves
+}
+
+const present = (e: Entry) => e.device !== undefined && e.device.state !== "left";
+
+export class Room extends Emitter<RoomEvents> {
+  readonly id: string;
+
+  readonly #positions = new Map<string, Position>(); // by origin region
+  readonly #entries = new Map<string, Map<string, Entry>>(); // user -> device
+  readonly #absent = new Set<Entry>(); // the entries that are not in the view, oldest first
+  readonly #members = new Map<string, Member>(); // the view
+  #sorted: readonly Member[] | undefined;
+
+  #joined = false;
+  #messages: Message[] = [];
+  #last = 0; // the highest number up to which there is no hole
+  #heard = 0; // the highest number heard of
+  #older = false;
+  readonly #waiting = new Map<number, Message>(); // above a hole
+  #holeSince = 0;
+  #holeWait = holeMs;
+  #version = 0;
+
+  constructor(id: string) {
+    super();
+    this.id = id;
+  }
+
+  // ------------------------------------------------------------ view
+
+  /** True once the first snapshot arrived. */
+  get joined(): boolean {
+    return this.#joined;
+  }
+
+  /** Who is in the room, by name. */
+  get members(): readonly Member[] {
+    return (this.#sorted ??= [...this.#members.values()].sort(
+      (a, b) => a.name.localeCompare(b.name) || (a.user < b.user ? -1 : 1),
+    ));
+  }
+
+  member(user: string): Member | undefined {
+    return this.#members.get(user);
+  }
+
+  /** The messages that are held: ascending, without holes. */
+  get messages(): readonly Message[] {
+    return this.#messages;
+  }
+
+  /** There are older messages than the first one held. */
+  get hasOlder(): boolean {
+    return this.#older;
+  }
+
+  /** The number of the last message; those held may lag behind it for a moment. */
+  get lastNumber(): number {
+    return this.#heard;
+  }
+
+  /** The version of the group's membership, as far as events told. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /** How far the room has been followed: one position per origin region. */
+  positions(): wire.Position[] {
+    return [...this.#positions].map(([region, p]) => create(wire.PositionSchema, { region, epoch: p.epoch, seq: p.seq }));
+  }
+
+  // ------------------------------------------------------------ frames
+
+  /** Applies a frame about this room. "gap": join again with positions(). */
+  apply(body: wire.ServerFrame["body"], now: number): "ok" | "gap" {
+    switch (body.case) {
+      case "snapshot":
+        this.#snapshot(body.value, now);
+        return "ok";
+      case "event":
+        return this.#event(body.value, now);
+      case "fixes":
+        if (this.#joined) for (const f of body.value.fixes) this.#fix(f);
+        return "ok";
+      default:
+        return "ok";
+    }
+  }
+
+  #snapshot(s: wire.Snapshot, now: number): void {
+    for (const part of s.parts) if (part.at) this.#part(part.at, part);
+    const last = Number(s.lastNumber);
+    if (!this.#joined) {
+      // What is older than the first snapshot is read from history when wanted.
+      this.#joined = true;
+      this.#last = this.#heard = last;
+      this.#older = last > 0;
+    } else {
+      this.#hear(last, now);
+    }
+    this.emit("snapshot", { recovered: s.recovered });
+  }
+
+  #event(e: wire.Event, now: number): "ok" | "gap" {
+    if (!this.#joined || !e.at) return "ok"; // the snapshot to come holds it
+    const known = this.#positions.get(e.at.region);
+    if (!known || e.at.epoch > known.epoch) return "gap";
+    // A lower epoch: said by an owner that has been replaced.
+    if (e.at.epoch < known.epoch || e.at.seq <= known.seq) return "ok";
+    if (e.at.seq !== known.seq + 1n) return "gap";
+    this.#positions.set(e.at.region, e.at);
+    switch (e.body.case) {
+      case "presence":
+        for (const p of e.body.value.people) for (const d of p.devices) this.#presence(p, d, e.at.region);
+        break;
+      case "message":
+        this.addMessage(toMessage(e.body.value), now);
+        break;
+      case "changed":
+        this.#version = Math.max(this.#version, Number(e.body.value.version));
+        this.emit("changed", { version: this.#version });
+        break;
+    }
+    return "ok";
+  }
+
+  // ------------------------------------------------------------ presence
+
+  #part(at: wire.Position, part: wire.Part): void {
+    this.#positions.set(at.region, at);
+    const listed = new Set<Entry>();
+    for (const p of part.people) {
+      for (const d of p.devices) listed.add(this.#presence(p, d, at.region));
+    }
+    for (const [user, devices] of this.#entries) {
+      for (const [device, e] of devices) {
+        if (!present(e) || e.device!.region !== at.region || listed.has(e)) continue;
+        const { reason: _, ...last } = e.device!;
+        this.#set(user, device, e, { ...last, state: "left" });
+      }
+    }
+    for (const f of part.fixes) this.#fix(f);
+  }
+
+  /** Applies what a region says of a device. */
+  #presence(p: wire.Person, d: wire.Device, origin: string): Entry {
+    const e = this.#entry(p.user, d.device);
+    const region = d.region || origin;
+    if (e.device && (d.epoch < e.epoch || (d.epoch === e.epoch && region < e.device.region))) return e;
+    const transport = transportName(d.transport);
+    const reason = leftReason(d.reason);
+    e.epoch = d.epoch;
+    e.name = p.name || e.name;
+    this.#set(p.user, d.device, e, {
+      device: d.device,
+      epoch: Number(d.epoch),
+      state: deviceState(d.state),
+      region,
+      node: d.node,
+      since: date(d.since),
+      ...(transport && { transport }),
+      ...(reason && { reason }),
+    });
+    return e;
+  }
+
+  #set(user: string, name: string, e: Entry, device: Omit<Device, "fix">): void {
+    const before = e.device;
+    const seen = present(e);
+    e.device = device;
+    this.#absent.delete(e);
+    if (device.state === "left") {
+      // What was newest stays known, so that a late datagram is not news.
+      e.fix = undefined;
+      this.#remember(e);
+      if (!seen) return; // nobody had seen it
+    } else if (before && same(before, device)) {
+      return; // a snapshot said again what was known
+    }
+    this.#merge(user);
+    const member = this.#members.get(user);
+    this.emit("presence", {
+      user,
+      name: e.name,
+      device: name,
+      state: device.state,
+      ...(device.reason && { reason: device.reason }),
+      ...(member && { member }),
+    });
+  }
+
+  #entry(user: string, device: string): Entry {
+    let devices = this.#entries.get(user);
+    if (!devices) this.#entries.set(user, (devices = new Map<string, Entry>()));
+    let e = devices.get(device);
+    if (!e) {
+      e = { name: "", epoch: 0n, device: undefined, fixEpoch: 0n, fixN: 0n, fix: undefined };
+      devices.set(device, e);
+      this.#remember(e);
+    }
+    return e;
+  }
+
+  /** Bounds what is kept of those that are not there. */
+  #remember(e: Entry): void {
+    this.#absent.add(e);
+    if (this.#absent.size <= maxAbsent) return;
+    const [oldest] = this.#absent;
+    this.#absent.delete(oldest!);
+    for (const [user, devices] of this.#entries) {
+      for (const [device, x] of devices) if (x === oldest) devices.delete(device);
+      if (devices.size === 0) this.#entries.delete(user);
+    }
+  }
+
+  /** Makes the view of one user anew. */
+  #merge(user: string): void {
+    this.#sorted = undefined;
+    const entries = [...(this.#entries.get(user)?.values() ?? [])].filter(present);
+    if (entries.length === 0) {
+      this.#members.delete(user);
+      return;
+    }
+    const rank = (e: Entry) => (e.device!.state === "live" ? 1 : 0);
+    entries.sort((a, b) => rank(b) - rank(a) || b.device!.epoch - a.device!.epoch);
+    let fix: Fix | undefined;
+    for (const e of entries) if (e.fix && (!fix || e.fix.captured > fix.captured)) fix = e.fix;
+    this.#members.set(user, {
+      user,
+      name: entries[0]!.name,
+      state: rank(entries[0]!) ? "live" : "suspended",
+      devices: entries.map((e) => ({ ...e.device!, ...(e.fix && { fix: e.fix }) })),
+      ...(fix && { fix }),
+    });
+  }
+
+  // ------------------------------------------------------------ fixes
+
+  #fix(f: wire.MemberFix): void {
+    if (!f.fix) return;
+    const e = this.#entry(f.user, f.device);
+    if (f.epoch < e.fixEpoch || (f.epoch === e.fixEpoch && f.fix.n <= e.fixN)) return;
+    [e.fixEpoch, e.fixN] = [f.epoch, f.fix.n];
+    if (e.device?.state === "left" && f.epoch <= e.epoch) return;
+    const fix = (e.fix = toFix(f.fix));
+    if (!present(e)) return; // shown once its presence arrives
+    this.#merge(f.user);
+    this.emit("fix", { user: f.user, device: f.device, fix, member: this.#members.get(f.user)! });
+  }
+
+  // ------------------------------------------------------------ messages
+
+  /** Adds a message that was broadcast, or the answer to one's own. */
+  addMessage(m: Message, now: number): void {
+    if (!this.#joined || m.number <= this.#last) return;
+    this.#waiting.set(m.number, m);
+    if (this.#waiting.size > maxWaiting) this.#waiting.delete(Math.max(...this.#waiting.keys()));
+    if (m.number > this.#last + 1) this.#hear(m.number, now);
+    else this.#heard = Math.max(this.#heard, m.number);
+    this.#drain(now);
+  }
+
+  /** The answer to a request for what hole() named. It says all there is. */
+  addAfter(page: readonly Message[], now: number): void {
+    if (page.length === 0) this.#holeWait = Math.min(this.#holeWait * 2, maxHoleMs);
+    else this.#holeWait = holeMs;
+    for (const m of page) if (m.number > this.#last) this.#append(m);
+    this.#holeSince = now;
+    this.#drain(now);
+  }
+
+  /** Older messages from history, ascending; the newest page may overlap what is held. */
+  addBefore(page: readonly Message[], more: boolean, now: number): void {
+    const first = this.#messages[0]?.number ?? this.#last + 1;
+    const older = page.filter((m) => m.number < first);
+    if (older.length > 0) this.#messages = [...older, ...this.#messages];
+    if (older.length > 0 || page.length === 0) this.#older = more;
+    if (older.length > 0) this.emit("history", older);
+    for (const m of page) this.addMessage(m, now);
+  }
+
+  /** The messages after this number are missing for too long: fetch them. */
+  hole(now: number): number | undefined {
+    const due = this.holeDue();
+    return due !== undefined && now >= due ? this.#last : undefined;
+  }
+
+  /** When the hole, if there is one, is to be fetched. */
+  holeDue(): number | undefined {
+    return this.#heard > this.#last ? this.#holeSince + this.#holeWait : undefined;
+  }
+
+  #hear(number: number, now: number): void {
+    if (this.#heard === this.#last && number > this.#last) this.#holeSince = now;
+    this.#heard = Math.max(this.#heard, number);
+  }
+
+  #drain(now: number): void {
+    let filled = false;
+    for (let m; (m = this.#waiting.get(this.#last + 1)); filled = true) this.#append(m);
+    for (const n of this.#waiting.keys()) if (n <= this.#last) this.#waiting.delete(n);
+    // What is still missing is another hole, with a time of its own.
+    if (filled) [this.#holeSince, this.#holeWait] = [now, holeMs];
+  }
+
+  #append(m: Message): void {
+    this.#waiting.delete(m.number);
+    this.#last = m.number;
+    this.#heard = Math.max(this.#heard, m.number);
+    this.#messages = [...this.#messages, m];
+    if (this.#messages.length > maxMessages) {
+      this.#messages = this.#messages.slice(-maxMessages / 2);
+      this.#older = true;
+    }
+    this.emit("message", m);
+  }
+
+  /** Tells the listeners that the room is over. */
+  end(why: MusterError | undefined): void {
+    this.emit("closed", why);
+  }
+}
+
+function same(a: Omit<Device, "fix">, b: Omit<Device, "fix">): boolean {
+  return (
+    a.epoch === b.epoch &&
+    a.state === b.state &&
+    a.region === b.region &&
+    a.node === b.node &&
+    a.transport === b.transport &&
+    a.reason === b.reason &&
+    a.since.getTime() === b.since.getTime()
+  );
+}

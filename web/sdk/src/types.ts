@@ -1,0 +1,89 @@
+// The nouns an app sees. They carry the names of api/wire/wire.proto, with
+// numbers, Date and {lat, lng} in place of protobuf's types.
+
+/** WGS 84, in degrees. */
+export interface Point {
+  readonly lat: number;
+  readonly lng: number;
+}
+
+/** One location report. */
+export interface Fix {
+  readonly point: Point;
+  /** Metres, 68 %; absent when unknown. */
+  readonly accuracy?: number;
+  /** Metres per second. */
+  readonly speed?: number;
+  /** Degrees from true north. */
+  readonly heading?: number;
+  readonly captured: Date;
+}
+
+export type TransportName = "webtransport" | "websocket";
+export type DeviceState = "live" | "suspended" | "left";
+export type LeftReason = "bye" | "timed_out" | "moved" | "removed" | "signed_out" | "region_lost";
+
+/** One device of a member: an installation, or a browser tab. */
+export interface Device {
+  readonly device: string;
+  readonly epoch: number;
+  readonly state: DeviceState;
+  readonly region: string;
+  readonly node: string;
+  readonly transport?: TransportName;
+  /** Since when it is in this state. */
+  readonly since: Date;
+  readonly reason?: LeftReason;
+  readonly fix?: Fix;
+}
+
+/** One person in a room: one entry per user, their devices inside. */
+export interface Member {
+  readonly user: string;
+  readonly name: string;
+  /** Live if any device is. */
+  readonly state: "live" | "suspended";
+  /** The devices that are in the room, the one to speak of first. */
+  readonly devices: readonly Device[];
+  /** The latest fix of any of the devices. */
+  readonly fix?: Fix;
+}
+
+export interface Message {
+  /** Dense per room from 1: the only order of messages. */
+  readonly number: number;
+  readonly id: string;
+  /** User id. */
+  readonly sender: string;
+  readonly senderName: string;
+  readonly clientId: string;
+  readonly body: string;
+  readonly sentAt: Date;
+}
+
+/** Messages in ascending order of number. */
+export interface Page {
+  readonly messages: readonly Message[];
+  /** There are further ones in the direction that was asked for. */
+  readonly more: boolean;
+}
+
+export interface EdgeNode {
+  readonly id: string;
+  readonly http: string;
+  readonly ws: string;
+  readonly wt?: string;
+}
+
+export interface EdgeRegion extends Point {
+  readonly name: string;
+  readonly nodes: readonly EdgeNode[];
+}
+
+/** Where sessions can be opened: the answer of GET /api/v1/edge. */
+export interface Edge {
+  /** The nearest first, if the server knows. */
+  readonly regions: readonly EdgeRegion[];
+  /** SHA-256 of the nodes' certificate when no public authority signed it. */
+  readonly certSha256?: Uint8Array;
+}
