@@ -55,6 +55,13 @@ export interface Invite {
   readonly expiresAt?: Date;
 }
 
+/** An invite that can still be used, as its maker and the group's admins see it. */
+export interface OpenInvite extends Invite {
+  readonly uses: number;
+  /** Absent: any number. */
+  readonly maxUses?: number;
+}
+
 export interface InviteOptions {
   readonly maxUses?: number;
   /** Seconds. */
@@ -175,6 +182,21 @@ export class Api {
     return { inviteCode: text(r.invite_code), ...when("expiresAt", r.expires_at) };
   }
 
+  /** The open invites: to owner and admins all of them, to a member their own. */
+  async invites(groupId: string): Promise<OpenInvite[]> {
+    const r = await this.#call("GET", `/groups/${encodeURIComponent(groupId)}/invites`);
+    return list(r.invites).map((i) => ({
+      inviteCode: text(i.invite_code),
+      uses: Number(i.uses ?? 0),
+      ...(Number(i.max_uses) > 0 && { maxUses: Number(i.max_uses) }),
+      ...when("expiresAt", i.expires_at),
+    }));
+  }
+
+  async revokeInvite(groupId: string, inviteCode: string): Promise<void> {
+    await this.#call("DELETE", `/groups/${encodeURIComponent(groupId)}/invites/${encodeURIComponent(inviteCode)}`);
+  }
+
   /** Joins the group that the code is for; joining twice is harmless. */
   async join(inviteCode: string): Promise<Group> {
     return toGroup((await this.#call("POST", "/groups/join", { body: { invite_code: inviteCode } })).group as Json);
@@ -216,6 +238,17 @@ export class Api {
       })),
       ...(hash && { certSha256: Uint8Array.from(atob(hash), (c) => c.charCodeAt(0)) }),
     };
+  }
+
+  /** The group in which recorded tracks are replayed; undefined where there is none. Needs no sign-in. */
+  async demo(): Promise<{ inviteCode: string; name: string } | undefined> {
+    try {
+      const r = await this.#call("GET", "/demo", { anonymous: true });
+      return { inviteCode: text(r.invite_code), name: text(r.name) };
+    } catch (e) {
+      if (e instanceof MusterError && e.status === 404) return undefined;
+      throw e;
+    }
   }
 
   // ------------------------------------------------------------ tokens

@@ -9,6 +9,7 @@ export type {
   Invite,
   InviteOptions,
   NewGroup,
+  OpenInvite,
   Profile,
   Role,
 } from "./api.js";
