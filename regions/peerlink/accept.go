@@ -116,7 +116,11 @@ func (l *Links) welcome(ctx context.Context, conn *quic.Conn) (*incoming, quic.A
 		return nil, codeProtocol, fmt.Errorf("await hello: %w", err)
 	}
 	_ = stream.SetReadDeadline(time.Now().Add(dialTimeout))
-	r := newFrameReader(stream)
+	buffer := maxHello
+	if kind == events { // its frames follow on the same stream
+		buffer = readBuffer
+	}
+	r := newFrameReader(stream, buffer)
 	b, err := r.next(maxHello)
 	if err != nil {
 		return nil, codeProtocol, fmt.Errorf("read hello: %w", err)

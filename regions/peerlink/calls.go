@@ -123,7 +123,7 @@ func (c *callsLink) exchange(ctx context.Context, conn *quic.Conn, request []byt
 		return nil, err
 	}
 	_ = s.Close()
-	b, err := newFrameReader(s).next(MaxFrame + 1)
+	b, err := newFrameReader(s, callBuffer).next(MaxFrame + 1)
 	if err != nil {
 		abandon(s)
 		return nil, unexpected(err)
@@ -197,8 +197,7 @@ func (l *Links) serveCalls(ctx context.Context, in *incoming) error {
 
 func (l *Links) answer(ctx context.Context, from Peer, s *quic.Stream) error {
 	_ = s.SetReadDeadline(time.Now().Add(callTimeout))
-	r := newFrameReader(s)
-	request, err := r.next(MaxFrame)
+	request, err := newFrameReader(s, callBuffer).next(MaxFrame)
 	if err != nil {
 		return err
 	}

@@ -135,7 +135,7 @@ func (l *Links) greet(ctx context.Context, c *dialled, region regions.RegionID, 
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = answer.SetReadDeadline(deadline)
 	}
-	b, err := newFrameReader(answer).next(maxHello)
+	b, err := newFrameReader(answer, maxHello).next(maxHello)
 	if err != nil {
 		return err
 	}

@@ -4,22 +4,24 @@ import (
 	"context"
 	"encoding/binary"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mustermesh/muster/regions"
 )
 
-const (
-	// writeChunk is how much is written at once: large enough for quic-go to
-	// fill its batches, small enough that the queue's bound follows progress.
-	writeChunk = 256 << 10
-	// keepBuffer is the largest buffer kept when the queue has drained.
-	keepBuffer = 256 << 10
-)
+// A chunk holds frames that leave in one write: large enough for quic-go to
+// fill its batches, small enough that the queue's bound follows progress. An
+// idle link holds none.
+const chunkSize = 64 << 10
 
-// eventsLink is the ordered link to one peer: a byte queue, and the goroutine
-// of Links.keep that empties it.
+type chunk struct{ b []byte }
+
+var chunks = sync.Pool{New: func() any { return &chunk{make([]byte, 0, chunkSize)} }}
+
+// eventsLink is the ordered link to one peer: a queue of encoded frames, and
+// the goroutine of Links.keep that empties it.
 type eventsLink struct {
 	links *Links
 	node  regions.NodeID
@@ -30,15 +32,18 @@ type eventsLink struct {
 
 	mu        sync.Mutex
 	accepting bool               // from the start until Down, from Up until Down
-	pending   []byte             // encoded frames
-	writing   int                // bytes taken from pending and not yet written
+	queue     []*chunk           // encoded frames, the last chunk being filled
+	bytesHeld int                // in the queue, and taken from it but not yet written
 	cancel    context.CancelFunc // ends the serving, while up
 	overflow  bool               // why it was cancelled
+	up        *dialled           // nil while down
+	since     time.Time          // of being up or down
+	downs     int
 }
 
 func newEventsLink(l *Links, node regions.NodeID) *eventsLink {
 	return &eventsLink{
-		links: l, node: node, limit: l.cfg.QueueBytes, wake: make(chan struct{}, 1), accepting: true,
+		links: l, node: node, limit: l.cfg.QueueBytes, wake: make(chan struct{}, 1), accepting: true, since: time.Now(),
 		frames: l.metrics.frames.WithLabelValues("out", events.String()),
 		bytes:  l.metrics.bytes.WithLabelValues("out", events.String()),
 	}
@@ -50,16 +55,31 @@ func (e *eventsLink) push(frame []byte) error {
 		e.mu.Unlock()
 		return ErrDown
 	}
-	if len(e.pending)+e.writing+len(frame)+binary.MaxVarintLen32 > e.limit {
+	size := len(frame) + binary.MaxVarintLen32 // at most
+	if e.bytesHeld+size > e.limit {
 		e.overflow, e.accepting = true, false
-		e.pending = nil
+		e.queue = nil
 		if e.cancel != nil { // else it is still dialling: serve will see it
 			e.cancel()
 		}
 		e.mu.Unlock()
 		return ErrOverflow
 	}
-	e.pending = appendFrame(e.pending, frame)
+	var last *chunk
+	if n := len(e.queue); n > 0 {
+		last = e.queue[n-1]
+	}
+	if last == nil || cap(last.b)-len(last.b) < size {
+		if size <= chunkSize {
+			last = chunks.Get().(*chunk)
+		} else {
+			last = &chunk{make([]byte, 0, size)}
+		}
+		e.queue = append(e.queue, last)
+	}
+	e.bytesHeld -= len(last.b)
+	last.b = appendFrame(last.b, frame)
+	e.bytesHeld += len(last.b)
 	e.mu.Unlock()
 	e.frames.Inc()
 	select {
@@ -82,21 +102,18 @@ func (e *eventsLink) serve(ctx context.Context, c *dialled) error {
 		e.mu.Unlock()
 		return ErrOverflow
 	}
-	e.accepting = true
+	e.accepting, e.up, e.since = true, c, time.Now()
 	e.mu.Unlock()
 	e.links.cfg.Handler.Up(c.peer)
 
-	var batch []byte
 	for {
-		batch = e.take(batch)
-		for rest := batch; len(rest) > 0; {
-			n, err := c.stream.Write(rest[:min(writeChunk, len(rest))])
+		for next := e.take(); next != nil; next = e.take() {
+			n, err := c.stream.Write(next.b)
 			e.bytes.Add(float64(n))
-			e.wrote(n)
-			rest = rest[n:]
 			if err != nil {
 				return e.reason(c, err)
 			}
+			e.wrote(next)
 		}
 		select {
 		case <-e.wake:
@@ -108,22 +125,29 @@ func (e *eventsLink) serve(ctx context.Context, c *dialled) error {
 	}
 }
 
-// take swaps the queue for the empty buffer, or for none if that grew large.
-func (e *eventsLink) take(spare []byte) []byte {
-	if cap(spare) > keepBuffer {
-		spare = nil
-	}
+// take removes the first chunk, nil if there is none.
+func (e *eventsLink) take() *chunk {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	batch := e.pending
-	e.pending, e.writing = spare[:0], len(batch)
-	return batch
+	if len(e.queue) == 0 {
+		return nil
+	}
+	next := e.queue[0]
+	e.queue[0] = nil
+	if e.queue = e.queue[1:]; len(e.queue) == 0 {
+		e.queue = nil // its array ends here
+	}
+	return next
 }
 
-func (e *eventsLink) wrote(n int) {
+func (e *eventsLink) wrote(done *chunk) {
 	e.mu.Lock()
-	e.writing -= n
+	e.bytesHeld -= len(done.b)
 	e.mu.Unlock()
+	if cap(done.b) == chunkSize {
+		done.b = done.b[:0]
+		chunks.Put(done)
+	}
 }
 
 func (e *eventsLink) reason(c *dialled, err error) error {
@@ -145,7 +169,11 @@ func (e *eventsLink) down(reason error) {
 	e.mu.Lock()
 	was := e.accepting || e.overflow
 	e.accepting, e.overflow, e.cancel = false, false, nil
-	e.pending, e.writing = nil, 0
+	e.queue, e.bytesHeld = nil, 0
+	if was {
+		e.since, e.downs = time.Now(), e.downs+1
+	}
+	e.up = nil
 	e.mu.Unlock()
 	if was {
 		e.links.cfg.Handler.Down(e.node, reason)

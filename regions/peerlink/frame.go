@@ -20,9 +20,10 @@ const (
 
 	version  = 1
 	maxHello = 512
-	// readBuffer holds the frames that arrived together; a longer frame gets a
-	// buffer of its own.
+	// readBuffer holds the frames that arrived together on an events link, and
+	// callBuffer a usual call; a longer frame gets a buffer of its own.
 	readBuffer = 64 << 10
+	callBuffer = 4 << 10
 )
 
 var errProtocol = errors.New("peerlink: peer broke the protocol")
@@ -39,8 +40,8 @@ type frameReader struct {
 	long []byte // for frames that do not fit into the buffer
 }
 
-func newFrameReader(r io.Reader) *frameReader {
-	return &frameReader{r: bufio.NewReaderSize(r, readBuffer)}
+func newFrameReader(r io.Reader, buffer int) *frameReader {
+	return &frameReader{r: bufio.NewReaderSize(r, buffer)}
 }
 
 // next returns the next frame, valid until the call after it. At the end of

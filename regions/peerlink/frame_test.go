@@ -23,7 +23,7 @@ func FuzzFrames(f *testing.F) {
 		const limit = 100
 		var again []byte
 		var frames [][]byte
-		r := newFrameReader(iotest.OneByteReader(bytes.NewReader(in)))
+		r := newFrameReader(iotest.OneByteReader(bytes.NewReader(in)), 64)
 		for {
 			frame, err := r.next(limit)
 			if err != nil {
@@ -34,7 +34,7 @@ func FuzzFrames(f *testing.F) {
 			frames = append(frames, bytes.Clone(frame))
 			again = appendFrame(again, frame)
 		}
-		r = newFrameReader(bytes.NewReader(again))
+		r = newFrameReader(bytes.NewReader(again), 64)
 		for _, want := range frames {
 			got, err := r.next(limit)
 			require.NoError(t, err)

@@ -64,6 +64,10 @@ func TestOrderAndNoLossUnderLoad(t *testing.T) {
 			eventually(t, func() bool { return there.Load() == count && back.Load() == count }, "%d there, %d back", &there, &back)
 			require.Equal(t, []string{"joined b-1/1", "up b-1/1"}, sorted(a.all()))
 			require.Zero(t, a.count("down")+b.count("down"))
+			status := a.Status()
+			require.Len(t, status, 1)
+			require.True(t, status[0].Up)
+			require.Positive(t, status[0].RTT)
 		})
 	}
 }
@@ -243,7 +247,7 @@ func (n *node) links(to regions.NodeID) int {
 	}
 	out.events.mu.Lock()
 	defer out.events.mu.Unlock()
-	return len(out.events.pending) + out.events.writing
+	return out.events.bytesHeld
 }
 
 func TestSlowReaderOverflowsAndRecovers(t *testing.T) {
@@ -432,4 +436,37 @@ type lazyStacks struct{}
 func (lazyStacks) String() string {
 	b := make([]byte, 1<<20)
 	return string(b[:runtime.Stack(b, true)])
+}
+
+// What the link itself adds, on an idle connection, is a matter of
+// microseconds; the bound leaves room for a busy test machine.
+func TestLinkAddsLittleToTheNetwork(t *testing.T) {
+	const oneWay = 37 * time.Millisecond
+	m := newMesh(t, simnet.New(simnet.Config{OneWay: func(string, string) time.Duration { return oneWay }}))
+	a, b := m.start("a-1", 1), m.start("b-1", 1)
+	start := time.Now()
+	var mu sync.Mutex
+	var added []time.Duration
+	b.onFrame = func(_ Peer, frame []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		sent := time.Duration(binary.BigEndian.Uint64(frame))
+		added = append(added, time.Since(start)-sent-oneWay)
+	}
+	const count = 200
+	tick := time.NewTicker(4 * time.Millisecond)
+	defer tick.Stop()
+	require.NoError(t, a.Send("b-1", make([]byte, 200)))
+	a.await(t, "up")
+	for range count {
+		<-tick.C
+		frame := make([]byte, 200)
+		binary.BigEndian.PutUint64(frame, uint64(time.Since(start)))
+		require.NoError(t, a.Send("b-1", frame))
+	}
+	eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(added) == count+1 }, "frames missing")
+	added = added[1:] // it waited for the handshake
+	slices.Sort(added)
+	t.Logf("added: p50 %v p99 %v", added[count/2], added[count*99/100])
+	require.Less(t, added[count/2], 10*time.Millisecond)
 }
