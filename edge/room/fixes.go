@@ -1,0 +1,243 @@
+package room
+
+import (
+	"time"
+
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/regions"
+)
+
+const (
+	// lossyChunk bounds a merged frame: with the peer frame's or the session
+	// datagram's header it must fit the 1,200 bytes that every QUIC path carries
+	// (RFC 9000 section 14), since a datagram is never split.
+	lossyChunk = 1100
+	// reliableChunk bounds a frame on an ordered link: large enough to be few,
+	// small enough not to hold up the events behind it.
+	reliableChunk = 16 << 10
+)
+
+// fixes is what waits to be merged or repeated.
+type fixes struct {
+	dirty   []*member // moved since the last frame
+	flush   time.Time // not before: the tick of the last frame
+	settle  time.Time // when an unsettled member may have been still for long enough; zero if there is none
+	scratch []*wire.MemberFix
+	frame   wire.ServerFrame
+	body    wire.ServerFrame_Fixes
+	inner   wire.Fixes
+}
+
+// due returns when there is something to send; zero if nothing waits.
+func (x *fixes) due() time.Time {
+	switch {
+	case len(x.dirty) == 0:
+		return x.settle
+	case x.settle.IsZero() || x.flush.Before(x.settle):
+		return x.flush
+	default:
+		return x.settle
+	}
+}
+
+// Report takes a fix from a member's node.
+func (r *Room) Report(now time.Time, from regions.NodeID, f *wire.MemberFix) []Effect {
+	r.used = now
+	if !r.report(now, from, f) {
+		r.Stats.Dropped++
+	}
+	r.flushFixes(now)
+	return r.take()
+}
+
+func (r *Room) report(now time.Time, from regions.NodeID, f *wire.MemberFix) bool {
+	m := r.roll.index[key{f.GetUser(), f.GetDevice()}]
+	if m == nil || m.node != from || !m.remember(f) {
+		return false
+	}
+	r.Stats.FixesIn++
+	m.moved = now
+	if !m.dirty {
+		m.dirty = true
+		r.fixes.dirty = append(r.fixes.dirty, m)
+	}
+	if m.unsettled = true; r.fixes.settle.IsZero() {
+		r.fixes.settle = now.Add(r.cfg.Settle)
+	}
+	return true
+}
+
+// remember takes a fix that is newer than the member's last: a higher session
+// epoch, or within one a higher n that was not captured earlier. A fix of an
+// older session than the known one is not taken.
+func (m *member) remember(f *wire.MemberFix) bool {
+	if f.GetFix() == nil || f.Epoch < m.dev.Epoch {
+		return false
+	}
+	if old := m.fix; old != nil {
+		if f.Epoch < old.Epoch {
+			return false
+		}
+		if f.Epoch == old.Epoch && (f.Fix.N <= old.Fix.N || f.Fix.Captured.AsTime().Before(old.Fix.Captured.AsTime())) {
+			return false
+		}
+	}
+	m.fix = f
+	return true
+}
+
+// flushFixes sends the frames that are due: who moved, and who settled.
+func (r *Room) flushFixes(now time.Time) {
+	x := &r.fixes
+	if len(x.dirty) > 0 && !now.Before(x.flush) {
+		x.flush = now.Add(r.cfg.Tick)
+		x.scratch = x.scratch[:0]
+		for i, m := range x.dirty {
+			if m.dirty && m.node != "" {
+				x.scratch = append(x.scratch, m.fix)
+			}
+			m.dirty, x.dirty[i] = false, nil
+		}
+		x.dirty = x.dirty[:0]
+		r.encodeFixes(x.scratch, lossyChunk, func(body []byte, n int) {
+			r.Stats.FixesSent += n
+			r.spreadFixes(r.fixesMessage(r.own, body))
+		})
+	}
+	if !due(x.settle, now) {
+		return
+	}
+	x.scratch, x.settle = x.scratch[:0], time.Time{}
+	for _, m := range r.roll.sorted {
+		if !m.unsettled || m.node == "" {
+			continue
+		}
+		if until := m.moved.Add(r.cfg.Settle); now.Before(until) {
+			if x.settle.IsZero() || until.Before(x.settle) {
+				x.settle = until
+			}
+			continue
+		}
+		m.unsettled = false
+		x.scratch = append(x.scratch, m.fix)
+	}
+	// Those who settle within one tick share a frame.
+	if soonest := now.Add(r.cfg.Tick); !x.settle.IsZero() && x.settle.Before(soonest) {
+		x.settle = soonest
+	}
+	r.encodeFixes(x.scratch, reliableChunk, func(body []byte, _ int) {
+		f := r.fixesFrame(r.own, body)
+		r.toNodes(f)
+		r.toRegions(f)
+	})
+}
+
+// encodeFixes encodes fixes into as few frames of at most limit bytes as it
+// takes, each with at least one fix.
+func (r *Room) encodeFixes(all []*wire.MemberFix, limit int, each func(body []byte, n int)) {
+	x := &r.fixes
+	x.inner.Room = r.id
+	x.body.Fixes = &x.inner
+	x.frame.Body = &x.body
+	// Tag and length of the outer message and of the room.
+	base := 4 + 3 + len(r.id)
+	for len(all) > 0 {
+		n, size := 0, base
+		for n < len(all) {
+			one := all[n].SizeVT()
+			one += 1 + varintLen(one)
+			if n > 0 && size+one > limit {
+				break
+			}
+			n, size = n+1, size+one
+		}
+		x.inner.Fixes = all[:n]
+		each(encode(&x.frame), n)
+		all = all[n:]
+	}
+	x.inner.Fixes = nil
+}
+
+func varintLen(n int) int {
+	switch {
+	case n < 1<<7:
+		return 1
+	case n < 1<<14:
+		return 2
+	default:
+		return 3
+	}
+}
+
+// fixesOf returns the last fixes of a region's members.
+func (r *Room) fixesOf(g *region) []*wire.MemberFix {
+	var all []*wire.MemberFix
+	for _, m := range r.roll.sorted {
+		if m.region == g.id && m.fix != nil {
+			all = append(all, m.fix)
+		}
+	}
+	return all
+}
+
+func (r *Room) fixesMessage(g *region, body []byte) *peer.Fixes {
+	return &peer.Fixes{Room: r.id, Region: string(g.id), Epoch: g.epoch, Version: r.version, Frame: body}
+}
+
+func (r *Room) fixesFrame(g *region, body []byte) *peer.Frame {
+	return &peer.Frame{Body: &peer.Frame_Fixes{Fixes: r.fixesMessage(g, body)}}
+}
+
+func (r *Room) spreadFixes(f *peer.Fixes) {
+	r.fixesToNodes(f)
+	for _, g := range r.regions[1:] {
+		if g.listens {
+			r.out = append(r.out, Effect{Region: g.id, Fixes: f})
+		}
+	}
+}
+
+func (r *Room) fixesToNodes(f *peer.Fixes) {
+	for _, n := range r.nodes {
+		if n.ready {
+			r.out = append(r.out, Effect{Node: n.id, Fixes: f})
+		}
+	}
+}
+
+// Fixes takes the merged fixes of another region and relays the same bytes,
+// by datagram as they came.
+func (r *Room) Fixes(now time.Time, from regions.RegionID, f *peer.Fixes) []Effect {
+	if r.relayable(now, from, f) {
+		r.fixesToNodes(f)
+	}
+	return r.take()
+}
+
+// SettledFixes is Fixes on the ordered link.
+func (r *Room) SettledFixes(now time.Time, from regions.RegionID, f *peer.Frame) []Effect {
+	if r.relayable(now, from, f.GetFixes()) {
+		r.toNodes(f)
+	}
+	return r.take()
+}
+
+// relayable remembers fixes of another region for snapshots, and reports
+// whether they come from the owner that we follow there.
+func (r *Room) relayable(now time.Time, from regions.RegionID, f *peer.Fixes) bool {
+	r.used = now
+	g := r.region(from)
+	var frame wire.ServerFrame
+	if g == nil || g == r.own || !g.known || f.GetEpoch() != g.epoch || frame.UnmarshalVT(f.GetFrame()) != nil {
+		r.Stats.Dropped++
+		return false
+	}
+	r.version = max(r.version, f.Version)
+	for _, fix := range frame.GetFixes().GetFixes() {
+		if m := r.roll.index[key{fix.GetUser(), fix.GetDevice()}]; m != nil {
+			m.remember(fix)
+		}
+	}
+	return true
+}

@@ -1,0 +1,227 @@
+package room
+
+import (
+	"slices"
+	"time"
+
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/regions"
+)
+
+// Subscribe lets another region's owner follow our own events from a position.
+func (r *Room) Subscribe(now time.Time, from regions.RegionID, p *wire.Position) []Effect {
+	positions := []*wire.Position{p}
+	if p == nil {
+		positions = nil
+	}
+	r.arrive(now, positions)
+	if g := r.region(from); g != nil && g != r.own {
+		r.answer(request{region: g, positions: positions})
+	}
+	return r.take()
+}
+
+// Unsubscribe ends that.
+func (r *Room) Unsubscribe(now time.Time, from regions.RegionID) []Effect {
+	r.used = now
+	if g := r.region(from); g != nil {
+		g.listens = false
+		r.deferred = slices.DeleteFunc(r.deferred, func(q request) bool { return q.region == g })
+	}
+	return r.take()
+}
+
+// RegionLost takes note that another region's owner can't reach us: it
+// subscribes again when it can. What we know of its members stays.
+func (r *Room) RegionLost(now time.Time, from regions.RegionID) []Effect {
+	return r.Unsubscribe(now, from)
+}
+
+// Refollow asks another region again from the position we have, because a link
+// to or from it was reset.
+func (r *Room) Refollow(now time.Time, from regions.RegionID) []Effect {
+	if g := r.region(from); g != nil && g != r.own && (g.known || !g.asked.IsZero()) {
+		r.subscribe(now, g)
+	}
+	return r.take()
+}
+
+func (r *Room) subscribe(now time.Time, g *region) {
+	s := &peer.Subscribe{Room: r.id}
+	if g.known {
+		s.Position = g.position()
+	}
+	g.asked = now
+	r.toRegion(g.id, &peer.Frame{Body: &peer.Frame_Subscribe{Subscribe: s}})
+}
+
+// followed returns the region that a frame came from if we follow it. If we
+// don't, its owner has missed that, and is told.
+func (r *Room) followed(now time.Time, from regions.RegionID) *region {
+	r.used = now
+	g := r.region(from)
+	if g == nil || g == r.own {
+		r.Stats.Dropped++
+		return nil
+	}
+	if !g.known && g.asked.IsZero() {
+		r.toRegion(g.id, &peer.Frame{Body: &peer.Frame_Unsubscribe{Unsubscribe: &peer.Unsubscribe{Room: r.id}}})
+		r.Stats.Dropped++
+		return nil
+	}
+	return g
+}
+
+// Event takes another region's event, checks that it is the next one, and
+// relays the same bytes.
+func (r *Room) Event(now time.Time, from regions.RegionID, f *peer.Frame) []Effect {
+	e := f.GetEvent()
+	g := r.followed(now, from)
+	if g == nil {
+		return r.take()
+	}
+	at := e.GetAt()
+	switch {
+	case !g.known, at.GetEpoch() == g.epoch && at.GetSeq() <= g.seq:
+		r.Stats.Dropped++ // the Parts we asked for are ahead of it, or we had it
+		return r.take()
+	case at.GetEpoch() != g.epoch || at.GetSeq() != g.seq+1:
+		r.Stats.Dropped++
+		r.gap(now, g)
+		return r.take()
+	}
+	var frame wire.ServerFrame
+	if frame.UnmarshalVT(e.Frame) != nil || frame.GetEvent() == nil {
+		// Nothing we understand: only a snapshot can tell what it meant.
+		r.Stats.Dropped++
+		g.known, g.asked = false, time.Time{}
+		r.gap(now, g)
+		return r.take()
+	}
+	g.seq++
+	g.ring.push(f, r.cfg)
+	r.version = max(r.version, e.Version)
+	r.Stats.Relayed++
+	r.toNodes(f)
+	switch body := frame.GetEvent().Body.(type) {
+	case *wire.Event_Presence:
+		r.presence(now, g, body.Presence.GetPeople())
+	case *wire.Event_Message:
+		r.last = max(r.last, body.Message.GetNumber())
+	}
+	return r.take()
+}
+
+// gap asks again, once, for what is missing.
+func (r *Room) gap(now time.Time, g *region) {
+	if g.asked.IsZero() {
+		r.Stats.Resubscribes++
+		r.subscribe(now, g)
+	}
+}
+
+// Parts opens the answer to our Subscribe: what the origin could not continue
+// replaces everything known of it.
+func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effect {
+	p := f.GetParts()
+	g := r.followed(now, from)
+	if g == nil {
+		return r.take()
+	}
+	r.last = max(r.last, p.GetLastNumber())
+	r.version = max(r.version, p.GetVersion())
+	if len(p.GetParts()) == 0 {
+		g.asked = time.Time{} // it goes on from where we are
+		if !g.known {
+			r.subscribe(now, g) // an answer to a question from before we forgot
+		}
+		return r.take()
+	}
+	part := p.Parts[0]
+	if len(p.Parts) != 1 || part.GetAt().GetRegion() != string(g.id) {
+		r.Stats.Dropped++
+		return r.take()
+	}
+	g.asked, g.known = time.Time{}, true
+	g.epoch, g.seq = part.At.Epoch, part.At.Seq
+	g.ring.reset()
+	r.toNodes(f)
+
+	listed := map[key]bool{}
+	for _, person := range part.People {
+		for _, d := range person.GetDevices() {
+			listed[key{person.GetUser(), d.GetDevice()}] = true
+		}
+	}
+	for _, m := range slices.Clone(r.roll.sorted) {
+		if m.region == g.id && !listed[m.key] {
+			r.roll.remove(m)
+		}
+	}
+	r.presence(now, g, part.People)
+	for _, fix := range part.Fixes {
+		if m := r.roll.index[key{fix.GetUser(), fix.GetDevice()}]; m != nil {
+			m.remember(fix)
+		}
+	}
+	// We may have missed that the region had one of our devices for a while;
+	// who saw that device leave there must hear that it is here.
+	var told []*member
+	for _, m := range r.roll.sorted {
+		if m.node != "" && m.announced < m.dev.Epoch {
+			told = append(told, m)
+		}
+	}
+	r.announce(told)
+	return r.take()
+}
+
+// presence applies what another region says of its sessions.
+func (r *Room) presence(now time.Time, g *region, people []*wire.Person) {
+	var withdrawn, again []*member
+	for _, person := range people {
+		for _, d := range person.GetDevices() {
+			if d == nil {
+				continue
+			}
+			k := key{person.GetUser(), d.Device}
+			m := r.roll.index[k]
+			if m != nil && !m.beatenBy(d.Epoch, g.id) {
+				if m.node != "" && m.announced <= d.Epoch && m.announced < m.dev.Epoch {
+					again = append(again, m)
+				}
+				continue
+			}
+			if m != nil && m.node != "" {
+				r.fence(m, d.Epoch)
+				// The old session, under its old epoch, is withdrawn below.
+				withdrawn = append(withdrawn, &member{key: k, name: m.name, region: r.own.id, dev: m.dev})
+				r.release(m)
+				m.dirty, m.unsettled = false, false
+			}
+			switch {
+			case d.State == wire.State_LEFT:
+				if m != nil {
+					r.roll.remove(m)
+				}
+			case m == nil:
+				r.roll.add(&member{key: k, name: person.Name, region: g.id, dev: d})
+			default:
+				m.region, m.name, m.dev = g.id, person.Name, d
+			}
+		}
+	}
+	for _, m := range withdrawn {
+		d := copyDevice(m.dev)
+		d.State, d.Reason, d.Since = wire.State_LEFT, wire.Reason_MOVED, stamp(now)
+		m.dev = d
+	}
+	slices.SortFunc(withdrawn, compare)
+	slices.SortFunc(again, compare)
+	r.announce(withdrawn)
+	r.announce(slices.Compact(again))
+	if len(withdrawn) > 0 {
+		r.collect(now)
+	}
+}

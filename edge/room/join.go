@@ -1,0 +1,233 @@
+package room
+
+import (
+	"slices"
+	"time"
+
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/regions"
+)
+
+// request is somebody who wants to continue from a position: a session that
+// joins, a node that attaches, or another region's owner that subscribes.
+type request struct {
+	node      regions.NodeID
+	join      uint64 // the Join's request number, if join is set
+	isJoin    bool
+	region    *region // that subscribes
+	positions []*wire.Position
+}
+
+// Join takes one session in and answers with Joined: a Snapshot of the regions
+// that it can't continue, then the events it missed of the others.
+func (r *Room) Join(now time.Time, from regions.NodeID, j *peer.Join) []Effect {
+	r.arrive(now, j.GetPositions())
+	r.last = max(r.last, j.GetLastNumber())
+	r.version = max(r.version, j.GetVersion())
+	var told []*member
+	m, ok := r.enter(now, from, j.GetMember(), &told)
+	if !ok {
+		r.toNode(from, &peer.Frame{Body: &peer.Frame_Joined{Joined: &peer.Joined{
+			Room: r.id, Request: j.GetRequest(), Error: wire.CodeSuperseded, Epoch: m.dev.Epoch,
+		}}})
+		return r.take()
+	}
+	r.announce(told)
+	r.collect(now)
+	r.answer(request{node: from, join: j.GetRequest(), isJoin: true, positions: j.GetPositions()})
+	return r.take()
+}
+
+// Attach takes all sessions of a node, after its link was reset, and continues
+// its feed.
+func (r *Room) Attach(now time.Time, from regions.NodeID, a *peer.Attach) []Effect {
+	r.arrive(now, a.GetPositions())
+	if len(a.GetMembers()) == 0 {
+		r.Stats.Dropped++
+		return r.take()
+	}
+	listed := make(map[key]bool, len(a.GetMembers()))
+	var told []*member
+	for _, in := range a.GetMembers() {
+		m, ok := r.enter(now, from, in, &told)
+		if !ok { // it moved on while its node was cut off
+			r.toNode(from, &peer.Frame{Body: &peer.Frame_Fence{Fence: &peer.Fence{
+				Room: r.id, User: m.user, Device: m.device, Epoch: m.dev.Epoch,
+			}}})
+			continue
+		}
+		listed[m.key] = true
+	}
+	for _, m := range r.roll.sorted {
+		if m.node == from && !listed[m.key] {
+			r.suspend(now, m, r.cfg.Grace)
+		}
+	}
+	slices.SortFunc(told, compare)
+	r.announce(slices.Compact(told))
+	for _, f := range a.GetFixes() {
+		r.report(now, from, f)
+	}
+	r.collect(now)
+	if r.node(from) != nil {
+		r.answer(request{node: from, positions: a.GetPositions()})
+	}
+	return r.take()
+}
+
+// arrive notes that somebody spoke. If that is the first one, and it knows an
+// older epoch of this region, then this owner is the successor of one that had
+// members: it gathers them first.
+func (r *Room) arrive(now time.Time, ps []*wire.Position) {
+	r.used = now
+	if r.touched {
+		return
+	}
+	r.touched = true
+	for _, p := range ps {
+		if p.GetRegion() == string(r.own.id) && p.GetEpoch() != 0 && p.GetEpoch() < r.own.epoch {
+			r.gather = now.Add(r.cfg.Gather)
+		}
+	}
+}
+
+func (r *Room) endGather(time.Time) {
+	r.gather = time.Time{}
+	for _, q := range r.deferred {
+		r.answer(q)
+	}
+	r.deferred = nil
+}
+
+// answer brings somebody from a position to the present; from here on the feed
+// goes on for them.
+func (r *Room) answer(q request) {
+	if !r.gather.IsZero() {
+		r.deferred = append(r.deferred, q)
+		return
+	}
+	if q.region != nil {
+		q.region.listens = true
+		r.continueRegion(q)
+		return
+	}
+	n := r.node(q.node)
+	if n == nil {
+		return // gone while we gathered
+	}
+	if !n.ready {
+		n.ready = true
+		if q.isJoin {
+			n.applied = r.version // it checks the answer's version before the feed
+		}
+	}
+	if q.isJoin {
+		r.continueSession(q)
+	} else {
+		r.continueNode(q)
+	}
+}
+
+// continueSession answers a Join with frames for that session alone.
+func (r *Room) continueSession(q request) {
+	snap := &wire.Snapshot{Room: r.id, Recovered: true, LastNumber: r.last}
+	joined := &peer.Joined{Room: r.id, Request: q.join, Version: r.version, Frames: make([][]byte, 1, 4)}
+	for _, g := range r.regions {
+		p := find(q.positions, g.id)
+		if !g.known {
+			if p != nil { // what was missed there can't be told apart from what was not
+				snap.Recovered = false
+			}
+			continue
+		}
+		joined.Positions = append(joined.Positions, g.position())
+		n, ok := r.missed(g, p)
+		if !ok {
+			snap.Parts = append(snap.Parts, r.part(g))
+			snap.Recovered = snap.Recovered && p == nil
+			continue
+		}
+		g.ring.last(n, func(f *peer.Frame) { joined.Frames = append(joined.Frames, f.GetEvent().GetFrame()) })
+		r.encodeFixes(r.fixesOf(g), reliableChunk, func(body []byte, _ int) { joined.Frames = append(joined.Frames, body) })
+	}
+	joined.Frames[0] = encode(&wire.ServerFrame{Body: &wire.ServerFrame_Snapshot{Snapshot: snap}})
+	r.toNode(q.node, &peer.Frame{Body: &peer.Frame_Joined{Joined: joined}})
+}
+
+// continueNode answers an Attach with frames for all of the node's sessions.
+func (r *Room) continueNode(q request) {
+	parts := &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last}
+	r.toNode(q.node, &peer.Frame{Body: &peer.Frame_Parts{Parts: parts}})
+	for _, g := range r.regions {
+		if !g.known {
+			continue
+		}
+		n, ok := r.missed(g, find(q.positions, g.id))
+		if !ok {
+			parts.Parts = append(parts.Parts, r.part(g))
+			continue
+		}
+		g.ring.last(n, func(f *peer.Frame) { r.toNode(q.node, f) })
+		r.encodeFixes(r.fixesOf(g), reliableChunk, func(body []byte, _ int) { r.toNode(q.node, r.fixesFrame(g, body)) })
+	}
+}
+
+// continueRegion answers a Subscribe with what is ours.
+func (r *Room) continueRegion(q request) {
+	parts := &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last}
+	r.toRegion(q.region.id, &peer.Frame{Body: &peer.Frame_Parts{Parts: parts}})
+	n, ok := r.missed(r.own, find(q.positions, r.own.id))
+	if !ok {
+		parts.Parts = []*wire.Part{r.part(r.own)}
+		return
+	}
+	r.own.ring.last(n, func(f *peer.Frame) { r.toRegion(q.region.id, f) })
+	r.encodeFixes(r.fixesOf(r.own), reliableChunk, func(body []byte, _ int) {
+		r.toRegion(q.region.id, r.fixesFrame(r.own, body))
+	})
+}
+
+// missed returns how many events of a region come after a position, and
+// whether the ring still has all of them.
+func (r *Room) missed(g *region, p *wire.Position) (int, bool) {
+	if p == nil || p.Epoch != g.epoch {
+		return 0, false
+	}
+	if p.Seq > g.seq {
+		// On another node one can be ahead of what was relayed to us. Nobody is
+		// ahead of us in our own events: then the number is from another life.
+		return 0, g != r.own
+	}
+	n := g.seq - p.Seq
+	return int(n), n <= uint64(len(g.ring.frames))
+}
+
+// part is the present state of a region's members.
+func (r *Room) part(g *region) *wire.Part {
+	p := &wire.Part{At: g.position()}
+	ms := make([]*member, 0, len(r.roll.sorted))
+	for _, m := range r.roll.sorted {
+		if m.region != g.id {
+			continue
+		}
+		ms = append(ms, m)
+		if m.dev.State == wire.State_SUSPENDED {
+			m.shown = true
+		}
+		if m.fix != nil {
+			p.Fixes = append(p.Fixes, m.fix)
+		}
+	}
+	p.People = people(ms)
+	return p
+}
+
+func find(ps []*wire.Position, id regions.RegionID) *wire.Position {
+	for _, p := range ps {
+		if p.GetRegion() == string(id) {
+			return p
+		}
+	}
+	return nil
+}

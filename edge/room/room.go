@@ -1,0 +1,280 @@
+package room
+
+import (
+	"cmp"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/regions"
+)
+
+// Config is shared by all rooms of a node. The zero value of everything but
+// Region works.
+type Config struct {
+	Region regions.RegionID
+	Others []regions.RegionID // the other regions, in a fixed order
+
+	Tick       time.Duration // fixes are merged per tick; 100 ms
+	Settle     time.Duration // still for so long: the last fix is repeated; 2 s
+	Grace      time.Duration // a lost node's members stay so long; 30 s
+	Gather     time.Duration // a new owner waits so long for nodes to attach; 500 ms
+	Linger     time.Duration // an empty room is remembered so long; 1 min
+	ApplyWait  time.Duration // nodes have so long to apply a membership version; 2 s
+	Resend     time.Duration // an unanswered Subscribe is repeated after; 5 s
+	RingEvents int           // events kept per region; 256
+	RingBytes  int           // and at most so many bytes of frames; 256 KiB
+}
+
+// WithDefaults returns the config with zero values replaced.
+func (c Config) WithDefaults() Config {
+	c.Tick = cmp.Or(c.Tick, 100*time.Millisecond)
+	c.Settle = cmp.Or(c.Settle, 2*time.Second)
+	c.Grace = cmp.Or(c.Grace, 30*time.Second)
+	c.Gather = cmp.Or(c.Gather, 500*time.Millisecond)
+	c.Linger = cmp.Or(c.Linger, time.Minute)
+	c.ApplyWait = cmp.Or(c.ApplyWait, 2*time.Second)
+	c.Resend = cmp.Or(c.Resend, 5*time.Second)
+	c.RingEvents = cmp.Or(c.RingEvents, 256)
+	c.RingBytes = cmp.Or(c.RingBytes, 256<<10)
+	return c
+}
+
+// Effect is one thing to send. Frames and Fixes are shared between effects and
+// with the room's rings: they must not be changed.
+type Effect struct {
+	Node   regions.NodeID   // to a node of this region, or
+	Region regions.RegionID // to the room's owner in another region
+	Frame  *peer.Frame      // on the ordered link, or
+	Fixes  *peer.Fixes      // by datagram
+}
+
+// Stats counts what happened since the counts were last taken.
+type Stats struct {
+	Events       int // numbered here
+	Relayed      int // events of other regions passed on
+	FixesIn      int // reports taken
+	FixesSent    int // entries in merged frames, once per frame
+	Resubscribes int // gaps met in another region's feed
+	Dropped      int // inputs that were stale, duplicate or made no sense
+}
+
+// Room is one room. Make it with New.
+type Room struct {
+	cfg     *Config
+	id      string
+	version uint64 // of the group's membership, the highest heard of
+	last    uint64 // message number, the highest heard of
+	roll    roll
+	own     *region
+	regions []*region // own first, then the others in the config's order
+	nodes   []*node   // of this region, with members here
+
+	fixes    fixes
+	applying []applying
+	deferred []request // answered when gathering ends
+	gather   time.Time // when that is; zero if not gathering
+	touched  bool      // somebody spoke since New
+	deadline time.Time // the earliest of the suspended members; zero if none
+	used     time.Time // the last input: an empty room lingers from there
+
+	Stats Stats
+	out   []Effect
+}
+
+// region is what the room knows of one region's feed.
+type region struct {
+	id      regions.RegionID
+	known   bool // the rest is filled in and followed
+	epoch   uint64
+	seq     uint64
+	ring    ring
+	asked   time.Time // a Subscribe is unanswered since then; zero if none is
+	listens bool      // the owner there follows our own events
+}
+
+// node is a node of this region that has members in the room.
+type node struct {
+	id      regions.NodeID
+	members int
+	ready   bool   // was answered: gets the feed
+	lost    bool   // its link to us is down: not waited for
+	applied uint64 // membership version
+}
+
+// New returns an empty room. Epoch is the slot's; seq is where its numbering
+// begins: above all numbers that an earlier Room of the same id and epoch gave,
+// or one position would stand for two events.
+func New(cfg *Config, id string, epoch regions.Epoch, seq uint64, now time.Time) *Room {
+	r := &Room{cfg: cfg, id: id, used: now, roll: roll{index: map[key]*member{}}}
+	r.own = &region{id: cfg.Region, known: true, epoch: uint64(epoch), seq: seq}
+	r.regions = append(r.regions, r.own)
+	for _, o := range cfg.Others {
+		r.regions = append(r.regions, &region{id: o})
+	}
+	return r
+}
+
+// Seq returns the number of the last event of this region.
+func (r *Room) Seq() uint64 { return r.own.seq }
+
+// Version returns the highest membership version heard of.
+func (r *Room) Version() uint64 { return r.version }
+
+// Len returns the number of members of all regions.
+func (r *Room) Len() int { return len(r.roll.sorted) }
+
+// Idle reports whether the room can be forgotten: nobody of this region is in
+// it, no other region follows it, and it lingered.
+func (r *Room) Idle(now time.Time) bool {
+	return r.empty() && !now.Before(r.used.Add(r.cfg.Linger))
+}
+
+func (r *Room) empty() bool {
+	if r.roll.own > 0 || len(r.nodes) > 0 {
+		return false
+	}
+	for _, g := range r.regions[1:] {
+		if g.listens {
+			return false
+		}
+	}
+	return true
+}
+
+// Publish numbers and spreads a stored message.
+func (r *Room) Publish(now time.Time, m *wire.Message) []Effect {
+	r.used = now
+	if m == nil {
+		r.Stats.Dropped++
+		return r.take()
+	}
+	r.last = max(r.last, m.Number)
+	r.emit(&wire.Event{Body: &wire.Event_Message{Message: m}})
+	return r.take()
+}
+
+// Next returns when Tick has something to do; zero if never.
+func (r *Room) Next() time.Time {
+	var next time.Time
+	sooner := func(t time.Time) {
+		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	sooner(r.gather)
+	sooner(r.deadline)
+	sooner(r.fixes.due())
+	for _, a := range r.applying {
+		sooner(a.until)
+	}
+	for _, g := range r.regions[1:] {
+		if !g.asked.IsZero() {
+			sooner(g.asked.Add(r.cfg.Resend))
+		}
+	}
+	if next.IsZero() && r.empty() {
+		sooner(r.used.Add(r.cfg.Linger))
+	}
+	return next
+}
+
+// Tick does what is due.
+func (r *Room) Tick(now time.Time) []Effect {
+	if due(r.gather, now) {
+		r.endGather(now)
+	}
+	if due(r.deadline, now) {
+		r.expire(now)
+	}
+	r.flushFixes(now)
+	r.giveUpApplying(now)
+	for _, g := range r.regions[1:] {
+		if !g.asked.IsZero() && due(g.asked.Add(r.cfg.Resend), now) {
+			r.subscribe(now, g)
+		}
+	}
+	return r.take()
+}
+
+// emit numbers an event of this region and sends it to everyone who follows.
+func (r *Room) emit(e *wire.Event) {
+	r.own.seq++
+	r.Stats.Events++
+	e.Room, e.At = r.id, r.own.position()
+	f := &peer.Frame{Body: &peer.Frame_Event{Event: &peer.Event{
+		Room: r.id, At: e.At, Version: r.version,
+		Frame: encode(&wire.ServerFrame{Body: &wire.ServerFrame_Event{Event: e}}),
+	}}}
+	r.own.ring.push(f, r.cfg)
+	r.toNodes(f)
+	r.toRegions(f)
+}
+
+func (r *Room) toNode(n regions.NodeID, f *peer.Frame) {
+	r.out = append(r.out, Effect{Node: n, Frame: f})
+}
+
+func (r *Room) toRegion(g regions.RegionID, f *peer.Frame) {
+	r.out = append(r.out, Effect{Region: g, Frame: f})
+}
+
+func (r *Room) toNodes(f *peer.Frame) {
+	for _, n := range r.nodes {
+		if n.ready {
+			r.toNode(n.id, f)
+		}
+	}
+}
+
+func (r *Room) toRegions(f *peer.Frame) {
+	for _, g := range r.regions[1:] {
+		if g.listens {
+			r.toRegion(g.id, f)
+		}
+	}
+}
+
+// take returns the effects; they are valid until the next input.
+func (r *Room) take() []Effect {
+	out := r.out
+	r.out = r.out[:0]
+	return out
+}
+
+func (r *Room) region(id regions.RegionID) *region {
+	for _, g := range r.regions {
+		if g.id == id {
+			return g
+		}
+	}
+	return nil
+}
+
+func (r *Room) node(id regions.NodeID) *node {
+	for _, n := range r.nodes {
+		if n.id == id {
+			return n
+		}
+	}
+	return nil
+}
+
+func (g *region) position() *wire.Position {
+	return &wire.Position{Region: string(g.id), Epoch: g.epoch, Seq: g.seq}
+}
+
+func due(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
+
+func stamp(t time.Time) *timestamppb.Timestamp { return timestamppb.New(t) }
+
+// encode marshals a frame of our own making, which can't fail.
+func encode(f *wire.ServerFrame) []byte {
+	b, err := f.MarshalVT()
+	if err != nil {
+		panic("room: encode frame: " + err.Error())
+	}
+	return b
+}

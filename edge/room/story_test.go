@@ -1,0 +1,360 @@
+package room
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/regions"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what happens into testdata/*.txt; read the diff")
+
+// TestStories runs testdata/*.txt: a line is a command, what the room sends
+// because of it stands below "----". The style is etcd raft's.
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			in, err := os.ReadFile(file)
+			require.NoError(t, err)
+			out := tell(t, string(in))
+			if *rewrite {
+				require.NoError(t, os.WriteFile(file, []byte(out), 0o644))
+				return
+			}
+			require.Equal(t, string(in), out)
+		})
+	}
+}
+
+// tell runs a story and returns it with what really happened.
+func tell(t *testing.T, in string) string {
+	var out strings.Builder
+	s := &story{t: t, now: time.Unix(1_000_000, 0)}
+	skipping := false
+	for line := range strings.SplitSeq(strings.TrimRight(in, "\n"), "\n") {
+		switch {
+		case line == "----":
+			skipping = true
+		case line == "":
+			skipping = false
+			out.WriteByte('\n')
+		case skipping:
+		case strings.HasPrefix(line, "#"):
+			out.WriteString(line + "\n")
+		default:
+			out.WriteString(line + "\n----\n")
+			for _, e := range s.do(line) {
+				out.WriteString(e + "\n")
+			}
+		}
+	}
+	return out.String()
+}
+
+type story struct {
+	t     *testing.T
+	now   time.Time
+	cfg   Config
+	r     *Room
+	calls uint64
+}
+
+// do runs one command: a verb, plain words, and key=value words.
+func (s *story) do(line string) []string {
+	var args []string
+	kv := map[string]string{}
+	for _, w := range strings.Fields(line) {
+		if k, v, ok := strings.Cut(w, "="); ok {
+			kv[k] = v
+		} else {
+			args = append(args, w)
+		}
+	}
+	num := func(k string) uint64 {
+		n, err := strconv.ParseUint(kv[k], 10, 64)
+		require.True(s.t, kv[k] == "" || err == nil, line)
+		return n
+	}
+	node := func() regions.NodeID { return regions.NodeID(args[1]) }
+	region := func() regions.RegionID { return regions.RegionID(args[1]) }
+	ps := positions(kv["at"])
+	var out []Effect
+	switch args[0] {
+	case "new":
+		s.cfg = Config{Region: regions.RegionID(args[1]), RingEvents: int(num("ring"))}.WithDefaults()
+		for _, o := range args[2:] {
+			s.cfg.Others = append(s.cfg.Others, regions.RegionID(o))
+		}
+		s.r = New(&s.cfg, "r", regions.Epoch(num("epoch")), 0, s.now)
+		return nil
+	case "wait":
+		d, err := time.ParseDuration(args[1])
+		require.NoError(s.t, err)
+		return s.wait(d)
+	case "join":
+		s.calls++
+		out = s.r.Join(s.now, node(), &peer.Join{
+			Room: "r", Request: s.calls, Member: session(args[2], kv["by"]), Positions: ps,
+			Version: num("version"), LastNumber: num("last"),
+		})
+	case "attach":
+		a := &peer.Attach{Room: "r", Positions: ps}
+		for _, w := range args[2:] {
+			a.Members = append(a.Members, session(w, kv["by"]))
+		}
+		out = s.r.Attach(s.now, node(), a)
+	case "suspend", "leave":
+		m := session(args[2], "")
+		m.Device.State = wire.State_SUSPENDED
+		if args[0] == "leave" {
+			m.Device.State = wire.State_LEFT
+			m.Device.Reason = wire.Reason(wire.Reason_value[args[3]])
+		}
+		out = s.r.Change(s.now, node(), &peer.Change{Room: "r", User: m.User, Device: m.Device})
+	case "report":
+		m := session(args[2], "")
+		out = s.r.Report(s.now, node(), memberFix(m, num("n"), s.now))
+	case "publish":
+		out = s.r.Publish(s.now, &wire.Message{Number: num("number"), Body: "hi"})
+	case "lost":
+		out = s.r.NodeLost(s.now, node())
+	case "changed":
+		out = s.r.MembershipChanged(s.now, node(), num("version"))
+	case "applied":
+		out = s.r.Applied(s.now, node(), num("version"))
+	case "subscribe":
+		var p *wire.Position
+		if len(ps) > 0 {
+			p = ps[0]
+		}
+		out = s.r.Subscribe(s.now, region(), p)
+	case "unsubscribe":
+		out = s.r.Unsubscribe(s.now, region())
+	case "refollow":
+		out = s.r.Refollow(s.now, region())
+	case "parts":
+		p := &peer.Parts{Room: "r", Version: num("version")}
+		if len(ps) > 0 {
+			part := &wire.Part{At: ps[0]}
+			for _, w := range args[2:] {
+				m := session(w, "")
+				part.People = append(part.People, &wire.Person{User: m.User, Name: m.Name, Devices: []*wire.Device{m.Device}})
+			}
+			p.Parts = []*wire.Part{part}
+		}
+		out = s.r.Parts(s.now, region(), &peer.Frame{Body: &peer.Frame_Parts{Parts: p}})
+	case "event":
+		m := session(args[2], "")
+		if len(args) > 3 {
+			m.Device.State = wire.State_LEFT
+			m.Device.Reason = wire.Reason(wire.Reason_value[args[3]])
+		}
+		e := &wire.Event{Room: "r", At: ps[0], Body: &wire.Event_Presence{Presence: &wire.Presence{
+			People: []*wire.Person{{User: m.User, Name: m.Name, Devices: []*wire.Device{m.Device}}},
+		}}}
+		out = s.r.Event(s.now, region(), &peer.Frame{Body: &peer.Frame_Event{Event: &peer.Event{
+			Room: "r", At: ps[0], Version: num("version"),
+			Frame: encode(&wire.ServerFrame{Body: &wire.ServerFrame_Event{Event: e}}),
+		}}})
+	case "fixes":
+		m := session(args[2], "")
+		f := &wire.Fixes{Room: "r", Fixes: []*wire.MemberFix{memberFix(m, num("n"), s.now)}}
+		out = s.r.Fixes(s.now, region(), &peer.Fixes{Room: "r", Region: args[1], Epoch: num("epoch"),
+			Frame: encode(&wire.ServerFrame{Body: &wire.ServerFrame_Fixes{Fixes: f}})})
+	case "idle":
+		return []string{fmt.Sprint(s.r.Idle(s.now))}
+	default:
+		s.t.Fatalf("unknown command %q", line)
+	}
+	return show(out)
+}
+
+// wait ticks whenever the room asks for it.
+func (s *story) wait(d time.Duration) []string {
+	var out []string
+	start, end := s.now, s.now.Add(d)
+	for {
+		next := s.r.Next()
+		if next.IsZero() || next.After(end) || s.r.Idle(next) {
+			break
+		}
+		if next.After(s.now) {
+			s.now = next
+		}
+		for _, e := range show(s.r.Tick(s.now)) {
+			out = append(out, fmt.Sprintf("+%v %s", s.now.Sub(start), e))
+		}
+	}
+	s.now = end
+	return out
+}
+
+// session reads user/device@epoch.
+func session(w, transport string) *peer.Member {
+	w, epoch, _ := strings.Cut(w, "@")
+	user, device, _ := strings.Cut(w, "/")
+	e, _ := strconv.ParseUint(epoch, 10, 64)
+	tr := wire.Transport_WEBTRANSPORT
+	if transport == "ws" {
+		tr = wire.Transport_WEBSOCKET
+	}
+	return &peer.Member{User: user, Name: strings.ToUpper(user), Device: &wire.Device{
+		Device: device, Epoch: e, State: wire.State_LIVE, Transport: tr,
+	}}
+}
+
+func memberFix(m *peer.Member, n uint64, at time.Time) *wire.MemberFix {
+	return &wire.MemberFix{User: m.User, Device: m.Device.Device, Epoch: m.Device.Epoch, Fix: &wire.Fix{
+		Point: &wire.Point{Lat: 48, Lng: 11}, N: n, Captured: stamp(at),
+	}}
+}
+
+// positions reads region:epoch:seq,...
+func positions(w string) []*wire.Position {
+	var ps []*wire.Position
+	for p := range strings.SplitSeq(w, ",") {
+		if f := strings.Split(p, ":"); len(f) == 3 {
+			epoch, _ := strconv.ParseUint(f[1], 10, 64)
+			seq, _ := strconv.ParseUint(f[2], 10, 64)
+			ps = append(ps, &wire.Position{Region: f[0], Epoch: epoch, Seq: seq})
+		}
+	}
+	return ps
+}
+
+// show writes effects as people read them, one line each.
+func show(effects []Effect) []string {
+	var out []string
+	for _, e := range effects {
+		to := string(e.Node)
+		if e.Region != "" {
+			to = string(e.Region)
+		}
+		if e.Fixes != nil {
+			out = append(out, to+" <~ "+showFrame(e.Fixes.Frame))
+			continue
+		}
+		out = append(out, to+" <- "+showPeer(e.Frame))
+	}
+	return out
+}
+
+func showPeer(f *peer.Frame) string {
+	switch b := f.Body.(type) {
+	case *peer.Frame_Event:
+		return fmt.Sprintf("%s v%d", showFrame(b.Event.Frame), b.Event.Version)
+	case *peer.Frame_Fixes:
+		return showFrame(b.Fixes.Frame)
+	case *peer.Frame_Joined:
+		if b.Joined.Error != "" {
+			return fmt.Sprintf("joined %d: %s by %d", b.Joined.Request, b.Joined.Error, b.Joined.Epoch)
+		}
+		s := fmt.Sprintf("joined %d at %s v%d", b.Joined.Request, showAts(b.Joined.Positions), b.Joined.Version)
+		for _, frame := range b.Joined.Frames {
+			s += "\n     " + showFrame(frame)
+		}
+		return s
+	case *peer.Frame_Parts:
+		s := fmt.Sprintf("parts v%d last %d", b.Parts.Version, b.Parts.LastNumber)
+		for _, p := range b.Parts.Parts {
+			s += "\n     " + showPart(p)
+		}
+		return s
+	case *peer.Frame_Fence:
+		return fmt.Sprintf("fence %s/%s by %d", b.Fence.User, b.Fence.Device, b.Fence.Epoch)
+	case *peer.Frame_Subscribe:
+		if b.Subscribe.Position == nil {
+			return "subscribe"
+		}
+		return "subscribe from " + showAts([]*wire.Position{b.Subscribe.Position})
+	case *peer.Frame_Unsubscribe:
+		return "unsubscribe"
+	case *peer.Frame_Applied:
+		return fmt.Sprintf("applied v%d", b.Applied.Version)
+	}
+	return fmt.Sprintf("%T", f.Body)
+}
+
+func showFrame(body []byte) string {
+	var f wire.ServerFrame
+	if err := f.UnmarshalVT(body); err != nil {
+		return err.Error()
+	}
+	switch b := f.Body.(type) {
+	case *wire.ServerFrame_Snapshot:
+		s := fmt.Sprintf("snapshot recovered=%v last=%d", b.Snapshot.Recovered, b.Snapshot.LastNumber)
+		for _, p := range b.Snapshot.Parts {
+			s += "\n     " + showPart(p)
+		}
+		return s
+	case *wire.ServerFrame_Event:
+		s := "event " + showAts([]*wire.Position{b.Event.At})
+		switch e := b.Event.Body.(type) {
+		case *wire.Event_Presence:
+			s += showPeople(e.Presence.People)
+		case *wire.Event_Message:
+			s += fmt.Sprintf(" message %d", e.Message.Number)
+		case *wire.Event_Changed:
+			s += fmt.Sprintf(" changed %d", e.Changed.Version)
+		}
+		return s
+	case *wire.ServerFrame_Fixes:
+		return "fixes" + showFixes(b.Fixes.Fixes)
+	}
+	return fmt.Sprintf("%T", f.Body)
+}
+
+func showPart(p *wire.Part) string {
+	s := "part " + showAts([]*wire.Position{p.At}) + showPeople(p.People)
+	if len(p.Fixes) > 0 {
+		s += " fixes" + showFixes(p.Fixes)
+	}
+	return s
+}
+
+func showPeople(people []*wire.Person) string {
+	var s string
+	for _, p := range people {
+		for _, d := range p.Devices {
+			s += fmt.Sprintf(" %s/%s@%d:%s", p.User, d.Device, d.Epoch, d.State)
+			if d.Reason != 0 {
+				s += ":" + d.Reason.String()
+			}
+			if d.Node != "" {
+				s += ":" + d.Node
+			}
+		}
+	}
+	return s
+}
+
+func showFixes(fixes []*wire.MemberFix) string {
+	var s string
+	for _, f := range fixes {
+		s += fmt.Sprintf(" %s/%s@%d#%d", f.User, f.Device, f.Epoch, f.Fix.N)
+	}
+	return s
+}
+
+func showAts(ps []*wire.Position) string {
+	var s []string
+	for _, p := range ps {
+		s = append(s, fmt.Sprintf("%s:%d:%d", p.Region, p.Epoch, p.Seq))
+	}
+	slices.Sort(s)
+	return strings.Join(s, ",")
+}
