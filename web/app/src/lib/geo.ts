@@ -1,0 +1,65 @@
+// Distances on the sphere, and how the viewer's units write them.
+
+export interface Point {
+  lat: number;
+  lng: number;
+}
+
+const EARTH = 6_371_008.8; // mean radius in metres (IUGG)
+const rad = (deg: number) => (deg * Math.PI) / 180;
+
+/** Great-circle distance in metres (haversine). */
+export function distance(a: Point, b: Point): number {
+  const dLat = rad(b.lat - a.lat);
+  const dLng = rad(b.lng - a.lng);
+  const h = Math.sin(dLat / 2) ** 2 + Math.cos(rad(a.lat)) * Math.cos(rad(b.lat)) * Math.sin(dLng / 2) ** 2;
+  return 2 * EARTH * Math.asin(Math.min(1, Math.sqrt(h)));
+}
+
+/** The point that lies `east` and `north` metres away: good for steps of a pin. */
+export function shift(p: Point, east: number, north: number): Point {
+  const lat = Math.max(-85, Math.min(85, p.lat + (north / EARTH) * (180 / Math.PI)));
+  const lng = p.lng + (east / (EARTH * Math.cos(rad(p.lat)))) * (180 / Math.PI);
+  return { lat, lng: wrapLng(lng) };
+}
+
+/** Longitude in [-180, 180). */
+export function wrapLng(lng: number): number {
+  return ((((lng + 180) % 360) + 360) % 360) - 180;
+}
+
+/** The longitude nearest to `near` that means the same as `lng`: lines take the short way round. */
+export function nearLng(lng: number, near: number): number {
+  return lng + Math.round((near - lng) / 360) * 360;
+}
+
+/** Ground metres per CSS pixel of a Web Mercator map with tiles of 512 px. */
+export function metresPerPixel(lat: number, zoom: number): number {
+  return (2 * Math.PI * EARTH * Math.cos(rad(lat))) / (512 * 2 ** zoom);
+}
+
+export type Units = "metric" | "imperial";
+
+/** Countries whose roads are signed in miles. */
+const MILES = new Set(["US", "GB", "LR", "MM"]);
+
+/** The units a locale such as "en-GB" is used to. */
+export function unitsOf(locale: string): Units {
+  const region = new Intl.Locale(locale).maximize().region ?? "";
+  return MILES.has(region) ? "imperial" : "metric";
+}
+
+/** "12 m", "850 m", "1.2 km", "340 km", or "40 ft", "0.3 mi", "210 mi". */
+export function formatDistance(metres: number, units: Units): string {
+  if (units === "metric") {
+    if (metres < 995) return `${Math.round(metres < 100 ? metres : metres / 10) * (metres < 100 ? 1 : 10)} m`;
+    return `${short(metres / 1000)} km`;
+  }
+  const feet = metres / 0.3048;
+  if (feet < 995) return `${Math.round(feet < 100 ? feet : feet / 10) * (feet < 100 ? 1 : 10)} ft`;
+  return `${short(metres / 1609.344)} mi`;
+}
+
+function short(n: number): string {
+  return n < 10 ? n.toFixed(1) : Math.round(n).toLocaleString("en");
+}

@@ -1,0 +1,17 @@
+// Initials and a colour for a person, the same on every screen.
+
+/** "Ana Lima" → "AL", "guest-7f3a" → "G7", "bob" → "BO". */
+export function initials(name: string): string {
+  const words = name.split(/[^\p{L}\p{N}]+/u).filter(Boolean);
+  const letters = words.length > 1 ? words.slice(0, 2).map((w) => [...w][0] ?? "") : [...(words[0] ?? "?")].slice(0, 2);
+  return letters.join("").toUpperCase();
+}
+
+/** Muted, and dark enough for white letters on it (WCAG AA) in both themes. */
+const hues = ["#7a4fb5", "#a8443f", "#2f6aad", "#86590a", "#39753d", "#9c3d79", "#5a6672", "#5a57b5"] as const;
+
+export function hue(user: string): string {
+  let h = 0;
+  for (const c of user) h = (h * 31 + (c.codePointAt(0) ?? 0)) >>> 0;
+  return hues[h % hues.length] ?? hues[0];
+}

@@ -1,0 +1,390 @@
+import { computed, signal } from "@preact/signals";
+import { Api, type Fix as SdkFix, groupRoom, MusterError, type Room, Session, type Status } from "@muster/sdk";
+import type { Point } from "./lib/geo.ts";
+import { ownTab, secondPersonUrl, storedRegion, storeRegion, tokens } from "./identity.ts";
+import {
+  account, demo, group, groups, idleLink, invites, joined, link, type Link, me, type Message, messages, olderMessages, people,
+  regions, unread,
+} from "./state.ts";
+import { toast } from "./ui/toast.tsx";
+import { mergeMessages, toPeople } from "./view.ts";
+
+// Between the SDK and the page's signals: every command of the page, and every
+// event of the session. Nothing else in the app talks to the server.
+
+const api = new Api({ tokens });
+let session: Session | undefined;
+let room: Room | undefined;
+let underWay: Message[] = []; // messages of the open room that are not stored yet
+const madeCodes = signal<ReadonlyMap<string, string>>(new Map()); // by group: the codes this page knows of
+
+/** The region the user chose; undefined: the nearest. */
+export const pickedRegion = signal(storedRegion());
+
+/** Why the page can't begin; "" if it can. */
+export const startProblem = signal("");
+
+/** An invite code of the open group, if one is known. */
+export const currentCode = computed(() => invites.value?.[0]?.code ?? madeCodes.value.get(group.value?.id ?? ""));
+
+// For tests and for the curious at the console.
+declare global {
+  interface Window {
+    __muster: { readonly session: Session | undefined; readonly room: Room | undefined };
+  }
+}
+window.__muster = {
+  get session() {
+    return session;
+  },
+  get room() {
+    return room;
+  },
+};
+
+// ---------------------------------------------------------------- who
+
+/** Finds out who this is; tries again while the server can't be reached. */
+export async function start(): Promise<void> {
+  for (;;) {
+    try {
+      const d = await api.demo();
+      demo.value = d ? { code: d.inviteCode, name: d.name } : null;
+      if (ownTab && !(await api.user()) && location.pathname.startsWith("/join/")) await api.guest();
+      await loadAccount();
+      startProblem.value = "";
+      return;
+    } catch (err) {
+      startProblem.value = err instanceof Error ? err.message : String(err);
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+    }
+  }
+}
+
+async function loadAccount(): Promise<void> {
+  if (!(await api.user())) {
+    account.value = null;
+    return;
+  }
+  try {
+    const p = await api.profile();
+    account.value = { user: p.userId, name: p.username, email: p.email || null, guest: p.email === "" };
+  } catch (err) {
+    if (!(err instanceof MusterError) || err.status !== 401) throw err;
+    await tokens.save(undefined);
+    account.value = null;
+  }
+}
+
+export async function tryAsGuest(): Promise<void> {
+  await api.guest();
+  await loadAccount();
+}
+
+export async function register(username: string, email: string, password: string): Promise<void> {
+  await api.register({ username, email, password });
+  await loadAccount();
+}
+
+export async function signIn(email: string, password: string): Promise<void> {
+  await api.login({ email, password });
+  await loadAccount();
+}
+
+/** Makes the guest an account; its groups and messages stay. */
+export async function upgrade(username: string, email: string, password: string): Promise<void> {
+  await api.upgrade({ username, email, password });
+  await loadAccount();
+}
+
+export async function signOut(): Promise<void> {
+  closeGroup();
+  session?.close();
+  session = undefined;
+  link.value = idleLink;
+  groups.value = undefined;
+  try {
+    await api.logout();
+  } finally {
+    account.value = null;
+  }
+}
+
+// ------------------------------------------------------------- groups
+
+export async function loadGroups(): Promise<void> {
+  const all = await api.groups();
+  groups.value = all.map((g) => ({
+    id: g.groupId, name: g.name, members: g.memberCount, lastActive: g.lastActive?.getTime() ?? 0,
+  }));
+}
+
+export async function createGroup(name: string): Promise<string> {
+  const { groupId, inviteCode } = await api.createGroup({ name });
+  know(groupId, inviteCode);
+  return groupId;
+}
+
+export async function joinByCode(code: string): Promise<string> {
+  return (await api.join(code)).groupId;
+}
+
+/** Into the group where recorded tracks are replayed, as a guest if need be. */
+export async function joinDemo(): Promise<string> {
+  const d = demo.value;
+  if (!d) throw new Error("There is no demo on this server.");
+  if (!account.value) await api.guest();
+  const id = await joinByCode(d.code);
+  know(id, d.code);
+  if (!account.value) await loadAccount();
+  return id;
+}
+
+export async function leaveGroup(): Promise<void> {
+  const id = group.value?.id;
+  if (id === undefined) return;
+  await api.leave(id);
+  closeGroup();
+}
+
+export async function kick(user: string): Promise<void> {
+  const id = group.value?.id;
+  if (id === undefined) return;
+  await api.kick(id, user);
+  await loadGroup(id);
+}
+
+export async function loadInvites(): Promise<void> {
+  const id = group.value?.id;
+  if (id === undefined) return;
+  const all = await api.invites(id);
+  if (group.value?.id !== id) return;
+  invites.value = all.map((i) => ({
+    code: i.inviteCode, expires: i.expiresAt?.getTime() ?? Infinity, uses: i.uses, maxUses: i.maxUses,
+  }));
+}
+
+/** Makes an invite that lasts so many seconds; returns its code. */
+export async function createInvite(lifetime: number, maxUses?: number): Promise<string> {
+  const id = group.value?.id;
+  if (id === undefined) throw new Error("No group is open.");
+  const { inviteCode } = await api.invite(id, { expiresIn: lifetime, ...(maxUses !== undefined && { maxUses }) });
+  if (maxUses === undefined) know(id, inviteCode);
+  await loadInvites();
+  return inviteCode;
+}
+
+export async function revokeInvite(code: string): Promise<void> {
+  const id = group.value?.id;
+  if (id === undefined) return;
+  await api.revokeInvite(id, code);
+  if (madeCodes.value.get(id) === code) madeCodes.value = new Map([...madeCodes.value].filter(([g]) => g !== id));
+  await loadInvites();
+}
+
+function know(id: string, code: string): void {
+  madeCodes.value = new Map(madeCodes.value).set(id, code);
+}
+
+async function loadGroup(id: string): Promise<void> {
+  const g = await api.group(id);
+  if (opened !== id) return;
+  group.value = {
+    id: g.groupId,
+    name: g.name,
+    description: g.description,
+    members: g.members.map((m) => ({ user: m.userId, name: m.username, role: m.role })),
+  };
+}
+
+// ----------------------------------------------------------- the room
+
+let opened: string | undefined;
+
+/** Opens a group and follows its room; `removed` is called when one is put out of it. */
+export async function openGroup(id: string, removed: () => void): Promise<void> {
+  opened = id;
+  await loadGroup(id);
+  if (opened !== id) return;
+  loadInvites().catch((err: unknown) => toast(text(err)));
+  const s = await connected();
+  if (opened !== id) return;
+  const r = await s.join(groupRoom(id));
+  if (opened !== id) return;
+  room = r;
+  const showPeople = soon(() => room === r && (people.value = toPeople(r.members, skew())));
+  const showMessages = () => room === r && mergeRoom();
+  r.on("presence", showPeople);
+  r.on("fix", showPeople);
+  r.on("snapshot", () => {
+    showPeople();
+    showMessages();
+  });
+  r.on("message", (m) => {
+    if (m.sender !== me.value && room === r) unread.value++;
+    showMessages();
+  });
+  r.on("history", showMessages);
+  r.on("changed", () => loadGroup(id).catch(() => {})); // who was removed is told by "closed"
+  r.on("closed", (err) => {
+    if (!err || room !== r || err.code === "closed") return;
+    closeGroup();
+    toast(err.message);
+    removed();
+  });
+  joined.value = r.joined;
+  showPeople();
+  mergeRoom();
+}
+
+export function closeGroup(): void {
+  if (room) session?.leave(room.id).catch(() => {}); // the end of the session leaves as well
+  room = undefined;
+  opened = undefined;
+  underWay = [];
+  group.value = undefined;
+  invites.value = undefined;
+  people.value = new Map();
+  joined.value = false;
+  messages.value = [];
+  olderMessages.value = false;
+  unread.value = 0;
+}
+
+function mergeRoom(): void {
+  if (!room) return;
+  const merged = mergeMessages(room.messages, underWay, me.value);
+  const waiting = new Set(merged.filter((m) => m.state !== "stored").map((m) => m.key));
+  underWay = underWay.filter((m) => waiting.has(m.key));
+  messages.value = merged;
+  olderMessages.value = room.hasOlder;
+}
+
+/** Sends a message; it shows at once, and says so until it is stored. */
+export function sendMessage(body: string): void {
+  const who = account.value;
+  if (!room || !who) return;
+  post({ key: crypto.randomUUID(), number: 0, sender: who.user, senderName: who.name, body, sentAt: Date.now(), state: "sending" });
+}
+
+export function retryMessage(key: string): void {
+  const m = underWay.find((x) => x.key === key);
+  if (m?.state === "failed") post({ ...m, state: "sending" });
+}
+
+function post(m: Message): void {
+  const r = room;
+  if (!r || !session) return;
+  const replace = (by: Message) => {
+    underWay = [...underWay.filter((x) => x.key !== m.key), by];
+    mergeRoom();
+  };
+  replace(m);
+  // The answer puts the stored message into the room, which tells of it.
+  session.sendMessage(r.id, m.body, { clientId: m.key }).catch((err: unknown) => {
+    if (room !== r) return;
+    replace({ ...m, state: "failed" });
+    toast(text(err));
+  });
+}
+
+export async function loadOlder(): Promise<void> {
+  if (!room || !session) return;
+  await session.loadOlder(room.id);
+  mergeRoom();
+}
+
+/** Tells where this device is; times are this browser's. */
+export function report(fix: { at: Point; accuracy: number; speed?: number | undefined; heading?: number | undefined; captured: number }): void {
+  if (!session) return;
+  const f: SdkFix = {
+    point: fix.at,
+    captured: new Date(fix.captured + skew()),
+    ...(fix.accuracy > 0 && { accuracy: fix.accuracy }),
+    ...(fix.speed !== undefined && { speed: fix.speed }),
+    ...(fix.heading !== undefined && { heading: fix.heading }),
+  };
+  try {
+    session.report(f);
+  } catch (err) {
+    toast(text(err));
+  }
+}
+
+// -------------------------------------------------------- the session
+
+async function connected(): Promise<Session> {
+  if (session && session.status.state !== "closed") return session;
+  const edge = await api.edge();
+  regions.value = edge.regions.map((r) => r.name);
+  const region = pickedRegion.value;
+  const s = new Session({ api, ...(region !== undefined && { region }) });
+  session = s;
+  link.value = toLink(s.status, idleLink);
+  s.on("status", (status) => {
+    if (session === s) link.value = toLink(status, link.value);
+  });
+  s.on("error", (err) => toast(err.message));
+  // Not awaited: joining waits for the connection by itself, and what keeps it
+  // from living is told by its status.
+  s.connect().catch(() => {});
+  return s;
+}
+
+function toLink(s: Status, before: Link): Link {
+  const ended = s.state === "closed" ? (s.error?.message ?? "") : "";
+  return {
+    phase: s.state,
+    region: s.region ?? before.region,
+    node: s.node ?? before.node,
+    transport: s.transport ?? before.transport,
+    rtt: s.rtt,
+    since: s.state === before.phase ? before.since : Date.now(),
+    reason: ended || (s.error?.message ?? ""),
+  };
+}
+
+/** After a session that ended for good: a new one, in the same group. */
+export async function reconnect(): Promise<void> {
+  const id = opened;
+  session = undefined;
+  room = undefined;
+  await loadAccount();
+  if (id !== undefined && account.value) await openGroup(id, () => location.assign("/"));
+}
+
+/** Connects through a region; undefined: the nearest. */
+export function pickRegion(region: string | undefined): void {
+  pickedRegion.value = region;
+  storeRegion(region);
+  const target = region ?? regions.value[0];
+  if (target !== undefined) session?.reconnect({ region: target });
+}
+
+/** Opens another guest of this group in a tab of its own. */
+export async function openSecondPerson(region: string): Promise<void> {
+  const code = currentCode.value ?? (await createInvite(86_400));
+  window.open(secondPersonUrl(code, region), "_blank", "noopener");
+}
+
+/** The server's clock minus this browser's. */
+function skew(): number {
+  return session ? session.now().getTime() - Date.now() : 0;
+}
+
+/** Many events of one frame are shown once. */
+function soon(show: () => unknown): () => void {
+  let waiting = false;
+  return () => {
+    if (waiting) return;
+    waiting = true;
+    queueMicrotask(() => {
+      waiting = false;
+      show();
+    });
+  };
+}
+
+function text(err: unknown): string {
+  return err instanceof Error ? err.message : String(err);
+}

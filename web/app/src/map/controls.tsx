@@ -1,0 +1,78 @@
+import { useState } from "preact/hooks";
+import { ago } from "../lib/age.ts";
+import { locate, movePin, placePin, stopSharing } from "../sharing.ts";
+import { me, now, people, sharing } from "../state.ts";
+import { Icon } from "../ui/icons.tsx";
+import { liveMap } from "./map.tsx";
+
+/** The buttons over the map, in reach of a thumb, and what there is to say about one's own position. */
+export function MapControls() {
+  const [gridOn, setGrid] = useState(false);
+  const map = liveMap.value;
+  const s = sharing.value;
+  const pin = () => {
+    if (s.mode === "pin") return stopSharing();
+    if (!map) return;
+    placePin(s.at ?? map.centre());
+    map.focusPin();
+  };
+  return (
+    <>
+      <Notice onPin={pin} />
+      <div class="controls" role="group" aria-label="Map controls">
+        <button type="button" class="icon-button" aria-label="H3 grid" title="H3 grid" aria-pressed={gridOn} data-testid="grid-button"
+          onClick={() => { setGrid(!gridOn); map?.setGrid(!gridOn); }}>
+          <Icon name="grid" />
+        </button>
+        <div class="zoom">
+          <button type="button" class="icon-button" aria-label="Zoom in" onClick={() => map?.zoomBy(1)}><Icon name="plus" /></button>
+          <button type="button" class="icon-button" aria-label="Zoom out" onClick={() => map?.zoomBy(-1)}><Icon name="minus" /></button>
+        </div>
+        <button type="button" class="icon-button" aria-label="Show everybody" title="Show everybody" data-testid="fit-button" onClick={() => map?.fit()}>
+          <Icon name="fit" />
+        </button>
+        <button type="button" class="icon-button" aria-label={s.mode === "pin" ? "Take the pin away" : "Place a pin where you are"} title="Place a pin where you are"
+          aria-pressed={s.mode === "pin"} data-testid="drag-pin" onClick={pin} onKeyDown={(e) => map?.pinKey(e)}>
+          <Icon name="pin" />
+        </button>
+        <button type="button" class="icon-button accent" aria-label={s.mode === "gps" ? "Stop sharing your location" : "Share your location"}
+          title="Share your location" aria-pressed={s.mode === "gps"} data-testid="locate-button"
+          onClick={() => (s.mode === "gps" ? stopSharing() : locate((at) => map?.goTo(at)))}>
+          <Icon name={s.mode === "gps" ? "stop" : "locate"} />
+        </button>
+      </div>
+    </>
+  );
+}
+
+/** What others see of oneself (S4.7): said when it is not what one might expect. */
+function Notice({ onPin }: { onPin: () => void }) {
+  const s = sharing.value;
+  const [hint, setHint] = useState(true);
+  const last = people.value.get(me.value)?.fix;
+  const seen = last ? `Others see your last position, from ${ago(last.captured, now.value)}.` : "Others see that you are here, but not where.";
+  if (s.problem !== "") {
+    return (
+      <div class="notice" role="status" data-testid="location-denied">
+        <p>
+          <strong>{s.problem === "denied" ? "Location is blocked for this page." : "Your device gives no location right now."}</strong>{" "}
+          {seen} Chat and map work as before.
+          {s.problem === "denied" && " You can allow location in the browser's site settings, or place a pin."}
+        </p>
+        <div class="actions">
+          <button type="button" class="button primary" onClick={onPin}>Place a pin</button>
+          <button type="button" class="button quiet" onClick={() => (sharing.value = { ...s, problem: "" })}>OK</button>
+        </div>
+      </div>
+    );
+  }
+  if (s.mode === "pin" && hint && s.at) {
+    return (
+      <div class="notice" role="status">
+        <p>Drag your pin, or move it with the arrow keys. Others see it here.</p>
+        <button type="button" class="button quiet" onClick={() => { movePin(s.at!); setHint(false); }}>OK</button>
+      </div>
+    );
+  }
+  return null;
+}

@@ -1,0 +1,236 @@
+import { effect } from "@preact/signals";
+import type { FeatureCollection } from "geojson";
+import {
+  AttributionControl, type GeoJSONSource, LngLatBounds, Map as MapLibre, ScaleControl, setWorkerUrl,
+} from "maplibre-gl";
+import "maplibre-gl/dist/maplibre-gl.css";
+import workerUrl from "maplibre-gl/dist/maplibre-gl-worker.mjs?worker&url";
+import { nearLng, type Point } from "../lib/geo.ts";
+import { dark, reducedMotion, units } from "../settings.ts";
+import { me, now, people, type Person, sharing } from "../state.ts";
+import { grid } from "./grid.ts";
+import { OwnPin } from "./own-pin.ts";
+import { PersonMarker } from "./person-marker.ts";
+import { Places } from "./places.ts";
+import { palettes, style } from "./style.ts";
+import { loadWorld } from "./world.ts";
+
+// The map of the open group. It draws from the page's signals; frames are only
+// asked for while somebody moves. Loaded as a chunk of its own: MapLibre is
+// larger than all the rest.
+
+export interface MapOptions {
+  /** Room that panels take from the map's edges, in CSS pixels. */
+  padding: () => { top: number; right: number; bottom: number; left: number };
+  onPinMoved: (at: Point) => void;
+  onSelect: (user: string) => void;
+}
+
+const TRAILS_EVERY = 100; // ms between redraws of the trails
+const empty: FeatureCollection = { type: "FeatureCollection", features: [] };
+setWorkerUrl(workerUrl);
+
+export class LiveMap {
+  private readonly map: MapLibre;
+  private readonly own: OwnPin;
+  private readonly markers = new Map<string, PersonMarker>();
+  private readonly places = new Places();
+  private readonly disposers: (() => void)[] = [];
+  private frameRequest = 0;
+  private trailsDrawn = 0;
+  private fitted = false;
+  private showGrid = false;
+
+  constructor(container: HTMLElement, private readonly options: MapOptions) {
+    this.map = new MapLibre({
+      container,
+      style: style(palettes[dark.peek() ? "dark" : "light"]),
+      center: [12, 28],
+      zoom: container.clientWidth < 700 ? 0.6 : 1.6,
+      minZoom: 0.5,
+      maxZoom: 18,
+      attributionControl: false,
+      dragRotate: false,
+      pitchWithRotate: false,
+      fadeDuration: reducedMotion.peek() ? 0 : 200,
+    });
+    this.map.touchZoomRotate.disableRotation();
+    this.map.getCanvas().setAttribute("aria-label", "Map. Arrow keys move it, plus and minus zoom.");
+    const scale = new ScaleControl({ maxWidth: 96, unit: units.peek() });
+    this.map.addControl(scale, "bottom-left");
+    this.map.addControl(new AttributionControl({ compact: true }), "bottom-left");
+    this.own = new OwnPin(this.map, options.onPinMoved);
+
+    const ready = this.map.once("load").then(async () => {
+      const world = await loadWorld();
+      this.data("land", world.land);
+      this.data("borders", { type: "FeatureCollection", features: [world.borders] });
+      await this.drawPlaces();
+    });
+    ready.catch((err: unknown) => console.error("map:", err));
+    this.map.on("moveend", () => {
+      this.drawPlaces().catch((err: unknown) => console.error("place names:", err));
+      this.drawGrid().catch((err: unknown) => console.error("grid:", err));
+    });
+    this.map.on("zoom", () => this.drawLabels());
+
+    this.disposers.push(
+      effect(() => this.takePeople(people.value)),
+      effect(() => {
+        now.value;
+        this.drawLabels();
+      }),
+      effect(() => this.own.update(sharing.value, units.value)),
+      effect(() => scale.setUnit(units.value)),
+      effect(() => this.paint(dark.value)),
+    );
+  }
+
+  destroy(): void {
+    for (const dispose of this.disposers) dispose();
+    cancelAnimationFrame(this.frameRequest);
+    this.map.remove();
+  }
+
+  /** Shows everybody whose position is known. */
+  fit(): void {
+    const points = [...this.markers.values()].map((m) => m.at);
+    const own = sharing.peek();
+    if (own.mode !== "off" && own.at) points.push(own.at);
+    const first = points[0];
+    if (!first) return;
+    const bounds = new LngLatBounds();
+    for (const p of points) bounds.extend([nearLng(p.lng, first.lng), p.lat]);
+    this.map.fitBounds(bounds, { padding: this.padding(), maxZoom: 14, animate: !reducedMotion.peek(), duration: 700 });
+  }
+
+  /** Brings one person to the middle. */
+  show(user: string): void {
+    const own = sharing.peek();
+    const at = user === me.peek() && own.mode !== "off" ? own.at : this.markers.get(user)?.at;
+    if (at) this.goTo(at);
+  }
+
+  goTo(at: Point): void {
+    const camera = { center: at, zoom: Math.max(this.map.getZoom(), 11), padding: this.padding() };
+    if (reducedMotion.peek()) this.map.jumpTo(camera);
+    else this.map.easeTo({ ...camera, duration: 600 });
+  }
+
+  zoomBy(steps: number): void {
+    this.map.zoomTo(this.map.getZoom() + steps, { animate: !reducedMotion.peek() });
+  }
+
+  /** The middle of what is in sight: where a new pin is put. */
+  centre(): Point {
+    const { top, right, bottom, left } = this.padding();
+    const { clientWidth: w, clientHeight: h } = this.map.getContainer();
+    const { lat, lng } = this.map.unproject([left + (w - left - right) / 2, top + (h - top - bottom) / 2]).wrap();
+    return { lat, lng };
+  }
+
+  focusPin(): void {
+    this.own.focus();
+  }
+
+  pinKey(event: KeyboardEvent): boolean {
+    return this.own.key(event);
+  }
+
+  setGrid(on: boolean): void {
+    this.showGrid = on;
+    this.drawGrid().catch((err: unknown) => console.error("grid:", err));
+  }
+
+  private padding() {
+    const p = this.options.padding();
+    return { top: p.top + 56, right: p.right + 56, bottom: p.bottom + 56, left: p.left + 56 };
+  }
+
+  private data(source: string, data: FeatureCollection): void {
+    this.map.getSource<GeoJSONSource>(source)?.setData(data);
+  }
+
+  private bounds(): [number, number, number, number] {
+    const b = this.map.getBounds();
+    return [b.getWest(), Math.max(-85, b.getSouth()), b.getEast(), Math.min(85, b.getNorth())];
+  }
+
+  private takePeople(all: ReadonlyMap<string, Person>): void {
+    const t = performance.now();
+    const shown = new Set<string>();
+    for (const person of all.values()) {
+      // The own position is drawn by OwnPin, without the way to the server and
+      // back; another device of the same user shows when this one shares none.
+      if (!person.fix || (person.user === me.value && sharing.value.mode !== "off")) continue;
+      shown.add(person.user);
+      let marker = this.markers.get(person.user);
+      if (!marker) {
+        marker = new PersonMarker(this.map, person, person.fix.at, t, () => this.options.onSelect(person.user));
+        this.markers.set(person.user, marker);
+      }
+      marker.update(person, !reducedMotion.peek(), t);
+      marker.label(this.map.getZoom(), units.peek(), now.peek());
+    }
+    for (const [user, marker] of this.markers) {
+      if (shown.has(user)) continue;
+      marker.remove();
+      this.markers.delete(user);
+    }
+    if (!this.fitted && this.markers.size > 0) {
+      this.fitted = true;
+      this.fit();
+    }
+    this.animate();
+  }
+
+  private animate(): void {
+    if (this.frameRequest !== 0) return;
+    this.frameRequest = requestAnimationFrame(() => {
+      this.frameRequest = 0;
+      const t = performance.now();
+      let moving = false;
+      for (const marker of this.markers.values()) moving = marker.frame(t) || moving;
+      if (!moving || t - this.trailsDrawn >= TRAILS_EVERY) this.drawTrails(t);
+      if (moving) this.animate();
+    });
+  }
+
+  private drawTrails(t: number): void {
+    this.trailsDrawn = t;
+    const features = [...this.markers.values()].flatMap((m) =>
+      m.trail.lines(m.at, t).map(({ line, fade }) => ({
+        type: "Feature" as const,
+        properties: { color: m.color, fade },
+        geometry: { type: "LineString" as const, coordinates: line },
+      })),
+    );
+    this.data("trails", { type: "FeatureCollection", features });
+  }
+
+  private drawLabels(): void {
+    const zoom = this.map.getZoom();
+    const t = now.peek();
+    for (const marker of this.markers.values()) marker.label(zoom, units.peek(), t);
+    this.own.update(sharing.peek(), units.peek());
+    if (performance.now() - this.trailsDrawn > 1000) this.drawTrails(performance.now());
+  }
+
+  private async drawPlaces(): Promise<void> {
+    const names = await this.places.around(this.bounds(), this.map.getZoom());
+    if (names) this.data("places", names);
+  }
+
+  private async drawGrid(): Promise<void> {
+    this.data("grid", this.showGrid ? await grid(this.bounds(), this.map.getZoom()) : empty);
+  }
+
+  private paint(isDark: boolean): void {
+    const p = palettes[isDark ? "dark" : "light"];
+    for (const layer of style(p).layers) {
+      for (const [property, value] of Object.entries(layer.paint ?? {})) {
+        if (this.map.getLayer(layer.id)) this.map.setPaintProperty(layer.id, property as never, value as never);
+      }
+    }
+  }
+}

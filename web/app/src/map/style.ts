@@ -1,0 +1,72 @@
+import type { StyleSpecification } from "maplibre-gl";
+
+// The looks of the basemap: quiet, so that people stand out. Text has no
+// glyphs URL, so MapLibre draws it with the system's fonts and nothing is
+// fetched from elsewhere.
+
+export interface Palette {
+  water: string;
+  land: string;
+  shore: string;
+  border: string;
+  text: string;
+  halo: string;
+  grid: string;
+}
+
+export const palettes: Record<"light" | "dark", Palette> = {
+  light: {
+    water: "#dbe7ec", land: "#f8f7f3", shore: "#b9ccd4", border: "#cfcabd",
+    text: "#4c5a63", halo: "#f8f7f3", grid: "#0a6c74",
+  },
+  dark: {
+    water: "#0c1418", land: "#1b2429", shore: "#34454e", border: "#3a474f",
+    text: "#a4b3bc", halo: "#151d21", grid: "#4fc3cc",
+  },
+};
+
+const none = { type: "FeatureCollection" as const, features: [] };
+
+export function style(p: Palette): StyleSpecification {
+  return {
+    version: 8,
+    sources: {
+      land: { type: "geojson", data: none, attribution: "Natural Earth" },
+      borders: { type: "geojson", data: none },
+      grid: { type: "geojson", data: none },
+      trails: { type: "geojson", data: none },
+      places: { type: "geojson", data: none, attribution: "GeoNames (CC BY 4.0)" },
+    },
+    layers: [
+      { id: "water", type: "background", paint: { "background-color": p.water } },
+      { id: "land", type: "fill", source: "land", paint: { "fill-color": p.land, "fill-outline-color": p.shore } },
+      {
+        id: "borders", type: "line", source: "borders",
+        paint: { "line-color": p.border, "line-width": ["interpolate", ["linear"], ["zoom"], 1, 0.5, 8, 1.6] },
+      },
+      { id: "grid", type: "line", source: "grid", paint: { "line-color": p.grid, "line-width": 1, "line-opacity": 0.28 } },
+      {
+        id: "trails", type: "line", source: "trails",
+        layout: { "line-cap": "round", "line-join": "round" },
+        paint: {
+          "line-color": ["get", "color"],
+          "line-width": ["interpolate", ["linear"], ["zoom"], 3, 2, 14, 4],
+          "line-opacity": ["*", 0.7, ["get", "fade"]],
+        },
+      },
+      {
+        id: "places", type: "symbol", source: "places",
+        filter: ["<=", ["get", "zoom"], ["+", ["zoom"], 0.01]],
+        layout: {
+          "text-field": ["get", "name"],
+          "text-font": ["sans-serif"],
+          "text-size": ["interpolate", ["linear"], ["get", "population"], 0, 11, 100000, 12.5, 5000000, 15],
+          "text-padding": 6,
+          "text-max-width": 8,
+          "symbol-sort-key": ["-", 0, ["get", "population"]],
+        },
+        paint: { "text-color": p.text, "text-halo-color": p.halo, "text-halo-width": 1.4 },
+      },
+    ],
+  };
+}

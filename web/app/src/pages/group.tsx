@@ -1,0 +1,124 @@
+import { useLocation, useRoute } from "preact-iso";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { closeGroup, openGroup } from "../live.ts";
+import { MapControls } from "../map/controls.tsx";
+import { liveMap, MapView } from "../map/map.tsx";
+import { wide } from "../settings.ts";
+import { movePin } from "../sharing.ts";
+import { ChatSheet } from "../sheets/chat.tsx";
+import { GroupSheet } from "../sheets/group.tsx";
+import { PeopleSheet } from "../sheets/people.tsx";
+import { QRDialog } from "../sheets/qr.tsx";
+import { Banner, StatusLine } from "../sheets/status.tsx";
+import { YouSheet } from "../sheets/you.tsx";
+import { account, group, present, unread } from "../state.ts";
+import { Icon, type IconName } from "../ui/icons.tsx";
+import { Welcome } from "./welcome.tsx";
+
+type Sheet = "people" | "chat" | "group" | "you";
+
+const names: Record<Sheet, string> = { people: "People", chat: "Chat", group: "Group", you: "You" };
+const icons: Record<Sheet, IconName> = { people: "people", chat: "chat", group: "group", you: "gear" };
+
+/** The map of a group with what belongs to it in sheets: over the map on a phone, beside it where there is room. */
+export function GroupPage() {
+  const id = useRoute().params["id"] ?? "";
+  const { route } = useLocation();
+  const [open, setOpen] = useState<Sheet | undefined>(wide.peek() ? "people" : undefined);
+  const [problem, setProblem] = useState("");
+  const stage = useRef<HTMLDivElement>(null);
+  const signedIn = account.value != null;
+
+  useEffect(() => {
+    if (!signedIn) return;
+    setProblem("");
+    openGroup(id, () => route("/")).catch((err: unknown) => setProblem(err instanceof Error ? err.message : String(err)));
+    return closeGroup;
+  }, [id, signedIn]);
+
+  if (!signedIn) return <Welcome />;
+  if (problem !== "") {
+    return (
+      <main class="frame column">
+        <h1>This group can't be opened</h1>
+        <p class="lead" role="alert">{problem}</p>
+        <a class="button plain big" href="/">To your groups</a>
+      </main>
+    );
+  }
+
+  const both = wide.value;
+  const left = both && (open === undefined || open === "chat") ? "people" : open;
+  const toggle = (sheet: Sheet) => setOpen((now) => (now === sheet && !both ? undefined : sheet));
+  const select = (user: string) => {
+    liveMap.value?.show(user);
+    if (!both) setOpen(undefined);
+  };
+  // What panels cover, so that "fit" puts people where they can be seen.
+  const padding = () => {
+    const width = stage.current?.clientWidth ?? 0;
+    if (wide.peek()) return { top: 0, right: Math.min(360, width / 3), bottom: 0, left: Math.min(380, width / 3) };
+    return { top: 96, right: 0, bottom: 72, left: 0 };
+  };
+
+  return (
+    <div ref={stage} class={`stage${both ? " wide" : ""}`} data-open={both ? "both" : (open ?? "none")}>
+      <h1 class="sr">{group.value?.name ?? "Group"}</h1>
+      <main class="map-area" aria-label="Map of the group">
+        <MapView padding={padding} onPinMoved={movePin} onSelect={(user) => liveMap.value?.show(user)} />
+        <MapControls />
+      </main>
+      <header class="bar">
+        <a class="icon-button" href="/" aria-label="Your groups"><Icon name="back" /></a>
+        <div class="bar-title">
+          <strong data-testid="group-title">{group.value?.name ?? " "}</strong>
+          <StatusLine />
+        </div>
+      </header>
+      <Banner />
+      {both ? (
+        <>
+          <aside class="panel left" aria-label={names[left ?? "people"]}>
+            <Tabs sheets={["people", "group", "you"]} open={left} toggle={toggle} />
+            <div class="panel-body">{left === "group" ? <GroupSheet /> : left === "you" ? <YouSheet /> : <PeopleSheet onSelect={select} />}</div>
+          </aside>
+          <aside class="panel right" aria-label="Chat">
+            <h2 class="panel-title">Chat</h2>
+            <ChatSheet />
+          </aside>
+        </>
+      ) : (
+        <>
+          {open && (
+            <section class="sheet" aria-label={names[open]} onKeyDown={(e) => e.key === "Escape" && setOpen(undefined)}>
+              <header class="sheet-head">
+                <h2>{names[open]}</h2>
+                <button type="button" class="icon-button" aria-label="Close" onClick={() => setOpen(undefined)}><Icon name="close" /></button>
+              </header>
+              {open === "chat" ? <ChatSheet /> : (
+                <div class="panel-body">{open === "people" ? <PeopleSheet onSelect={select} /> : open === "group" ? <GroupSheet /> : <YouSheet />}</div>
+              )}
+            </section>
+          )}
+          <Tabs sheets={["people", "chat", "group", "you"]} open={open} toggle={toggle} />
+        </>
+      )}
+      <QRDialog />
+    </div>
+  );
+}
+
+function Tabs({ sheets, open, toggle }: { sheets: readonly Sheet[]; open: Sheet | undefined; toggle: (s: Sheet) => void }) {
+  return (
+    <nav class="tabs" aria-label="Sheets">
+      {sheets.map((s) => (
+        <button key={s} type="button" aria-pressed={open === s} data-testid={`tab-${s}`} onClick={() => toggle(s)}>
+          <Icon name={icons[s]} />
+          <span>{names[s]}</span>
+          {s === "people" && <span class="badge calm" aria-label={`${present.value.length} here`}>{present.value.length}</span>}
+          {s === "chat" && unread.value > 0 && <span class="badge" aria-label={`${unread.value} unread`}>{unread.value > 99 ? "99+" : unread.value}</span>}
+        </button>
+      ))}
+    </nav>
+  );
+}

@@ -1,0 +1,81 @@
+import { useLocation } from "preact-iso";
+import { useEffect, useState } from "preact/hooks";
+import { until } from "../lib/age.ts";
+import { inviteLink } from "../lib/invite.ts";
+import { createInvite, leaveGroup, loadInvites, revokeInvite } from "../live.ts";
+import { group, type Invite, invites, myRole, now } from "../state.ts";
+import { Button, copy } from "../ui/button.tsx";
+import { Icon } from "../ui/icons.tsx";
+import { attempt } from "../ui/toast.tsx";
+import { showQR } from "./qr.tsx";
+
+const lifetimes = [["1 hour", 3600], ["1 day", 86_400], ["7 days", 604_800], ["30 days", 2_592_000]] as const;
+
+/** The group: its invites, and the way out. */
+export function GroupSheet() {
+  const { route } = useLocation();
+  const [asked, setAsked] = useState(false);
+  useEffect(() => void attempt(loadInvites), [group.value?.id]);
+  const leave = async () => {
+    await leaveGroup();
+    route("/");
+  };
+  return (
+    <>
+      {group.value?.description && <p class="lead small">{group.value.description}</p>}
+      <Invites />
+      <h2 class="section">Leave</h2>
+      {asked ? (
+        <div class="actions">
+          <Button kind="danger" data-testid="leave-confirm" action={leave}>Leave the group</Button>
+          <Button kind="quiet" action={() => setAsked(false)}>Stay</Button>
+        </div>
+      ) : (
+        <Button class="wide-button" data-testid="leave-group" action={() => setAsked(true)}><Icon name="door" /> Leave {group.value?.name}</Button>
+      )}
+    </>
+  );
+}
+
+function Invites() {
+  const [lifetime, setLifetime] = useState<number>(604_800);
+  const [once, setOnce] = useState(false);
+  const all = invites.value;
+  return (
+    <>
+      <h2 class="section">Invites</h2>
+      {all?.length === 0 && (
+        <p class="empty small">{myRole.value === "member" ? "You have no invite open." : "No invite is open. Nobody can join until somebody makes one."}</p>
+      )}
+      <ul class="invites" aria-label="Open invites">{all?.map((i) => <InviteRow key={i.code} invite={i} />)}</ul>
+      <div class="new-invite">
+        <label>
+          Valid for
+          <select value={lifetime} data-testid="invite-lifetime" onChange={(e) => setLifetime(Number(e.currentTarget.value))}>
+            {lifetimes.map(([label, seconds]) => <option key={seconds} value={seconds}>{label}</option>)}
+          </select>
+        </label>
+        <label class="check">
+          <input type="checkbox" checked={once} onChange={(e) => setOnce(e.currentTarget.checked)} /> once only
+        </label>
+        <Button kind="primary" data-testid="new-invite" action={() => createInvite(lifetime, once ? 1 : undefined)}>New invite</Button>
+      </div>
+    </>
+  );
+}
+
+function InviteRow({ invite }: { invite: Invite }) {
+  const link = inviteLink(invite.code, location.origin);
+  const uses = invite.maxUses === undefined ? `used ${invite.uses}×` : `used ${invite.uses} of ${invite.maxUses}`;
+  return (
+    <li data-testid="invite-item">
+      <span class="grow">
+        <code>{invite.code}</code>
+        <small>ends {until(invite.expires, now.value)} · {uses}</small>
+      </span>
+      <Button class="icon-button" aria-label={`Copy the link of ${invite.code}`} action={() => copy(link, "Link")}><Icon name="copy" /></Button>
+      <Button class="icon-button" aria-label={`QR code of ${invite.code}`} action={() => showQR(link)}><Icon name="qr" /></Button>
+      <Button class="icon-button" aria-label={`Revoke ${invite.code}`} data-testid="revoke-invite" action={() => revokeInvite(invite.code)}><Icon name="close" /></Button>
+    </li>
+  );
+}

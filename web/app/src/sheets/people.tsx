@@ -1,0 +1,116 @@
+import { ago, freshness } from "../lib/age.ts";
+import { distance, formatDistance } from "../lib/geo.ts";
+import { units } from "../settings.ts";
+import {
+  absent, type Device, group, joined, link, main, me, now, people, type Person, present, type Role, sharing,
+} from "../state.ts";
+import { Avatar } from "../ui/avatar.tsx";
+import { MemberMenu } from "./member-menu.tsx";
+import { ShareCard } from "./share-card.tsx";
+import { transportName } from "./status.tsx";
+
+/** Who is here, and who of the group is not. */
+export function PeopleSheet({ onSelect }: { onSelect: (user: string) => void }) {
+  const here = present.value;
+  const away = absent.value;
+  return (
+    <>
+      <ShareCard alone={joined.value && here.length <= 1} />
+      <h2 class="section">Here now <span class="count">{here.length}</span></h2>
+      {!joined.value && <p class="empty small">{link.value.phase === "closed" ? "Not connected." : "Connecting to the group…"}</p>}
+      <ul class="people" aria-label="Here now">
+        {here.map((p) => <PersonRow key={p.user} person={p} onSelect={onSelect} />)}
+      </ul>
+      {away.length > 0 && (
+        <>
+          <h2 class="section">Not here now <span class="count">{away.length}</span></h2>
+          <ul class="people" aria-label="Not here now">
+            {away.map((m) => (
+              <li key={m.user} class="person-row away" data-testid={`absent-${m.name}`}>
+                <span class="row">
+                  <Avatar user={m.user} name={m.name} dim />
+                  <span class="grow">
+                    <span class="line"><strong>{m.name}</strong><RoleTag role={m.role} /></span>
+                    <small>not connected</small>
+                  </span>
+                </span>
+                <MemberMenu user={m.user} name={m.name} role={m.role} />
+              </li>
+            ))}
+          </ul>
+        </>
+      )}
+    </>
+  );
+}
+
+function RoleTag({ role }: { role: Role | undefined }) {
+  return role === undefined || role === "member" ? null : <span class="tag">{role}</span>;
+}
+
+function PersonRow({ person, onSelect }: { person: Person; onSelect: (user: string) => void }) {
+  const device = main(person.devices);
+  const mine = person.user === me.value;
+  const role = group.value?.members.find((m) => m.user === person.user)?.role;
+  const suspended = device?.state === "suspended";
+  return (
+    <li class={`person-row${suspended ? " suspended" : ""}`} data-testid={`member-${person.name}`} data-user={person.user}
+      data-state={device?.state} data-lat={person.fix?.at.lat} data-lng={person.fix?.at.lng}>
+      <button type="button" class="row" onClick={() => onSelect(person.user)}>
+        <Avatar user={person.user} name={person.name} me={mine} dim={suspended} />
+        <span class="grow">
+          <span class="line">
+            <strong>{person.name}</strong>
+            {mine && <span class="tag accent">you</span>}
+            <RoleTag role={role} />
+          </span>
+          {device && <Where device={device} />}
+          <Position person={person} mine={mine} />
+        </span>
+      </button>
+      <MemberMenu user={person.user} name={person.name} role={role ?? "member"} />
+      {person.devices.length > 1 && (
+        <details class="devices">
+          <summary>{person.devices.length} devices</summary>
+          <ul>
+            {person.devices.map((d) => (
+              <li key={d.device}>
+                {d.state === "suspended" ? "connection lost" : "live"} · {d.region} · {d.node} · {transportName(d.transport)} · since {ago(d.since, now.value)}
+              </li>
+            ))}
+          </ul>
+        </details>
+      )}
+    </li>
+  );
+}
+
+function Where({ device }: { device: Device }) {
+  return (
+    <small>
+      <span data-testid="member-region">{device.region}</span>
+      {" · "}
+      {device.state === "suspended"
+        ? <em>connection lost {ago(device.since, now.value)}</em>
+        : <span data-testid="member-transport">{transportName(device.transport)}</span>}
+    </small>
+  );
+}
+
+/** Position, always with its age; how far it is when the viewer's own is known. */
+function Position({ person, mine }: { person: Person; mine: boolean }) {
+  const own = sharing.value;
+  if (mine && own.mode === "off" && !person.fix) return <small>Others see that you are here, not where</small>;
+  const fix = person.fix;
+  if (!fix) return <small>position not shared</small>;
+  const from = own.mode !== "off" && own.at ? own.at : people.value.get(me.value)?.fix?.at;
+  const parts = [ago(fix.captured, now.value)];
+  if (fix.accuracy > 0) parts.push(`±${formatDistance(fix.accuracy, units.value)}`);
+  if (!mine && from) parts.unshift(`${formatDistance(distance(from, fix.at), units.value)} away`);
+  return (
+    <small class="position" data-freshness={freshness(fix.captured, now.value)}>
+      <span class="fresh-dot" aria-hidden="true" />
+      {parts.join(" · ")}
+    </small>
+  );
+}

@@ -1,0 +1,85 @@
+import { useLocation } from "preact-iso";
+import { useState } from "preact/hooks";
+import { openSecondPerson, pickedRegion, pickRegion, signOut } from "../live.ts";
+import { RegisterForm } from "../pages/sign-in.tsx";
+import { theme, units } from "../settings.ts";
+import { account, link, regions } from "../state.ts";
+import { Avatar } from "../ui/avatar.tsx";
+import { Button } from "../ui/button.tsx";
+import { Icon } from "../ui/icons.tsx";
+
+/** Who one is, where one is connected, how the page looks. */
+export function YouSheet() {
+  const { route } = useLocation();
+  const [keep, setKeep] = useState(false);
+  const who = account.value;
+  if (!who) return null;
+  return (
+    <>
+      <div class="row still">
+        <Avatar user={who.user} name={who.name} me />
+        <span class="grow">
+          <strong>{who.name}</strong>
+          <small>{who.guest ? "Guest on this browser" : who.email}</small>
+        </span>
+        <Button kind="quiet" data-testid="sign-out" action={async () => { await signOut(); route("/"); }}>Sign out</Button>
+      </div>
+      {who.guest && !keep && <Button class="wide-button" action={() => setKeep(true)}>Keep this guest as an account</Button>}
+      {who.guest && keep && <RegisterForm guest done={() => setKeep(false)} />}
+
+      <h2 class="section">Region</h2>
+      <RegionPicker />
+      <SecondPerson />
+
+      <h2 class="section">Display</h2>
+      <Segments label="Theme" value={theme.value} options={[["auto", "Auto"], ["light", "Light"], ["dark", "Dark"]]} pick={(v) => (theme.value = v)} />
+      <Segments label="Units" value={units.value} options={[["metric", "km"], ["imperial", "miles"]]} pick={(v) => (units.value = v)} />
+    </>
+  );
+}
+
+function RegionPicker() {
+  return (
+    <div class="field">
+      <label for="region">Connect through</label>
+      <select id="region" data-testid="region-picker" value={pickedRegion.value ?? ""} onChange={(e) => pickRegion(e.currentTarget.value || undefined)}>
+        <option value="">Nearest{pickedRegion.value === undefined && link.value.region ? ` (${link.value.region})` : ""}</option>
+        {regions.value.map((r) => <option key={r} value={r}>{r}</option>)}
+      </select>
+      <small>Everybody in the group sees each other whatever the region.</small>
+    </div>
+  );
+}
+
+/** A second guest in another tab and region: how the mesh feels, without a second phone. */
+function SecondPerson() {
+  const others = regions.value.filter((r) => r !== link.value.region);
+  const [region, setRegion] = useState("");
+  const chosen = others.includes(region) ? region : others[0];
+  if (chosen === undefined) return null;
+  return (
+    <div class="field">
+      <label for="second-region">Open a second person in another region</label>
+      <div class="inline">
+        <select id="second-region" data-testid="second-region" value={chosen} onChange={(e) => setRegion(e.currentTarget.value)}>
+          {others.map((r) => <option key={r} value={r}>{r}</option>)}
+        </select>
+        <Button data-testid="second-person" action={() => openSecondPerson(chosen)}><Icon name="split" /> Open</Button>
+      </div>
+      <small>A new tab, as another guest of this group.</small>
+    </div>
+  );
+}
+
+function Segments<T extends string>(props: { label: string; value: T; options: readonly (readonly [T, string])[]; pick: (v: T) => void }) {
+  return (
+    <div class="setting">
+      <span id={`set-${props.label}`}>{props.label}</span>
+      <div class="segments" role="radiogroup" aria-labelledby={`set-${props.label}`}>
+        {props.options.map(([value, label]) => (
+          <button key={value} type="button" role="radio" aria-checked={props.value === value} onClick={() => props.pick(value)}>{label}</button>
+        ))}
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,144 @@
+import { computed, signal } from "@preact/signals";
+import type { Point } from "./lib/geo.ts";
+
+// What the page knows, as signals: live.ts writes it from the SDK's events and
+// answers, everything drawn reads it. Times are milliseconds of this browser's
+// clock (server times are corrected where they come in).
+
+export type Transport = "webtransport" | "websocket";
+
+export interface Device {
+  device: string;
+  state: "live" | "suspended";
+  region: string;
+  node: string;
+  transport: Transport | undefined;
+  since: number;
+}
+
+export interface Fix {
+  at: Point;
+  accuracy: number; // metres, 0 = unknown
+  speed?: number | undefined;
+  heading?: number | undefined;
+  captured: number;
+  device: string;
+}
+
+/** One entry per user, devices inside. */
+export interface Person {
+  user: string;
+  name: string;
+  devices: readonly Device[];
+  fix: Fix | undefined; // the newest of all devices
+}
+
+export interface Message {
+  key: string; // id of a stored message, client id of one under way
+  number: number; // 0 until stored
+  sender: string;
+  senderName: string;
+  body: string;
+  sentAt: number;
+  state: "stored" | "sending" | "failed";
+}
+
+export interface Link {
+  phase: "idle" | "connecting" | "live" | "reconnecting" | "closed";
+  region: string;
+  node: string;
+  transport: Transport | undefined;
+  rtt: number | undefined; // ms
+  since: number; // of the phase
+  reason: string; // why it is closed or reconnecting, for people
+}
+
+export interface Account {
+  user: string;
+  name: string;
+  email: string | null;
+  guest: boolean;
+}
+
+export interface GroupSummary {
+  id: string;
+  name: string;
+  members: number;
+  lastActive: number;
+}
+
+export type Role = "owner" | "admin" | "member";
+
+export interface Member {
+  user: string;
+  name: string;
+  role: Role;
+}
+
+export interface Group {
+  id: string;
+  name: string;
+  description: string;
+  members: readonly Member[];
+}
+
+export interface Invite {
+  code: string;
+  expires: number;
+  uses: number;
+  maxUses: number | undefined;
+}
+
+/** How this page reports where its user is. */
+export interface Sharing {
+  mode: "off" | "gps" | "pin";
+  at: Point | undefined; // the last reported position
+  accuracy: number;
+  captured: number;
+  problem: "" | "denied" | "unavailable";
+}
+
+export const idleLink: Link = {
+  phase: "idle", region: "", node: "", transport: undefined, rtt: undefined, since: 0, reason: "",
+};
+export const notSharing: Sharing = { mode: "off", at: undefined, accuracy: 0, captured: 0, problem: "" };
+
+/** undefined: not known yet; null: signed out. */
+export const account = signal<Account | null | undefined>(undefined);
+export const link = signal<Link>(idleLink);
+export const regions = signal<readonly string[]>([]); // the nearest first
+export const groups = signal<readonly GroupSummary[] | undefined>(undefined);
+export const group = signal<Group | undefined>(undefined);
+export const invites = signal<readonly Invite[] | undefined>(undefined);
+export const people = signal<ReadonlyMap<string, Person>>(new Map());
+export const joined = signal(false); // a snapshot of the open room has arrived
+export const messages = signal<readonly Message[]>([]);
+export const olderMessages = signal(false);
+export const unread = signal(0);
+export const sharing = signal<Sharing>(notSharing);
+export const demo = signal<{ code: string; name: string } | null | undefined>(undefined);
+
+/** Ticks once a second: ages are drawn from it. */
+export const now = signal(Date.now());
+setInterval(() => (now.value = Date.now()), 1000);
+
+export const me = computed(() => account.value?.user ?? "");
+export const myRole = computed<Role>(() => group.value?.members.find((m) => m.user === me.value)?.role ?? "member");
+
+/** Who is here, me first, then by name. */
+export const present = computed(() =>
+  [...people.value.values()]
+    .sort((a, b) => Number(b.user === me.value) - Number(a.user === me.value) || a.name.localeCompare(b.name)),
+);
+
+/** Members who are not here now. */
+export const absent = computed(() =>
+  (group.value?.members ?? [])
+    .filter((m) => !people.value.has(m.user))
+    .sort((a, b) => a.name.localeCompare(b.name)),
+);
+
+/** The device that says how a person is reached: a live one before a suspended one, the newest first. */
+export function main(devices: readonly Device[]): Device | undefined {
+  return [...devices].sort((a, b) => Number(b.state === "live") - Number(a.state === "live") || b.since - a.since)[0];
+}

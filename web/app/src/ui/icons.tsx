@@ -1,0 +1,33 @@
+// Line icons on a 24 px grid, drawn with the text's colour. Decorative: what
+// they stand on carries the label.
+
+const paths = {
+  locate: "M12 2v3m0 14v3M2 12h3m14 0h3M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8Z",
+  pin: "M12 21s7-7.5 7-12a7 7 0 1 0-14 0c0 4.5 7 12 7 12Zm0-9.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5Z",
+  people: "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7Zm-6.5 9a6.5 6.5 0 0 1 13 0M16 4.3a3.5 3.5 0 0 1 0 6.4M18 14a6.5 6.5 0 0 1 3.5 6",
+  chat: "M4 5h16v11H9l-5 4V5Z",
+  group: "M4 7h16M4 12h16M4 17h10",
+  gear: "M12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6Zm8.5 3-.1-1.5 1.8-1.4-2-3.4-2.1.8a8 8 0 0 0-2.6-1.5L15 2H9l-.5 3a8 8 0 0 0-2.6 1.5l-2.1-.8-2 3.4 1.8 1.4a8 8 0 0 0 0 3l-1.8 1.4 2 3.4 2.1-.8a8 8 0 0 0 2.6 1.5l.5 3h6l.5-3a8 8 0 0 0 2.6-1.5l2.1.8 2-3.4-1.8-1.4.1-1.5Z",
+  fit: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
+  grid: "M12 2.5 20.2 7.2v9.5L12 21.5l-8.2-4.8V7.2L12 2.5Z",
+  copy: "M9 9h11v11H9zM5 15H4V4h11v1",
+  qr: "M4 4h6v6H4zM14 4h6v6h-6zM4 14h6v6H4zM14 14h2v2h-2zM18 14h2M14 18v2M18 18h2v2h-2z",
+  close: "M6 6l12 12M18 6 6 18",
+  back: "M14.5 5 7.5 12l7 7",
+  send: "M4 12 20 4l-5 16-3-7-8-1Z",
+  plus: "M12 5v14M5 12h14",
+  minus: "M5 12h14",
+  split: "M4 5h7v14H4zM15 8h5v8h-5M13 12h0",
+  door: "M14 4H5v16h9M10 12h11m-4-4 4 4-4 4",
+  stop: "M7 7h10v10H7z",
+} as const;
+
+export type IconName = keyof typeof paths;
+
+export function Icon({ name }: { name: IconName }) {
+  return (
+    <svg class="icon" viewBox="0 0 24 24" width="22" height="22" aria-hidden="true" focusable="false">
+      <path d={paths[name]} />
+    </svg>
+  );
+}

@@ -1,0 +1,54 @@
+import type { Fix as SdkFix, Member as SdkMember, Message as SdkMessage } from "@muster/sdk";
+import type { Fix, Message, Person } from "./state.ts";
+
+// From the SDK's nouns to what is drawn: pure.
+
+/** One entry per user; who left is not in it. `skew`: the server's clock minus this browser's. */
+export function toPeople(members: readonly SdkMember[], skew: number): Map<string, Person> {
+  return new Map(members.map((m) => [m.user, toPerson(m, skew)]));
+}
+
+export function toPerson(m: SdkMember, skew: number): Person {
+  return {
+    user: m.user,
+    name: m.name,
+    devices: m.devices.map((d) => ({
+      device: d.device,
+      state: d.state === "live" ? "live" : "suspended",
+      region: d.region,
+      node: d.node,
+      transport: d.transport,
+      since: d.since.getTime() - skew,
+    })),
+    fix: m.fix && toFix(m.fix, m.devices.find((d) => d.fix === m.fix)?.device ?? "", skew),
+  };
+}
+
+function toFix(f: SdkFix, device: string, skew: number): Fix {
+  return {
+    at: f.point,
+    accuracy: f.accuracy ?? 0,
+    speed: f.speed,
+    heading: f.heading,
+    captured: f.captured.getTime() - skew,
+    device,
+  };
+}
+
+export function toMessage(m: SdkMessage): Message {
+  return {
+    key: m.clientId || m.id,
+    number: m.number,
+    sender: m.sender,
+    senderName: m.senderName,
+    body: m.body,
+    sentAt: m.sentAt.getTime(),
+    state: "stored",
+  };
+}
+
+/** Stored messages in their order, then the ones under way; one that was stored is no longer under way. */
+export function mergeMessages(stored: readonly SdkMessage[], underWay: readonly Message[], me: string): Message[] {
+  const mine = new Set(stored.filter((m) => m.sender === me).map((m) => m.clientId));
+  return [...stored.map(toMessage), ...underWay.filter((m) => !mine.has(m.key))];
+}
