@@ -1,0 +1,176 @@
+package client
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/geo"
+)
+
+// Fix is one location report of this device.
+type Fix struct {
+	Point    geo.Point
+	Accuracy float64   // metres, 68 %; 0 = unknown
+	Speed    *float64  // m/s; nil = unknown
+	Heading  *float64  // degrees from true north; nil = unknown
+	Captured time.Time // zero: now
+}
+
+// report is the last fix for one set of rooms.
+type report struct {
+	fix      *wire.Fix
+	rooms    []string
+	last     time.Time     // when it was reported
+	interval time.Duration // to the one before
+	sent     bool          // handed to a connection
+	stream   bool          // to the present connection, by stream
+	due      time.Time     // when to repeat it, if it went by datagram
+	confirm  uint64        // the request that repeats it, 0: none
+	done     bool          // answered
+}
+
+// maxReports bounds the sets of rooms whose last fix is remembered.
+const maxReports = 64
+
+// Report gives the rooms named, or all rooms the session is in, a fix. It
+// never blocks: a fix that was not yet sent is replaced by a newer one. What
+// makes no sense is refused with the server's codes.
+func (s *Session) Report(fix Fix, rooms ...string) error {
+	now := time.Now()
+	if fix.Captured.IsZero() {
+		fix.Captured = now
+	}
+	f := &wire.Fix{
+		Point:    &wire.Point{Lat: fix.Point.Lat, Lng: fix.Point.Lng},
+		Accuracy: float32(fix.Accuracy),
+		Captured: timestamppb.New(fix.Captured),
+		N:        1,
+	}
+	if fix.Speed != nil {
+		f.Speed = new(float32(*fix.Speed))
+	}
+	if fix.Heading != nil {
+		f.Heading = new(float32(*fix.Heading))
+	}
+	if err := problem(wire.CheckFix(f, now)); err != nil {
+		return err
+	}
+	rooms = slices.Sorted(slices.Values(rooms))
+	key := strings.Join(rooms, " ")
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status.Phase == Closed || s.bye {
+		return ErrClosed
+	}
+	r := s.reports[key]
+	if r == nil {
+		if len(s.reports) >= maxReports {
+			return &Error{Code: wire.CodeTooManyRooms, Message: "too many different sets of rooms: name none for all"}
+		}
+		r = &report{rooms: rooms, last: now}
+		s.reports[key] = r
+	}
+	if r.confirm != 0 {
+		delete(s.pending, r.confirm)
+	}
+	s.n++
+	f.N = s.n
+	*r = report{fix: f, rooms: rooms, last: now, interval: now.Sub(r.last)}
+	s.notify()
+	return nil
+}
+
+// repeatAfter is how long a fix that went by datagram may be the last one
+// before it is repeated: a second, or one and a half times the pace at which
+// fixes come, so that a steady pace of one a second is not doubled.
+func (r *report) repeatAfter() time.Duration {
+	return max(time.Second, min(r.interval*3/2, 5*time.Second))
+}
+
+func (r *report) frame() *wire.ClientFrame {
+	return &wire.ClientFrame{Body: &wire.ClientFrame_Report{Report: &wire.Report{Fix: r.fix, Rooms: r.rooms}}}
+}
+
+// offerLocked sends the last fix again: there is a new room that lacks it.
+func (s *Session) offerLocked() {
+	for _, r := range s.reports {
+		if r.sent && len(r.rooms) == 0 {
+			r.sent, r.done = false, false
+		}
+	}
+}
+
+// reportLocked adds the fixes that are due, and says when to look again.
+func (s *Session) reportLocked(c *connection, w *work, now time.Time) time.Time {
+	next := now.Add(idle)
+	for _, r := range s.reports {
+		switch {
+		case s.bye && !r.done && !r.stream:
+			// The last chance to get the final position across.
+			c.queue = append(c.queue, r.frame())
+			r.sent, r.stream = true, true
+		case !r.sent:
+			s.sendFixLocked(c, r, w, now)
+			next = earlier(next, r.due)
+		case r.stream || r.done || r.confirm != 0:
+		case now.Before(r.due):
+			next = earlier(next, r.due)
+		case now.Before(c.settled) && !s.settledLocked(c):
+			// After a reconnect the rooms must be back first, or nobody gets it.
+			next = earlier(next, c.settled)
+		default:
+			s.confirmLocked(r)
+		}
+	}
+	return next
+}
+
+func (s *Session) settledLocked(c *connection) bool {
+	for _, r := range s.rooms {
+		if r.state.Joined() && r.synced != c {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Session) sendFixLocked(c *connection, r *report, w *work, now time.Time) {
+	frame := r.frame()
+	r.sent = true
+	s.counters.FixesSent++
+	if c.link.kind() == wire.Transport_WEBTRANSPORT && frame.SizeVT() <= maxDatagram {
+		r.stream, r.due = false, now.Add(r.repeatAfter())
+		w.datagrams = append(w.datagrams, frame)
+		return
+	}
+	r.stream, r.due = true, now.Add(idle)
+	c.queue = append(c.queue, frame)
+}
+
+// confirmLocked repeats a fix as a request, which is answered.
+func (s *Session) confirmLocked(r *report) {
+	s.counters.FixRepeats++
+	fix := r.fix
+	r.confirm = s.requestLocked(r.frame(), false, func(_ *wire.ServerFrame, err error) {
+		if r.fix != fix {
+			return
+		}
+		r.confirm = 0
+		refused, ok := errorsAs(err)
+		switch {
+		case ok && refused.passing():
+			r.due = time.Now().Add(max(refused.RetryAfter, time.Second))
+			s.notify()
+		case ok:
+			s.counters.Refused++
+			r.done = true
+		case err == nil:
+			r.done = true
+		}
+	})
+}

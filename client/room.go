@@ -1,0 +1,335 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/client/roomstate"
+)
+
+// What a room consists of and what happens in it; client/roomstate documents
+// each.
+type (
+	Member          = roomstate.Member
+	MemberDevice    = roomstate.Device
+	MemberFix       = roomstate.Fix
+	Message         = roomstate.Message
+	PresenceChanged = roomstate.PresenceChanged
+	FixChanged      = roomstate.FixChanged
+	MessageArrived  = roomstate.MessageArrived
+	RegionReplaced  = roomstate.RegionReplaced
+	GroupChanged    = roomstate.GroupChanged
+	RoomCounters    = roomstate.Counters
+)
+
+// Event is something that happened in a room: one of PresenceChanged,
+// FixChanged, MessageArrived, RegionReplaced, GroupChanged, ConnectionChanged,
+// Missed, Ended.
+type Event any
+
+// ConnectionChanged says how the session stands now. Until it is live again,
+// what the room shows is what was last heard.
+type ConnectionChanged struct{ Status Status }
+
+// Missed says that the application was too slow: what waited was thrown away.
+// Members, Fixes and Messages have the state.
+type Missed struct{}
+
+// Ended is a room's last event. Err is ErrLeft, why the server took the session
+// out of the room (code not_member), or why the session closed.
+type Ended struct{ Err error }
+
+// holeAfter is how long a hole in the messages may close by itself: messages
+// of two regions overtake each other by less.
+const holeAfter = 500 * time.Millisecond
+
+// Room is a room the session is in. Its methods are safe for concurrent use.
+type Room struct {
+	s     *Session
+	id    string
+	queue *queue
+
+	// Guarded by the session's lock.
+	state    *roomstate.State
+	synced   *connection // which brought the last snapshot
+	joining  bool        // a join is under way because of a gap
+	rejoinAt time.Time   // not before
+	rejoins  int         // in a row
+	holeAt   time.Time   // when to fetch what is missing; zero: no hole
+	fetching bool
+	err      error
+}
+
+func newRoom(s *Session, id string) *Room {
+	return &Room{s: s, id: id, queue: newQueue(s.cfg.QueueSize), state: roomstate.New()}
+}
+
+// ID returns the room's id.
+func (r *Room) ID() string { return r.id }
+
+// Events yields what happens in the room, in order, until the room ends or ctx
+// does. The first events are those that make up the state found on joining. Use
+// it from one goroutine.
+//
+// At most Config.QueueSize events wait. When one more comes, all that wait are
+// replaced by one Missed: read Members, Fixes and Messages again.
+func (r *Room) Events(ctx context.Context) iter.Seq[Event] {
+	return func(yield func(Event) bool) {
+		var buf []Event
+		for {
+			events, ok := r.queue.take(ctx, buf)
+			if !ok {
+				return
+			}
+			for _, e := range events {
+				if !yield(e) {
+					return
+				}
+			}
+			clear(events)
+			buf = events
+		}
+	}
+}
+
+// Members returns who is in the room: one entry per user with their devices.
+func (r *Room) Members() []Member {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.state.Members()
+}
+
+// Fixes returns the last fix of every device in the room that has one.
+func (r *Room) Fixes() []MemberFix {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.state.Fixed()
+}
+
+// Messages returns the last messages that came while in the room, at most 200;
+// History has the others.
+func (r *Room) Messages() []Message {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.state.Messages()
+}
+
+// Counters returns what was counted so far.
+func (r *Room) Counters() RoomCounters {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.state.Counters()
+}
+
+// Err says why the room ended; nil while it has not.
+func (r *Room) Err() error {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.err
+}
+
+// Send stores a message and returns it with its number. It is retried until it
+// is answered or ctx ends; its client id makes that harmless.
+func (r *Room) Send(ctx context.Context, body string) (Message, error) {
+	return r.SendAs(ctx, NewDevice(), body)
+}
+
+// SendAs is Send with the client id of the caller's choice, unique per room and
+// user: for a program that wants to repeat a message after its own restart.
+func (r *Room) SendAs(ctx context.Context, clientID, body string) (Message, error) {
+	if err := problem(wire.CheckSend(clientID, body)); err != nil {
+		return Message{}, err
+	}
+	if err := r.Err(); err != nil {
+		return Message{}, err
+	}
+	f, err := r.s.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_Send{
+		Send: &wire.Send{Room: r.id, ClientId: clientID, Body: body},
+	}})
+	if err != nil {
+		return Message{}, err
+	}
+	m := f.GetSent().GetMessage()
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	r.push(r.state.Sent(m))
+	if r.watchHole(time.Now()) {
+		r.s.notify()
+	}
+	return roomstate.MessageOf(m), nil
+}
+
+// History reads stored messages in ascending order: the newest below before,
+// or the oldest above after; the newest of all if both are 0. A limit of 0
+// means 200, which is also the most. more: there are others in that direction.
+func (r *Room) History(ctx context.Context, before, after uint64, limit int) (messages []Message, more bool, err error) {
+	f, err := r.s.call(ctx, history(r.id, before, after, limit))
+	if err != nil {
+		return nil, false, err
+	}
+	for _, m := range f.GetPage().GetMessages() {
+		messages = append(messages, roomstate.MessageOf(m))
+	}
+	return messages, f.GetPage().GetMore(), nil
+}
+
+func history(room string, before, after uint64, limit int) *wire.ClientFrame {
+	if limit <= 0 || limit > wire.MaxHistory {
+		limit = wire.MaxHistory
+	}
+	return &wire.ClientFrame{Body: &wire.ClientFrame_History{History: &wire.History{
+		Room: room, Before: before, After: after, Limit: uint32(limit),
+	}}}
+}
+
+// Leave takes the session out of the room. Others see it leave.
+func (r *Room) Leave(ctx context.Context) error {
+	r.s.mu.Lock()
+	if r.err == nil {
+		r.s.dropLocked(r, ErrLeft)
+	}
+	r.s.mu.Unlock()
+	_, err := r.s.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_Leave{Leave: &wire.Leave{Room: r.id}}})
+	if IsCode(err, wire.CodeNotJoined) {
+		return nil // a reconnect in between has left it already
+	}
+	return err
+}
+
+// The following are called under the session's lock.
+
+func (r *Room) push(events []roomstate.Event) {
+	for _, e := range events {
+		r.queue.push(e)
+	}
+}
+
+func (r *Room) end(err error) {
+	if r.err == nil {
+		r.err = err
+		r.queue.end(Ended{err})
+	}
+}
+
+// rejoined notes a snapshot that came over c. One that recovered answers a
+// join: what was missed follows.
+func (r *Room) rejoined(c *connection, recovered bool) {
+	r.synced = c
+	if recovered {
+		r.state.Rejoined()
+	}
+	if !r.state.Gapped() {
+		r.rejoinAt = time.Time{}
+	}
+}
+
+// later puts off the next attempt to join again.
+func (r *Room) later(now time.Time, after time.Duration) {
+	if now.Sub(r.rejoinAt) > time.Minute {
+		r.rejoins = 0
+	}
+	r.joining = false
+	r.rejoins++
+	r.rejoinAt = now.Add(after + jitter(r.rejoins, requestRetry))
+}
+
+// watchHole starts or stops the clock of a hole in the messages; it reports
+// whether there is one.
+func (r *Room) watchHole(now time.Time) bool {
+	_, hole := r.state.Hole()
+	switch {
+	case !hole:
+		r.holeAt = time.Time{}
+	case r.holeAt.IsZero():
+		r.holeAt = now.Add(holeAfter)
+	}
+	return hole
+}
+
+// tendLocked does what a room needs over a live connection, and says when to
+// look again: join again after a gap, fetch missing messages.
+func (s *Session) tendLocked(c *connection, r *Room, now time.Time) time.Time {
+	wait := now.Add(idle)
+	if !r.state.Joined() {
+		return wait
+	}
+	// A room that the server has not brought back after the hello, though it
+	// said so, is asked for as after a gap.
+	due := now.Add(idle)
+	switch {
+	case r.joining:
+	case r.state.Gapped(), r.synced != c && !r.rejoinAt.IsZero():
+		due = r.rejoinAt
+	case r.synced != c:
+		due = c.settled.Add(welcomeTimeout)
+	}
+	if !due.After(now) {
+		s.rejoinLocked(r)
+	} else {
+		wait = due
+	}
+	if r.holeAt.IsZero() || r.fetching {
+		return wait
+	}
+	if now.Before(r.holeAt) {
+		return earlier(wait, r.holeAt)
+	}
+	s.fetchLocked(r)
+	return wait
+}
+
+func (s *Session) rejoinLocked(r *Room) {
+	r.joining = true
+	frame := &wire.ClientFrame{Body: &wire.ClientFrame_Join{Join: &wire.Join{Room: r.id, Positions: r.state.Positions()}}}
+	s.requestLocked(frame, false, func(_ *wire.ServerFrame, err error) {
+		refused, ok := errorsAs(err)
+		switch {
+		case ok && !refused.passing() && refused.Code != wire.CodeInternal:
+			s.dropLocked(r, refused)
+		case ok:
+			r.later(time.Now(), refused.RetryAfter)
+		case err != nil: // the connection broke: the next hello asks
+			r.joining = false
+		default:
+			// If what follows has a gap again, don't ask in a tight loop.
+			r.later(time.Now(), 0)
+		}
+		s.notify()
+	})
+}
+
+func (s *Session) fetchLocked(r *Room) {
+	after, hole := r.state.Hole()
+	if !hole {
+		r.holeAt = time.Time{}
+		return
+	}
+	r.fetching = true
+	s.requestLocked(history(r.id, 0, after, 0), false, func(f *wire.ServerFrame, err error) {
+		r.fetching = false
+		now := time.Now()
+		if err != nil {
+			r.holeAt = now.Add(time.Second)
+			if refused, ok := errorsAs(err); ok {
+				r.holeAt = r.holeAt.Add(refused.RetryAfter)
+			}
+		} else {
+			r.push(r.state.Page(after, f.GetPage()))
+			r.holeAt = time.Time{}
+			r.watchHole(now)
+			if at, hole := r.state.Hole(); hole && at > after {
+				r.holeAt = now // there is more: go on at once
+			}
+		}
+		s.notify()
+	})
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

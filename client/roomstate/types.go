@@ -1,0 +1,148 @@
+package roomstate
+
+import (
+	"time"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/geo"
+)
+
+// Member is one user in the room with their devices: one entry per user,
+// however many devices.
+type Member struct {
+	User    string
+	Name    string
+	Devices []Device
+}
+
+// Live reports whether any of the user's devices is connected now.
+func (m Member) Live() bool {
+	for _, d := range m.Devices {
+		if d.State == wire.State_LIVE {
+			return true
+		}
+	}
+	return false
+}
+
+// Device is what is known of one device of a member.
+type Device struct {
+	ID        string
+	Epoch     uint64 // of its session
+	State     wire.State
+	Region    string
+	Node      string
+	Transport wire.Transport
+	Since     time.Time
+	Reason    wire.Reason // when left
+}
+
+// Fix is one location report of a member's device.
+type Fix struct {
+	User     string
+	Device   string
+	Epoch    uint64 // of the session that reported it
+	N        uint64 // (Epoch, N) orders the fixes of a device
+	Point    geo.Point
+	Accuracy float64  // metres, 68 %; 0 = unknown
+	Speed    *float64 // m/s
+	Heading  *float64 // degrees from true north
+	Captured time.Time
+}
+
+// Message is a stored message of the room.
+type Message struct {
+	Number     uint64 // dense from 1: the only order of messages
+	ID         string
+	Sender     string
+	SenderName string
+	ClientID   string
+	Body       string
+	SentAt     time.Time
+}
+
+// Event is a change that the application should see.
+type Event interface{ event() }
+
+// PresenceChanged says that a device came, was suspended, resumed or left.
+type PresenceChanged struct {
+	User   string
+	Name   string
+	Device Device
+}
+
+// FixChanged carries a newer fix of a member's device.
+type FixChanged struct{ Fix Fix }
+
+// MessageArrived carries the next message of the room. Numbers come without
+// holes and never twice.
+type MessageArrived struct{ Message Message }
+
+// RegionReplaced says that what is known of a region was replaced by a
+// snapshot. The changes it brought were sent as events of their own before it.
+type RegionReplaced struct {
+	Region string
+	// Recovered is false when events were lost on the way: the state is right,
+	// but what led there was not seen.
+	Recovered bool
+}
+
+// GroupChanged says that the group behind the room changed: read it again.
+type GroupChanged struct{ Version uint64 }
+
+func (PresenceChanged) event() {}
+func (FixChanged) event()      {}
+func (MessageArrived) event()  {}
+func (RegionReplaced) event()  {}
+func (GroupChanged) event()    {}
+
+// Counters count what came and what was dropped, so that tests and benchmarks
+// can assert on it.
+type Counters struct {
+	Snapshots         uint64
+	Events            uint64 // applied
+	DuplicateEvents   uint64 // dropped: seq at or below the position
+	Gaps              uint64 // times a region had to be asked again
+	Fixes             uint64 // applied
+	StaleFixes        uint64 // dropped: not newer than what is known
+	DuplicateMessages uint64
+	StalePresence     uint64 // dropped: from a lower session epoch
+}
+
+func messageOf(m *wire.Message) Message {
+	return Message{
+		Number: m.GetNumber(), ID: m.GetId(), Sender: m.GetSender(), SenderName: m.GetSenderName(),
+		ClientID: m.GetClientId(), Body: m.GetBody(), SentAt: m.GetSentAt().AsTime(),
+	}
+}
+
+// MessageOf turns the frame's form into ours.
+func MessageOf(m *wire.Message) Message { return messageOf(m) }
+
+func fixOf(m *wire.MemberFix) Fix {
+	w := m.GetFix()
+	f := Fix{
+		User: m.GetUser(), Device: m.GetDevice(), Epoch: m.GetEpoch(), N: w.GetN(),
+		Point:    geo.Point{Lat: w.GetPoint().GetLat(), Lng: w.GetPoint().GetLng()},
+		Accuracy: float64(w.GetAccuracy()),
+		Captured: w.GetCaptured().AsTime(),
+	}
+	if w != nil && w.Speed != nil {
+		f.Speed = new(float64(*w.Speed))
+	}
+	if w != nil && w.Heading != nil {
+		f.Heading = new(float64(*w.Heading))
+	}
+	return f
+}
+
+func deviceOf(d *wire.Device, region string) Device {
+	dev := Device{
+		ID: d.GetDevice(), Epoch: d.GetEpoch(), State: d.GetState(), Region: region, Node: d.GetNode(),
+		Transport: d.GetTransport(), Reason: d.GetReason(),
+	}
+	if t := d.GetSince(); t != nil {
+		dev.Since = t.AsTime()
+	}
+	return dev
+}

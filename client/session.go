@@ -1,0 +1,436 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/client/roomstate"
+)
+
+// SDK is what the SDK calls itself in Hello.
+const SDK = "muster-go/1"
+
+// TokenSource gives access tokens. *API is one.
+type TokenSource interface {
+	// Token returns an access token other than stale, which was refused or
+	// ends soon; stale may be empty.
+	Token(ctx context.Context, stale string) (string, error)
+}
+
+// StaticToken is a token that can't be renewed.
+type StaticToken string
+
+// Token returns the token, or refuses if that is the one no longer good.
+func (t StaticToken) Token(_ context.Context, stale string) (string, error) {
+	if stale == string(t) {
+		return "", &Error{Code: wire.CodeTokenExpired, Message: "the static token is no longer valid"}
+	}
+	return string(t), nil
+}
+
+// Config describes a session. Endpoints and Tokens are required.
+type Config struct {
+	Endpoints []Endpoint // in order of preference; the next one is tried when one fails
+	Tokens    TokenSource
+	// Device is chosen once per installation: 1-64 of [A-Za-z0-9_-]. A random
+	// one is made if it is empty: fine for a program that has no place to keep it.
+	Device string
+	// Dialer makes the connections; nil means one of its own.
+	Dialer *Dialer
+	// OnStatus is told of every change of Status, in order, by one goroutine.
+	// It must not block.
+	OnStatus func(Status)
+	Log      *slog.Logger // nil: silent
+	// QueueSize bounds the events that wait in a room for the application;
+	// 0 means 1,024. See Room.Events.
+	QueueSize int
+}
+
+// Phase is where a session is in its life.
+type Phase int
+
+// Phases of a session; package comment has the picture.
+const (
+	Connecting Phase = iota
+	Live
+	Reconnecting
+	Closed
+)
+
+func (p Phase) String() string {
+	return [...]string{"connecting", "live", "reconnecting", "closed"}[p]
+}
+
+// Status is how a session stands.
+type Status struct {
+	Phase     Phase
+	User      string // from the first Welcome on
+	Name      string
+	Epoch     uint64
+	Region    string
+	Node      string
+	Transport wire.Transport
+	Fallback  string        // why it is a WebSocket although WebTransport was asked for
+	Tick      time.Duration // fixes of a room are merged per tick
+	RTT       time.Duration // smoothed; 0 until measured
+	Err       error         // why it is reconnecting or closed
+}
+
+// Counters count what happened to a session.
+type Counters struct {
+	Connections uint64 // that became live
+	FramesIn    uint64
+	BytesIn     uint64
+	FixesSent   uint64 // handed to a connection, without repeats
+	FixRepeats  uint64 // sent again on the stream
+	Refused     uint64 // frames without id that the server refused
+	BadFrames   uint64
+}
+
+// Session is one device's realtime session. Its methods are safe for
+// concurrent use.
+type Session struct {
+	cfg    Config
+	dialer *Dialer
+	log    *slog.Logger
+	cancel context.CancelFunc
+	wake   chan struct{} // something for the connection to do
+	first  chan struct{} // closed with the first Welcome, or the end
+	done   chan struct{} // closed when all is over
+
+	mu        sync.Mutex // guards the following fields
+	status    Status
+	token     string // last shown
+	refreshes int    // closes for a bad token since the last Welcome
+	nextID    uint64
+	pending   map[uint64]*request
+	rooms     map[string]*Room
+	reports   map[string]*report // by the rooms they name
+	n         uint64             // of the last fix
+	conn      *connection        // nil while there is none
+	counters  Counters
+	bye       bool
+	said      bool // the first status is decided
+	slots     chan struct{}
+}
+
+// maxPending bounds the unanswered requests of a session. A call that comes on
+// top waits until one was answered.
+const maxPending = 256
+
+// request is a frame that waits for its answer.
+type request struct {
+	id    uint64
+	body  *wire.ClientFrame
+	keep  bool // send it again after a reconnect
+	reply func(f *wire.ServerFrame, err error)
+}
+
+// Connect opens a session and returns when it is live, when the server refused
+// it for good, or when ctx ends. Afterwards ctx has no influence on it.
+func Connect(ctx context.Context, cfg Config) (*Session, error) {
+	if len(cfg.Endpoints) == 0 {
+		return nil, errors.New("client: no endpoint to connect to")
+	}
+	if cfg.Tokens == nil {
+		return nil, errors.New("client: no source of tokens")
+	}
+	if cfg.Device == "" {
+		cfg.Device = NewDevice()
+	}
+	if err := problem(wire.CheckDevice(cfg.Device)); err != nil {
+		return nil, err
+	}
+	if cfg.Dialer == nil {
+		cfg.Dialer = new(Dialer)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.QueueSize <= 0 {
+		cfg.QueueSize = 1024
+	}
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Session{
+		cfg: cfg, dialer: cfg.Dialer, log: cfg.Log, cancel: cancel,
+		wake: make(chan struct{}, 1), first: make(chan struct{}), done: make(chan struct{}),
+		pending: map[uint64]*request{}, rooms: map[string]*Room{}, reports: map[string]*report{},
+		slots: make(chan struct{}, maxPending),
+	}
+	go s.run(life)
+	select {
+	case <-s.first:
+	case <-ctx.Done():
+		s.Close()
+		return nil, ctx.Err()
+	}
+	if st := s.Status(); st.Phase == Closed {
+		<-s.done
+		return nil, st.Err
+	}
+	return s, nil
+}
+
+// NewDevice makes a random device id.
+func NewDevice() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// Status returns how the session stands.
+func (s *Session) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
+
+// Counters returns what was counted so far.
+func (s *Session) Counters() Counters {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.counters
+}
+
+// Device returns the session's device id.
+func (s *Session) Device() string { return s.cfg.Device }
+
+// Done is closed when the session is over; Status says why.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Close says Bye, so that others see the device leave at once, and ends the
+// session. Fixes not yet sent are sent before.
+func (s *Session) Close() {
+	s.mu.Lock()
+	s.bye = true
+	live := s.conn != nil && s.conn.live
+	s.mu.Unlock()
+	if live {
+		s.notify()
+		timer := time.NewTimer(2 * time.Second)
+		defer timer.Stop()
+		select {
+		case <-s.done:
+		case <-timer.C:
+		}
+	}
+	s.cancel()
+	<-s.done
+}
+
+func (s *Session) notify() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Join enters a room, or returns it if the session is in it already.
+func (s *Session) Join(ctx context.Context, room string) (*Room, error) {
+	if err := problem(wire.CheckRoom(room)); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	r := s.rooms[room]
+	if r != nil && r.state.Joined() {
+		s.mu.Unlock()
+		return r, nil
+	}
+	if r == nil {
+		r = newRoom(s, room)
+		s.rooms[room] = r
+	}
+	s.mu.Unlock()
+	_, err := s.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_Join{Join: &wire.Join{Room: room}}})
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.rooms[room] == r && !r.state.Joined() {
+			delete(s.rooms, room)
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+// call sends a request and waits for its answer, however many connections that
+// takes. A refusal that passes is tried again when the server says so.
+func (s *Session) call(ctx context.Context, body *wire.ClientFrame) (*wire.ServerFrame, error) {
+	for attempt := 0; ; attempt++ {
+		f, err := s.once(ctx, body)
+		refused, ok := errors.AsType[*Error](err)
+		if !ok || !refused.passing() {
+			return f, err
+		}
+		if sleep(ctx, refused.RetryAfter+jitter(attempt, requestRetry)) != nil {
+			return nil, err // says more than the context's end
+		}
+	}
+}
+
+func (s *Session) once(ctx context.Context, body *wire.ClientFrame) (*wire.ServerFrame, error) {
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.done:
+		return nil, s.over()
+	}
+	type answer struct {
+		f   *wire.ServerFrame
+		err error
+	}
+	got := make(chan answer, 1)
+	s.mu.Lock()
+	id := s.requestLocked(body, true, func(f *wire.ServerFrame, err error) { got <- answer{f, err} })
+	s.mu.Unlock()
+	s.notify()
+	select {
+	case a := <-got:
+		return a.f, a.err
+	case <-ctx.Done():
+		s.mu.Lock()
+		delete(s.pending, id)
+		s.mu.Unlock()
+		return nil, ctx.Err()
+	case <-s.done:
+		return nil, s.over()
+	}
+}
+
+// requestLocked registers a request and queues its frame if there is a live
+// connection; else it goes out once there is one, if keep is set. reply runs
+// under the lock, exactly once unless the request is forgotten.
+func (s *Session) requestLocked(body *wire.ClientFrame, keep bool, reply func(*wire.ServerFrame, error)) uint64 {
+	s.nextID++
+	r := &request{id: s.nextID, keep: keep, reply: reply, body: &wire.ClientFrame{Id: s.nextID, Body: body.GetBody()}}
+	s.pending[r.id] = r
+	if s.conn != nil && s.conn.live {
+		s.conn.queue = append(s.conn.queue, r.body)
+	}
+	return r.id
+}
+
+func (s *Session) over() error {
+	if st := s.Status(); st.Err != nil {
+		return st.Err
+	}
+	return ErrClosed
+}
+
+// handle takes one frame of a connection.
+func (s *Session) handle(c *connection, body []byte) {
+	f, err := wire.DecodeServer(body)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counters.FramesIn++
+	s.counters.BytesIn += uint64(len(body))
+	if err != nil {
+		s.counters.BadFrames++
+		return
+	}
+	if s.conn != c {
+		return
+	}
+	c.heard = time.Now()
+	s.spreadLocked(c, f)
+	if f.GetRe() != 0 {
+		s.answerLocked(f)
+	}
+}
+
+// spreadLocked gives a frame to what it is about.
+func (s *Session) spreadLocked(c *connection, f *wire.ServerFrame) {
+	switch b := f.GetBody().(type) {
+	case *wire.ServerFrame_Welcome:
+		s.welcomeLocked(c, b.Welcome)
+	case *wire.ServerFrame_Snapshot:
+		if r := s.rooms[b.Snapshot.GetRoom()]; r != nil {
+			s.snapshotLocked(c, r, b.Snapshot)
+		}
+	case *wire.ServerFrame_Event:
+		if r := s.rooms[b.Event.GetRoom()]; r != nil && r.state.Joined() {
+			events, verdict := r.state.Event(b.Event)
+			r.push(events)
+			if verdict == roomstate.Gap || r.watchHole(time.Now()) {
+				s.notify()
+			}
+		}
+	case *wire.ServerFrame_Fixes:
+		if r := s.rooms[b.Fixes.GetRoom()]; r != nil {
+			r.push(r.state.Fixes(b.Fixes.GetFixes()))
+		}
+	case *wire.ServerFrame_Error:
+		s.refusedLocked(c, f.GetRe(), b.Error)
+	case *wire.ServerFrame_Close:
+		c.closing = b.Close
+	}
+}
+
+func (s *Session) snapshotLocked(c *connection, r *Room, snap *wire.Snapshot) {
+	fresh := !r.state.Joined()
+	r.push(r.state.Snapshot(snap))
+	r.rejoined(c, snap.GetRecovered())
+	if fresh {
+		s.offerLocked()
+	}
+	r.watchHole(time.Now())
+	s.notify()
+}
+
+// answerLocked hands a frame to the request it answers.
+func (s *Session) answerLocked(f *wire.ServerFrame) {
+	r := s.pending[f.GetRe()]
+	if r == nil {
+		return
+	}
+	delete(s.pending, r.id)
+	if e := f.GetError(); e != nil {
+		r.reply(nil, refusal(e))
+		return
+	}
+	r.reply(f, nil)
+}
+
+// refusedLocked handles an error that answers no call of the application: a
+// room the session had followed, or a fix.
+func (s *Session) refusedLocked(c *connection, re uint64, e *wire.Error) {
+	if req := s.pending[re]; re != 0 && req != nil && re != c.hello {
+		return
+	}
+	r := s.rooms[e.GetRoom()]
+	switch {
+	case r != nil && r.state.Joined():
+		err := refusal(e)
+		switch e.GetCode() {
+		case wire.CodeNotMember, wire.CodeBadRoom, wire.CodeTooManyRooms:
+			s.dropLocked(r, err)
+		default:
+			// It was to be followed and could not be now, or the server has
+			// lost it: join again.
+			r.synced = nil
+			r.later(time.Now(), err.RetryAfter)
+		}
+		s.notify()
+	case re == c.hello:
+		number, _ := wire.CloseNumber(e.GetCode())
+		c.refused = &closedError{int(number), e.GetCode()}
+		s.notify()
+	default:
+		s.counters.Refused++
+		s.log.Debug("frame refused", "code", e.GetCode())
+	}
+}
+
+// dropLocked takes the session out of a room for good.
+func (s *Session) dropLocked(r *Room, err error) {
+	delete(s.rooms, r.id)
+	r.end(err)
+}
