@@ -54,6 +54,8 @@ func migrate(ctx context.Context, url string) error {
 	// doesn't have.
 	quiet := slog.New(slog.DiscardHandler) // what matters is returned
 	locker, err := lock.NewPostgresTableLocker(
+		// A node killed while it migrates delays the next one by this much.
+		lock.WithTableLeaseDuration(10*time.Second), lock.WithTableHeartbeatInterval(2*time.Second),
 		lock.WithTableLockTimeout(100*time.Millisecond, 600), lock.WithTableLogger(quiet))
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)

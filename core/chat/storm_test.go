@@ -1,0 +1,257 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/db/devdb"
+	"github.com/mustermesh/muster/internal/errs"
+)
+
+// number decides alone: whatever is known and whatever comes, new messages
+// get the next numbers without a gap, and known ones keep theirs.
+func TestNumber(t *testing.T) {
+	for seed := range uint64(500) {
+		r := rand.New(rand.NewPCG(1, seed))
+		now := time.Now()
+		last := uint64(r.IntN(100))
+		known := make(map[key]Message)
+		var batch []*pending
+		for range 1 + r.IntN(40) {
+			p := &pending{id: uuid.New(), Draft: Draft{Room: room, ClientID: fmt.Sprint(r.IntN(20)), Body: fmt.Sprint(r.Int())}}
+			p.Sender[0] = byte(r.IntN(3))
+			switch k := (key{p.Sender, p.ClientID}); r.IntN(4) {
+			case 0: // an earlier call
+				if _, ok := known[k]; !ok {
+					known[k] = Message{Number: uint64(r.IntN(int(last) + 1)), ID: uuid.New(), Sender: p.Sender, ClientID: p.ClientID}
+				}
+			case 1: // an earlier attempt of this call
+				if _, ok := known[k]; !ok {
+					known[k] = Message{Number: uint64(r.IntN(int(last) + 1)), ID: p.id, Sender: p.Sender, ClientID: p.ClientID}
+				}
+			}
+			batch = append(batch, p)
+		}
+		before := len(known)
+		fresh, answers := number(batch, known, last, now)
+		require.Len(t, answers, len(batch))
+		require.Equal(t, before+len(fresh), len(known))
+		for i, m := range fresh {
+			require.Equal(t, last+uint64(i)+1, m.Number)
+		}
+		stored := make(map[key]int)
+		for i, a := range answers {
+			k := key{batch[i].Sender, batch[i].ClientID}
+			require.Equal(t, known[k], a.message)
+			if a.stored {
+				stored[k]++
+				require.Equal(t, batch[i].id, a.message.ID)
+			}
+		}
+		for _, n := range stored {
+			require.Equal(t, 1, n, "one caller is told to broadcast it")
+		}
+	}
+}
+
+// ack is what a sender was told.
+type ack struct {
+	draft  Draft
+	number uint64
+	id     uuid.UUID
+}
+
+// storm lets many senders write into a few rooms through several nodes, each
+// repeating a message until it is acknowledged, sometimes at another node,
+// sometimes once more after that. Then it checks what must hold whatever
+// happened: numbers are dense, nothing is there twice, nothing that was
+// acknowledged is lost, and every answer for a message is the same.
+func storm(t *testing.T, nodes []*Chat, rooms, senders, each int) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var mu sync.Mutex
+	acks := make(map[string][]ack)
+	var retries, broadcast atomic.Int64
+	var wg sync.WaitGroup
+	for s := range senders {
+		wg.Go(func() {
+			sender := user()
+			r := rand.New(rand.NewPCG(2, uint64(s)))
+			for i := range each {
+				d := Draft{Room: fmt.Sprintf("group:%d", r.IntN(rooms)), Sender: sender, ClientID: fmt.Sprint(i), Body: fmt.Sprint(s, i)}
+				for extra := r.IntN(8) == 0; ; {
+					m, stored, err := nodes[r.IntN(len(nodes))].Store(ctx, d)
+					if err != nil {
+						e, temporary := errs.From(err)
+						if !temporary || e.RetryAfter == 0 {
+							t.Errorf("store: %v", err)
+							return
+						}
+						retries.Add(1)
+						continue
+					}
+					if stored {
+						broadcast.Add(1)
+					}
+					mu.Lock()
+					acks[d.Room] = append(acks[d.Room], ack{d, m.Number, m.ID})
+					mu.Unlock()
+					last, err := nodes[r.IntN(len(nodes))].Last(ctx, d.Room)
+					if err == nil && last < m.Number {
+						t.Errorf("acknowledged %d, but the last is %d", m.Number, last)
+					}
+					if !extra {
+						break
+					}
+					extra = false
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d messages, %d retries, %d broadcast", senders*each, retries.Load(), broadcast.Load())
+	require.LessOrEqual(t, broadcast.Load(), int64(senders*each))
+	require.GreaterOrEqual(t, broadcast.Load()+retries.Load(), int64(senders*each), "only a caller that was left in doubt isn't told to broadcast")
+
+	total := 0
+	for room, acked := range acks {
+		var all []Message
+		for more := true; more; {
+			var page []Message
+			var err error
+			var before uint64
+			if len(all) > 0 {
+				before = all[0].Number
+			}
+			err = eventuallyRead(ctx, func() (err error) {
+				page, more, err = nodes[0].History(ctx, room, before, 0, MaxPage)
+				return err
+			})
+			require.NoError(t, err)
+			all = append(page, all...)
+		}
+		ids := make(map[key]bool)
+		for i, m := range all {
+			require.Equal(t, uint64(i+1), m.Number, "dense from 1")
+			k := key{m.Sender, m.ClientID}
+			require.False(t, ids[k], "once")
+			ids[k] = true
+		}
+		for _, a := range acked {
+			require.LessOrEqual(t, a.number, uint64(len(all)), "acknowledged and lost")
+			m := all[a.number-1]
+			require.Equal(t, a.id, m.ID)
+			require.Equal(t, a.draft, Draft{m.Room, m.Sender, m.ClientID, m.Body})
+		}
+		total += len(all)
+	}
+	require.Equal(t, senders*each, total)
+}
+
+func eventuallyRead(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func TestStormFromSeveralNodes(t *testing.T) {
+	url := devdb.TestURL(t)
+	var nodes []*Chat
+	for range 3 {
+		nodes = append(nodes, start(t, devdb.Connect(t, url, db.Config{})))
+	}
+	storm(t, nodes, 2, 30, 20)
+}
+
+// The same while connections break at COMMIT, before and after it, and
+// elsewhere, and the server ends sessions.
+func TestStormWithKilledConnections(t *testing.T) {
+	url := devdb.TestURL(t)
+	var mu sync.Mutex
+	r := rand.New(rand.NewPCG(3, 4))
+	faults := &devdb.Faults{Decide: func(commit bool) devdb.Cut {
+		mu.Lock()
+		defer mu.Unlock()
+		if n := r.IntN(30); commit && n < 6 {
+			return []devdb.Cut{devdb.CutUnsent, devdb.CutLost, devdb.CutAnswered}[n%3]
+		}
+		if r.IntN(200) == 0 {
+			return devdb.CutLost
+		}
+		return devdb.Spare
+	}}
+	var nodes []*Chat
+	for range 3 {
+		nodes = append(nodes, start(t, devdb.Connect(t, url, db.Config{Dial: faults.Dial, Name: "node"})))
+	}
+	killer := devdb.Connect(t, url, db.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			err := killer.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+					WHERE application_name = 'node' ORDER BY random() LIMIT 1`)
+				return err
+			})
+			if err != nil && !errors.Is(err, context.Canceled) {
+				t.Errorf("kill: %v", err)
+			}
+		}
+	})
+	storm(t, nodes, 2, 20, 20)
+	cancel()
+	wg.Wait()
+	t.Logf("%d connections cut", faults.Cuts())
+	require.Positive(t, faults.Cuts())
+}
+
+// Messages per second of hot and of many rooms, from one and from three nodes.
+func BenchmarkStore(b *testing.B) {
+	for _, nodes := range []int{1, 3} {
+		for _, rooms := range []int{1, 20} {
+			b.Run(fmt.Sprintf("nodes=%d/rooms=%d", nodes, rooms), func(b *testing.B) {
+				url := devdb.TestURL(b)
+				var cs []*Chat
+				for range nodes {
+					cs = append(cs, start(b, devdb.Connect(b, url, db.Config{})))
+				}
+				var n atomic.Int64
+				b.SetParallelism(50)
+				b.RunParallel(func(pb *testing.PB) {
+					sender := user()
+					for pb.Next() {
+						i := n.Add(1)
+						_, _, err := cs[i%int64(nodes)].Store(b.Context(), Draft{Room: fmt.Sprintf("group:%d", i%int64(rooms)),
+							Sender: sender, ClientID: fmt.Sprint(i), Body: "a message of ordinary length, as people write them"})
+						if err != nil {
+							b.Error(err)
+						}
+					}
+				})
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+			})
+		}
+	}
+}
