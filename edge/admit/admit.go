@@ -1,0 +1,122 @@
+// Package admit decides how much a client may send: token buckets per session,
+// connections per address, sessions per node. It does no I/O and reads no
+// clock; whoever asks passes the time.
+//
+// A token bucket (the "leaky bucket as a meter" of ITU-T I.371) holds up to
+// Burst tokens and gains PerSecond of them; what finds too few is refused and
+// told when there will be enough. A refusal takes no tokens, so an honest
+// client that waits as told is served. A client that keeps sending anyway
+// drains a second bucket, Abuse times as large, that only refused frames draw
+// from: when that one is empty too, the connection is closed.
+package admit
+
+import "time"
+
+// Rate is a bucket's size and gain.
+type Rate struct{ PerSecond, Burst float64 }
+
+// times returns a rate n times as large.
+func (r Rate) times(n float64) Rate { return Rate{r.PerSecond * n, r.Burst * n} }
+
+// Bucket is a token bucket. The zero value is full.
+type Bucket struct {
+	used float64 // tokens taken and not yet gained back
+	at   time.Time
+}
+
+// Take takes n tokens, or takes none and returns how long to wait for them.
+// n beyond the burst counts as the whole burst: a single large thing is slow,
+// not impossible.
+func (b *Bucket) Take(now time.Time, r Rate, n float64) (wait time.Duration) {
+	b.refill(now, r)
+	n = min(n, r.Burst)
+	if lack := b.used + n - r.Burst; lack > 0 {
+		return max(time.Millisecond, time.Duration(lack/r.PerSecond*float64(time.Second)))
+	}
+	b.used += n
+	return 0
+}
+
+// full reports whether nothing is remembered that a new bucket doesn't know.
+func (b *Bucket) full(now time.Time, r Rate) bool {
+	b.refill(now, r)
+	return b.used == 0
+}
+
+func (b *Bucket) refill(now time.Time, r Rate) {
+	if d := now.Sub(b.at); d > 0 { // a clock that went back gains nothing
+		b.used = max(0, b.used-d.Seconds()*r.PerSecond)
+		b.at = now
+	}
+}
+
+// Kind is what a frame asks for, as far as limits differ.
+type Kind int
+
+const (
+	Other Kind = iota
+	Message
+	Fix
+)
+
+// Limits are what one session may send. The zero value of a field means its
+// default, which a person with a phone doesn't come near.
+type Limits struct {
+	Frames   Rate // of any kind
+	Bytes    Rate
+	Messages Rate
+	Fixes    Rate
+	Errors   Rate    // answers to frames that did not ask for one
+	Abuse    float64 // how many times over the limits closes the connection
+}
+
+// Defaults fills in what is zero.
+func (l Limits) Defaults() Limits {
+	rate := func(r *Rate, perSecond, burst float64) {
+		if *r == (Rate{}) {
+			*r = Rate{perSecond, burst}
+		}
+	}
+	rate(&l.Frames, 100, 300) // a resume joins 64 rooms at once
+	rate(&l.Bytes, 128<<10, 512<<10)
+	rate(&l.Messages, 10, 50)
+	rate(&l.Fixes, 50, 100)
+	rate(&l.Errors, 5, 20)
+	if l.Abuse == 0 {
+		l.Abuse = 10
+	}
+	return l
+}
+
+// Verdict is the answer to a frame.
+type Verdict struct {
+	Wait  time.Duration // 0: admitted; else refused until then
+	Close bool          // refused so often that the connection has to go
+}
+
+// Client meters one session. The zero value is ready. It is not safe for
+// concurrent use: the session's reader owns it.
+type Client struct {
+	frames, bytes, messages, fixes, errors, abuse Bucket
+}
+
+// Frame meters a frame of the given kind and size in bytes.
+func (c *Client) Frame(now time.Time, l *Limits, k Kind, size int) Verdict {
+	wait := max(c.frames.Take(now, l.Frames, 1), c.bytes.Take(now, l.Bytes, float64(size)))
+	if wait == 0 {
+		switch k {
+		case Message:
+			wait = c.messages.Take(now, l.Messages, 1)
+		case Fix:
+			wait = c.fixes.Take(now, l.Fixes, 1)
+		}
+	}
+	if wait == 0 {
+		return Verdict{}
+	}
+	return Verdict{Wait: wait, Close: c.abuse.Take(now, l.Frames.times(l.Abuse), 1) > 0}
+}
+
+// Unasked reports whether a refusal that the client did not ask for (of a
+// frame without id) may be sent.
+func (c *Client) Unasked(now time.Time, l *Limits) bool { return c.errors.Take(now, l.Errors, 1) == 0 }

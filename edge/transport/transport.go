@@ -1,0 +1,235 @@
+// Package transport carries frames between a node and its clients: over
+// WebTransport (draft-ietf-webtrans-http3: one bidirectional stream, and
+// datagrams for fixes) and over WebSocket (RFC 6455), under one interface,
+// Conn. It knows frames but not what they mean; edge/session does.
+//
+// # Writing
+//
+// Send puts a frame into the connection's queue and never blocks. While
+// something waits, one goroutine writes it: all that waits goes in one write,
+// up to Config.Batch bytes (one WebSocket message of many frames, one write on
+// the stream), so a busy connection costs fewer system calls per frame, not
+// more. An idle connection has no writer.
+//
+// The queue is bounded in bytes. When it is full the oldest lossy frames
+// (fixes: newer ones replace them) are dropped; when reliable ones alone
+// overflow it, the reader is too slow and the connection closes with
+// slow_reader. Reliable frames overtake lossy ones, which is harmless because
+// fixes carry (epoch, n).
+//
+// # Idle cost
+//
+// A WebSocket connection is one goroutine, blocked in a read with a 1 KiB
+// buffer. A WebTransport connection is two, one reading the stream and one the
+// datagrams, besides those of the QUIC stack.
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/lxzan/gws"
+	"github.com/quic-go/webtransport-go"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/internal/run"
+)
+
+// Handler takes what a client sends: a frame, or the reason why there is none
+// (wire.ErrBadFrame, or wire.ErrTooLarge, after which nothing more is read; the
+// frame may still have an id). size is in bytes. It is called by one goroutine
+// at a time.
+type Handler func(f *wire.ClientFrame, size int, err error)
+
+// Conn is a connection to a client.
+type Conn interface {
+	// Serve reads frames until the connection ends, and returns why when
+	// everything of it is gone. It is called once.
+	Serve(Handler) error
+	// Send queues a frame, see the package comment. It never blocks.
+	Send(*edge.Frame)
+	// Close ends the connection after what waits, within a bounded time; c is
+	// the last frame and names the close code. Nil is a normal close. It never
+	// blocks; of several calls the first counts.
+	Close(c *wire.Close)
+	Transport() wire.Transport
+	Remote() netip.Addr
+}
+
+// Config of a Server. The zero value of a field means its default.
+type Config struct {
+	// Origins whose pages may connect, as "https://example.org"; "*" is any.
+	// Pages of the node's own host always may, as may clients that send no
+	// Origin header: those are not browsers.
+	Origins []string
+	// Admit says how long an address must wait before it may connect; 0: not
+	// at all. Nil admits everybody.
+	Admit func(netip.Addr) time.Duration
+
+	// UDP and TLS are what WebTransport listens on and with; nil: there is no
+	// WebTransport. The server does not close UDP.
+	UDP net.PacketConn
+	TLS *tls.Config
+
+	Queue        int           // bytes that may wait for one connection: 1 MiB
+	Batch        int           // bytes of one write: 64 KiB
+	WriteTimeout time.Duration // of one write: 10 s
+	CloseTimeout time.Duration // from Close to the end, for each of the two halves: 2 s
+	Log          *slog.Logger
+}
+
+func (c Config) defaults() Config {
+	set(&c.Queue, 1<<20)
+	set(&c.Batch, 64<<10)
+	set(&c.WriteTimeout, 10*time.Second)
+	set(&c.CloseTimeout, 2*time.Second)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func set[T comparable](v *T, to T) {
+	var zero T
+	if *v == zero {
+		*v = to
+	}
+}
+
+// Server accepts connections.
+type Server struct {
+	config  Config
+	accept  func(Conn)
+	life    run.Lifecycle
+	scratch sync.Pool // *scratch
+	ws      *gws.Upgrader
+	wt      *webtransport.Server // nil without UDP
+
+	mu      sync.Mutex // guards the following
+	closed  bool
+	conns   map[Conn]struct{}
+	serving sync.WaitGroup
+}
+
+// New returns a server that calls accept with each new connection, in a
+// goroutine of the connection's own. accept calls Serve; when it returns, the
+// connection must be over.
+func New(c Config, accept func(Conn)) *Server {
+	s := &Server{config: c.defaults(), accept: accept, conns: make(map[Conn]struct{})}
+	s.scratch.New = func() any { return new(scratch) }
+	s.ws = newUpgrader()
+	if c.UDP != nil {
+		s.wt = s.newWebTransport()
+	}
+	return s
+}
+
+// Start listens for WebTransport. WebSocket connections come through the
+// handler that WebSocket returns, mounted on somebody's HTTP server.
+func (s *Server) Start(ctx context.Context) error {
+	return s.life.Start(ctx, func(context.Context) error {
+		if s.wt == nil {
+			return nil
+		}
+		s.life.Go(func() {
+			if err := s.wt.Serve(s.config.UDP); err != nil && !errors.Is(err, context.Canceled) && !s.stopping() {
+				s.config.Log.Error("webtransport listener ended", "err", err)
+			}
+		})
+		return nil
+	})
+}
+
+// Stop closes all connections as draining and waits for them; each is bounded
+// by the close timeouts.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	s.closed = true
+	conns := make([]Conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.Close(Draining())
+	}
+	s.serving.Wait()
+	s.life.Stop(func() {
+		if s.wt != nil {
+			if err := s.wt.Close(); err != nil {
+				s.config.Log.Debug("close webtransport", "err", err)
+			}
+		}
+	})
+}
+
+// Draining is the close of a node that shuts down. The clients are told
+// different times to come back, so that a deploy is not a stampede.
+func Draining() *wire.Close {
+	return &wire.Close{
+		Code: wire.CodeDraining, Message: "the node shuts down: connect to another one",
+		RetryAfterMs: 100 + rand.Uint32N(1900),
+	}
+}
+
+func (s *Server) stopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// serve runs accept for a connection; false: the server is stopping.
+func (s *Server) serve(c Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	s.serving.Go(func() {
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.conns, c)
+		}()
+		s.accept(c)
+	})
+	return true
+}
+
+// admit checks a request to connect and answers it if it is refused.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request) (remote netip.Addr, ok bool) {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		http.Error(w, "unknown address", http.StatusBadRequest)
+		return remote, false
+	}
+	remote = at.Addr().Unmap()
+	switch {
+	case s.stopping():
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "the node shuts down", http.StatusServiceUnavailable)
+		return remote, false
+	case !originAllowed(r, s.config.Origins):
+		http.Error(w, "origin not allowed", http.StatusForbidden)
+		return remote, false
+	}
+	if s.config.Admit != nil {
+		if wait := s.config.Admit(remote); wait > 0 {
+			w.Header().Set("Retry-After", fmt.Sprint(int((wait+time.Second-1)/time.Second)))
+			http.Error(w, "too many connections from this address", http.StatusTooManyRequests)
+			return remote, false
+		}
+	}
+	return remote, true
+}
