@@ -75,9 +75,9 @@ func newFake(t *testing.T) *fake {
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = srv.Serve(udp) })
 	t.Cleanup(func() {
-		_ = srv.Close()
 		_ = udp.Close()
-		serving.Wait()
+		serving.Wait() // before Close: its WaitGroup must not be at zero between the two
+		_ = srv.Close()
 	})
 	f.ep = Endpoint{
 		Region: "eu-west", Node: "eu-west-1",

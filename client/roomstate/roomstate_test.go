@@ -1,0 +1,254 @@
+package roomstate_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/client/roomstate"
+)
+
+const (
+	eu = "eu-west"
+	us = "us-east"
+)
+
+func device(id string, epoch uint64, state wire.State, region string) *wire.Device {
+	return &wire.Device{Device: id, Epoch: epoch, State: state, Region: region, Since: timestamppb.New(time.Unix(0, 0))}
+}
+
+func person(user string, devices ...*wire.Device) *wire.Person {
+	return &wire.Person{User: user, Name: user, Devices: devices}
+}
+
+func pos(region string, epoch, seq uint64) *wire.Position {
+	return &wire.Position{Region: region, Epoch: epoch, Seq: seq}
+}
+
+func part(at *wire.Position, people ...*wire.Person) *wire.Part {
+	return &wire.Part{At: at, People: people}
+}
+
+func snap(last uint64, parts ...*wire.Part) *wire.Snapshot {
+	return &wire.Snapshot{Recovered: true, LastNumber: last, Parts: parts}
+}
+
+func presence(at *wire.Position, people ...*wire.Person) *wire.Event {
+	return &wire.Event{At: at, Body: &wire.Event_Presence{Presence: &wire.Presence{People: people}}}
+}
+
+func message(at *wire.Position, n uint64) *wire.Event {
+	return &wire.Event{At: at, Body: &wire.Event_Message{Message: msg(n)}}
+}
+
+func msg(n uint64) *wire.Message { return &wire.Message{Number: n, Body: fmt.Sprint(n)} }
+
+func fix(user, dev string, epoch, n uint64) *wire.MemberFix {
+	return &wire.MemberFix{User: user, Device: dev, Epoch: epoch, Fix: &wire.Fix{
+		Point: &wire.Point{Lat: 1, Lng: float64(n)}, N: n, Captured: timestamppb.New(time.Unix(int64(n), 0)),
+	}}
+}
+
+// only returns the events of one type.
+func only[E roomstate.Event](events []roomstate.Event) (out []E) {
+	for _, e := range events {
+		if e, ok := e.(E); ok {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// apply gives an event that must apply.
+func apply(t *testing.T, s *roomstate.State, e *wire.Event) []roomstate.Event {
+	t.Helper()
+	out, verdict := s.Event(e)
+	require.Equal(t, roomstate.Applied, verdict)
+	return out
+}
+
+// states renders the members as "user/device@epoch state".
+func states(s *roomstate.State) (out []string) {
+	for _, m := range s.Members() {
+		for _, d := range m.Devices {
+			out = append(out, fmt.Sprintf("%s/%s@%d %s", m.User, d.ID, d.Epoch, d.State))
+		}
+	}
+	return out
+}
+
+func TestPositions(t *testing.T) {
+	s := roomstate.New()
+	_, verdict := s.Event(presence(pos(eu, 5, 1), person("ada", device("p", 1, wire.State_LIVE, eu))))
+	require.Equal(t, roomstate.Gap, verdict, "a region of which nothing is known needs a snapshot")
+
+	s.Snapshot(snap(0, part(pos(eu, 5, 10)), part(pos(us, 2, 3))))
+	require.False(t, s.Gapped())
+	apply(t, s, presence(pos(eu, 5, 11), person("ada", device("p", 1, wire.State_LIVE, eu))))
+	for _, dup := range []*wire.Position{pos(eu, 5, 11), pos(eu, 5, 4), pos(eu, 4, 99), pos(us, 2, 3)} {
+		_, verdict = s.Event(presence(dup))
+		require.Equal(t, roomstate.Duplicate, verdict, "%v", dup)
+	}
+	for _, gap := range []*wire.Position{pos(eu, 5, 13), pos(eu, 6, 12), pos(us, 3, 1)} {
+		_, verdict = s.Event(presence(gap))
+		require.Equal(t, roomstate.Gap, verdict, "%v", gap)
+	}
+	require.True(t, s.Gapped())
+	require.EqualValues(t, 3, s.Counters().Gaps, "one per region while it lasts, and the first one")
+
+	// A join that recovered: what was missed follows.
+	s.Rejoined()
+	require.False(t, s.Gapped())
+	apply(t, s, presence(pos(eu, 5, 12)))
+	apply(t, s, presence(pos(eu, 5, 13)))
+	require.Len(t, s.Positions(), 2)
+	require.EqualValues(t, 13, s.Positions()[0].Seq)
+}
+
+func TestSnapshotReplacesItsRegionsOnly(t *testing.T) {
+	s := roomstate.New()
+	s.Snapshot(snap(0,
+		part(pos(eu, 1, 1), person("ada", device("p", 1, wire.State_LIVE, eu)), person("bob", device("p", 1, wire.State_LIVE, eu))),
+		part(pos(us, 1, 1), person("cyd", device("p", 1, wire.State_LIVE, us)))))
+	out := s.Snapshot(snap(0, part(pos(eu, 2, 0), person("bob", device("p", 1, wire.State_LIVE, eu)))))
+	require.Equal(t, []string{"bob/p@1 LIVE", "cyd/p@1 LIVE"}, states(s))
+	gone := only[roomstate.PresenceChanged](out)
+	require.Len(t, gone, 1, "bob was known already")
+	require.Equal(t, "ada", gone[0].User)
+	require.Equal(t, wire.State_LEFT, gone[0].Device.State)
+	require.Equal(t, eu, only[roomstate.RegionReplaced](out)[0].Region)
+}
+
+func TestHighestEpochWins(t *testing.T) {
+	// Ada's phone moves from eu (epoch 10) to us (epoch 11). Whatever the order
+	// of what the two regions say, she is live in us.
+	said := []func(s *roomstate.State){
+		func(s *roomstate.State) {
+			s.Event(presence(pos(eu, 1, 1), person("ada", device("p", 10, wire.State_LIVE, eu))))
+			s.Event(presence(pos(eu, 1, 2), person("ada", device("p", 10, wire.State_LEFT, eu))))
+		},
+		func(s *roomstate.State) {
+			s.Event(presence(pos(us, 1, 1), person("ada", device("p", 11, wire.State_LIVE, us))))
+		},
+	}
+	for _, order := range [][]int{{0, 1}, {1, 0}} {
+		s := roomstate.New()
+		s.Snapshot(snap(0, part(pos(eu, 1, 0)), part(pos(us, 1, 0))))
+		for _, i := range order {
+			said[i](s)
+		}
+		require.Equal(t, []string{"ada/p@11 LIVE"}, states(s))
+	}
+
+	s := roomstate.New()
+	s.Snapshot(snap(0, part(pos(eu, 1, 0)), part(pos(us, 1, 0))))
+	apply(t, s, presence(pos(us, 1, 1), person("ada", device("p", 11, wire.State_LIVE, us))))
+	apply(t, s, presence(pos(us, 1, 2), person("ada", device("p", 11, wire.State_LEFT, us))))
+	apply(t, s, presence(pos(eu, 1, 1), person("ada", device("p", 10, wire.State_LIVE, eu))))
+	require.Empty(t, states(s), "she has left; an older word does not bring her back")
+	s.Snapshot(snap(0, part(pos(eu, 1, 5), person("ada", device("p", 10, wire.State_LIVE, eu)))))
+	require.Empty(t, states(s))
+	apply(t, s, presence(pos(eu, 1, 6), person("ada", device("p", 12, wire.State_LIVE, eu))))
+	require.Equal(t, []string{"ada/p@12 LIVE"}, states(s))
+
+	// A tie goes to the region that sorts last.
+	apply(t, s, presence(pos(us, 1, 3), person("ada", device("p", 12, wire.State_SUSPENDED, us))))
+	apply(t, s, presence(pos(eu, 1, 7), person("ada", device("p", 12, wire.State_LEFT, eu))))
+	require.Equal(t, []string{"ada/p@12 SUSPENDED"}, states(s))
+}
+
+func TestLeaveAndComeBackInOneSession(t *testing.T) {
+	s := roomstate.New()
+	s.Snapshot(snap(0, part(pos(eu, 1, 0), person("ada", device("p", 1, wire.State_LIVE, eu)))))
+	s.Fixes([]*wire.MemberFix{fix("ada", "p", 1, 5)})
+	apply(t, s, presence(pos(eu, 1, 1), person("ada", device("p", 1, wire.State_LEFT, eu))))
+	require.Empty(t, s.Fixed())
+	require.Empty(t, s.Fixes([]*wire.MemberFix{fix("ada", "p", 1, 6)}), "a late fix of somebody who has left")
+	apply(t, s, presence(pos(eu, 1, 2), person("ada", device("p", 1, wire.State_LIVE, eu))))
+	require.Equal(t, []string{"ada/p@1 LIVE"}, states(s))
+	require.Empty(t, s.Fixed())
+	require.Len(t, s.Fixes([]*wire.MemberFix{fix("ada", "p", 1, 7)}), 1)
+}
+
+func TestFixes(t *testing.T) {
+	s := roomstate.New()
+	require.Len(t, s.Fixes([]*wire.MemberFix{fix("ada", "p", 1, 2)}), 1, "faster than the presence event")
+	require.Empty(t, s.Fixed(), "shown once she is there")
+	p := part(pos(eu, 1, 0), person("ada", device("p", 1, wire.State_LIVE, eu)))
+	p.Fixes = []*wire.MemberFix{fix("ada", "p", 1, 1)}
+	s.Snapshot(snap(0, p))
+	require.EqualValues(t, 2, s.Fixed()[0].N, "a snapshot's older fix does not replace it")
+	for _, old := range []*wire.MemberFix{fix("ada", "p", 1, 2), fix("ada", "p", 1, 1), fix("ada", "p", 0, 9)} {
+		require.Empty(t, s.Fixes([]*wire.MemberFix{old}))
+	}
+	require.Len(t, s.Fixes([]*wire.MemberFix{fix("ada", "p", 2, 1), fix("ada", "tablet", 1, 1)}), 2, "a new session counts anew")
+	require.EqualValues(t, 4, s.Counters().StaleFixes)
+	require.EqualValues(t, 3, s.Counters().Fixes)
+}
+
+func TestMessagesHaveNoHoles(t *testing.T) {
+	numbers := func(events []roomstate.Event) (out []uint64) {
+		for _, m := range only[roomstate.MessageArrived](events) {
+			out = append(out, m.Message.Number)
+		}
+		return out
+	}
+	s := roomstate.New()
+	s.Snapshot(snap(7, part(pos(eu, 1, 0)), part(pos(us, 1, 0))))
+	_, hole := s.Hole()
+	require.False(t, hole, "the past is history's")
+
+	require.Empty(t, numbers(apply(t, s, message(pos(us, 1, 1), 9))))
+	after, hole := s.Hole()
+	require.True(t, hole)
+	require.EqualValues(t, 7, after)
+	require.Equal(t, []uint64{8, 9}, numbers(apply(t, s, message(pos(eu, 1, 1), 8))))
+	_, hole = s.Hole()
+	require.False(t, hole)
+
+	require.Equal(t, []uint64{10}, numbers(s.Sent(msg(10))), "one's own, before its event")
+	require.Empty(t, numbers(apply(t, s, message(pos(eu, 1, 2), 10))))
+
+	s.Snapshot(snap(14))
+	after, hole = s.Hole()
+	require.True(t, hole, "a snapshot's last number is news too")
+	require.Equal(t, []uint64{11, 12}, numbers(s.Page(after, &wire.Page{Messages: []*wire.Message{msg(11), msg(12)}, More: true})))
+	after, _ = s.Hole()
+	require.EqualValues(t, 12, after)
+	require.Equal(t, []uint64{14}, numbers(s.Page(after, &wire.Page{Messages: []*wire.Message{msg(14)}})), "13 does not exist")
+	_, hole = s.Hole()
+	require.False(t, hole)
+	require.Len(t, s.Messages(), 6)
+}
+
+func TestBounds(t *testing.T) {
+	s := roomstate.New()
+	s.Snapshot(snap(0, part(pos(eu, 1, 0))))
+	for n := uint64(5000); n > 1; n-- {
+		s.Sent(msg(n))
+	}
+	var got int
+	for after, hole := s.Hole(); hole; after, hole = s.Hole() {
+		page := &wire.Page{More: true}
+		for n := after + 1; n <= 5000 && len(page.Messages) < wire.MaxHistory; n++ {
+			page.Messages = append(page.Messages, msg(n))
+		}
+		got += len(only[roomstate.MessageArrived](s.Page(after, page)))
+	}
+	require.Equal(t, 5000, got, "what did not fit was fetched")
+	require.Len(t, s.Messages(), 200)
+
+	seq := uint64(0)
+	for i := range 3000 {
+		user := fmt.Sprint("u", i)
+		for _, state := range []wire.State{wire.State_LIVE, wire.State_LEFT} {
+			seq++
+			apply(t, s, presence(pos(eu, 1, seq), person(user, device("p", uint64(i+1), state, eu))))
+		}
+	}
+	require.Empty(t, s.Members())
+}
