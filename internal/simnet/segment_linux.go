@@ -11,6 +11,9 @@ import (
 // (udp(7), UDP_SEGMENT) and returns the other messages; 0 means no batch.
 func segment(oob []byte) (size int, rest []byte) {
 	for left := oob; len(left) > 0; {
+		if len(left) < unix.SizeofCmsghdr { // which the parser takes for granted
+			return 0, oob
+		}
 		h, body, next, err := unix.ParseOneSocketControlMessage(left)
 		if err != nil {
 			return 0, oob

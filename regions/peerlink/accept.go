@@ -55,7 +55,7 @@ func (l *Links) serve(ctx context.Context, conn *quic.Conn) {
 	if err != nil {
 		l.log.Warn("peer refused", "addr", conn.RemoteAddr().String(), "err", err)
 		l.metrics.refused.Inc()
-		_ = conn.CloseWithError(code, err.Error())
+		_ = conn.CloseWithError(code, phrase(err))
 		return
 	}
 	defer close(in.gone)
@@ -95,7 +95,7 @@ func (l *Links) serve(ctx context.Context, conn *quic.Conn) {
 	l.log.Debug("peer's link ended", "peer", in.peer.Node, "class", in.class, "err", err)
 	if errors.Is(err, errProtocol) {
 		l.log.Warn("peer broke the protocol", "peer", in.peer.Node, "class", in.class, "err", err)
-		in.close(codeProtocol, err.Error())
+		in.close(codeProtocol, phrase(err))
 		return
 	}
 	in.close(codeDone, "")

@@ -188,7 +188,7 @@ func (l *Links) serveCalls(ctx context.Context, in *incoming) error {
 			if err := l.answer(ctx, in.peer, s); err != nil {
 				abandon(s)
 				if errors.Is(err, errProtocol) {
-					in.close(codeProtocol, err.Error())
+					in.close(codeProtocol, phrase(err))
 				}
 			}
 		})

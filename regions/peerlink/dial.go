@@ -98,7 +98,7 @@ func (l *Links) dial(ctx context.Context, node regions.NodeID, class class) (*di
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrUnknownPeer, node)
 	}
-	addr, err := resolve(ctx, host)
+	addr, err := resolve(ctx, network(l.cfg.Conn.LocalAddr()), host)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", node, err)
 	}
@@ -115,7 +115,7 @@ func (l *Links) dial(ctx context.Context, node regions.NodeID, class class) (*di
 		if errors.Is(err, ErrVersion) {
 			code = codeVersion
 		}
-		_ = conn.CloseWithError(code, err.Error())
+		_ = conn.CloseWithError(code, phrase(err))
 		return nil, fmt.Errorf("dial %s: %w", node, explain(err))
 	}
 	return c, nil
@@ -154,7 +154,16 @@ func (l *Links) hello() hello {
 	return hello{l.version, Peer{Node: l.cfg.Self, Region: l.cfg.Region, Incarnation: l.cfg.Incarnation}}
 }
 
-func resolve(ctx context.Context, hostport string) (*net.UDPAddr, error) {
+// network is what an address can be reached over from our socket: an IPv4
+// socket can't send to IPv6.
+func network(local net.Addr) string {
+	if udp, ok := local.(*net.UDPAddr); ok && udp.IP.To4() != nil {
+		return "ip4"
+	}
+	return "ip"
+}
+
+func resolve(ctx context.Context, network, hostport string) (*net.UDPAddr, error) {
 	host, service, err := net.SplitHostPort(hostport)
 	if err != nil {
 		return nil, err
@@ -163,11 +172,17 @@ func resolve(ctx context.Context, hostport string) (*net.UDPAddr, error) {
 	if err != nil {
 		return nil, err
 	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, network, host)
 	if err != nil {
 		return nil, err
 	}
 	return &net.UDPAddr{IP: ips[0].Unmap().AsSlice(), Port: port, Zone: ips[0].Zone()}, nil
+}
+
+// phrase is an error as the reason of a close, which has to fit into a packet.
+func phrase(err error) string {
+	s := err.Error()
+	return s[:min(len(s), 200)]
 }
 
 // explain puts our names to the codes with which a peer refuses us.

@@ -150,7 +150,7 @@ func TestRestartedPeerIsNoticedAtOnce(t *testing.T) {
 	b.kill()
 	require.Zero(t, a.count("down"))
 	began := time.Now()
-	b = m.start("b-1", 2, withIdentity(identity))
+	m.start("b-1", 2, withIdentity(identity))
 	// The next keep-alive meets a stateless reset.
 	a.await(t, "up b-1/2")
 	require.Less(t, time.Since(began), idleTimeout)
@@ -413,6 +413,9 @@ func TestStopLeaksNothing(t *testing.T) {
 			_, err := from.Call(t.Context(), id, []byte("x"))
 			require.NoError(t, err)
 		}
+	}
+	for _, n := range nodes {
+		eventually(t, func() bool { return n.count("up") == 2 && n.count("joined") == 2 }, "not all up: %v", n)
 	}
 	m.mu.Lock()
 	m.addrs["dead-1"] = "127.0.0.1:9" // one that is being dialled in vain
