@@ -13,13 +13,22 @@ const random = () => {
  * one device would supersede each other for ever. So the tab holds a lock on
  * its id as long as it lives, and one that can't get it takes a new id.
  */
-export async function tabDevice(storage: Storage | undefined = globalThis.sessionStorage): Promise<string> {
+export async function tabDevice(storage: Storage | undefined = pageStorage()): Promise<string> {
   const known = storage?.getItem(storageKey);
   if (known && (await hold(known))) return known;
   const fresh = random();
   storage?.setItem(storageKey, fresh);
   await hold(fresh);
   return fresh;
+}
+
+/** sessionStorage, where there is one that may be used. */
+export function pageStorage(): Storage | undefined {
+  try {
+    return globalThis.sessionStorage;
+  } catch {
+    return undefined; // the page is not allowed to keep anything
+  }
 }
 
 /** Ids this page holds: a second session of the same page shares them. */

@@ -7,32 +7,30 @@
 // One loop (#run) makes one connection after the other; everything else only
 // wakes it or ends the connection it waits on.
 
-import { create, fromBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { connectTo, Fallback, targets, type TransportChoice } from "./connector.js";
-import { date, fromFix, toMessage, transportName } from "./convert.js";
-import { tabDevice } from "./device.js";
+import { date, toMessage, transportName } from "./convert.js";
+import { pageStorage, tabDevice } from "./device.js";
 import { Emitter } from "./emitter.js";
 import { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
-import { afterClose, backoff, type AfterClose } from "./policy.js";
+import { greet, Refusal, type End, type Live } from "./greeting.js";
+import { backoff } from "./policy.js";
+import { Reporter } from "./reporter.js";
 import { encode, Requests } from "./requests.js";
-import { Room } from "./room.js";
-import { platformDialers, type Connection, type Dialers, type Handlers } from "./transport.js";
+import type { Room } from "./room.js";
+import { maxPage, Stays } from "./stays.js";
+import { platformDialers, type Dialers } from "./transport.js";
 import type { Edge, Fix, Message, Page, TransportName } from "./types.js";
-import { checkDevice, checkFix, checkMessage, checkRoom, maxAgeMs } from "./validate.js";
+import { checkDevice, checkFix, checkMessage, checkRoom } from "./validate.js";
 
 export const version = "0.1.0";
 
-const welcomeMs = 5000; // for the answer to Hello
-const closingMs = 1000; // between a Close frame and the end of the connection
-const repeatMs = 1000; // a fix that went by datagram is repeated after this
 const byeMs = 250; // between Bye and the end of the connection
 const probeMs = 2500; // for a sign of life after the page woke up
 const steadyMs = 10_000; // a connection that lived this long was a good one
-const rejoinMs = 500; // between two joins for gaps in one room
-const maxDatagram = 1100; // bytes that fit any path
-const maxPage = 200;
 const minPingMs = 1000;
+const maxTimer = 2 ** 31 - 1;
 
 export type SessionState = "connecting" | "live" | "reconnecting" | "closed";
 
@@ -85,65 +83,24 @@ export interface SessionOptions {
   readonly storage?: Pick<Storage, "getItem" | "setItem" | "removeItem">;
 }
 
-/** How a connection ended. */
-interface End {
-  readonly what: AfterClose;
-  readonly error: MusterError;
-  readonly superseded?: boolean;
-  /** The app asked for another connection: make it now. */
-  readonly asked?: boolean;
-}
-
-/** What the server said before it closed, as an error. */
-class Refusal extends MusterError {
-  readonly what: AfterClose;
-  readonly superseded: boolean;
-  constructor(code: number, said: { code: string; message: string; retryAfterMs: number }) {
-    super(said.code, said.message, { retryAfter: said.retryAfterMs });
-    this.what = afterClose(code, said.code);
-    this.superseded = said.code === "superseded";
-  }
-}
-
-/** A connection whose Hello was answered. */
-interface Live {
-  readonly connection: Connection;
-  readonly welcome: wire.Welcome;
-  readonly token: string;
-  readonly fallback: string;
-  /** Resolves when the connection is over. */
-  readonly ended: Promise<End>;
-  /** Ends it, now or when what was sent had the time to leave. */
-  end(e: End, afterMs?: number): void;
-}
-
-interface Stay {
-  readonly room: Room;
-  /** The first join, until it is answered. */
-  joining?: Promise<Room>;
-  /** The server has put us into the room over the current connection. */
-  current: boolean;
-  rejoin?: ReturnType<typeof setTimeout>;
-  rejoinedAt: number;
-  hole?: ReturnType<typeof setTimeout>;
-}
-
 export class Session extends Emitter<SessionEvents> {
   readonly #api: SessionApi;
   readonly #dialers: Dialers;
   readonly #random: () => number;
   readonly #fallback: Fallback;
   readonly #requests: Requests;
-  readonly #stays = new Map<string, Stay>();
+  readonly #stays: Stays;
+  readonly #reporter: Reporter;
 
   #region: string | undefined;
   #choice: TransportChoice;
   #device: string;
   #status: Status = { state: "connecting" };
   #started: Promise<void> | undefined;
-  #stop = new AbortController();
+  readonly #stop = new AbortController();
   #wake: (() => void) | undefined; // ends the wait between two tries
   #live: Live | undefined;
+  #token = ""; // what the connection is authenticated with
 
   #user = "";
   #name = "";
@@ -152,13 +109,9 @@ export class Session extends Emitter<SessionEvents> {
   #edge: Edge | undefined;
   #start: number; // which node of a region comes first
   #superseded: number[] = []; // when
-
-  #n = 0; // fixes counted
-  #last: { n: number; fix: Fix; rooms: readonly string[]; sent: boolean } | undefined;
-  #repeat: ReturnType<typeof setTimeout> | undefined;
+  #asked = 0; // how often reconnect() was called
 
   #pinged: { id: bigint; at: number } | undefined;
-  #heardAt = 0;
   #pinger: ReturnType<typeof setInterval> | undefined;
   #probe: ReturnType<typeof setTimeout> | undefined;
   #reauth: ReturnType<typeof setTimeout> | undefined;
@@ -173,9 +126,18 @@ export class Session extends Emitter<SessionEvents> {
     if (o.device !== undefined) checkDevice(o.device);
     this.#dialers = o.dialers ?? platformDialers;
     this.#random = o.random ?? Math.random;
-    this.#fallback = new Fallback(o.storage ?? globalThis.sessionStorage);
+    this.#fallback = new Fallback(o.storage ?? pageStorage());
     this.#start = Math.floor(this.#random() * 1024);
     this.#requests = new Requests((frame) => this.#live?.connection.send(frame), this.#random);
+    this.#reporter = new Reporter(() => this.#live?.connection);
+    this.#stays = new Stays({
+      requests: this.#requests,
+      connected: () => this.#live !== undefined,
+      self: () => ({ user: this.#user, device: this.#device, epoch: this.#epoch }),
+      history: (room, range) => this.history(room, range),
+      entered: (room) => this.#reporter.entered(room, this.now().getTime()),
+      complain: (e) => this.#complain(e),
+    });
   }
 
   // ------------------------------------------------------------ for the app
@@ -199,7 +161,7 @@ export class Session extends Emitter<SessionEvents> {
 
   /** The rooms that were joined and not left. */
   get rooms(): ReadonlyMap<string, Room> {
-    return new Map([...this.#stays].map(([id, s]) => [id, s.room]));
+    return this.#stays.rooms;
   }
 
   /** The server's clock, as well as it is known. */
@@ -229,7 +191,8 @@ export class Session extends Emitter<SessionEvents> {
     if (o.region !== undefined) this.#region = o.region;
     if (o.transport !== undefined) this.#choice = o.transport;
     this.#edge = undefined;
-    this.#live?.end({ what: "reconnect", error: new MusterError("network", "reconnecting as asked"), asked: true });
+    this.#asked++;
+    this.#live?.end(asked());
     this.#wake?.();
   }
 
@@ -244,38 +207,14 @@ export class Session extends Emitter<SessionEvents> {
    * Enters a room and follows it until leave(). Joining a room twice gives the
    * same Room. The latest messages arrive as `history` shortly after.
    */
-  join(id: string, o: { backlog?: number } = {}): Promise<Room> {
-    const known = this.#stays.get(id);
-    if (known) return known.joining ?? Promise.resolve(known.room);
-    try {
-      checkRoom(id);
-      this.#open();
-    } catch (e) {
-      return Promise.reject(e as MusterError);
-    }
-    const stay: Stay = { room: new Room(id), current: false, rejoinedAt: 0 };
-    this.#stays.set(id, stay);
-    const backlog = Math.min(o.backlog ?? 50, maxPage);
-    return (stay.joining = this.#requests
-      .request({ case: "join", value: create(wire.JoinSchema, { room: id }) })
-      .then(
-        () => {
-          delete stay.joining;
-          if (backlog > 0 && stay.room.hasOlder) this.loadOlder(id, backlog).catch((e: unknown) => this.#complain(e));
-          return stay.room;
-        },
-        (e: unknown) => {
-          this.#drop(stay, MusterError.from(e));
-          throw e;
-        },
-      ));
+  async join(id: string, o: { backlog?: number } = {}): Promise<Room> {
+    checkRoom(id);
+    this.#open();
+    return this.#stays.join(id, Math.min(o.backlog ?? 50, maxPage));
   }
 
-  async leave(id: string): Promise<void> {
-    const stay = this.#stays.get(id);
-    if (!stay) return;
-    this.#drop(stay, undefined);
-    await this.#requests.request({ case: "leave", value: create(wire.LeaveSchema, { room: id }) });
+  leave(id: string): Promise<void> {
+    return this.#stays.leave(id);
   }
 
   /**
@@ -286,21 +225,7 @@ export class Session extends Emitter<SessionEvents> {
   report(fix: Fix, rooms: readonly string[] = []): void {
     checkFix(fix, this.now().getTime());
     this.#open();
-    // A fix for other rooms doesn't replace this one.
-    if (this.#last && !this.#last.sent && this.#last.rooms.join() !== rooms.join()) this.#sendLast();
-    this.#last = { n: ++this.#n, fix, rooms, sent: false };
-    const c = this.#live?.connection;
-    if (!c) return;
-    if (c.sendDatagram) {
-      const frame = this.#reportFrame(this.#last, rooms);
-      if (frame.length <= maxDatagram) {
-        c.sendDatagram(frame);
-        clearTimeout(this.#repeat);
-        this.#repeat = setTimeout(() => this.#sendLast(), repeatMs);
-        return;
-      }
-    }
-    this.#sendLast();
+    this.#reporter.report(fix, rooms);
   }
 
   /**
@@ -314,11 +239,7 @@ export class Session extends Emitter<SessionEvents> {
     const a = await this.#requests.request({ case: "send", value: create(wire.SendSchema, { room, clientId, body }) });
     if (a.case !== "sent" || !a.value.message) throw new MusterError("bad_frame", "the server answered something else");
     const m = toMessage(a.value.message);
-    const stay = this.#stays.get(room);
-    if (stay) {
-      stay.room.addMessage(m, Date.now());
-      this.#watchHole(stay);
-    }
+    this.#stays.sent(room, m);
     return m;
   }
 
@@ -337,63 +258,55 @@ export class Session extends Emitter<SessionEvents> {
   }
 
   /** Puts older messages before those that the room holds; false if there are no more. */
-  async loadOlder(id: string, limit = 50): Promise<boolean> {
-    const stay = this.#stays.get(id);
-    if (!stay) throw new MusterError("not_joined", "join the room first");
-    if (!stay.room.hasOlder) return false;
-    const first = stay.room.messages[0]?.number;
-    const page = await this.history(id, { ...(first !== undefined && { before: first }), limit });
-    stay.room.addBefore(page.messages, page.more, Date.now());
-    this.#watchHole(stay);
-    return page.more;
+  loadOlder(room: string, limit = 50): Promise<boolean> {
+    return this.#stays.loadOlder(room, Math.min(limit, maxPage));
   }
 
   // ------------------------------------------------------------ the loop
 
   async #run(): Promise<void> {
-    let attempt = 0; // failed ones in a row
-    let refreshed = false; // the last thing done was to get a fresh token
-    let stale: string | undefined;
-    while (this.#status.state !== "closed") {
+    let attempt = 0; // tries in a row that led to no good connection
+    let stale: string | undefined; // the token that was refused
+    for (;;) {
       let end: End;
-      let livedMs = -1;
+      let livedMs = 0;
+      const refreshed = stale !== undefined;
+      const was = this.#asked;
       try {
-        if (!this.#device) this.#device = await tabDevice();
-        const token = stale === undefined ? await this.#api.accessToken() : await this.#api.refresh(stale);
+        this.#device ||= await tabDevice();
+        this.#token = stale === undefined ? await this.#api.accessToken() : await this.#api.refresh(stale);
         stale = undefined;
-        let used = token;
-        try {
-          const live = await this.#connect(token, attempt);
-          used = live.token;
-          const since = Date.now();
-          this.#begin(live);
-          end = await live.ended;
-          used = this.#token;
-          livedMs = Date.now() - since;
-          this.#disconnected();
-        } catch (e) {
-          end = this.#failure(e);
-        }
-        if (end.what === "fresh-token") stale = used;
+        const live = await this.#connect(attempt);
+        const since = Date.now();
+        if (was === this.#asked) this.#begin(live);
+        else live.end(asked()); // elsewhere by now
+        end = await live.ended;
+        livedMs = Math.max(Date.now() - since, 1);
+        this.#disconnected();
       } catch (e) {
-        // No token to be had: signed out, or the network is down.
         const error = MusterError.from(e);
-        end = { what: error.status === 401 ? "final" : "reconnect", error };
+        // 401: there is no token to be had.
+        const what = error instanceof Refusal ? error.what : error.status === 401 ? "final" : "reconnect";
+        end = { what, error };
       }
       if (this.#stop.signal.aborted) return;
 
-      if (end.what === "fresh-token" && refreshed && livedMs < 0) end = { ...end, what: "final" };
-      refreshed = end.what === "fresh-token";
-      if (end.superseded && this.#mayGoAbove()) end = { ...end, what: "reconnect" };
-      if (end.what === "final") return this.#finish(end.error);
+      let { what } = end;
+      if (what === "fresh-token") {
+        // A token that is refused when it is fresh won't get better.
+        if (refreshed && livedMs === 0) what = "final";
+        else stale = this.#token;
+      }
+      if (end.error.code === "superseded" && this.#mayGoAbove(end.error)) what = "reconnect";
+      if (what === "final") return this.#finish(end.error);
 
-      if (livedMs >= steadyMs) attempt = 0;
-      const wait = end.asked || refreshed ? 0 : backoff(attempt, end.error.retryAfter, this.#random);
-      if (livedMs < 0 || livedMs < steadyMs) attempt++;
-      if (livedMs >= 0 && end.error.code === "draining") this.#start++;
-      const { region, node, transport } = this.#status;
+      attempt = livedMs >= steadyMs ? 0 : attempt + 1;
+      if (end.error.code === "draining") this.#start++;
+      const wait =
+        end.asked || stale !== undefined ? 0 : backoff(Math.max(attempt - 1, 0), end.error.retryAfter, this.#random);
+      const { region, node, transport, state } = this.#status;
       this.#set({
-        state: this.#status.state === "connecting" ? "connecting" : "reconnecting",
+        state: state === "connecting" ? state : "reconnecting",
         ...(region !== undefined && { region }),
         ...(node !== undefined && { node }),
         ...(transport && { transport }),
@@ -401,6 +314,7 @@ export class Session extends Emitter<SessionEvents> {
         retryAt: new Date(Date.now() + wait),
       });
       if (wait > 0) await this.#pause(wait);
+      if (this.#stop.signal.aborted) return;
     }
   }
 
@@ -408,17 +322,11 @@ export class Session extends Emitter<SessionEvents> {
    * A device that was superseded and opened nothing newer itself goes above the
    * winner; but two that do so in turn would never end, so only now and then.
    */
-  #mayGoAbove(): boolean {
+  #mayGoAbove(e: MusterError): boolean {
     const now = Date.now();
     this.#superseded = [...this.#superseded.filter((t) => now - t < 60_000), now];
+    if (e instanceof Refusal && e.epoch > this.#epoch) this.#epoch = e.epoch;
     return this.#superseded.length <= 2;
-  }
-
-  #failure(e: unknown): End {
-    const error = MusterError.from(e);
-    return e instanceof Refusal
-      ? { what: e.what, error, superseded: e.superseded }
-      : { what: "reconnect", error };
   }
 
   async #pause(ms: number): Promise<void> {
@@ -434,9 +342,7 @@ export class Session extends Emitter<SessionEvents> {
 
   // ------------------------------------------------------ one connection
 
-  #token = ""; // what the connection is authenticated with now
-
-  async #connect(token: string, attempt: number): Promise<Live> {
+  async #connect(attempt: number): Promise<Live> {
     // After a failure everything may have moved; without the network, what was
     // known last is still the best guess.
     if (!this.#edge || attempt > 0) {
@@ -461,7 +367,7 @@ export class Session extends Emitter<SessionEvents> {
             signal: this.#stop.signal,
             refused: (e) => e instanceof Refusal,
           },
-          (dial, fallback) => this.#greet(dial, token, fallback),
+          (dial, fallback, signal) => greet(dial, this.#requests.nextId(), this.#hello(fallback), signal),
         );
       } catch (e) {
         error = e;
@@ -471,114 +377,22 @@ export class Session extends Emitter<SessionEvents> {
     throw error;
   }
 
-  /** Says Hello over a new connection and waits for the answer. */
-  async #greet(dial: (h: Handlers) => Promise<Connection>, token: string, fallback: string): Promise<Live> {
-    const id = this.#requests.nextId();
-    const ends = deferred<End>();
-    const welcomed = deferred<wire.Welcome>();
-    welcomed.promise.catch(() => {}); // it may fail while the dial still waits
-    let connection: Connection | undefined;
-    let live: Live | undefined;
-    let said: Parameters<typeof close>[1] | undefined;
-    let closing: ReturnType<typeof setTimeout> | undefined;
-
-    const close = (code: number, why: { code: string; message: string; retryAfterMs: number }) => {
-      clearTimeout(closing);
-      const refusal = new Refusal(code, why);
-      welcomed.reject(refusal);
-      ends.resolve({ what: refusal.what, error: refusal, superseded: refusal.superseded });
-    };
-    const handlers: Handlers = {
-      frame: (bytes) => {
-        let f: wire.ServerFrame;
-        try {
-          f = fromBinary(wire.ServerFrameSchema, bytes);
-        } catch {
-          return; // a frame of a later version, or nonsense: neither is ours to judge
-        }
-        this.#heardAt = Date.now();
-        if (f.body.case === "close") {
-          said = f.body.value;
-          if (f.body.value.epoch > this.#epoch) this.#epoch = f.body.value.epoch;
-        } else if (f.body.case === "error" && f.re === id) {
-          said = f.body.value;
-        } else if (f.body.case === "welcome" && f.re === id) {
-          welcomed.resolve(f.body.value);
-          return;
-        } else if (live && this.#live === live) {
-          this.#frame(f);
-          return;
-        } else {
-          early.push(f);
-          return;
-        }
-        // Its end follows, with the number of the policy; but not for sure.
-        closing ??= setTimeout(() => {
-          connection?.close();
-          close(0, said!);
-        }, closingMs);
-      },
-      closed: (c) => {
-        if (said) return close(c.code, said);
-        clearTimeout(closing);
-        const error = new MusterError("network", c.reason || "the connection broke");
-        if (c.code >= 4000) return close(c.code, { code: "closed", message: c.reason, retryAfterMs: 0 });
-        welcomed.reject(error);
-        ends.resolve({ what: "reconnect", error });
-      },
-    };
-    const early: wire.ServerFrame[] = []; // in the same packet as Welcome
-
-    const dialed = await dial(handlers);
-    connection = dialed;
-    const timer = setTimeout(() => welcomed.reject(new MusterError("timeout", "the server did not answer Hello")), welcomeMs);
-    const stopped = () => welcomed.reject(this.#stop.signal.reason);
-    this.#stop.signal.addEventListener("abort", stopped);
-    try {
-      this.#stop.signal.throwIfAborted();
-      const follows = [...this.#stays.values()]
-        .filter((s) => s.room.joined)
-        .map((s) => create(wire.FollowSchema, { room: s.room.id, positions: s.room.positions() }));
-      const value = create(wire.HelloSchema, {
-        version: 1,
-        token,
-        device: this.#device,
-        sdk: `web/${version}`,
-        follows,
-        epoch: this.#epoch,
-        fallback,
-      });
-      dialed.send(encode(id, { case: "hello", value }));
-      const welcome = await welcomed.promise;
-      live = {
-        connection: dialed,
-        welcome,
-        token,
-        fallback,
-        ended: ends.promise,
-        end: (e, afterMs = 0) => {
-          if (afterMs > 0) setTimeout(() => dialed.close(), afterMs);
-          else dialed.close();
-          ends.resolve(e);
-        },
-      };
-      this.#early = early;
-      return live;
-    } catch (e) {
-      dialed.close();
-      throw e;
-    } finally {
-      clearTimeout(timer);
-      this.#stop.signal.removeEventListener("abort", stopped);
-    }
+  #hello(fallback: string): wire.Hello {
+    return create(wire.HelloSchema, {
+      version: 1,
+      token: this.#token,
+      device: this.#device,
+      sdk: `web/${version}`,
+      follows: this.#stays.follows(),
+      epoch: this.#epoch,
+      fallback,
+    });
   }
-
-  #early: wire.ServerFrame[] = [];
 
   #begin(live: Live): void {
     const w = live.welcome;
     this.#live = live;
-    this.#token = live.token;
+    this.#requests.connected(); // before a listener can ask for something new
     this.#user = w.user;
     this.#name = w.name;
     if (w.epoch > this.#epoch) this.#epoch = w.epoch;
@@ -590,33 +404,28 @@ export class Session extends Emitter<SessionEvents> {
       transport: transportName(w.transport) ?? live.connection.kind,
       ...(live.fallback && { fallback: live.fallback }),
     });
-    if (w.expires) this.#reauthBefore(date(w.expires).getTime() - this.now().getTime());
+    if (this.#live !== live) return; // a listener has closed the session
+    if (w.expires) this.#reauthIn(date(w.expires).getTime() - this.now().getTime());
     const every = Math.max(w.pingMs || 15_000, minPingMs);
-    this.#heardAt = Date.now();
     this.#pinger = setInterval(() => {
-      if (Date.now() - this.#heardAt > 3 * every) this.#lost("the server fell silent");
+      if (Date.now() - live.heardAt > 3 * every) this.#lost("the server fell silent");
       else this.#ping();
     }, every);
     this.#ping();
-    const early = this.#early;
-    this.#early = [];
-    for (const f of early) this.#frame(f);
-    this.#requests.connected();
+    live.start((f) => {
+      if (this.#live === live) this.#frame(f);
+    });
   }
 
   #disconnected(): void {
     this.#live = undefined;
+    this.#pinged = undefined;
     clearInterval(this.#pinger);
     clearTimeout(this.#probe);
     clearTimeout(this.#reauth);
-    clearTimeout(this.#repeat);
     this.#probe = undefined;
-    this.#pinged = undefined;
-    for (const stay of this.#stays.values()) {
-      stay.current = false;
-      clearTimeout(stay.rejoin);
-      delete stay.rejoin;
-    }
+    this.#reporter.disconnected();
+    this.#stays.disconnected();
     this.#requests.disconnected();
   }
 
@@ -632,11 +441,11 @@ export class Session extends Emitter<SessionEvents> {
     c.send(encode(id, { case: "ping", value: create(wire.PingSchema, { rttUs: Math.round((this.#status.rtt ?? 0) * 1000) }) }));
   }
 
-  #reauthBefore(leftMs: number): void {
+  #reauthIn(leftMs: number): void {
     clearTimeout(this.#reauth);
     // A minute ahead, or halfway through a short life.
     const wait = Math.max(leftMs - 60_000, leftMs / 2, 1000);
-    this.#reauth = setTimeout(() => void this.#reauthenticate(), Math.min(wait, 2 ** 31 - 1));
+    this.#reauth = setTimeout(() => void this.#reauthenticate(), Math.min(wait, maxTimer));
   }
 
   async #reauthenticate(): Promise<void> {
@@ -647,7 +456,7 @@ export class Session extends Emitter<SessionEvents> {
       if (this.#live !== live) return;
       this.#token = token;
       await this.#requests.request({ case: "reauth", value: create(wire.ReauthSchema, { token }) }, { fleeting: true });
-      this.#reauthBefore((expiry(token) ?? this.now().getTime() + 300_000) - this.now().getTime());
+      this.#reauthIn((expiry(token) ?? this.now().getTime() + 300_000) - this.now().getTime());
     } catch (e) {
       if (this.#live !== live) return;
       const error = MusterError.from(e);
@@ -662,131 +471,23 @@ export class Session extends Emitter<SessionEvents> {
     const body = f.body;
     switch (body.case) {
       case "pong":
-        if (f.re === this.#pinged?.id) {
-          const rtt = performance.now() - this.#pinged.at;
-          this.#pinged = undefined;
-          this.#set({ ...this.#status, rtt });
-        }
+        if (f.re !== this.#pinged?.id) return;
+        this.#set({ ...this.#status, rtt: performance.now() - this.#pinged.at });
+        this.#pinged = undefined;
         return;
+      case "error":
+        if (this.#requests.answer(f.re, body) || this.#stays.refused(body.value)) return;
+        return this.#complain(new MusterError(body.value.code, body.value.message, { retryAfter: body.value.retryAfterMs }));
       case "snapshot":
       case "event":
       case "fixes":
-        this.#roomFrame(body);
-        break;
-      case "error":
-        if (f.re === 0n || !this.#requests.answer(f.re, body)) this.#refused(body.value);
-        return;
+        this.#stays.frame(body);
     }
     if (f.re !== 0n) this.#requests.answer(f.re, body);
   }
 
-  #roomFrame(body: Extract<wire.ServerFrame["body"], { case: "snapshot" | "event" | "fixes" }>): void {
-    const stay = this.#stays.get(body.value.room);
-    if (!stay) return; // left meanwhile
-    if (stay.room.apply(body, Date.now()) === "gap") this.#rejoin(stay);
-    if (body.case === "snapshot" && !stay.current) {
-      stay.current = true;
-      // The room's owner may know nothing of us, or of the last fix.
-      this.#resendLast(stay.room.id);
-    }
-    if (body.case === "event" && body.value.body.case === "presence") this.#checkRemoved(stay, body.value.body.value);
-    this.#watchHole(stay);
-  }
-
-  /** Being removed is told like everybody else's leaving. */
-  #checkRemoved(stay: Stay, p: wire.Presence): void {
-    const me = p.people.find((x) => x.user === this.#user)?.devices.find((d) => d.device === this.#device);
-    if (me?.state === wire.State.LEFT && me.reason === wire.Reason.REMOVED && me.epoch >= this.#epoch) {
-      this.#drop(stay, new MusterError("not_member", "you are no longer a member of this group"));
-    }
-  }
-
-  /** Something was refused that no request waits for. */
-  #refused(e: wire.Error): void {
-    const error = new MusterError(e.code, e.message, { retryAfter: e.retryAfterMs });
-    const stay = e.room === "" ? undefined : this.#stays.get(e.room);
-    if (stay && (e.code === "not_member" || e.code === "bad_room" || e.code === "too_many_rooms")) {
-      this.#drop(stay, error);
-    } else if (stay?.room.joined && (e.code === "retry" || e.code === "not_joined")) {
-      this.#rejoin(stay, e.retryAfterMs);
-    } else {
-      this.#complain(error);
-    }
-  }
-
   #complain(e: unknown): void {
     if (this.#status.state !== "closed") this.emit("error", MusterError.from(e));
-  }
-
-  /** Joins again from the positions known; the answer fills the gap. */
-  #rejoin(stay: Stay, afterMs = 0): void {
-    if (stay.rejoin !== undefined || !this.#live) return;
-    const wait = Math.max(afterMs, stay.rejoinedAt + rejoinMs - Date.now(), 0);
-    stay.rejoin = setTimeout(() => {
-      stay.rejoinedAt = Date.now();
-      const value = create(wire.JoinSchema, { room: stay.room.id, positions: stay.room.positions() });
-      this.#requests.request({ case: "join", value }, { fleeting: true }).then(
-        () => delete stay.rejoin,
-        (e: unknown) => {
-          delete stay.rejoin;
-          if (this.#stays.get(stay.room.id) !== stay) return;
-          const error = MusterError.from(e);
-          if (error.code === "not_member" || error.code === "bad_room") this.#drop(stay, error);
-          else this.#rejoin(stay, Math.max(error.retryAfter, 1000));
-        },
-      );
-    }, wait);
-  }
-
-  /** Sees to it that a hole in the messages is fetched when it is due. */
-  #watchHole(stay: Stay): void {
-    clearTimeout(stay.hole);
-    const due = stay.room.holeDue();
-    if (due === undefined || this.#stays.get(stay.room.id) !== stay) return;
-    stay.hole = setTimeout(() => {
-      const after = stay.room.hole(Date.now());
-      if (after === undefined) return this.#watchHole(stay);
-      this.history(stay.room.id, { after, limit: maxPage }).then(
-        (page) => stay.room.addAfter(page.messages, Date.now()),
-        () => stay.room.addAfter([], Date.now()), // asked again after a longer wait
-      ).finally(() => this.#watchHole(stay));
-    }, Math.max(due - Date.now(), 0));
-  }
-
-  #drop(stay: Stay, why: MusterError | undefined): void {
-    if (this.#stays.get(stay.room.id) !== stay) return;
-    this.#stays.delete(stay.room.id);
-    clearTimeout(stay.rejoin);
-    clearTimeout(stay.hole);
-    stay.room.end(why);
-  }
-
-  // ------------------------------------------------------------ fixes
-
-  #reportFrame(last: { n: number; fix: Fix }, rooms: readonly string[]): Uint8Array {
-    const value = create(wire.ReportSchema, { fix: fromFix(last.fix, last.n), rooms: [...rooms] });
-    return encode(0n, { case: "report", value });
-  }
-
-  /** Sends the last fix on the stream, where it arrives. */
-  #sendLast(): void {
-    clearTimeout(this.#repeat);
-    const c = this.#live?.connection;
-    if (!this.#last || this.#last.sent || !c) return;
-    if (c.congested) {
-      // A newer one may take its place meanwhile.
-      this.#repeat = setTimeout(() => this.#sendLast(), repeatMs);
-      return;
-    }
-    this.#last.sent = true;
-    c.send(this.#reportFrame(this.#last, this.#last.rooms));
-  }
-
-  #resendLast(room: string): void {
-    const last = this.#last;
-    if (!last || (last.rooms.length > 0 && !last.rooms.includes(room))) return;
-    if (this.now().getTime() - last.fix.captured.getTime() > maxAgeMs / 2) return;
-    this.#live?.connection.send(this.#reportFrame(last, [room]));
   }
 
   // ------------------------------------------------------ life of the page
@@ -812,11 +513,12 @@ export class Session extends Emitter<SessionEvents> {
   #hasten(): void {
     this.#wake?.();
     if (!this.#live || this.#probe !== undefined) return;
+    const live = this.#live;
     const asked = Date.now();
     this.#ping();
     this.#probe = setTimeout(() => {
       this.#probe = undefined;
-      if (this.#heardAt < asked) this.#lost("the connection did not survive");
+      if (live.heardAt < asked) this.#lost("the connection did not survive");
     }, probeMs);
   }
 
@@ -845,9 +547,15 @@ export class Session extends Emitter<SessionEvents> {
     this.#wake?.();
     live?.end({ what: "final", error }, afterMs);
     this.#requests.end(error);
-    for (const stay of [...this.#stays.values()]) this.#drop(stay, error);
+    this.#stays.end(error);
   }
 }
+
+const asked = (): End => ({
+  what: "reconnect",
+  error: new MusterError("network", "reconnecting as asked"),
+  asked: true,
+});
 
 /** When a token (a JWT, RFC 7519) expires, without a look at its signature. */
 function expiry(token: string): number | undefined {
@@ -858,11 +566,4 @@ function expiry(token: string): number | undefined {
   } catch {
     return undefined;
   }
-}
-
-function deferred<T>(): { promise: Promise<T>; resolve: (v: T) => void; reject: (e: unknown) => void } {
-  let resolve!: (v: T) => void;
-  let reject!: (e: unknown) => void;
-  const promise = new Promise<T>((a, b) => ([resolve, reject] = [a, b]));
-  return { promise, resolve, reject };
 }

@@ -1,0 +1,198 @@
+// The rooms that a session is in: it joins them, joins them again where
+// something was missed, and fetches messages that are missing.
+
+import { create } from "@bufbuild/protobuf";
+import { MusterError } from "./errors.js";
+import * as wire from "./gen/wire/wire_pb.js";
+import type { Requests } from "./requests.js";
+import { Room } from "./room.js";
+import type { Message, Page } from "./types.js";
+
+export const maxPage = 200;
+const rejoinMs = 500; // between two joins for gaps in one room
+
+type Timer = ReturnType<typeof setTimeout>;
+export type RoomBody = Extract<wire.ServerFrame["body"], { case: "snapshot" | "event" | "fixes" }>;
+
+interface Stay {
+  readonly room: Room;
+  /** The first join, until it is answered. */
+  joining?: Promise<Room>;
+  /** The server put us into the room over the current connection. */
+  current: boolean;
+  rejoin?: Timer;
+  rejoinedAt: number;
+  hole?: Timer;
+}
+
+/** What the stays need of their session. */
+export interface Host {
+  readonly requests: Requests;
+  connected(): boolean;
+  /** This session as presence events name it. */
+  self(): { user: string; device: string; epoch: bigint };
+  history(room: string, o: { before?: number; after?: number; limit?: number }): Promise<Page>;
+  /** The room let us in: for the first time over this connection. */
+  entered(room: string): void;
+  complain(e: unknown): void;
+}
+
+export class Stays {
+  readonly #stays = new Map<string, Stay>();
+  readonly #host: Host;
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  get rooms(): ReadonlyMap<string, Room> {
+    return new Map([...this.#stays].map(([id, s]) => [id, s.room]));
+  }
+
+  /** How far each room was followed, for Hello. */
+  follows(): wire.Follow[] {
+    return [...this.#stays.values()]
+      .filter((s) => s.room.joined)
+      .map((s) => create(wire.FollowSchema, { room: s.room.id, positions: s.room.positions() }));
+  }
+
+  join(id: string, backlog: number): Promise<Room> {
+    const known = this.#stays.get(id);
+    if (known) return known.joining ?? Promise.resolve(known.room);
+    const stay: Stay = { room: new Room(id), current: false, rejoinedAt: 0 };
+    this.#stays.set(id, stay);
+    const value = create(wire.JoinSchema, { room: id });
+    return (stay.joining = this.#host.requests.request({ case: "join", value }).then(
+      () => {
+        delete stay.joining;
+        if (backlog > 0 && stay.room.hasOlder) this.loadOlder(id, backlog).catch((e: unknown) => this.#host.complain(e));
+        return stay.room;
+      },
+      (e: unknown) => {
+        this.#drop(stay, MusterError.from(e));
+        throw e;
+      },
+    ));
+  }
+
+  async leave(id: string): Promise<void> {
+    const stay = this.#stays.get(id);
+    if (!stay) return;
+    this.#drop(stay, undefined);
+    await this.#host.requests.request({ case: "leave", value: create(wire.LeaveSchema, { room: id }) });
+  }
+
+  async loadOlder(id: string, limit: number): Promise<boolean> {
+    const stay = this.#stays.get(id);
+    if (!stay) throw new MusterError("not_joined", "join the room first");
+    if (!stay.room.hasOlder) return false;
+    const first = stay.room.messages[0]?.number;
+    const page = await this.#host.history(id, { ...(first !== undefined && { before: first }), limit });
+    stay.room.addBefore(page.messages, page.more, Date.now());
+    this.#watchHole(stay);
+    return page.more;
+  }
+
+  /** The answer to one's own message, which may be faster than its event. */
+  sent(room: string, m: Message): void {
+    const stay = this.#stays.get(room);
+    if (!stay) return;
+    stay.room.addMessage(m, Date.now());
+    this.#watchHole(stay);
+  }
+
+  frame(body: RoomBody): void {
+    const stay = this.#stays.get(body.value.room);
+    if (!stay) return; // left meanwhile
+    if (stay.room.apply(body, Date.now()) === "gap") this.#rejoin(stay);
+    if (body.case === "snapshot" && !stay.current) {
+      stay.current = true;
+      this.#host.entered(stay.room.id);
+    }
+    if (body.case === "event" && body.value.body.case === "presence") this.#checkRemoved(stay, body.value.body.value);
+    this.#watchHole(stay);
+  }
+
+  /** An error about a room that no request waits for; false if it is none of ours. */
+  refused(e: wire.Error): boolean {
+    const stay = this.#stays.get(e.room);
+    if (!stay) return false;
+    if (isOver(e.code)) this.#drop(stay, new MusterError(e.code, e.message));
+    else if (stay.room.joined && (e.code === "retry" || e.code === "not_joined")) this.#rejoin(stay, e.retryAfterMs);
+    else return false;
+    return true;
+  }
+
+  disconnected(): void {
+    for (const stay of this.#stays.values()) {
+      stay.current = false;
+      clearTimeout(stay.rejoin);
+      delete stay.rejoin;
+    }
+  }
+
+  /** The session is over. */
+  end(why: MusterError): void {
+    for (const stay of [...this.#stays.values()]) this.#drop(stay, why);
+  }
+
+  /** Being removed from the group is told like everybody else's leaving. */
+  #checkRemoved(stay: Stay, p: wire.Presence): void {
+    const self = this.#host.self();
+    const me = p.people.find((x) => x.user === self.user)?.devices.find((d) => d.device === self.device);
+    if (me?.state === wire.State.LEFT && me.reason === wire.Reason.REMOVED && me.epoch >= self.epoch) {
+      this.#drop(stay, new MusterError("not_member", "you are no longer a member of this group"));
+    }
+  }
+
+  /** Joins again from the positions known; the answer fills the gap. */
+  #rejoin(stay: Stay, afterMs = 0): void {
+    if (stay.rejoin !== undefined || !this.#host.connected()) return;
+    const wait = Math.max(afterMs, stay.rejoinedAt + rejoinMs - Date.now(), 0);
+    stay.rejoin = setTimeout(() => {
+      stay.rejoinedAt = Date.now();
+      const value = create(wire.JoinSchema, { room: stay.room.id, positions: stay.room.positions() });
+      this.#host.requests.request({ case: "join", value }, { fleeting: true }).then(
+        () => delete stay.rejoin,
+        (e: unknown) => {
+          delete stay.rejoin;
+          if (this.#stays.get(stay.room.id) !== stay) return;
+          const error = MusterError.from(e);
+          if (isOver(error.code)) this.#drop(stay, error);
+          else this.#rejoin(stay, Math.max(error.retryAfter, 1000));
+        },
+      );
+    }, wait);
+  }
+
+  /** Sees to it that a hole in the messages is fetched when it is due. */
+  #watchHole(stay: Stay): void {
+    clearTimeout(stay.hole);
+    const { room } = stay;
+    const due = room.holeDue();
+    if (due === undefined || this.#stays.get(room.id) !== stay) return;
+    stay.hole = setTimeout(() => {
+      const after = room.hole(Date.now());
+      if (after === undefined) return this.#watchHole(stay);
+      void this.#host
+        .history(room.id, { after, limit: maxPage })
+        .then((page) => page.messages)
+        .catch(() => []) // asked again, after a longer wait
+        .then((messages) => {
+          room.addAfter(messages, Date.now());
+          this.#watchHole(stay);
+        });
+    }, Math.max(due - Date.now(), 0));
+  }
+
+  #drop(stay: Stay, why: MusterError | undefined): void {
+    if (this.#stays.get(stay.room.id) !== stay) return;
+    this.#stays.delete(stay.room.id);
+    clearTimeout(stay.rejoin);
+    clearTimeout(stay.hole);
+    stay.room.end(why);
+  }
+}
+
+/** Joining again would not help. */
+const isOver = (code: string) => code === "not_member" || code === "bad_room" || code === "too_many_rooms";

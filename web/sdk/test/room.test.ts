@@ -1,0 +1,237 @@
+import { describe, expect, test } from "vitest";
+import { toMessage } from "../src/convert.js";
+import * as wire from "../src/gen/wire/wire_pb.js";
+import { create } from "@bufbuild/protobuf";
+import { Room } from "../src/room.js";
+import { changed, fix, fixes, message, person, position, presence, room as id, said, snapshot } from "./frames.js";
+
+const { LIVE, SUSPENDED, LEFT } = wire.State;
+const msg = (n: number) => toMessage(create(wire.MessageSchema, message(n)));
+const who = (r: Room) => r.members.map((m) => `${m.user}:${m.state}:${m.devices.map((d) => `${d.device}@${d.region}`)}`);
+const numbers = (r: Room) => r.messages.map((m) => m.number);
+
+function joined(): Room {
+  const r = new Room(id);
+  r.apply(snapshot([{ at: position("eu", 1, 5), people: [person({ user: "ana", epoch: 10 })] }, { at: position("us", 1, 2) }]), 0);
+  return r;
+}
+
+describe("positions", () => {
+  test("duplicate, next, gap", () => {
+    const r = joined();
+    expect(r.apply(presence(position("eu", 1, 5), person({ user: "x", epoch: 1 })), 0)).toBe("ok");
+    expect(r.apply(presence(position("eu", 1, 6), person({ user: "bo", epoch: 1 })), 0)).toBe("ok");
+    expect(r.apply(presence(position("eu", 1, 8), person({ user: "y", epoch: 1 })), 0)).toBe("gap");
+    expect(r.apply(presence(position("eu", 2, 1), person({ user: "y", epoch: 1 })), 0)).toBe("gap");
+    expect(r.apply(presence(position("ap", 1, 1), person({ user: "y", epoch: 1 })), 0)).toBe("gap");
+    expect(r.apply(presence(position("eu", 0, 7), person({ user: "y", epoch: 1 })), 0)).toBe("ok");
+    expect(who(r)).toEqual(["ana:live:d@eu", "bo:live:d@eu"]);
+    expect(r.positions().map((p) => `${p.region} ${p.epoch} ${p.seq}`)).toEqual(["eu 1 6", "us 1 2"]);
+  });
+
+  test("what comes before the first snapshot is in it", () => {
+    const r = new Room(id);
+    expect(r.apply(presence(position("eu", 1, 1), person({ user: "ana", epoch: 1 })), 0)).toBe("ok");
+    expect(r.members).toEqual([]);
+  });
+
+  test("a snapshot replaces the regions it lists, and only those", () => {
+    const r = joined();
+    r.apply(presence(position("us", 1, 3), person({ user: "bo", epoch: 3 })), 0);
+    const left: string[] = [];
+    r.on("presence", (e) => left.push(`${e.user} ${e.state}`));
+    r.apply(snapshot([{ at: position("eu", 2, 0) }], { recovered: false }), 0);
+    expect(who(r)).toEqual(["bo:live:d@us"]);
+    expect(left).toEqual(["ana left"]);
+    expect(r.apply(presence(position("eu", 2, 1), person({ user: "cy", epoch: 4 })), 0)).toBe("ok");
+    expect(who(r)).toEqual(["bo:live:d@us", "cy:live:d@eu"]);
+  });
+});
+
+describe("presence", () => {
+  test("a lower epoch says nothing, whatever it says", () => {
+    const r = joined();
+    r.apply(presence(position("us", 1, 3), person({ user: "ana", epoch: 12 })), 0);
+    r.apply(presence(position("eu", 1, 6), person({ user: "ana", epoch: 10, state: LEFT })), 0);
+    expect(who(r)).toEqual(["ana:live:d@us"]);
+  });
+
+  test("who left is not brought back by an older word", () => {
+    const r = joined();
+    r.apply(presence(position("us", 1, 3), person({ user: "ana", epoch: 12 })), 0);
+    r.apply(presence(position("us", 1, 4), person({ user: "ana", epoch: 12, state: LEFT })), 0);
+    r.apply(presence(position("eu", 1, 6), person({ user: "ana", epoch: 10 })), 0);
+    expect(who(r)).toEqual([]);
+  });
+
+  test("a tie goes to the region whose name sorts last, in either order", () => {
+    for (const order of [["eu", "us"], ["us", "eu"]]) {
+      const r = joined();
+      for (const region of order) r.apply(snapshot([{ at: position(region, 9, 9), people: [person({ user: "bo", epoch: 7 })] }]), 0);
+      expect(r.member("bo")?.devices.map((d) => d.region)).toEqual(["us"]);
+    }
+  });
+
+  test("one entry per user, live devices first", () => {
+    const r = joined();
+    r.apply(presence(position("us", 1, 3), person({ user: "ana", device: "phone", epoch: 12, state: SUSPENDED })), 0);
+    expect(r.members).toHaveLength(1);
+    expect(r.member("ana")).toMatchObject({ state: "live", name: "ANA" });
+    expect(r.member("ana")?.devices.map((d) => d.device)).toEqual(["d", "phone"]);
+    r.apply(presence(position("eu", 1, 6), person({ user: "ana", epoch: 10, state: LEFT })), 0);
+    expect(r.member("ana")).toMatchObject({ state: "suspended" });
+  });
+
+  test("leaving and coming back under one epoch", () => {
+    const r = joined();
+    r.apply(presence(position("eu", 1, 6), person({ user: "ana", epoch: 10, state: LEFT })), 0);
+    r.apply(presence(position("eu", 1, 7), person({ user: "ana", epoch: 10 })), 0);
+    expect(who(r)).toEqual(["ana:live:d@eu"]);
+  });
+
+  test("what is remembered of those who left is bounded", () => {
+    const r = joined();
+    for (let i = 1; i <= 5000; i++) r.apply(fixes(fix(`nobody${i}`, 1, 1)), 0);
+    r.apply(fixes(fix("ana", 10, 1)), 0);
+    expect(who(r)).toEqual(["ana:live:d@eu"]);
+    expect(r.member("ana")?.fix?.point).toEqual({ lat: 10, lng: 0.01 });
+  });
+});
+
+describe("fixes", () => {
+  test("only a newer (epoch, n) applies, also from a snapshot", () => {
+    const r = joined();
+    r.apply(fixes(fix("ana", 10, 5)), 0);
+    for (const f of [fix("ana", 10, 5), fix("ana", 10, 4), fix("ana", 9, 99)]) r.apply(fixes(f), 0);
+    r.apply(snapshot([{ at: position("eu", 1, 5), people: [person({ user: "ana", epoch: 10 })], fixes: [fix("ana", 10, 3)] }]), 0);
+    expect(r.member("ana")?.fix?.point.lng).toBe(0.05);
+    r.apply(fixes(fix("ana", 11, 1)), 0);
+    expect(r.member("ana")?.fix?.point).toEqual({ lat: 11, lng: 0.01 });
+  });
+
+  test("a fix that outran its presence is shown with it", () => {
+    const r = joined();
+    let moved = 0;
+    r.on("fix", () => moved++);
+    r.apply(fixes(fix("bo", 7, 1)), 0);
+    expect(r.member("bo")).toBeUndefined();
+    expect(moved).toBe(0);
+    r.apply(presence(position("eu", 1, 6), person({ user: "bo", epoch: 7 })), 0);
+    expect(r.member("bo")?.fix?.point.lat).toBe(7);
+  });
+
+  test("a position goes with its device, and late datagrams don't bring it back", () => {
+    const r = joined();
+    r.apply(fixes(fix("ana", 10, 5)), 0);
+    r.apply(presence(position("eu", 1, 6), person({ user: "ana", epoch: 10, state: LEFT })), 0);
+    r.apply(fixes(fix("ana", 10, 6)), 0);
+    r.apply(presence(position("eu", 1, 7), person({ user: "ana", epoch: 10 })), 0);
+    r.apply(fixes(fix("ana", 10, 4)), 0);
+    expect(r.member("ana")?.fix).toBeUndefined();
+    r.apply(fixes(fix("ana", 10, 7)), 0);
+    expect(r.member("ana")?.fix?.point.lng).toBe(0.07);
+  });
+});
+
+describe("messages", () => {
+  const start = (lastNumber: number) => {
+    const r = new Room(id);
+    r.apply(snapshot([{ at: position("eu", 1, 0) }], { lastNumber }), 0);
+    return r;
+  };
+
+  test("are shown in order, each once", () => {
+    const r = start(3);
+    const seen: number[] = [];
+    r.on("message", (m) => seen.push(m.number));
+    r.apply(said(position("eu", 1, 1), 5), 10);
+    r.addMessage(msg(6), 20);
+    expect(numbers(r)).toEqual([]);
+    r.addMessage(msg(4), 30);
+    r.addMessage(msg(5), 40);
+    expect(seen).toEqual([4, 5, 6]);
+    expect(numbers(r)).toEqual([4, 5, 6]);
+    expect(r.holeDue()).toBeUndefined();
+  });
+
+  test("a hole is to be fetched after 500 ms, also one that only last_number tells of", () => {
+    const r = start(0);
+    r.addMessage(msg(2), 1000);
+    expect(r.hole(1499)).toBeUndefined();
+    expect(r.hole(1500)).toBe(0);
+    r.addAfter([msg(1), msg(2)], 1600);
+    expect(numbers(r)).toEqual([1, 2]);
+    r.apply(snapshot([], { lastNumber: 4 }), 2000);
+    expect(r.hole(2499)).toBeUndefined();
+    expect(r.hole(2500)).toBe(2);
+  });
+
+  test("history decides what exists, and an empty answer is asked again later and later", () => {
+    const r = start(0);
+    r.addMessage(msg(9), 0);
+    r.addAfter([msg(3)], 500);
+    expect(numbers(r)).toEqual([3]);
+    let at = 500;
+    for (const wait of [1000, 2000, 4000]) {
+      r.addAfter([], at);
+      expect(r.holeDue()).toBe(at + wait);
+      at += wait;
+    }
+    r.addAfter([msg(8)], at);
+    expect(numbers(r)).toEqual([3, 8, 9]);
+  });
+
+  test("older ones are put before the first, and the newest page may overlap", () => {
+    const r = start(10);
+    expect(r.hasOlder).toBe(true);
+    r.addMessage(msg(11), 0);
+    const older: number[] = [];
+    r.on("history", (ms) => older.push(...ms.map((m) => m.number)));
+    r.addBefore([9, 10, 11, 12].map(msg), true, 0);
+    expect(numbers(r)).toEqual([9, 10, 11, 12]);
+    r.addBefore([1, 2].map(msg), false, 0); // dense from the server's view
+    expect(numbers(r)).toEqual([1, 2, 9, 10, 11, 12]);
+    expect(older).toEqual([9, 10, 1, 2]);
+    expect(r.hasOlder).toBe(false);
+  });
+
+  test("what waits above a hole and what is held are bounded", () => {
+    const r = start(0);
+    for (let n = 2; n < 3000; n++) r.addMessage(msg(n), 0);
+    r.addAfter([msg(1)], 0);
+    expect(r.messages.length).toBe(513);
+    expect(r.hole(10_000)).toBe(513);
+    for (let n = 514; n < 6000; n++) r.addMessage(msg(n), 0);
+    expect(r.messages.length).toBeLessThanOrEqual(2000);
+    expect(r.messages.at(-1)!.number).toBe(5999);
+    expect(r.hasOlder).toBe(true);
+  });
+
+  test("a change of the group is told with its version", () => {
+    const r = joined();
+    const versions: number[] = [];
+    r.on("changed", (e) => versions.push(e.version));
+    r.apply(changed(position("eu", 1, 6), 4), 0);
+    expect(versions).toEqual([4]);
+    expect(r.version).toBe(4);
+  });
+});
+
+test("a listener that throws harms nobody else", () => {
+  const r = joined();
+  const errors: unknown[] = [];
+  const was = console.error;
+  console.error = (e: unknown) => errors.push(e);
+  let seen = 0;
+  r.on("presence", () => {
+    throw new Error("the app's bug");
+  });
+  const off = r.on("presence", () => seen++);
+  r.apply(presence(position("eu", 1, 6), person({ user: "bo", epoch: 1 })), 0);
+  off();
+  r.apply(presence(position("eu", 1, 7), person({ user: "cy", epoch: 1 })), 0);
+  console.error = was;
+  expect(seen).toBe(1);
+  expect(errors).toHaveLength(2);
+  expect(LIVE).toBe(1);
+});
