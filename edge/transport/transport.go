@@ -27,7 +27,6 @@ package transport
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -38,6 +37,7 @@ import (
 	"time"
 
 	"github.com/lxzan/gws"
+	"github.com/quic-go/quic-go"
 	"github.com/quic-go/webtransport-go"
 
 	"github.com/mustermesh/muster/api/wire"
@@ -114,6 +114,8 @@ type Server struct {
 	scratch sync.Pool // *scratch
 	ws      *gws.Upgrader
 	wt      *webtransport.Server // nil without UDP
+	// Set by Start.
+	listener *quic.EarlyListener
 
 	mu      sync.Mutex // guards the following
 	closed  bool
@@ -137,15 +139,16 @@ func New(c Config, accept func(Conn)) *Server {
 // Start listens for WebTransport. WebSocket connections come through the
 // handler that WebSocket returns, mounted on somebody's HTTP server.
 func (s *Server) Start(ctx context.Context) error {
-	return s.life.Start(ctx, func(context.Context) error {
+	return s.life.Start(ctx, func(ctx context.Context) error {
 		if s.wt == nil {
 			return nil
 		}
-		s.life.Go(func() {
-			if err := s.wt.Serve(s.config.UDP); err != nil && !errors.Is(err, context.Canceled) && !s.stopping() {
-				s.config.Log.Error("webtransport listener ended", "err", err)
-			}
-		})
+		listener, err := quic.ListenEarly(s.config.UDP, s.wt.H3.TLSConfig, s.wt.H3.QUICConfig)
+		if err != nil {
+			return fmt.Errorf("listen for WebTransport: %w", err)
+		}
+		s.listener = listener
+		s.life.Go(func() { s.acceptQUIC(ctx) })
 		return nil
 	})
 }
@@ -166,9 +169,8 @@ func (s *Server) Stop() {
 	s.serving.Wait()
 	s.life.Stop(func() {
 		if s.wt != nil {
-			if err := s.wt.Close(); err != nil {
-				s.config.Log.Debug("close webtransport", "err", err)
-			}
+			_ = s.wt.Close() // the connections that have no session
+			_ = s.listener.Close()
 		}
 	})
 }

@@ -338,15 +338,19 @@ func TestSlowReader(t *testing.T) {
 
 	// Fill the sockets' buffers until the writer is stuck.
 	big := edge.NewFrame(&wire.ServerFrame{Body: &wire.ServerFrame_Error{Error: &wire.Error{Message: strings.Repeat("x", 32<<10)}}})
-	require.Eventually(t, func() bool {
+	waiting := func() int {
 		ws.mu.Lock()
-		stuck := ws.bytes > 0
-		ws.mu.Unlock()
-		if !stuck {
-			a.Send(big)
+		defer ws.mu.Unlock()
+		return ws.bytes
+	}
+	for stuck := false; !stuck; {
+		a.Send(big)
+		deadline := time.Now().Add(200 * time.Millisecond)
+		for stuck = true; stuck && time.Now().Before(deadline); {
+			stuck = waiting() > 0
+			runtime.Gosched()
 		}
-		return stuck
-	}, 20*time.Second, 100*time.Microsecond)
+	}
 	for i := range 1000 {
 		a.Send(fixes(uint64(i+1), 1000))
 	}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -30,6 +31,10 @@ func (s *Server) newWebTransport() *webtransport.Server {
 			MaxHeaderBytes: 8 << 10,
 			IdleTimeout:    idleTimeout, // of a connection without a request
 			QUICConfig: &quic.Config{
+				// Both of these webtransport-go requires.
+				EnableDatagrams:                  true,
+				EnableStreamResetPartialDelivery: true,
+
 				MaxIdleTimeout:        idleTimeout,
 				HandshakeIdleTimeout:  5 * time.Second,
 				MaxIncomingStreams:    8, // CONNECT and ours, some spare
@@ -62,6 +67,25 @@ func (s *Server) newWebTransport() *webtransport.Server {
 		}
 	})
 	return wt
+}
+
+// acceptQUIC serves connections. webtransport-go's own Serve would do, but its
+// Close must not overlap its beginning, and it hides why it can't listen.
+func (s *Server) acceptQUIC(ctx context.Context) {
+	for {
+		c, err := s.listener.Accept(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.config.Log.Error("WebTransport listener ended", "err", err)
+			}
+			return
+		}
+		s.life.Go(func() {
+			if err := s.wt.ServeQUICConn(c); err != nil {
+				s.config.Log.Debug("QUIC connection ended", "err", err)
+			}
+		})
+	}
 }
 
 // wtConn is a Conn.
