@@ -16,7 +16,7 @@ var (
 	ErrRefreshReused      = errs.New(errs.Unauthorized, "refresh_reused", "the refresh token was used before: this login is ended, sign in again")
 	ErrBadEmail           = errs.New(errs.Invalid, "bad_email", "give a mail address such as ana@example.org").At("body.email")
 	ErrBadPassword        = errs.New(errs.Invalid, "bad_password", "a password has 8 to 256 bytes of UTF-8 without control characters").At("body.password")
-	ErrBadDeviceInfo      = errs.New(errs.Invalid, "bad_device_info", "device_info is a JSON object of at most 2 KiB").At("body.device_info")
+	ErrBadDeviceInfo      = errs.New(errs.Invalid, "bad_device_info", "device_info has at most 2 KiB").At("body.device_info")
 	ErrUsernameTaken      = errs.New(errs.Conflict, "username_taken", "this username is taken: choose another").At("body.username")
 	ErrEmailTaken         = errs.New(errs.Conflict, "email_taken", "there is an account with this mail address: sign in").At("body.email")
 	ErrNotGuest           = errs.New(errs.Conflict, "not_guest", "this is an account already")

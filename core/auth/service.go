@@ -144,7 +144,7 @@ func (s *Service) check(ctx context.Context, a Account) (c checked, err error) {
 }
 
 // Register makes an account and its first login.
-func (s *Service) Register(ctx context.Context, a Account, device map[string]any) (Tokens, error) {
+func (s *Service) Register(ctx context.Context, a Account, device any) (Tokens, error) {
 	info, err := deviceInfo(device)
 	if err != nil {
 		return Tokens{}, err
@@ -165,7 +165,7 @@ func (s *Service) Register(ctx context.Context, a Account, device map[string]any
 
 // Guest makes a user without mail and password. Without a username it gets a
 // free one.
-func (s *Service) Guest(ctx context.Context, username string, device map[string]any) (Tokens, error) {
+func (s *Service) Guest(ctx context.Context, username string, device any) (Tokens, error) {
 	info, err := deviceInfo(device)
 	if err != nil {
 		return Tokens{}, err
@@ -227,7 +227,7 @@ func (s *Service) Upgrade(ctx context.Context, id Identity, a Account) (Tokens, 
 }
 
 // Login signs in by mail and password on a device.
-func (s *Service) Login(ctx context.Context, email, password string, device map[string]any) (Tokens, error) {
+func (s *Service) Login(ctx context.Context, email, password string, device any) (Tokens, error) {
 	info, err := deviceInfo(device)
 	if err != nil {
 		return Tokens{}, err
@@ -328,8 +328,9 @@ func parseEmail(s string) (email, key string, err error) {
 	return s, strings.ToLower(s), nil
 }
 
-// deviceInfo is what the app says about the device: kept, not interpreted.
-func deviceInfo(device map[string]any) ([]byte, error) {
+// deviceInfo is what the app says about the device, any JSON: kept, not
+// interpreted.
+func deviceInfo(device any) ([]byte, error) {
 	if device == nil {
 		return []byte("{}"), nil
 	}

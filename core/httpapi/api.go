@@ -1,0 +1,150 @@
+package httpapi
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+	"github.com/go-chi/chi/v5"
+	chimiddleware "github.com/go-chi/chi/v5/middleware"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mustermesh/muster/core/auth"
+	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/groups"
+	"github.com/mustermesh/muster/core/users"
+)
+
+// Config is what the API is made of. The domains are required; the rest has
+// defaults.
+type Config struct {
+	DB     *db.DB
+	Auth   *auth.Service
+	Users  *users.Store
+	Groups *groups.Store
+
+	Messages Messages // nil: no operations on messages
+	Edges    Edges    // nil: no /api/v1/edge
+
+	Assets  fs.FS    // holds docs/swagger-ui.css and docs/swagger-ui-bundle.js; nil: /docs links to the document only
+	Origins []string // of pages that may call the API, or "*"; default: none but its own
+	Version string   // of the software, for the document
+
+	MaxBody int64         // bytes, default 64 KiB
+	Timeout time.Duration // of a request's work, default 20 s
+
+	// AddressLimit bounds sign-ups and sign-ins per client address (per /64 of
+	// IPv6). Default: 1,000 at once, then 20 a second.
+	AddressLimit auth.Limit
+	// UserLimit bounds a user's requests. Default: 300 at once, then 50 a second.
+	UserLimit auth.Limit
+	// ClientAddr tells the client's address, for those behind a proxy they
+	// trust. Default: the connection's.
+	ClientAddr func(*http.Request) netip.Addr
+
+	Log     *slog.Logger          // default: discard
+	Metrics prometheus.Registerer // nil: not registered
+	Now     func() time.Time      // default time.Now
+}
+
+const prefix = "/api/v1"
+
+// api is what operations need.
+type api struct {
+	Config
+	huma      huma.API
+	byAddress *auth.Limiter
+	byUser    *auth.Limiter
+}
+
+// New returns the handler of /api/v1/… and /docs.
+func New(cfg Config) (http.Handler, error) {
+	if cfg.DB == nil || cfg.Auth == nil || cfg.Users == nil || cfg.Groups == nil {
+		return nil, errors.New("httpapi: DB, Auth, Users and Groups are required")
+	}
+	cfg.MaxBody = cmp.Or(cfg.MaxBody, 64<<10)
+	cfg.Timeout = cmp.Or(cfg.Timeout, 20*time.Second)
+	cfg.Version = cmp.Or(cfg.Version, "dev")
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.ClientAddr == nil {
+		cfg.ClientAddr = connectionAddr
+	}
+	a := &api{
+		Config:    cfg,
+		byAddress: auth.NewLimiter(cfg.AddressLimit.Or(auth.Limit{Burst: 1000, Every: 50 * time.Millisecond}), cfg.Now),
+		byUser:    auth.NewLimiter(cfg.UserLimit.Or(auth.Limit{Burst: 300, Every: 20 * time.Millisecond}), cfg.Now),
+	}
+	observe, err := newObserver(cfg.Log, cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+
+	mux := chi.NewMux()
+	mux.Use(observe.wrap, a.guard, chimiddleware.GetHead)
+	mux.NotFound(func(w http.ResponseWriter, _ *http.Request) {
+		newProblem(http.StatusNotFound, "not_found", "there is nothing under this path").write(w)
+	})
+	mux.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", strings.Join(allowed(mux, r.URL.Path), ", "))
+		newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "this path does not take "+r.Method).write(w)
+	})
+
+	hc := huma.DefaultConfig("Muster", cfg.Version)
+	hc.Info.Description = "Groups, their members and messages. Live presence is a protocol of its own: see `GET /api/v1/edge`."
+	hc.CreateHooks = nil                                                  // no $schema in bodies: their keys are a contract
+	hc.OpenAPIPath, hc.DocsPath, hc.SchemasPath = "", "", ""              // served below, from our own assets
+	hc.Formats = map[string]huma.Format{"application/json": strictFormat} // "+json" finds it too
+	hc.Formats["json"] = strictFormat
+	hc.RejectUnknownQueryParameters = true
+	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"bearer": {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "An access token"},
+	}
+	a.huma = humachi.New(mux, hc)
+	a.authOperations()
+	a.userOperations()
+	a.groupOperations()
+	if cfg.Messages != nil {
+		a.messageOperations()
+	}
+	if cfg.Edges != nil {
+		a.edgeOperations()
+	}
+
+	document, err := json.Marshal(a.huma.OpenAPI())
+	if err != nil {
+		return nil, fmt.Errorf("httpapi: OpenAPI document: %w", err)
+	}
+	mux.Get(prefix+"/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/openapi+json;version=3.1")
+		w.Header().Set("Cache-Control", "no-cache")
+		_, _ = w.Write(document)
+	})
+	docsPages(mux, cfg.Assets)
+	return mux, nil
+}
+
+// allowed returns the methods that a path takes.
+func allowed(mux *chi.Mux, path string) []string {
+	var methods []string
+	for _, m := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
+		if mux.Match(chi.NewRouteContext(), m, path) || m == "HEAD" && slices.Contains(methods, "GET") {
+			methods = append(methods, m)
+		}
+	}
+	return methods
+}

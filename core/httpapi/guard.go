@@ -1,0 +1,66 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"slices"
+)
+
+// guard does for every request what no operation should have to think of.
+func (a *api) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		// Answers are the caller's own; what may be cached says so itself.
+		h.Set("Cache-Control", "no-store")
+		if a.cors(w, r) {
+			return
+		}
+		// A declared length is refused before a byte is read; what comes in
+		// chunks is cut off at the limit by the operation.
+		if r.ContentLength > a.MaxBody {
+			h.Set("Connection", "close") // nobody will read it
+			tooLarge(a.MaxBody).write(w)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), a.Timeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// cors lets pages of other origins call the API (Fetch standard, section
+// 3.3). There are no cookies, so no credentials either. It reports whether the
+// request was a preflight, which is answered then.
+func (a *api) cors(w http.ResponseWriter, r *http.Request) (done bool) {
+	h := w.Header()
+	any := slices.Contains(a.Origins, "*")
+	if !any {
+		h.Add("Vary", "Origin")
+	}
+	origin := r.Header.Get("Origin")
+	preflight := r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
+	switch {
+	case origin == "":
+		return false
+	case any:
+		h.Set("Access-Control-Allow-Origin", "*")
+	case slices.Contains(a.Origins, origin):
+		h.Set("Access-Control-Allow-Origin", origin)
+	default:
+		if preflight {
+			w.WriteHeader(http.StatusNoContent) // without leave: the browser refuses
+		}
+		return preflight
+	}
+	if !preflight {
+		h.Set("Access-Control-Expose-Headers", "Link, Retry-After, X-Request-Id, Idempotency-Replayed")
+		return false
+	}
+	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, X-Request-Id")
+	h.Set("Access-Control-Max-Age", "7200")
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}

@@ -1,0 +1,153 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+
+	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/auth"
+	"github.com/mustermesh/muster/internal/errs"
+)
+
+// operation describes an operation in few words. Most need a signed-in user
+// and answer 200.
+type operation struct {
+	id, method, path, tag, summary string
+
+	public  bool // no token needed
+	limited bool // counted per client address: what costs us most, or tries passwords
+	status  int  // default 200
+}
+
+// register adds an operation whose failures are problems.
+func register[I, O any](a *api, o operation, call func(context.Context, *I) (*O, error)) {
+	op := huma.Operation{
+		OperationID:   o.id,
+		Method:        o.method,
+		Path:          prefix + o.path,
+		Tags:          []string{o.tag},
+		Summary:       o.summary,
+		DefaultStatus: o.status,
+		MaxBodyBytes:  a.MaxBody + 1, // huma refuses the limit itself
+		Middlewares:   huma.Middlewares{nameOperation},
+	}
+	if o.limited {
+		op.Middlewares = append(op.Middlewares, a.limitAddress)
+	}
+	if o.public {
+		op.Security = []map[string][]string{}
+	} else {
+		op.Security = []map[string][]string{{"bearer": {}}}
+		op.Middlewares = append(op.Middlewares, a.authenticate)
+	}
+	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := call(ctx, in)
+		if err != nil {
+			return nil, fromError(ctx, a.Log, err)
+		}
+		return out, nil
+	})
+}
+
+// nameOperation tells log and metrics which operation this is.
+func nameOperation(ctx huma.Context, next func(huma.Context)) {
+	exchangeOf(ctx.Context()).operation = ctx.Operation().OperationID
+	next(ctx)
+}
+
+type callerKey struct{}
+
+// caller is who asks; operations that aren't public always have one.
+func caller(ctx context.Context) auth.Identity {
+	id, _ := ctx.Value(callerKey{}).(auth.Identity)
+	return id
+}
+
+// authenticate lets only a valid token of a live login pass, and not too often.
+func (a *api) authenticate(ctx huma.Context, next func(huma.Context)) {
+	_, w := humachi.Unwrap(ctx)
+	x := exchangeOf(ctx.Context())
+	id, err := a.Auth.Authenticate(ctx.Context(), x.bearer)
+	if err == nil {
+		x.user = id.User.String()
+		err = a.byUser.Allow(id.User.String())
+	}
+	if err != nil {
+		fromError(ctx.Context(), a.Log, err).write(w)
+		return
+	}
+	next(huma.WithValue(ctx, callerKey{}, id))
+}
+
+// bearer returns the token of an Authorization header (RFC 6750 section 2.1).
+func bearer(header string) string {
+	scheme, token, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// limitAddress bounds what one client address may ask.
+func (a *api) limitAddress(ctx huma.Context, next func(huma.Context)) {
+	r, w := humachi.Unwrap(ctx)
+	if err := a.byAddress.Allow(network(a.ClientAddr(r)).String()); err != nil {
+		fromError(ctx.Context(), a.Log, err).write(w)
+		return
+	}
+	next(ctx)
+}
+
+// connectionAddr is the address at the other end of the connection.
+func connectionAddr(r *http.Request) netip.Addr {
+	ap, _ := netip.ParseAddrPort(r.RemoteAddr) // "" in tests without a listener: one bucket for all
+	return ap.Addr().Unmap()
+}
+
+// network is what one subscriber usually holds: an IPv4 address, or a /64.
+func network(a netip.Addr) netip.Prefix {
+	bits := a.BitLen()
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.WithZone("").Prefix(bits)
+	return p
+}
+
+// groupID reads the path's group. A malformed one is no group's.
+func groupID(s string) (core.GroupID, error) {
+	id, err := core.ParseGroupID(s)
+	if err != nil {
+		return id, errs.New(errs.Invalid, "bad_request", "a group id is a UUID in lower case").At("path.group_id")
+	}
+	return id, nil
+}
+
+func userID(s, field string) (core.UserID, error) {
+	id, err := core.ParseUserID(s)
+	if err != nil {
+		return id, errs.New(errs.Invalid, "bad_request", "a user id is a UUID in lower case").At(field)
+	}
+	return id, nil
+}
+
+// Success is the answer of operations that have nothing to tell.
+type Success struct {
+	Body struct {
+		Success bool `json:"success"`
+	}
+}
+
+func success(err error) (*Success, error) {
+	if err != nil {
+		return nil, err
+	}
+	s := &Success{}
+	s.Body.Success = true
+	return s, nil
+}

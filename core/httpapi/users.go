@@ -1,0 +1,65 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/mustermesh/muster/core/users"
+)
+
+// Profile is a user as they see themselves.
+type Profile struct {
+	UserID             string         `json:"user_id" doc:"UUID"`
+	Username           string         `json:"username"`
+	Email              string         `json:"email" doc:"Empty for a guest"`
+	ProfilePicture     string         `json:"profile_picture" doc:"An https URL, or empty"`
+	Settings           map[string]any `json:"settings" doc:"Whatever the apps keep here"`
+	SubscriptionStatus string         `json:"subscription_status" enum:"free"`
+}
+
+func profileOf(p users.Profile) Profile {
+	return Profile{
+		UserID: p.ID.String(), Username: p.Username, Email: p.Email, ProfilePicture: p.Picture,
+		Settings: p.Settings, SubscriptionStatus: string(p.Subscription),
+	}
+}
+
+func (a *api) userOperations() {
+	const tag = "users"
+
+	type profileOutput struct{ Body Profile }
+	register(a, operation{id: "get-profile", method: http.MethodGet, path: "/users/profile", tag: tag, summary: "The signed-in user"},
+		func(ctx context.Context, _ *struct{}) (*profileOutput, error) {
+			p, err := a.Users.Get(ctx, caller(ctx).User)
+			if err != nil {
+				return nil, err
+			}
+			return &profileOutput{profileOf(p)}, nil
+		})
+
+	type profileInput struct {
+		Body struct {
+			Username       *string        `json:"username,omitempty" doc:"Absent: unchanged"`
+			ProfilePicture *string        `json:"profile_picture,omitempty" doc:"An https URL, or empty; absent: unchanged"`
+			Settings       map[string]any `json:"settings,omitempty" doc:"Replaced as a whole, at most 8 KiB; absent: unchanged"`
+		}
+	}
+	type profileAnswer struct {
+		Body struct {
+			Success bool    `json:"success"`
+			User    Profile `json:"user"`
+		}
+	}
+	register(a, operation{id: "put-profile", method: http.MethodPut, path: "/users/profile", tag: tag, summary: "Change the signed-in user"},
+		func(ctx context.Context, in *profileInput) (*profileAnswer, error) {
+			p, err := a.Users.Update(ctx, caller(ctx).User, users.Change{
+				Username: in.Body.Username, Picture: in.Body.ProfilePicture, Settings: in.Body.Settings,
+			})
+			if err != nil {
+				return nil, err
+			}
+			out := &profileAnswer{}
+			out.Body.Success, out.Body.User = true, profileOf(p)
+			return out, nil
+		})
+}
