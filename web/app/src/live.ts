@@ -48,7 +48,8 @@ window.__muster = {
 export async function start(): Promise<void> {
   for (;;) {
     try {
-      const d = await api.demo();
+      // Without the demo the page is less of a welcome, but works.
+      const d = await api.demo().catch(() => undefined);
       demo.value = d ? { code: d.inviteCode, name: d.name } : null;
       if (ownTab && !(await api.user()) && location.pathname.startsWith("/join/")) await api.guest();
       await loadAccount();

@@ -13,7 +13,7 @@ import { OwnPin } from "./own-pin.ts";
 import { PersonMarker } from "./person-marker.ts";
 import { Places } from "./places.ts";
 import { palettes, style } from "./style.ts";
-import { loadWorld } from "./world.ts";
+import { type Detail, loadWorld } from "./world.ts";
 
 // The map of the open group. It draws from the page's signals; frames are only
 // asked for while somebody moves. Loaded as a chunk of its own: MapLibre is
@@ -27,6 +27,8 @@ export interface MapOptions {
 }
 
 const TRAILS_EVERY = 100; // ms between redraws of the trails
+const FINE_FROM = 5.5; // zoom
+const failed = (err: unknown) => console.error("map:", err);
 const empty: FeatureCollection = { type: "FeatureCollection", features: [] };
 setWorkerUrl(workerUrl);
 
@@ -40,6 +42,7 @@ export class LiveMap {
   private trailsDrawn = 0;
   private fitted = false;
   private showGrid = false;
+  private detail: Detail | undefined;
 
   constructor(container: HTMLElement, private readonly options: MapOptions) {
     this.map = new MapLibre({
@@ -58,20 +61,11 @@ export class LiveMap {
     this.map.getCanvas().setAttribute("aria-label", "Map. Arrow keys move it, plus and minus zoom.");
     const scale = new ScaleControl({ maxWidth: 96, unit: units.peek() });
     this.map.addControl(scale, "bottom-left");
-    this.map.addControl(new AttributionControl({ compact: true }), "bottom-left");
+    this.map.addControl(new AttributionControl({ compact: true, customAttribution: "MapLibre" }), "bottom-left");
     this.own = new OwnPin(this.map, options.onPinMoved);
 
-    const ready = this.map.once("load").then(async () => {
-      const world = await loadWorld();
-      this.data("land", world.land);
-      this.data("borders", { type: "FeatureCollection", features: [world.borders] });
-      await this.drawPlaces();
-    });
-    ready.catch((err: unknown) => console.error("map:", err));
-    this.map.on("moveend", () => {
-      this.drawPlaces().catch((err: unknown) => console.error("place names:", err));
-      this.drawGrid().catch((err: unknown) => console.error("grid:", err));
-    });
+    this.map.once("load").then(() => this.settle(), failed);
+    this.map.on("moveend", () => this.settle());
     this.map.on("zoom", () => this.drawLabels());
 
     this.disposers.push(
@@ -139,7 +133,25 @@ export class LiveMap {
 
   setGrid(on: boolean): void {
     this.showGrid = on;
-    this.drawGrid().catch((err: unknown) => console.error("grid:", err));
+    this.drawGrid().catch(failed);
+  }
+
+  /** Loads what the view needs once it stands still. */
+  private settle(): void {
+    this.drawWorld().catch(failed);
+    this.drawPlaces().catch(failed);
+    this.drawGrid().catch(failed);
+  }
+
+  /** The outline suits the zoom: the fine one is loaded when its detail can be seen. */
+  private async drawWorld(): Promise<void> {
+    const detail = this.map.getZoom() >= FINE_FROM ? "fine" : "coarse";
+    if (this.detail === "fine" || this.detail === detail) return;
+    this.detail = detail;
+    const world = await loadWorld(detail);
+    if (this.detail !== detail) return; // the finer one came in between
+    this.data("land", world.land);
+    this.data("borders", { type: "FeatureCollection", features: [world.borders] });
   }
 
   private padding() {

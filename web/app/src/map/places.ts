@@ -13,7 +13,7 @@ const KEEP = 16; // squares
 /** The zoom from which a place of this size is worth its name. */
 export function minZoom(population: number): number {
   const steps: [number, number][] = [
-    [5_000_000, 2], [1_000_000, 4], [300_000, 5], [100_000, 6], [30_000, 7], [8_000, 8], [2_000, 9], [500, 10],
+    [10_000_000, 1], [4_000_000, 3], [1_000_000, 4], [300_000, 5], [100_000, 6], [30_000, 7], [8_000, 8], [2_000, 9], [500, 10],
   ];
   return steps.find(([n]) => population >= n)?.[1] ?? 11;
 }

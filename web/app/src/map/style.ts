@@ -50,8 +50,8 @@ export function style(p: Palette): StyleSpecification {
         layout: { "line-cap": "round", "line-join": "round" },
         paint: {
           "line-color": ["get", "color"],
-          "line-width": ["interpolate", ["linear"], ["zoom"], 3, 2, 14, 4],
-          "line-opacity": ["*", 0.7, ["get", "fade"]],
+          "line-width": ["interpolate", ["linear"], ["zoom"], 3, 2.5, 14, 4.5],
+          "line-opacity": ["*", 0.85, ["get", "fade"]],
         },
       },
       {

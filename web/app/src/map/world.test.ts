@@ -4,6 +4,7 @@ import { minZoom, squares } from "./places.ts";
 import { closeAtPole, unwrap } from "./world.ts";
 
 vi.mock("world-atlas/countries-50m.json?url", () => ({ default: "" }));
+vi.mock("world-atlas/countries-10m.json?url", () => ({ default: "" }));
 
 test("a line over the antimeridian goes on beyond 180", () => {
   expect(unwrap([[170, 1], [179, 2], [-179, 3], [-170, 4], [179, 5]])).toEqual([[170, 1], [179, 2], [181, 3], [190, 4], [179, 5]]);

@@ -1,10 +1,14 @@
 import type { Feature, FeatureCollection, MultiPolygon, Position } from "geojson";
 import { feature, mesh } from "topojson-client";
 import type { GeometryCollection, Topology } from "topojson-specification";
-import atlas from "world-atlas/countries-50m.json?url";
+import fine from "world-atlas/countries-10m.json?url";
+import coarse from "world-atlas/countries-50m.json?url";
 
-// The basemap: Natural Earth's 1:50m countries (public domain) from the
-// package world-atlas, turned into what MapLibre draws.
+// The basemap: Natural Earth's countries (public domain) at 1:50m, and at 1:10m
+// for closer looks, from the package world-atlas, turned into what MapLibre draws.
+
+const files = { coarse, fine };
+export type Detail = keyof typeof files;
 
 type Atlas = Topology<{ countries: GeometryCollection; land: GeometryCollection }>;
 
@@ -13,8 +17,8 @@ export interface World {
   borders: Feature;
 }
 
-export async function loadWorld(): Promise<World> {
-  const response = await fetch(atlas);
+export async function loadWorld(detail: Detail): Promise<World> {
+  const response = await fetch(files[detail]);
   if (!response.ok) throw new Error(`the world outline: HTTP ${response.status}`);
   const topology = (await response.json()) as Atlas;
   const land = feature(topology, topology.objects.land);

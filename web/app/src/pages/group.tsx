@@ -13,18 +13,19 @@ import { Banner, StatusLine } from "../sheets/status.tsx";
 import { YouSheet } from "../sheets/you.tsx";
 import { account, group, present, unread } from "../state.ts";
 import { Icon, type IconName } from "../ui/icons.tsx";
+import { Sheet } from "../ui/sheet.tsx";
 import { Welcome } from "./welcome.tsx";
 
-type Sheet = "people" | "chat" | "group" | "you";
+type SheetName = "people" | "chat" | "group" | "you";
 
-const names: Record<Sheet, string> = { people: "People", chat: "Chat", group: "Group", you: "You" };
-const icons: Record<Sheet, IconName> = { people: "people", chat: "chat", group: "group", you: "gear" };
+const names: Record<SheetName, string> = { people: "People", chat: "Chat", group: "Group", you: "You" };
+const icons: Record<SheetName, IconName> = { people: "people", chat: "chat", group: "group", you: "gear" };
 
 /** The map of a group with what belongs to it in sheets: over the map on a phone, beside it where there is room. */
 export function GroupPage() {
   const id = useRoute().params["id"] ?? "";
   const { route } = useLocation();
-  const [open, setOpen] = useState<Sheet | undefined>(wide.peek() ? "people" : undefined);
+  const [open, setOpen] = useState<SheetName | undefined>(wide.peek() ? "people" : undefined);
   const [problem, setProblem] = useState("");
   const stage = useRef<HTMLDivElement>(null);
   const signedIn = account.value != null;
@@ -49,7 +50,7 @@ export function GroupPage() {
 
   const both = wide.value;
   const left = both && (open === undefined || open === "chat") ? "people" : open;
-  const toggle = (sheet: Sheet) => setOpen((now) => (now === sheet && !both ? undefined : sheet));
+  const toggle = (sheet: SheetName) => setOpen((now) => (now === sheet && !both ? undefined : sheet));
   const select = (user: string) => {
     liveMap.value?.show(user);
     if (!both) setOpen(undefined);
@@ -57,8 +58,9 @@ export function GroupPage() {
   // What panels cover, so that "fit" puts people where they can be seen.
   const padding = () => {
     const width = stage.current?.clientWidth ?? 0;
-    if (wide.peek()) return { top: 0, right: Math.min(360, width / 3), bottom: 0, left: Math.min(380, width / 3) };
-    return { top: 96, right: 0, bottom: 72, left: 0 };
+    if (wide.peek()) return { top: 0, right: Math.min(360, width / 3), bottom: 0, left: Math.min(400, width / 3) };
+    const sheet = document.querySelector(".sheet")?.clientHeight ?? 0;
+    return { top: 64, right: 0, bottom: 72 + sheet, left: 0 };
   };
 
   return (
@@ -90,15 +92,11 @@ export function GroupPage() {
       ) : (
         <>
           {open && (
-            <section class="sheet" aria-label={names[open]} onKeyDown={(e) => e.key === "Escape" && setOpen(undefined)}>
-              <header class="sheet-head">
-                <h2>{names[open]}</h2>
-                <button type="button" class="icon-button" aria-label="Close" onClick={() => setOpen(undefined)}><Icon name="close" /></button>
-              </header>
+            <Sheet key={open} name={names[open]} close={() => setOpen(undefined)}>
               {open === "chat" ? <ChatSheet /> : (
                 <div class="panel-body">{open === "people" ? <PeopleSheet onSelect={select} /> : open === "group" ? <GroupSheet /> : <YouSheet />}</div>
               )}
-            </section>
+            </Sheet>
           )}
           <Tabs sheets={["people", "chat", "group", "you"]} open={open} toggle={toggle} />
         </>
@@ -108,7 +106,7 @@ export function GroupPage() {
   );
 }
 
-function Tabs({ sheets, open, toggle }: { sheets: readonly Sheet[]; open: Sheet | undefined; toggle: (s: Sheet) => void }) {
+function Tabs({ sheets, open, toggle }: { sheets: readonly SheetName[]; open: SheetName | undefined; toggle: (s: SheetName) => void }) {
   return (
     <nav class="tabs" aria-label="Sheets">
       {sheets.map((s) => (

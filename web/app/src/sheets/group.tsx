@@ -73,9 +73,9 @@ function InviteRow({ invite }: { invite: Invite }) {
         <code>{invite.code}</code>
         <small>ends {until(invite.expires, now.value)} · {uses}</small>
       </span>
-      <Button class="icon-button" aria-label={`Copy the link of ${invite.code}`} action={() => copy(link, "Link")}><Icon name="copy" /></Button>
-      <Button class="icon-button" aria-label={`QR code of ${invite.code}`} action={() => showQR(link)}><Icon name="qr" /></Button>
-      <Button class="icon-button" aria-label={`Revoke ${invite.code}`} data-testid="revoke-invite" action={() => revokeInvite(invite.code)}><Icon name="close" /></Button>
+      <Button kind="icon" aria-label={`Copy the link of ${invite.code}`} action={() => copy(link, "Link")}><Icon name="copy" /></Button>
+      <Button kind="icon" aria-label={`QR code of ${invite.code}`} action={() => showQR(link)}><Icon name="qr" /></Button>
+      <Button kind="icon" aria-label={`Revoke ${invite.code}`} data-testid="revoke-invite" action={() => revokeInvite(invite.code)}><Icon name="close" /></Button>
     </li>
   );
 }

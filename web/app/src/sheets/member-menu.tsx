@@ -12,9 +12,9 @@ export function MemberMenu({ user, name, role }: { user: string; name: string; r
   if (user === me.value || rank[myRole.value] <= rank[role]) return null;
   if (!asked) {
     return (
-      <button type="button" class="icon-button small" aria-label={`Remove ${name} from the group`} data-testid={`kick-${name}`}
+      <button type="button" class="icon-button small" aria-label={`Remove ${name} from the group…`} data-testid={`kick-${name}`}
         onClick={() => setAsked(true)}>
-        <Icon name="close" />
+        <Icon name="more" />
       </button>
     );
   }

@@ -21,7 +21,7 @@ export function PeopleSheet({ onSelect }: { onSelect: (user: string) => void }) 
       <ul class="people" aria-label="Here now">
         {here.map((p) => <PersonRow key={p.user} person={p} onSelect={onSelect} />)}
       </ul>
-      {away.length > 0 && (
+      {joined.value && away.length > 0 && (
         <>
           <h2 class="section">Not here now <span class="count">{away.length}</span></h2>
           <ul class="people" aria-label="Not here now">

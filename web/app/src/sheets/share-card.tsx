@@ -31,10 +31,10 @@ export function ShareCard({ alone }: { alone: boolean }) {
           <small>Invite code</small>
           <code data-testid="invite-code">{code}</code>
         </span>
-        <Button class="icon-button" aria-label="Copy the invite link" title="Copy the invite link" data-testid="copy-link" action={() => copy(link, "Link")}>
+        <Button kind="icon" aria-label="Copy the invite link" title="Copy the invite link" data-testid="copy-link" action={() => copy(link, "Link")}>
           <Icon name="copy" />
         </Button>
-        <Button class="icon-button" aria-label="Show the invite as QR code" title="Show the invite as QR code" data-testid="show-qr" action={() => showQR(link)}>
+        <Button kind="icon" aria-label="Show the invite as QR code" title="Show the invite as QR code" data-testid="show-qr" action={() => showQR(link)}>
           <Icon name="qr" />
         </Button>
       </div>

@@ -64,7 +64,7 @@ function SecondPerson() {
         <select id="second-region" data-testid="second-region" value={chosen} onChange={(e) => setRegion(e.currentTarget.value)}>
           {others.map((r) => <option key={r} value={r}>{r}</option>)}
         </select>
-        <Button data-testid="second-person" action={() => openSecondPerson(chosen)}><Icon name="split" /> Open</Button>
+        <Button data-testid="second-person" action={() => openSecondPerson(chosen)}><Icon name="open" /> Open</Button>
       </div>
       <small>A new tab, as another guest of this group.</small>
     </div>

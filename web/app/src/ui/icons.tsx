@@ -17,7 +17,8 @@ const paths = {
   send: "M4 12 20 4l-5 16-3-7-8-1Z",
   plus: "M12 5v14M5 12h14",
   minus: "M5 12h14",
-  split: "M4 5h7v14H4zM15 8h5v8h-5M13 12h0",
+  open: "M14 4h6v6M20 4l-9 9M18 14v6H4V6h6",
+  more: "M5 12h.01M12 12h.01M19 12h.01",
   door: "M14 4H5v16h9M10 12h11m-4-4 4 4-4 4",
   stop: "M7 7h10v10H7z",
 } as const;
