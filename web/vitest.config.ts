@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import "./vitest.node20.ts";
 
 // The unit tests of the SDK and the app. The browser tests are a run of their
 // own: npm run e2e.
