@@ -1,0 +1,104 @@
+package hub
+
+import (
+	"context"
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// clock ticks the rooms of its shards that have something to do. It sleeps
+// until the first of them is due: no timer per room, and none at all for rooms
+// in which nothing happens.
+type clock struct {
+	shards []*shard
+	until  atomic.Int64 // asleep until then, Unix ns
+	wake   chan struct{}
+}
+
+func newClock() *clock { return &clock{wake: make(chan struct{}, 1)} }
+
+// wakeBy makes sure that the clock is awake at t.
+func (c *clock) wakeBy(t int64) {
+	if t < c.until.Load() {
+		select {
+		case c.wake <- struct{}{}:
+		default: // it is about to look anyway
+		}
+	}
+}
+
+func (h *Hub) runClock(ctx context.Context, c *clock) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		// First say that any time is worth a wake-up, then look: a shard that
+		// is planned in between wakes us.
+		c.until.Store(math.MaxInt64)
+		until := int64(math.MaxInt64)
+		for _, s := range c.shards {
+			if n := s.next.Load(); n != 0 {
+				until = min(until, n)
+			}
+		}
+		c.until.Store(until)
+		if until == math.MaxInt64 {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(time.Unix(0, until)))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.wake:
+		case <-timer.C:
+		}
+		now := time.Now()
+		for _, s := range c.shards {
+			if n := s.next.Load(); n != 0 && n <= now.UnixNano() {
+				h.tick(s, now)
+			}
+		}
+	}
+}
+
+// tick ticks the shard's rooms that are due, one turn each.
+func (h *Hub) tick(s *shard, now time.Time) {
+	var ids []string
+	s.mu.Lock()
+	for _, o := range s.due {
+		if !o.at.After(now) {
+			ids = append(ids, o.id)
+		}
+	}
+	s.mu.Unlock()
+	for _, id := range ids {
+		t := h.begin(id)
+		if o := t.owned(); o != nil {
+			if o.Idle(t.now) {
+				t.drop(o)
+			} else {
+				members := o.Len()
+				t.apply(o, members, o.Tick(t.now))
+			}
+		}
+		t.end()
+	}
+}
+
+// runJanitor looks after what has no exact time.
+func (h *Hub) runJanitor(ctx context.Context) {
+	ticker := time.NewTicker(janitorTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			for i := range h.shards {
+				h.expireJoins(&h.shards[i], now)
+				h.sweep(&h.shards[i], now)
+			}
+		}
+	}
+}

@@ -1,0 +1,291 @@
+package hub
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/regions"
+)
+
+func inMesh(t *testing.T, f func(t *testing.T, m *mesh)) {
+	synctest.Test(t, func(t *testing.T) {
+		f(t, newMesh(t, "a1", "a2", "a3", "b1", "b2"))
+	})
+}
+
+func TestPeopleSeeEachOtherAcrossNodesAndRegions(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, bob, cem := m.join("ann", "a1"), m.join("bob", "a2"), m.join("cem", "b2")
+		everyone := "ann:a1:LIVE bob:a2:LIVE cem:b2:LIVE"
+		for _, p := range []*phone{ann, bob, cem} {
+			require.Equal(t, everyone, p.who(), p.member.User)
+		}
+		m.hubs["a2"].Publish(testRoom, &wire.Message{Number: 1})
+		require.NoError(t, m.hubs["b2"].Report(cem, fixN(1), nil))
+		settle(time.Second)
+		for _, p := range []*phone{ann, bob, cem} {
+			require.Equal(t, []uint64{1}, p.messages)
+			require.EqualValues(t, 1, p.lastFix("cem"))
+		}
+		// The last of a burst comes on the ordered path too.
+		settle(3 * time.Second)
+		last := ann.frames[len(ann.frames)-1]
+		require.False(t, last.Lossy())
+		// A message written to the joiner before the feed, under its request.
+		var first wire.ServerFrame
+		require.NoError(t, first.UnmarshalVT(bob.frames[0].Body()))
+		require.EqualValues(t, 7, first.Re)
+		require.NotNil(t, first.GetSnapshot())
+
+		m.hubs["b2"].Leave(cem, testRoom, wire.Reason_BYE)
+		settle(time.Second)
+		require.Equal(t, "ann:a1:LIVE bob:a2:LIVE", ann.who())
+		require.Equal(t, []string{"cem/phone:BYE"}, bob.left)
+		require.Error(t, m.hubs["b2"].Report(cem, fixN(2), []string{testRoom}))
+	})
+}
+
+func TestABlipIsSilent(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, bob := m.join("ann", "a1"), m.join("bob", "a2")
+		before := len(ann.frames)
+		m.hubs["a2"].Suspend(bob)
+		m.hubs["a1"].Publish(testRoom, &wire.Message{Number: 1})
+		settle(10 * time.Second)
+		require.Empty(t, bob.messages)
+		again := m.resume(bob, "a2")
+		require.EqualValues(t, again.member.Device.Epoch, bob.superseded)
+		m.hubs["a2"].Gone(bob, wire.Reason_MOVED)
+		settle(time.Minute)
+		require.Equal(t, []uint64{1}, again.messages)
+		require.Zero(t, again.unrecovers)
+		require.Len(t, ann.frames, before+1, "the message and nothing else")
+
+		// On another node it is one event, and never "left".
+		moved := m.resume(again, "b1")
+		settle(time.Minute)
+		require.Equal(t, "ann:a1:LIVE bob:b1:LIVE", ann.who())
+		require.Empty(t, ann.left)
+		require.EqualValues(t, moved.member.Device.Epoch, again.superseded)
+	})
+}
+
+func TestALinkIsResetMidStream(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		phones := []*phone{m.join("ann", "a1"), m.join("bob", "a2"), m.join("cem", "b1"), m.join("dee", "b2")}
+		n := uint64(0)
+		say := func(node regions.NodeID) {
+			n++
+			m.hubs[node].Publish(testRoom, &wire.Message{Number: n})
+			require.NoError(t, m.hubs["a1"].Report(phones[0], fixN(n), nil))
+		}
+		for round := range 10 {
+			for range 5 {
+				say("a1")
+				say("b1")
+				settle(7 * time.Millisecond)
+			}
+			pair := [][2]regions.NodeID{{"a1", "b1"}, {"a1", "a2"}, {"b1", "b2"}}[round%3]
+			m.cut(pair[0], pair[1])
+			say("a1")
+			say("b1")
+			settle(time.Second)
+			say("a1")
+			m.mend(pair[0], pair[1])
+		}
+		settle(20 * time.Second)
+		for _, p := range phones {
+			require.Len(t, p.messages, int(n), p.member.User)
+			require.Zero(t, p.unrecovers, p.member.User)
+			require.Zero(t, p.gaps, p.member.User)
+			require.Empty(t, p.left)
+			require.Equal(t, phones[0].who(), p.who())
+			require.Equal(t, n, p.lastFix("ann"), "the final position arrives")
+		}
+	})
+}
+
+func TestTheOwnerRestarts(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		bob, dee, cem := m.join("bob", "a2"), m.join("dee", "a3"), m.join("cem", "b1")
+		m.hubs["a2"].Publish(testRoom, &wire.Message{Number: 1})
+		settle(time.Second)
+		m.restart("a1", 2)
+		settle(5 * time.Second)
+		for _, p := range []*phone{bob, dee, cem} {
+			require.Equal(t, "bob:a2:LIVE cem:b1:LIVE dee:a3:LIVE", p.who(), p.member.User)
+			require.Equal(t, 1, p.unrecovers, p.member.User)
+			require.Empty(t, p.left)
+			require.Zero(t, p.gaps)
+			require.EqualValues(t, 2, p.at["a"].Epoch)
+		}
+		m.hubs["b1"].Publish(testRoom, &wire.Message{Number: 2})
+		settle(time.Second)
+		require.Equal(t, []uint64{1, 2}, bob.messages)
+		settle(2 * time.Minute)
+		require.Empty(t, cem.left)
+	})
+}
+
+func TestADeadNodeLeavesNoGhosts(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, bob, cem := m.join("ann", "a1"), m.join("bob", "a2"), m.join("cem", "b1")
+		_ = bob
+		m.cut("a1", "a2")
+		settle(29 * time.Second)
+		require.Empty(t, cem.left)
+		settle(2 * time.Second)
+		require.Equal(t, []string{"bob/phone:TIMED_OUT"}, ann.left)
+		require.Equal(t, "ann:a1:LIVE cem:b1:LIVE", cem.who())
+		m.mend("a1", "a2") // it was alive after all
+		settle(time.Second)
+		require.Equal(t, "ann:a1:LIVE bob:a2:LIVE cem:b1:LIVE", cem.who())
+	})
+}
+
+func TestARemovedMemberIsOutBeforeItIsSaid(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, bob, cem, dee := m.join("ann", "a1"), m.join("bob", "a2"), m.join("bob2", "b2"), m.join("dee", "a3")
+		m.core.kick("bob2")
+		v := m.core.kick("bob")
+		start := time.Now()
+		require.NoError(t, m.hubs["a3"].MembershipChanged(t.Context(), testRoom, v))
+		require.Less(t, time.Since(start), 100*time.Millisecond)
+		require.Equal(t, []wire.Reason{wire.Reason_REMOVED}, bob.removed)
+		m.hubs["a2"].Publish(testRoom, &wire.Message{Number: 1})
+		settle(time.Second)
+		require.Empty(t, bob.messages)
+		require.Empty(t, cem.messages, "one link delay later in the other region")
+		require.Equal(t, []wire.Reason{wire.Reason_REMOVED}, cem.removed)
+		require.Equal(t, []uint64{1}, dee.messages)
+		require.Equal(t, "ann:a1:LIVE dee:a3:LIVE", ann.who())
+
+		// A join that was checked before the removal is checked again.
+		late := m.join("bob", "a2")
+		require.Len(t, late.refused, 1)
+		require.ErrorIs(t, late.refused[0], errNotMember)
+		require.Equal(t, "ann:a1:LIVE dee:a3:LIVE", ann.who())
+	})
+}
+
+func TestAMessageMidFlightNeverReachesARemovedMember(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, bob := m.join("ann", "a1"), m.join("bob", "a2")
+		v := m.core.kick("bob")
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = m.hubs["a1"].MembershipChanged(t.Context(), testRoom, v)
+		}()
+		synctest.Wait()
+		for n := range uint64(20) { // all behind the change, while the check is under way
+			m.hubs["a1"].Publish(testRoom, &wire.Message{Number: n + 1})
+			time.Sleep(500 * time.Microsecond)
+		}
+		<-done
+		settle(time.Second)
+		require.Empty(t, bob.messages)
+		require.Len(t, ann.messages, 20)
+	})
+}
+
+func TestMembershipsLapse(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, bob := m.join("ann", "a1"), m.join("bob", "a2")
+		m.core.kick("bob") // and nobody tells
+		settle(25 * time.Second)
+		require.Equal(t, []wire.Reason{wire.Reason_REMOVED}, bob.removed)
+		require.Empty(t, ann.removed)
+		m.core.mu.Lock()
+		m.core.broken = true
+		m.core.mu.Unlock()
+		settle(70 * time.Second)
+		require.Equal(t, []wire.Reason{wire.Reason_TIMED_OUT}, ann.removed)
+	})
+}
+
+func TestAnUnreachableOwnerMeansRetry(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		m.cut("a1", "a2")
+		bob := m.session("bob", "a2")
+		m.hubs["a2"].Join(bob, edge.Join{Room: testRoom, Re: 3})
+		settle(2500 * time.Millisecond)
+		require.Len(t, bob.refused, 1)
+		require.ErrorIs(t, bob.refused[0], errRetry)
+		m.hubs["a2"].Join(bob, edge.Join{Room: testRoom, Re: 4})
+		settle(time.Second)
+		m.mend("a1", "a2")
+		settle(time.Second)
+		require.Len(t, bob.refused, 1)
+		require.Equal(t, "bob:a2:LIVE", bob.who())
+	})
+}
+
+func TestASlowCheckOverflowsIntoANewStart(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		m.join("ann", "a1")
+		bob := m.join("bob", "a2")
+		m.core.mu.Lock()
+		m.core.broken = true
+		m.core.version++
+		v := m.core.version
+		m.core.mu.Unlock()
+		go func() { _ = m.hubs["a1"].MembershipChanged(t.Context(), testRoom, v) }()
+		settle(20 * time.Millisecond)
+		for n := range uint64(2000) {
+			m.hubs["a1"].Publish(testRoom, &wire.Message{Number: n + 1})
+		}
+		m.core.mu.Lock()
+		m.core.broken = false
+		m.core.mu.Unlock()
+		settle(5 * time.Second)
+		require.Equal(t, 1, bob.unrecovers, "said, not hidden")
+		require.Zero(t, bob.gaps)
+		m.hubs["a1"].Publish(testRoom, &wire.Message{Number: 2001})
+		settle(time.Second)
+		require.EqualValues(t, 2001, bob.messages[len(bob.messages)-1])
+	})
+}
+
+func TestClientsShareOneFrame(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		var phones []*phone
+		for i := range 200 {
+			p := m.session(fmt.Sprintf("u%d", i), "a2")
+			m.hubs["a2"].Join(p, edge.Join{Room: testRoom, Membership: edge.Membership{Version: 1}})
+			phones = append(phones, p)
+		}
+		settle(5 * time.Second)
+		m.hubs["a1"].Publish(testRoom, &wire.Message{Number: 1})
+		settle(time.Second)
+		shared := phones[0].frames[len(phones[0].frames)-1]
+		for _, p := range phones {
+			require.Equal(t, []uint64{1}, p.messages)
+			require.Same(t, shared, p.frames[len(p.frames)-1])
+			require.Zero(t, p.gaps)
+		}
+	})
+}
+
+func TestAnEmptyRoomIsForgottenButNotItsNumbers(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann := m.join("ann", "a1")
+		m.hubs["a1"].Publish(testRoom, &wire.Message{Number: 1})
+		settle(time.Second)
+		m.hubs["a1"].Gone(ann, wire.Reason_BYE)
+		settle(2 * time.Minute)
+		for i := range m.hubs["a1"].shards {
+			require.Empty(t, m.hubs["a1"].shards[i].rooms)
+			require.Empty(t, m.hubs["a1"].shards[i].feeds)
+		}
+		again := m.resume(ann, "a1")
+		require.Equal(t, 1, again.unrecovers)
+		require.Greater(t, again.at["a"].Seq, ann.at["a"].Seq)
+	})
+}

@@ -1,0 +1,416 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/internal/errs"
+	"github.com/mustermesh/muster/regions"
+)
+
+const testRoom = "group:8c0e3e3e-7d2c-4a0a-9a53-0a7c1b1a5f10"
+
+// mesh is several hubs in one process. Node "a1" is a node of region "a"; the
+// lowest node of a region owns all rooms there. Use it inside synctest.
+type mesh struct {
+	t     *testing.T
+	hubs  map[regions.NodeID]*Hub
+	wires map[[2]regions.NodeID]*pipe
+	core  *fakeCore
+	epoch uint64
+}
+
+func newMesh(t *testing.T, nodes ...regions.NodeID) *mesh {
+	m := &mesh{t: t, hubs: map[regions.NodeID]*Hub{}, wires: map[[2]regions.NodeID]*pipe{}, core: newFakeCore()}
+	for _, a := range nodes {
+		for _, b := range nodes {
+			if a != b {
+				delay := time.Millisecond
+				if a[0] != b[0] {
+					delay = 40 * time.Millisecond
+				}
+				m.wires[[2]regions.NodeID{a, b}] = m.newPipe(a, b, delay)
+			}
+		}
+	}
+	for _, n := range nodes {
+		m.boot(n, 1)
+	}
+	t.Cleanup(func() {
+		for _, h := range m.hubs {
+			h.Stop()
+		}
+		for _, p := range m.wires {
+			close(p.queue)
+		}
+	})
+	return m
+}
+
+// boot starts a node; its slots get the epoch.
+func (m *mesh) boot(n regions.NodeID, epoch regions.Epoch) *Hub {
+	h := New(Config{
+		Self: n, Region: regions.RegionID(n[:1]), SlotEpoch: epoch, Roster: fakeRoster{m, n}, Links: fakeLinks{m, n},
+		Members: m.core, Activity: m.core,
+	})
+	require.NoError(m.t, h.Start(context.Background()))
+	m.hubs[n] = h
+	return h
+}
+
+// cut breaks the links between two nodes, both ways: what was on the way is lost.
+func (m *mesh) cut(a, b regions.NodeID) {
+	for _, w := range [][2]regions.NodeID{{a, b}, {b, a}} {
+		m.wires[w].setDown(true)
+		m.hubs[w[0]].LinkDown(w[1])
+		m.hubs[w[1]].PeerLeft(w[0])
+	}
+}
+
+func (m *mesh) mend(a, b regions.NodeID) {
+	for _, w := range [][2]regions.NodeID{{a, b}, {b, a}} {
+		m.wires[w].setDown(false)
+	}
+	for _, w := range [][2]regions.NodeID{{a, b}, {b, a}} {
+		m.hubs[w[0]].LinkUp(w[1])
+		m.hubs[w[1]].PeerJoined(w[0])
+	}
+}
+
+func (m *mesh) restart(n regions.NodeID, epoch regions.Epoch) {
+	for other := range m.hubs {
+		if other != n {
+			m.wires[[2]regions.NodeID{n, other}].setDown(true)
+			m.wires[[2]regions.NodeID{other, n}].setDown(true)
+			m.hubs[other].LinkDown(n)
+			m.hubs[other].PeerLeft(n)
+		}
+	}
+	m.hubs[n].Stop()
+	m.boot(n, epoch)
+	for other := range m.hubs {
+		if other != n {
+			m.wires[[2]regions.NodeID{n, other}].setDown(false)
+			m.wires[[2]regions.NodeID{other, n}].setDown(false)
+			m.hubs[other].LinkUp(n)
+			m.hubs[other].PeerJoined(n)
+		}
+	}
+}
+
+// pipe is an ordered link with a delay.
+type pipe struct {
+	mu    sync.Mutex
+	down  bool
+	life  int // of the connection
+	queue chan packet
+}
+
+type packet struct {
+	at   time.Time
+	life int
+	give func()
+}
+
+func (m *mesh) newPipe(a, b regions.NodeID, delay time.Duration) *pipe {
+	p := &pipe{queue: make(chan packet, 100_000)}
+	go func() {
+		for k := range p.queue {
+			time.Sleep(time.Until(k.at.Add(delay)))
+			p.mu.Lock()
+			ok := !p.down && p.life == k.life
+			p.mu.Unlock()
+			if ok {
+				k.give()
+			}
+		}
+	}()
+	return p
+}
+
+func (p *pipe) setDown(down bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = down
+	p.life++
+}
+
+func (p *pipe) send(give func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.down {
+		p.queue <- packet{time.Now(), p.life, give}
+	}
+}
+
+type fakeLinks struct {
+	m    *mesh
+	from regions.NodeID
+}
+
+func (l fakeLinks) Send(to regions.NodeID, f *peer.Frame) {
+	b, err := f.MarshalVT()
+	require.NoError(l.m.t, err)
+	l.m.wires[[2]regions.NodeID{l.from, to}].send(func() {
+		var f peer.Frame
+		if f.UnmarshalVT(b) == nil {
+			l.m.hubs[to].HandleFrame(l.from, &f)
+		}
+	})
+}
+
+func (l fakeLinks) SendFixes(to regions.NodeID, f *peer.Fixes) {
+	l.m.wires[[2]regions.NodeID{l.from, to}].send(func() { l.m.hubs[to].HandleFixes(l.from, f) })
+}
+
+type fakeRoster struct {
+	m    *mesh
+	self regions.NodeID
+}
+
+func (r fakeRoster) Owner(room string) (regions.NodeID, regions.Epoch) {
+	return r.OwnerIn(regions.RegionID(r.self[:1]), room), 0
+}
+
+func (r fakeRoster) OwnerIn(region regions.RegionID, _ string) regions.NodeID {
+	return regions.NodeID(region) + "1"
+}
+
+func (r fakeRoster) Others() []regions.RegionID {
+	seen := map[regions.RegionID]bool{}
+	for w := range r.m.wires {
+		if w[0][0] != r.self[0] {
+			seen[regions.RegionID(w[0][:1])] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+func (r fakeRoster) RegionOf(n regions.NodeID) regions.RegionID { return regions.RegionID(n[:1]) }
+
+func (r fakeRoster) Open(context.Context, string, string, regions.Epoch) (regions.Epoch, error) {
+	return 0, nil
+}
+
+// fakeCore knows who is a member.
+type fakeCore struct {
+	mu      sync.Mutex
+	version uint64
+	out     map[string]bool
+	broken  bool
+	touched int
+}
+
+func newFakeCore() *fakeCore { return &fakeCore{version: 1, out: map[string]bool{}} }
+
+func (c *fakeCore) Member(_ context.Context, user, _ string, _ uint64) (edge.Membership, error) {
+	time.Sleep(5 * time.Millisecond)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.broken:
+		return edge.Membership{}, context.DeadlineExceeded
+	case c.out[user]:
+		return edge.Membership{}, errs.New(errs.Forbidden, edge.CodeNotMember, "no member")
+	}
+	return edge.Membership{Version: c.version}, nil
+}
+
+func (c *fakeCore) kick(user string) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out[user] = true
+	c.version++
+	return c.version
+}
+
+func (c *fakeCore) Touch(string, time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.touched++
+}
+
+// phone is a client that follows the rule of the session protocol.
+type phone struct {
+	member *peer.Member
+
+	mu         sync.Mutex
+	at         map[string]*wire.Position
+	people     map[string]*wire.Device // by user/device
+	fixes      map[string]*wire.MemberFix
+	messages   []uint64
+	frames     []*edge.Frame
+	snapshots  int
+	unrecovers int
+	gaps       int
+	left       []string
+	refused    []error
+	removed    []wire.Reason
+	superseded uint64
+}
+
+// session makes a client on a node; each gets a higher epoch.
+func (m *mesh) session(user string, node regions.NodeID) *phone {
+	m.epoch++
+	return &phone{
+		member: &peer.Member{User: user, Name: strings.ToUpper(user), Device: &wire.Device{
+			Device: "phone", Epoch: m.epoch, State: wire.State_LIVE, Region: string(node[:1]), Node: string(node),
+			Transport: wire.Transport_WEBSOCKET,
+		}},
+		at: map[string]*wire.Position{}, people: map[string]*wire.Device{}, fixes: map[string]*wire.MemberFix{},
+	}
+}
+
+// join makes a session and puts it in the room, and waits for the answer.
+func (m *mesh) join(user string, node regions.NodeID) *phone {
+	p := m.session(user, node)
+	m.hubs[node].Join(p, edge.Join{Room: testRoom, Re: 7, Membership: edge.Membership{Version: 1}})
+	settle(200 * time.Millisecond)
+	return p
+}
+
+// resume goes on with what a phone knows, in a new session.
+func (m *mesh) resume(old *phone, node regions.NodeID) *phone {
+	p := m.session(old.member.User, node)
+	p.at, p.people, p.fixes = maps.Clone(old.at), maps.Clone(old.people), maps.Clone(old.fixes)
+	m.hubs[node].Join(p, edge.Join{
+		Room: testRoom, Re: 7, Membership: edge.Membership{Version: 1}, Positions: slices.Collect(maps.Values(p.at)),
+	})
+	settle(200 * time.Millisecond)
+	return p
+}
+
+func (p *phone) Member() *peer.Member { return p.member }
+
+func (p *phone) Deliver(f *edge.Frame) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.frames = append(p.frames, f)
+	var s wire.ServerFrame
+	if err := s.UnmarshalVT(f.Body()); err != nil {
+		panic(err)
+	}
+	switch b := s.Body.(type) {
+	case *wire.ServerFrame_Snapshot:
+		p.snapshots++
+		if !b.Snapshot.Recovered {
+			p.unrecovers++
+		}
+		for _, part := range b.Snapshot.Parts {
+			p.at[part.At.Region] = part.At
+			for k, d := range p.people {
+				if d.Region == part.At.Region {
+					delete(p.people, k)
+				}
+			}
+			p.presence(part.At.Region, part.People)
+			for _, f := range part.Fixes {
+				p.fix(f)
+			}
+		}
+	case *wire.ServerFrame_Event:
+		at := p.at[b.Event.At.Region]
+		switch {
+		case at != nil && at.Epoch == b.Event.At.Epoch && b.Event.At.Seq <= at.Seq:
+			return
+		case at == nil || at.Epoch != b.Event.At.Epoch || b.Event.At.Seq != at.Seq+1:
+			p.gaps++
+			return
+		}
+		p.at[b.Event.At.Region] = b.Event.At
+		switch e := b.Event.Body.(type) {
+		case *wire.Event_Presence:
+			p.presence(b.Event.At.Region, e.Presence.People)
+		case *wire.Event_Message:
+			p.messages = append(p.messages, e.Message.Number)
+		}
+	case *wire.ServerFrame_Fixes:
+		for _, f := range b.Fixes.Fixes {
+			p.fix(f)
+		}
+	}
+}
+
+func (p *phone) presence(region string, people []*wire.Person) {
+	for _, person := range people {
+		for _, d := range person.Devices {
+			k := person.User + "/" + d.Device
+			old := p.people[k]
+			if old != nil && (d.Epoch < old.Epoch || d.Epoch == old.Epoch && region < old.Region) {
+				continue
+			}
+			if d.State == wire.State_LEFT {
+				delete(p.people, k)
+				p.left = append(p.left, k+":"+d.Reason.String())
+				continue
+			}
+			p.people[k] = d
+		}
+	}
+}
+
+func (p *phone) fix(f *wire.MemberFix) {
+	k := f.User + "/" + f.Device
+	old := p.fixes[k]
+	if p.people[k] == nil || old != nil && (f.Epoch < old.Epoch || f.Epoch == old.Epoch && f.Fix.N <= old.Fix.N) {
+		return
+	}
+	p.fixes[k] = f
+}
+
+func (p *phone) Refused(_ uint64, _ string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused = append(p.refused, err)
+}
+
+func (p *phone) Removed(_ string, reason wire.Reason) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.removed = append(p.removed, reason)
+}
+
+func (p *phone) Superseded(epoch uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.superseded = epoch
+}
+
+func (p *phone) who() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var s []string
+	for k, d := range p.people {
+		s = append(s, fmt.Sprintf("%s:%s:%s", strings.TrimSuffix(k, "/phone"), d.Node, d.State))
+	}
+	slices.Sort(s)
+	return strings.Join(s, " ")
+}
+
+func (p *phone) lastFix(user string) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fixes[user+"/phone"].GetFix().GetN()
+}
+
+func fixN(n uint64) *wire.Fix {
+	return &wire.Fix{Point: &wire.Point{Lat: 48, Lng: 11}, N: n}
+}
+
+// settle lets d of fake time go by, and all that it causes.
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}

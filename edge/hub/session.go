@@ -1,0 +1,250 @@
+package hub
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/internal/errs"
+)
+
+var (
+	errRetry     = errs.New(errs.Unavailable, edge.CodeRetry, "the room can't be reached right now; try again").After(time.Second)
+	errNotJoined = errs.New(errs.Conflict, edge.CodeNotJoined, "join the room first")
+	errNotMember = errs.New(errs.Forbidden, edge.CodeNotMember, "you are not a member of this group")
+)
+
+// stays is the list of rooms a client is in, or about to be.
+type stays struct {
+	mu    sync.Mutex
+	rooms []string // replaced, never changed
+}
+
+func (s *stays) list() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rooms
+}
+
+func (h *Hub) stays(c edge.Client) []string {
+	if s, ok := h.clients.Load(c); ok {
+		return s.(*stays).list()
+	}
+	return nil
+}
+
+func (t *turn) addStay(c edge.Client) {
+	v, _ := t.h.clients.LoadOrStore(c, &stays{})
+	s := v.(*stays)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.rooms, t.room) {
+		s.rooms = append(slices.Clip(s.rooms), t.room)
+	}
+}
+
+// forgetStay takes the turn's room off the client's list.
+func (t *turn) forgetStay(c edge.Client) {
+	v, ok := t.h.clients.Load(c)
+	if !ok {
+		return
+	}
+	s := v.(*stays)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.rooms, t.room); i >= 0 {
+		s.rooms = slices.Delete(slices.Clone(s.rooms), i, i+1)
+	}
+}
+
+// Join puts a client into a room. See edge.Hub.
+func (h *Hub) Join(c edge.Client, j edge.Join) {
+	t := h.begin(j.Room)
+	defer t.end()
+	fd := t.feedOrNew()
+	t.takeBack(fd, c)
+	m := c.Member()
+	d := deviceIn(m.Device, wire.State_LIVE, 0)
+	frame := &peer.Frame{Body: &peer.Frame_Join{Join: &peer.Join{
+		Room: j.Room, Request: h.request.Add(1), Positions: j.Positions,
+		Member:  &peer.Member{User: m.User, Name: m.Name, Login: m.Login, Device: d},
+		Version: j.Membership.Version, LastNumber: j.LastNumber,
+	}}}
+	q := &join{client: c, re: j.Re, frame: frame, until: t.now.Add(joinWait), version: j.Membership.Version, at: t.now}
+	fd.joins[q.req().Request] = q
+	t.sh.joins = append(t.sh.joins, q)
+	t.addStay(c)
+	t.toOwner(frame)
+}
+
+// takeBack forgets the client's unanswered Join: an answer is not wanted any
+// more. It reports whether there was one.
+func (t *turn) takeBack(fd *feed, c edge.Client) (q *join) {
+	for id, j := range fd.joins {
+		if j.client == c {
+			delete(fd.joins, id)
+			q = j
+		}
+	}
+	return q
+}
+
+// expireJoins refuses those that no owner answered. The owner may have taken
+// them in: it is told that they are suspended, so that a retry makes no noise
+// and a client that gives up times out.
+func (h *Hub) expireJoins(s *shard, now time.Time) {
+	s.mu.Lock()
+	n := 0
+	for n < len(s.joins) && !s.joins[n].until.After(now) {
+		n++
+	}
+	old := slices.Clone(s.joins[:n])
+	s.joins = slices.Delete(s.joins, 0, n)
+	s.mu.Unlock()
+	for _, q := range old {
+		t := h.begin(q.req().Room)
+		if fd := t.sh.feeds[t.room]; fd != nil && fd.joins[q.req().Request] == q {
+			delete(fd.joins, q.req().Request)
+			if t.local(fd, q.client) == nil {
+				t.forgetStay(q.client)
+			}
+			t.change(q.req().Member, wire.State_SUSPENDED, 0)
+			t.after = append(t.after, func() { q.client.Refused(q.re, q.req().Room, errRetry) })
+		}
+		t.end()
+	}
+}
+
+// Leave takes a client out of a room. See edge.Hub.
+func (h *Hub) Leave(c edge.Client, room string, reason wire.Reason) {
+	t := h.begin(room)
+	defer t.end()
+	t.leave(c, wire.State_LEFT, reason)
+	t.forgetStay(c)
+}
+
+func (t *turn) leave(c edge.Client, state wire.State, reason wire.Reason) {
+	fd := t.sh.feeds[t.room]
+	if fd == nil {
+		return
+	}
+	q := t.takeBack(fd, c)
+	l := t.local(fd, c)
+	if l != nil {
+		t.takeOut(fd, l)
+	}
+	switch {
+	case q != nil: // at least as new
+		t.change(q.req().Member, state, reason)
+	case l != nil:
+		t.change(l.member, state, reason)
+	}
+}
+
+// local returns the client's stay in the room.
+func (t *turn) local(fd *feed, c edge.Client) *local {
+	m := c.Member()
+	if l := fd.locals[device{m.User, m.Device.Device}]; l != nil && l.client == c {
+		return l
+	}
+	return nil
+}
+
+// change tells the owner of a session's new state.
+func (t *turn) change(m *peer.Member, state wire.State, reason wire.Reason) {
+	t.toOwner(&peer.Frame{Body: &peer.Frame_Change{Change: &peer.Change{
+		Room: t.room, User: m.User, Device: deviceIn(m.Device, state, reason),
+	}}})
+}
+
+// Suspend stops deliveries to a client. See edge.Hub.
+func (h *Hub) Suspend(c edge.Client) {
+	for _, room := range h.stays(c) {
+		t := h.begin(room)
+		if fd := t.sh.feeds[room]; fd != nil {
+			q, l := t.takeBack(fd, c), t.local(fd, c)
+			if l != nil {
+				l.suspended = true
+				l.off.Store(true)
+				fd.relist()
+				t.change(l.member, wire.State_SUSPENDED, 0)
+			} else if q != nil {
+				t.forgetStay(c)
+				t.change(q.req().Member, wire.State_SUSPENDED, 0)
+			}
+		}
+		t.end()
+	}
+}
+
+// Gone takes a client out of all rooms. See edge.Hub.
+//
+// A session that MOVED makes no leave event: the owner hears only that it is
+// suspended, which it ignores if it knows the newer session, and which ends in
+// a time-out if the device never joins this room again.
+func (h *Hub) Gone(c edge.Client, reason wire.Reason) {
+	state := wire.State_LEFT
+	if reason == wire.Reason_MOVED {
+		state = wire.State_SUSPENDED
+	}
+	for _, room := range h.stays(c) {
+		t := h.begin(room)
+		t.leave(c, state, reason)
+		t.end()
+	}
+	h.clients.Delete(c)
+}
+
+// Report spreads a fix. See edge.Hub.
+func (h *Hub) Report(c edge.Client, fix *wire.Fix, rooms []string) error {
+	all := rooms == nil
+	if all {
+		rooms = h.stays(c)
+	}
+	m := c.Member()
+	mf := &wire.MemberFix{User: m.User, Device: m.Device.Device, Epoch: m.Device.Epoch, Fix: fix}
+	var err error
+	for _, room := range rooms {
+		if !h.report(c, room, mf) && !all {
+			err = errNotJoined
+		}
+	}
+	return err
+}
+
+func (h *Hub) report(c edge.Client, room string, mf *wire.MemberFix) bool {
+	t := h.begin(room)
+	fd := t.sh.feeds[room]
+	var l *local
+	if fd != nil {
+		l = t.local(fd, c)
+	}
+	if l == nil || l.suspended {
+		t.end()
+		return false
+	}
+	l.fix = mf
+	touch := t.now.Sub(fd.touched) >= touchEvery
+	if touch {
+		fd.touched = t.now
+	}
+	t.toOwner(&peer.Frame{Body: &peer.Frame_Report{Report: &peer.Report{Room: room, Fix: mf}}})
+	now := t.now
+	t.end()
+	if touch {
+		h.cfg.Activity.Touch(room, now)
+	}
+	return true
+}
+
+// Publish spreads a stored message. See edge.Hub.
+func (h *Hub) Publish(room string, m *wire.Message) {
+	t := h.begin(room)
+	t.toOwner(&peer.Frame{Body: &peer.Frame_Publish{Publish: &peer.Publish{Room: room, Message: m}}})
+	now := t.now
+	t.end()
+	h.cfg.Activity.Touch(room, now)
+}
