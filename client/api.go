@@ -179,6 +179,9 @@ func (a *API) do(ctx context.Context, method, path, token string, in, out any) e
 	if resp.StatusCode >= 300 {
 		return problemOf(resp, b)
 	}
+	if p, ok := out.(interface{ follow(link string) }); ok {
+		p.follow(resp.Header.Get("Link"))
+	}
 	if out == nil || len(b) == 0 {
 		return nil
 	}

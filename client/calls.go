@@ -124,28 +124,30 @@ func (a *API) Profile(ctx context.Context) (p Profile, err error) {
 	return p, a.call(ctx, http.MethodGet, "/api/v1/users/profile", nil, &p)
 }
 
+// groupPage is one page of the list of groups.
+type groupPage struct {
+	Groups []GroupSummary `json:"groups"`
+	next   string         // path of the next page
+}
+
+// follow reads the next page from a Link header (RFC 8288).
+func (p *groupPage) follow(link string) {
+	if path, ok := strings.CutPrefix(link, "<"); ok {
+		p.next, _, _ = strings.Cut(path, ">")
+	}
+}
+
 // Groups lists the groups of the user, all pages of them.
 func (a *API) Groups(ctx context.Context) ([]GroupSummary, error) {
 	var all []GroupSummary
-	path := "/api/v1/groups"
-	for cursor := ""; ; {
-		at := path
-		if cursor != "" {
-			at += "?cursor=" + url.QueryEscape(cursor)
-		}
-		var page struct {
-			Groups []GroupSummary `json:"groups"`
-			Next   string         `json:"next_cursor"`
-		}
-		if err := a.call(ctx, http.MethodGet, at, nil, &page); err != nil {
+	for path := "/api/v1/groups"; path != ""; {
+		var page groupPage
+		if err := a.call(ctx, http.MethodGet, path, nil, &page); err != nil {
 			return nil, err
 		}
-		all = append(all, page.Groups...)
-		if page.Next == "" || page.Next == cursor {
-			return all, nil
-		}
-		cursor = page.Next
+		all, path = append(all, page.Groups...), page.next
 	}
+	return all, nil
 }
 
 // CreateGroup makes a group that the user owns.
@@ -233,16 +235,17 @@ type Edge struct {
 
 // EdgeRegion is one region of Edge.
 type EdgeRegion struct {
-	Name  string     `json:"name"`
-	At    *geo.Point `json:"at"`
-	Nodes []EdgeNode `json:"nodes"`
+	Name      string     `json:"name"`
+	geo.Point            // about where it is
+	Nodes     []EdgeNode `json:"nodes"`
 }
 
 // EdgeNode is one node of Edge.
 type EdgeNode struct {
-	ID string `json:"id"`
-	WS string `json:"ws"`
-	WT string `json:"wt"`
+	ID   string `json:"id"`
+	HTTP string `json:"http"`
+	WS   string `json:"ws"`
+	WT   string `json:"wt"`
 }
 
 // Edge asks where the edge nodes are. It needs no sign-in.
@@ -277,4 +280,14 @@ func (e Edge) Pins() ([][32]byte, error) {
 		return nil, &Error{Code: wire.CodeInternal, Message: "the server's certificate hash makes no sense"}
 	}
 	return [][32]byte{[32]byte(b)}, nil
+}
+
+// Has reports whether there is a region of that name.
+func (e Edge) Has(region string) bool {
+	for _, r := range e.Regions {
+		if r.Name == region {
+			return true
+		}
+	}
+	return false
 }

@@ -96,10 +96,17 @@ func (r *report) frame() *wire.ClientFrame {
 	return &wire.ClientFrame{Body: &wire.ClientFrame_Report{Report: &wire.Report{Fix: r.fix, Rooms: r.rooms}}}
 }
 
-// offerLocked sends the last fix again: there is a new room that lacks it.
+// offerLocked sends the last fix again, since there is a new room that lacks
+// it. It needs a new number: to the server the old one is old news.
 func (s *Session) offerLocked() {
 	for _, r := range s.reports {
 		if r.sent && len(r.rooms) == 0 {
+			s.n++
+			old := r.fix // may be on its way out: not changed
+			r.fix = &wire.Fix{
+				Point: old.Point, Accuracy: old.Accuracy, Speed: old.Speed, Heading: old.Heading,
+				Captured: old.Captured, N: s.n,
+			}
 			r.sent, r.done = false, false
 		}
 	}
