@@ -210,6 +210,16 @@ export class Api {
     await this.#call("DELETE", `/groups/${encodeURIComponent(groupId)}/members/${encodeURIComponent(userId)}`);
   }
 
+  /** Makes a member an admin, or an admin a member. The owner may. */
+  async setRole(groupId: string, userId: string, role: "admin" | "member"): Promise<void> {
+    await this.#call("PUT", `/groups/${encodeURIComponent(groupId)}/members/${encodeURIComponent(userId)}`, { body: { role } });
+  }
+
+  /** Makes another member the owner, and the owner an admin: then the former owner may leave. */
+  async transfer(groupId: string, userId: string): Promise<void> {
+    await this.#call("POST", `/groups/${encodeURIComponent(groupId)}/transfer`, { body: { user_id: userId } });
+  }
+
   /** Messages in ascending order: the newest, or those before or after a number. */
   async messages(groupId: string, o: { before?: number; after?: number; limit?: number } = {}): Promise<Page> {
     const q = new URLSearchParams();
