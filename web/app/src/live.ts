@@ -155,6 +155,21 @@ export async function kick(user: string): Promise<void> {
   await loadGroup(id);
 }
 
+export async function setRole(user: string, role: "admin" | "member"): Promise<void> {
+  const id = group.value?.id;
+  if (id === undefined) return;
+  await api.setRole(id, user, role);
+  await loadGroup(id);
+}
+
+/** Makes somebody else the owner; the former one stays as an admin and may leave. */
+export async function transfer(user: string): Promise<void> {
+  const id = group.value?.id;
+  if (id === undefined) return;
+  await api.transfer(id, user);
+  await loadGroup(id);
+}
+
 export async function loadInvites(): Promise<void> {
   const id = group.value?.id;
   if (id === undefined) return;

@@ -39,7 +39,7 @@ function media(query: string) {
 const systemDark = media("(prefers-color-scheme: dark)");
 export const reducedMotion = media("(prefers-reduced-motion: reduce)");
 /** Room for panels beside the map instead of sheets over it. */
-export const wide = media("(min-width: 1000px)");
+export const wide = media("(min-width: 1080px)");
 
 export const dark = computed(() => (theme.value === "auto" ? systemDark.value : theme.value === "dark"));
 effect(() => {

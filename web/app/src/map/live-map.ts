@@ -28,6 +28,7 @@ export interface MapOptions {
 
 const TRAILS_EVERY = 100; // ms between redraws of the trails
 const FINE_FROM = 5.5; // zoom
+const FIT_FOR = 4000; // ms after the first position
 const failed = (err: unknown) => console.error("map:", err);
 const empty: FeatureCollection = { type: "FeatureCollection", features: [] };
 setWorkerUrl(workerUrl);
@@ -40,7 +41,7 @@ export class LiveMap {
   private readonly disposers: (() => void)[] = [];
   private frameRequest = 0;
   private trailsDrawn = 0;
-  private fitted = false;
+  private fitUntil = 0; // until then newcomers are brought into sight
   private showGrid = false;
   private detail: Detail | undefined;
 
@@ -66,6 +67,10 @@ export class LiveMap {
 
     this.map.once("load").then(() => this.settle(), failed);
     this.map.on("moveend", () => this.settle());
+    // From the viewer's first own movement on the map stays where it is put.
+    this.map.on("movestart", (event) => {
+      if (event.originalEvent) this.fitUntil = -1;
+    });
     this.map.on("zoom", () => this.drawLabels());
 
     this.disposers.push(
@@ -170,6 +175,7 @@ export class LiveMap {
 
   private takePeople(all: ReadonlyMap<string, Person>): void {
     const t = performance.now();
+    const before = this.markers.size;
     const shown = new Set<string>();
     for (const person of all.values()) {
       // The own position is drawn by OwnPin, without the way to the server and
@@ -189,9 +195,9 @@ export class LiveMap {
       marker.remove();
       this.markers.delete(user);
     }
-    if (!this.fitted && this.markers.size > 0) {
-      this.fitted = true;
-      this.fit();
+    if (this.markers.size > before) {
+      if (this.fitUntil === 0) this.fitUntil = t + FIT_FOR;
+      if (t < this.fitUntil) this.fit();
     }
     this.animate();
   }

@@ -15,6 +15,8 @@ const lifetimes = [["1 hour", 3600], ["1 day", 86_400], ["7 days", 604_800], ["3
 export function GroupSheet() {
   const { route } = useLocation();
   const [asked, setAsked] = useState(false);
+  const owner = myRole.value === "owner";
+  const others = (group.value?.members.length ?? 0) > 1;
   useEffect(() => void attempt(loadInvites), [group.value?.id]);
   const leave = async () => {
     await leaveGroup();
@@ -25,9 +27,11 @@ export function GroupSheet() {
       {group.value?.description && <p class="lead small">{group.value.description}</p>}
       <Invites />
       <h2 class="section">Leave</h2>
-      {asked ? (
+      {owner && others ? (
+        <p class="small" data-testid="owner-stays">You own this group. Make somebody else the owner first: under People, beside their name.</p>
+      ) : asked ? (
         <div class="actions">
-          <Button kind="danger" data-testid="leave-confirm" action={leave}>Leave the group</Button>
+          <Button kind="danger" data-testid="leave-confirm" action={leave}>{owner ? "Leave and delete the group" : "Leave the group"}</Button>
           <Button kind="quiet" action={() => setAsked(false)}>Stay</Button>
         </div>
       ) : (
