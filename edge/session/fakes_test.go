@@ -215,7 +215,7 @@ func newWorld(t testing.TB, c Config) *world {
 }
 
 // count sums a metric over the labels that match.
-func (w *world) count(t *testing.T, name string, labels ...string) (sum float64) {
+func (w *world) count(t testing.TB, name string, labels ...string) (sum float64) {
 	families, err := w.metrics.Gather()
 	require.NoError(t, err)
 	for _, f := range families {

@@ -173,7 +173,11 @@ func (s *Session) report(id uint64, r *wire.Report) {
 		s.hub.Lock()
 		var err error
 		if !s.silent {
-			err = s.registry.deps.Hub.Report(s, known(r.Fix), r.Rooms)
+			rooms := r.Rooms
+			if len(rooms) == 0 {
+				rooms = nil // means all to the hub
+			}
+			err = s.registry.deps.Hub.Report(s, known(r.Fix), rooms)
 		}
 		s.hub.Unlock()
 		if err != nil {

@@ -46,7 +46,7 @@ import (
 )
 
 // Handler takes what a client sends: a frame, or the reason why there is none
-// (wire.ErrBadFrame, or wire.ErrTooLarge, after which nothing more is read; the
+// (wire.ErrBadFrame, or wire.ErrTooLarge, after which the connection closes; the
 // frame may still have an id). size is in bytes. It is called by one goroutine
 // at a time.
 type Handler func(f *wire.ClientFrame, size int, err error)

@@ -152,6 +152,9 @@ func (c *wsConn) message(kind gws.Opcode, b []byte) {
 			}
 		}
 		c.handle(f, max(len(one), 1), err)
+		if errors.Is(err, wire.ErrTooLarge) {
+			c.Close(&wire.Close{Code: wire.CodeTooLarge, Message: "a frame has at most 64 KiB"})
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -128,6 +129,9 @@ func (c *wtConn) readStream(h Handler) error {
 		switch {
 		case errors.Is(err, wire.ErrTooLarge):
 			h(nil, wire.MaxClientFrame, err)
+			// A client that is still writing is to finish, and to read why.
+			c.Close(&wire.Close{Code: wire.CodeTooLarge, Message: "a frame has at most 64 KiB"})
+			_, _ = io.Copy(io.Discard, stream)
 			return err
 		case err != nil:
 			return err
