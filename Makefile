@@ -48,7 +48,7 @@ fmt-check:
 
 # Every migration and every SQL statement, through CockroachDB's grammar.
 sql-check:
-	go -C tools run ./crdbcheck ..
+	go -C tools/crdbcheck run . ../..
 
 generate:
 	@tools/setup.sh build
@@ -62,7 +62,7 @@ test-go:
 	go test -race -timeout 10m ./...
 
 test-tools:
-	go -C tools test ./...
+	go -C tools/crdbcheck test ./...
 
 test-web:
 	npm --prefix web run --silent check
