@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { ago } from "../lib/age.ts";
-import { locate, movePin, placePin, stopSharing } from "../sharing.ts";
+import { locate, placePin, stopSharing } from "../sharing.ts";
 import { me, now, people, sharing } from "../state.ts";
 import { Icon } from "../ui/icons.tsx";
 import { liveMap } from "./map.tsx";
@@ -66,11 +66,11 @@ function Notice({ onPin }: { onPin: () => void }) {
       </div>
     );
   }
-  if (s.mode === "pin" && hint && s.at) {
+  if (s.mode === "pin" && hint) {
     return (
       <div class="notice" role="status">
         <p>Drag your pin, or move it with the arrow keys. Others see it here.</p>
-        <button type="button" class="button quiet" onClick={() => { movePin(s.at!); setHint(false); }}>OK</button>
+        <button type="button" class="button quiet" onClick={() => setHint(false)}>OK</button>
       </div>
     );
   }

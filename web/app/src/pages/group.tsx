@@ -37,6 +37,12 @@ export function GroupPage() {
     return closeGroup;
   }, [id, signedIn]);
 
+  const title = `${unread.value > 0 ? `(${unread.value}) ` : ""}${group.value?.name ?? "Group"} · Muster`;
+  useEffect(() => {
+    document.title = title;
+    return () => void (document.title = "Muster");
+  }, [title]);
+
   if (!signedIn) return <Welcome />;
   if (problem !== "") {
     return (
