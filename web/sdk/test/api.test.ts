@@ -1,0 +1,130 @@
+import { expect, test, vi } from "vitest";
+import { Api } from "../src/api.js";
+import { memoryTokens, webTokens, type Tokens } from "../src/tokens.js";
+
+const signedIn: Tokens = { user: "u1", token: "old", refreshToken: "r1" };
+const json = (body: unknown, init: ResponseInit = {}) =>
+  new Response(JSON.stringify(body), { ...init, headers: { "content-type": "application/json", ...init.headers } });
+const problem = (status: number, code: string, headers: Record<string, string> = {}) =>
+  new Response(JSON.stringify({ status, code, detail: "what to do" }), {
+    status,
+    headers: { "content-type": "application/problem+json", ...headers },
+  });
+
+interface Call {
+  method: string;
+  path: string;
+  headers: Record<string, string>;
+  body: Record<string, unknown> | undefined;
+}
+
+function server(answer: (c: Call) => Response | Promise<Response>, tokens = memoryTokens(signedIn)) {
+  const calls: Call[] = [];
+  const fetch = vi.fn(async (url: string, init: RequestInit) => {
+    const call: Call = {
+      method: init.method!,
+      path: url.replace("http://x/api/v1", ""),
+      headers: init.headers as Record<string, string>,
+      body: init.body ? (JSON.parse(init.body as string) as Record<string, unknown>) : undefined,
+    };
+    calls.push(call);
+    return answer(call);
+  });
+  return { api: new Api({ base: "http://x/", tokens, fetch: fetch as unknown as typeof globalThis.fetch }), calls, tokens };
+}
+
+test("an expired token is refreshed once for all who ask, and the calls repeated under their keys", async () => {
+  const { api, calls, tokens } = server((c) => {
+    if (c.path === "/auth/refresh") return json({ token: "new", refresh_token: "r2" });
+    if (c.headers.authorization !== "Bearer new") return problem(401, "token_expired");
+    return json({ group_id: "g", invite_code: "i", groups: [] });
+  });
+  await Promise.all([api.createGroup({ name: "a" }), api.createGroup({ name: "b" }), api.groups(), api.refresh("old")]);
+  expect(calls.filter((c) => c.path === "/auth/refresh").map((c) => c.body)).toEqual([{ refresh_token: "r1" }]);
+  expect(await tokens.load()).toEqual({ user: "u1", token: "new", refreshToken: "r2" });
+  for (const name of ["a", "b"]) {
+    const keys = calls.filter((c) => c.body?.name === name).map((c) => c.headers["idempotency-key"]);
+    expect(keys).toHaveLength(2);
+    expect(keys[0]).toBe(keys[1]);
+  }
+});
+
+test("what another tab has refreshed is not refreshed again", async () => {
+  const { api, calls, tokens } = server(() => problem(500, "internal"));
+  await tokens.save({ ...signedIn, token: "newer", refreshToken: "r2" });
+  expect(await api.refresh("old")).toBe("newer");
+  expect(calls).toEqual([]);
+});
+
+test("a refused refresh signs out, an unreachable server doesn't", async () => {
+  let down = true;
+  const { api, tokens } = server(() => {
+    if (down) throw new TypeError("failed to fetch");
+    return problem(401, "refresh_reused");
+  });
+  await expect(api.refresh("old")).rejects.toMatchObject({ code: "network", status: 0 });
+  expect(await tokens.load()).toBeDefined();
+  down = false;
+  await expect(api.refresh("old")).rejects.toMatchObject({ code: "refresh_reused", status: 401 });
+  expect(await tokens.load()).toBeUndefined();
+  await expect(api.profile()).rejects.toMatchObject({ code: "unauthenticated" });
+});
+
+test("problems keep the server's code and when to come back", async () => {
+  const { api } = server(() => problem(429, "rate_limited", { "retry-after": "7" }));
+  await expect(api.profile()).rejects.toMatchObject({
+    code: "rate_limited",
+    status: 429,
+    message: "what to do",
+    retryAfter: 7000,
+  });
+});
+
+test("a page of HTML from something in between is no answer", async () => {
+  const { api } = server(() => new Response("<h1>Bad gateway</h1>", { status: 502, headers: { "content-type": "text/html" } }));
+  await expect(api.profile()).rejects.toMatchObject({ code: "internal", status: 502 });
+});
+
+test("lists are read to their end, with dates in place of strings", async () => {
+  const group = (n: number) => ({ group_id: `g${n}`, name: "n", avatar: "", member_count: n, last_active: "2026-01-02T03:04:05Z" });
+  const { api, calls } = server((c) =>
+    c.path === "/groups" ? json({ groups: [group(1)], next_cursor: "a b" }) : json({ groups: [group(2)] }),
+  );
+  const groups = await api.groups();
+  expect(groups.map((g) => [g.groupId, g.memberCount])).toEqual([["g1", 1], ["g2", 2]]);
+  expect(groups[0]!.lastActive).toEqual(new Date("2026-01-02T03:04:05Z"));
+  expect(calls[1]!.path).toContain("cursor=a%20b");
+});
+
+test("the certificate's hash is bytes", async () => {
+  const { api } = server(() =>
+    json({ regions: [{ name: "eu", lat: 53, lng: -6, nodes: [{ id: "eu-1", http: "h", ws: "w", wt: "" }] }], cert_sha256: "AQID" }),
+  );
+  const edge = await api.edge();
+  expect(edge.certSha256).toEqual(Uint8Array.of(1, 2, 3));
+  expect(edge.regions[0]!.nodes[0]).toEqual({ id: "eu-1", http: "h", ws: "w" });
+});
+
+test("signing out forgets the tokens even if the server can't be told", async () => {
+  const { api, tokens } = server(() => {
+    throw new TypeError("failed to fetch");
+  });
+  await expect(api.logout()).rejects.toMatchObject({ code: "network" });
+  expect(await tokens.load()).toBeUndefined();
+});
+
+test("tokens in a Storage survive nonsense in it", () => {
+  const kept = new Map<string, string>();
+  const storage = {
+    getItem: (k: string) => kept.get(k) ?? null,
+    setItem: (k: string, v: string) => void kept.set(k, v),
+    removeItem: (k: string) => void kept.delete(k),
+  } as unknown as Storage;
+  const tokens = webTokens(storage);
+  void tokens.save(signedIn);
+  expect(webTokens(storage).load()).toEqual(signedIn);
+  kept.set("muster.tokens", "{");
+  expect(tokens.load()).toBeUndefined();
+  void tokens.save(undefined);
+  expect(kept.size).toBe(0);
+});
