@@ -64,11 +64,12 @@ func CloseCode(number uint16) string {
 	return ""
 }
 
-// PolicyOf returns what to do after a close with the given number. A
-// connection that broke without one is one to make again.
+// PolicyOf returns what to do after a close with the given number, by its range
+// alone. A connection that broke without one, or with one of the transport's
+// own, is one to make again; after a Bye nobody asks.
 func PolicyOf(number uint16) Policy {
 	switch {
-	case number == CloseNormal, number >= 4100 && number < 4200:
+	case number >= 4100 && number < 4200:
 		return Final
 	case number >= 4200 && number < 4300:
 		return Refresh

@@ -170,7 +170,6 @@ func TestCloseTable(t *testing.T) {
 	}
 	_, ok := CloseNumber(CodeNotMember)
 	require.False(t, ok)
-	require.Equal(t, Final, PolicyOf(CloseNormal))
 	require.Equal(t, Reconnect, PolicyOf(1006))
 	require.Equal(t, Final, PolicyOf(4199))
 	require.Empty(t, CloseCode(4199))
