@@ -148,14 +148,16 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	g.ring.reset()
 	r.toNodes(f)
 
-	listed := map[key]bool{}
+	listed := map[key]uint64{}
 	for _, person := range part.People {
 		for _, d := range person.GetDevices() {
-			listed[key{person.GetUser(), d.GetDevice()}] = true
+			listed[key{person.GetUser(), d.GetDevice()}] = d.GetEpoch()
 		}
 	}
 	for _, m := range slices.Clone(r.roll.sorted) {
-		if m.region == g.id && !listed[m.key] {
+		// A region that has forgotten its newest session of a device (its owner
+		// restarted) is to be believed too.
+		if epoch, ok := listed[m.key]; m.region == g.id && (!ok || epoch < m.dev.Epoch) {
 			r.roll.remove(m)
 		}
 	}
