@@ -66,14 +66,12 @@ var siblingException = map[string]string{
 // tree, each with the reason.
 var forbidden = map[string]map[string]string{
 	"client": {
-		"runtime/cgo":               "the SDK builds without a C compiler",
-		"github.com/uber/h3-go":     "it is cgo",
+		"github.com/uber/h3-go":     "it is cgo, see TestClientsNeedNoCompiler",
 		"github.com/hashicorp/raft": "a client coordinates nothing",
 		"github.com/jackc/pgx":      "a client has no database",
 		"github.com/pion":           "media is for the app to choose",
 	},
 	"api": {
-		"runtime/cgo":               "frames are pure data",
 		"github.com/quic-go":        "frames know no sockets",
 		"github.com/jackc/pgx":      "frames know no database",
 		"github.com/hashicorp/raft": "frames know no consensus",
@@ -95,14 +93,16 @@ type pkg struct {
 	ImportPath, Dir, Name string
 	GoFiles, CgoFiles     []string
 	Imports, Deps         []string
-	TestImports           []string
+	Standard              bool
 }
 
 func (p pkg) rel() string { return strings.TrimPrefix(p.ImportPath, module) }
 
-func packages(t *testing.T) []pkg {
+func packages(t *testing.T) []pkg { return list(t, "./...") }
+
+func list(t *testing.T, args ...string) []pkg {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Name,GoFiles,CgoFiles,Imports,Deps,TestImports", "./...")
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Dir,Name,GoFiles,CgoFiles,Imports,Deps,Standard"}, args...)...)
 	cmd.Dir = filepath.Join("..", "..")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -216,6 +216,18 @@ func TestForbiddenDependencies(t *testing.T) {
 				if (imp == b || strings.HasPrefix(imp, b+"/")) && p.rel() != only.pkg {
 					t.Errorf("%s imports %s, which only %s may: %s", p.rel(), imp, only.pkg, only.why)
 				}
+			}
+		}
+	}
+}
+
+// The SDK and the frames build without a C compiler: nothing but Go's own
+// packages, which have a pure form, uses cgo.
+func TestClientsNeedNoCompiler(t *testing.T) {
+	for _, tree := range []string{"./client/...", "./api/..."} {
+		for _, p := range list(t, "-deps", tree) {
+			if !p.Standard && len(p.CgoFiles) > 0 {
+				t.Errorf("%s depends on %s, which is cgo", tree, p.ImportPath)
 			}
 		}
 	}

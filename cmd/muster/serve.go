@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/internal/node"
+)
+
+// ServeCmd runs one node of a deployment.
+type ServeCmd struct {
+	Config string `help:"The node's configuration, YAML. See docs/operations.md." required:"" type:"existingfile" placeholder:"FILE"`
+}
+
+// Run serves until a signal, then drains.
+func (c *ServeCmd) Run(ctx context.Context, log *slog.Logger) error {
+	cfg, err := node.LoadServeConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	s, err := node.NewServer(ctx, cfg, version(), log)
+	if err != nil {
+		return err
+	}
+	defer s.Stop()
+	if err := s.Start(ctx); err != nil {
+		return err
+	}
+	log.Info("serving", "node", cfg.Node, "http", cfg.HTTP, "peer", cfg.Peer, "admin", cfg.Admin)
+	<-ctx.Done()
+	log.Info("draining")
+	return nil
+}
+
+// MigrateCmd brings a database's schema up to date.
+type MigrateCmd struct {
+	Database string `help:"The database's URL." env:"MUSTER_DATABASE_URL" required:"" placeholder:"URL"`
+}
+
+// Run migrates; nodes of the version before and after may run meanwhile.
+func (c *MigrateCmd) Run(ctx context.Context, log *slog.Logger) error {
+	if err := db.Migrate(ctx, c.Database); err != nil {
+		return err
+	}
+	log.Info("the schema is up to date")
+	return nil
+}

@@ -1,0 +1,141 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/auth"
+	"github.com/mustermesh/muster/core/chat"
+	"github.com/mustermesh/muster/core/groups"
+	"github.com/mustermesh/muster/core/httpapi"
+	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/edge/hub"
+	"github.com/mustermesh/muster/internal/errs"
+	"github.com/mustermesh/muster/regions"
+)
+
+// The types of this file say in the words of one side what the other needs.
+
+// verifier is core/auth's as the edge sees it.
+type verifier struct{ *auth.Verifier }
+
+func (v verifier) Verify(token string) (edge.Identity, error) {
+	id, err := v.Verifier.Verify(context.Background(), token)
+	if err != nil {
+		return edge.Identity{}, err
+	}
+	return edge.Identity{User: id.User.String(), Name: id.Name, Login: id.Login.String(), Expires: id.Expires}, nil
+}
+
+// members is core/groups as the edge sees it.
+type members struct{ groups *groups.Store }
+
+var errNotMember = errs.New(errs.Forbidden, edge.CodeNotMember, "there is no such room, or you are no member of it")
+
+func (m members) Member(ctx context.Context, user, room string, min uint64) (edge.Membership, error) {
+	group, ok := core.GroupOf(room)
+	if !ok {
+		return edge.Membership{}, errNotMember
+	}
+	id, err := core.ParseUserID(user)
+	if err != nil {
+		return edge.Membership{}, errNotMember
+	}
+	s, err := m.groups.Member(ctx, id, group, min)
+	switch {
+	case errors.Is(err, groups.ErrNotMember):
+		return edge.Membership{}, errNotMember
+	case err != nil:
+		return edge.Membership{}, err
+	}
+	return edge.Membership{Role: string(s.Role), Name: s.Username, Version: s.Version}, nil
+}
+
+// store is core/chat as the edge sees it.
+type store struct{ chat *chat.Chat }
+
+func (s store) Store(ctx context.Context, d edge.Draft) (*wire.Message, bool, error) {
+	sender, err := core.ParseUserID(d.Sender)
+	if err != nil {
+		return nil, false, err
+	}
+	m, stored, err := s.chat.Store(ctx, chat.Draft{Room: d.Room, Sender: sender, ClientID: d.ClientID, Body: d.Body})
+	if err != nil {
+		return nil, false, err
+	}
+	m.SenderName = d.SenderName
+	return m.Wire(), stored, nil
+}
+
+func (s store) History(ctx context.Context, room string, before, after uint64, limit int) ([]*wire.Message, bool, error) {
+	ms, more, err := s.chat.History(ctx, room, before, after, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	out := make([]*wire.Message, len(ms))
+	for i, m := range ms {
+		out[i] = m.Wire()
+	}
+	return out, more, nil
+}
+
+func (s store) Last(ctx context.Context, room string) (uint64, error) { return s.chat.Last(ctx, room) }
+
+// conversation is chat and the live room together, as the HTTP API sees them.
+type conversation struct {
+	*chat.Chat
+	hub *hub.Hub
+}
+
+func (c conversation) Send(ctx context.Context, d chat.Draft, senderName string) (chat.Message, error) {
+	m, stored, err := c.Store(ctx, d)
+	if err != nil {
+		return chat.Message{}, err
+	}
+	m.SenderName = senderName
+	if stored {
+		c.hub.Publish(d.Room, m.Wire())
+	}
+	return m, nil
+}
+
+// membershipAnnouncer is the hub as core/groups sees it.
+type membershipAnnouncer struct {
+	hub *hub.Hub
+	log *slog.Logger
+}
+
+func (a *membershipAnnouncer) MembershipChanged(ctx context.Context, room string, version uint64) {
+	if err := a.hub.MembershipChanged(ctx, room, version); err != nil {
+		a.log.Warn("membership change not confirmed by the region", "room", room, "version", version, "err", err)
+	}
+}
+
+// directory is the topology as clients see it.
+type directory struct {
+	topology *regions.Topology
+	cert     string
+	demo     func() (httpapi.Demo, bool)
+}
+
+func (d directory) Edges() httpapi.EdgeDirectory {
+	out := httpapi.EdgeDirectory{CertSHA256: d.cert}
+	for _, r := range d.topology.Regions {
+		region := httpapi.EdgeRegion{Name: string(r.Name), Lat: r.Location.Lat, Lng: r.Location.Lng}
+		for _, n := range r.Nodes {
+			region.Nodes = append(region.Nodes, httpapi.EdgeNode{ID: string(n.ID), HTTP: n.HTTP, WS: n.WS, WT: n.WT})
+		}
+		out.Regions = append(out.Regions, region)
+	}
+	return out
+}
+
+func (d directory) Demo() (httpapi.Demo, bool) {
+	if d.demo == nil {
+		return httpapi.Demo{}, false
+	}
+	return d.demo()
+}

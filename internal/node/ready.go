@@ -1,0 +1,41 @@
+package node
+
+import (
+	"github.com/mustermesh/muster/regions"
+)
+
+// Ready is what `muster dev --ready-file` writes: where everything is. A key
+// is absent until what it names exists.
+type Ready struct {
+	HTTP       string        `json:"http"`
+	Admin      string        `json:"admin"`
+	Regions    []ReadyRegion `json:"regions"`
+	CertSHA256 string        `json:"cert_sha256"` // base64, of the WebTransport certificate's DER
+	Database   string        `json:"database"`
+}
+
+// ReadyRegion is one region of Ready.
+type ReadyRegion struct {
+	Name  regions.RegionID `json:"name"`
+	Nodes []ReadyNode      `json:"nodes"`
+}
+
+// ReadyNode is one node of Ready, with the URLs under which clients reach it.
+type ReadyNode struct {
+	ID   regions.NodeID `json:"id"`
+	HTTP string         `json:"http"`
+	WS   string         `json:"ws"`
+	WT   string         `json:"wt"`
+}
+
+func ready(t *regions.Topology) []ReadyRegion {
+	var out []ReadyRegion
+	for _, r := range t.Regions {
+		region := ReadyRegion{Name: r.Name}
+		for _, n := range r.Nodes {
+			region.Nodes = append(region.Nodes, ReadyNode{ID: n.ID, HTTP: n.HTTP, WS: n.WS, WT: n.WT})
+		}
+		out = append(out, region)
+	}
+	return out
+}

@@ -1,0 +1,260 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/internal/obs"
+	"github.com/mustermesh/muster/internal/run"
+	"github.com/mustermesh/muster/regions"
+	"github.com/mustermesh/muster/regions/peerlink"
+)
+
+// ServeConfig is the file that `muster serve --config` reads, YAML. Paths are
+// relative to the file.
+type ServeConfig struct {
+	Node     regions.NodeID `yaml:"node"`
+	Topology string         `yaml:"topology"` // file, see regions.Topology
+	// Database is the URL; MUSTER_DATABASE_URL if empty, so that it need not
+	// stand in a file.
+	Database string `yaml:"database"`
+	// SecretFile holds 64 or more hexadecimal digits, the same on all nodes.
+	SecretFile string `yaml:"secret_file"`
+
+	HTTP         string `yaml:"http"`         // TCP address of the API, the WebSocket and the web app
+	WebTransport string `yaml:"webtransport"` // UDP address; empty: none
+	Peer         string `yaml:"peer"`         // UDP address of the peer links
+	Admin        string `yaml:"admin"`        // TCP address of health, metrics, profiles: private
+
+	// TLS is the public certificate, for HTTP and WebTransport. Without it HTTP
+	// is plain, for a proxy in front, and there can be no WebTransport.
+	TLS *struct {
+		Cert string `yaml:"cert"`
+		Key  string `yaml:"key"`
+	} `yaml:"tls"`
+	// PeerTLS is the directory that `muster ca` wrote: ca.pem, <node>.pem,
+	// <node>.key.
+	PeerTLS string `yaml:"peer_tls"`
+
+	Origins    []string `yaml:"origins"`     // pages that may use the API and open sessions
+	InviteBase string   `yaml:"invite_base"` // such as https://app.example.org/join/
+	// ProxyHeader names the header in which a trusted proxy tells the client's
+	// address, such as X-Forwarded-For (its last entry counts). Set it only
+	// behind such a proxy: limits per address would be anybody's to evade.
+	ProxyHeader string `yaml:"proxy_header"`
+	DBConns     int32  `yaml:"database_connections"` // most at a time; default 16
+}
+
+// LoadServeConfig reads and checks the file. Unknown keys are errors.
+func LoadServeConfig(path string) (*ServeConfig, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	var c ServeConfig
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if c.Database == "" {
+		c.Database = os.Getenv("MUSTER_DATABASE_URL")
+	}
+	var missing []string
+	for key, value := range map[string]string{
+		"node": string(c.Node), "topology": c.Topology, "secret_file": c.SecretFile, "http": c.HTTP,
+		"peer": c.Peer, "admin": c.Admin, "peer_tls": c.PeerTLS, "database (or MUSTER_DATABASE_URL)": c.Database,
+	} {
+		if value == "" {
+			missing = append(missing, key)
+		}
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return nil, fmt.Errorf("%s: missing %s; see docs/operations.md", path, strings.Join(missing, ", "))
+	}
+	if c.WebTransport != "" && c.TLS == nil {
+		return nil, fmt.Errorf("%s: webtransport needs tls: browsers speak it to a trusted certificate only", path)
+	}
+	dir := filepath.Dir(path)
+	paths := []*string{&c.Topology, &c.SecretFile, &c.PeerTLS}
+	if c.TLS != nil {
+		paths = append(paths, &c.TLS.Cert, &c.TLS.Key)
+	}
+	for _, p := range paths {
+		if !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	return &c, nil
+}
+
+// Server is one node of a deployment, with its database pool and admin
+// address. It is a run.Service.
+type Server struct {
+	node  *Node
+	db    *db.DB
+	group run.Group
+	admin net.Listener
+}
+
+// NewServer opens the database and the sockets and assembles the node.
+func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Logger) (_ *Server, err error) {
+	topology, err := regions.LoadTopology(c.Topology)
+	if err != nil {
+		return nil, err
+	}
+	_, region, ok := topology.Node(c.Node)
+	if !ok {
+		return nil, fmt.Errorf("node %q is not in %s", c.Node, c.Topology)
+	}
+	secret, err := readSecret(c.SecretFile)
+	if err != nil {
+		return nil, err
+	}
+	file := func(name string) string { return filepath.Join(c.PeerTLS, name) }
+	identity, ca, err := peerlink.LoadIdentity(file(string(c.Node)+".pem"), file(string(c.Node)+".key"), file("ca.pem"))
+	if err != nil {
+		return nil, err
+	}
+	cfg := Config{
+		ID: c.Node, Topology: topology, Secret: secret, Identity: identity, CA: ca,
+		Origins: c.Origins, InviteBase: c.InviteBase, Version: version, Log: log,
+	}
+	if c.ProxyHeader != "" {
+		cfg.ClientAddr = forwardedAddr(c.ProxyHeader)
+	}
+	if cfg.HTTPTLS, cfg.WebTransportTLS, err = c.certificates(); err != nil {
+		return nil, err
+	}
+	registry := obs.ProcessRegistry()
+	cfg.Metrics = obs.Labelled(registry, string(region), string(c.Node))
+
+	// What is open is closed again if a later step fails.
+	var open []func()
+	defer func() {
+		if err != nil {
+			for _, f := range open {
+				f()
+			}
+		}
+	}()
+	s := &Server{}
+	if s.db, err = db.Open(ctx, c.Database, db.Config{MaxConns: max(c.DBConns, 0), Name: "muster " + string(c.Node)}); err != nil {
+		return nil, err
+	}
+	open = append(open, s.db.Close)
+	cfg.DB = s.db
+	if cfg.HTTP, err = listen("http", c.HTTP, &open); err != nil {
+		return nil, err
+	}
+	if s.admin, err = listen("admin", c.Admin, &open); err != nil {
+		return nil, err
+	}
+	if cfg.Peer, err = listenUDP("peer", c.Peer, &open); err != nil {
+		return nil, err
+	}
+	if c.WebTransport != "" {
+		if cfg.WebTransport, err = listenUDP("webtransport", c.WebTransport, &open); err != nil {
+			return nil, err
+		}
+	}
+	if s.node, err = New(cfg); err != nil {
+		return nil, err
+	}
+	s.group.Add("node", s.node)
+	s.group.Add("admin", newHTTPServer(s.admin, nil, obs.Admin(registry, s.node.Ready), log))
+	return s, nil
+}
+
+// Start starts the node.
+func (s *Server) Start(ctx context.Context) error { return s.group.Start(ctx) }
+
+// Stop drains the node and closes everything.
+func (s *Server) Stop() {
+	s.group.Stop()
+	_ = s.admin.Close()
+	s.db.Close()
+}
+
+func listen(key, addr string, open *[]func()) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	*open = append(*open, func() { _ = l.Close() })
+	return l, nil
+}
+
+func listenUDP(key, addr string, open *[]func()) (*net.UDPConn, error) {
+	a, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	c, err := net.ListenUDP("udp", a)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	*open = append(*open, func() { _ = c.Close() })
+	return c, nil
+}
+
+// forwardedAddr reads the client's address from a header that a proxy sets.
+func forwardedAddr(header string) func(*http.Request) netip.Addr {
+	return func(r *http.Request) netip.Addr {
+		values := r.Header.Values(header)
+		if len(values) > 0 {
+			list := strings.Split(values[len(values)-1], ",")
+			if a, err := netip.ParseAddr(strings.TrimSpace(list[len(list)-1])); err == nil {
+				return a.Unmap()
+			}
+		}
+		at, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil {
+			return netip.Addr{}
+		}
+		return at.Addr().Unmap()
+	}
+}
+
+// certificates loads the public certificate for both listeners.
+func (c *ServeConfig) certificates() (web, wt *tls.Config, err error) {
+	if c.TLS == nil {
+		return nil, nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("tls: %w", err)
+	}
+	certs := []tls.Certificate{cert}
+	return &tls.Config{Certificates: certs, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
+		&tls.Config{Certificates: certs, MinVersion: tls.VersionTLS13}, nil
+}
+
+func readSecret(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("node secret: %w", err)
+	}
+	secret, err := hex.DecodeString(strings.TrimSpace(string(b)))
+	if err != nil || len(secret) < 32 {
+		return nil, fmt.Errorf("node secret: %s must hold at least 64 hexadecimal digits", path)
+	}
+	return secret, nil
+}
