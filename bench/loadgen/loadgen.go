@@ -1,0 +1,118 @@
+// Package loadgen makes load and measures it without coordinated omission (Gil
+// Tene, "How NOT to Measure Latency"): arrivals lie on a timeline that is fixed
+// beforehand, and latency counts from when something was meant to be sent, not
+// from when a busy generator came round to it.
+package loadgen
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Open calls arrive for the 0th, 1st … of n arrivals, every apart from the one
+// before, with the time at which it was due. A late one is made up for at once.
+// It returns early when ctx ends. arrive must not block.
+func Open(ctx context.Context, start time.Time, every time.Duration, n int, arrive func(i int, due time.Time)) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for i := range n {
+		due := start.Add(time.Duration(i) * every)
+		if wait := time.Until(due); wait > 0 {
+			timer.Reset(wait)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		arrive(i, due)
+	}
+	return nil
+}
+
+// Latencies collects durations from many goroutines in an HdrHistogram of three
+// digits, from a microsecond to a minute.
+type Latencies struct {
+	mu sync.Mutex
+	h  *hdrhistogram.Histogram
+}
+
+// NewLatencies returns an empty collection.
+func NewLatencies() *Latencies {
+	return &Latencies{h: hdrhistogram.New(1, time.Minute.Microseconds(), 3)}
+}
+
+// Record adds one duration; what is out of range counts as the nearest that is
+// not.
+func (l *Latencies) Record(d time.Duration) {
+	us := max(1, min(d.Microseconds(), time.Minute.Microseconds()))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_ = l.h.RecordValue(us) // in range
+}
+
+// Count returns how many were recorded.
+func (l *Latencies) Count() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.h.TotalCount()
+}
+
+// At returns the percentile p, 0 to 100.
+func (l *Latencies) At(p float64) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Duration(l.h.ValueAtPercentile(p)) * time.Microsecond
+}
+
+// Max returns the longest.
+func (l *Latencies) Max() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Duration(l.h.Max()) * time.Microsecond
+}
+
+// CPU returns the user and system time that a process has used so far; 0 means
+// this process.
+func CPU(pid int) (time.Duration, error) {
+	if pid == 0 {
+		var r syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+			return 0, fmt.Errorf("cpu time: %w", err)
+		}
+		return time.Duration(r.Utime.Nano() + r.Stime.Nano()), nil
+	}
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, fmt.Errorf("cpu time: %w", err)
+	}
+	return parseStat(string(b))
+}
+
+// parseStat reads utime and stime, fields 14 and 15 of proc(5)'s stat. The
+// second field is the program's name in parentheses and may hold anything.
+func parseStat(stat string) (time.Duration, error) {
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("cpu time: %q is no process state", stat)
+	}
+	ticks := 0.0
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseFloat(f, 64)
+		if err != nil || math.IsNaN(n) {
+			return 0, fmt.Errorf("cpu time: %w", err)
+		}
+		ticks += n
+	}
+	const hz = 100 // USER_HZ, the same on every Linux that Go runs on
+	return time.Duration(ticks / hz * float64(time.Second)), nil
+}

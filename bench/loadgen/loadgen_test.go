@@ -1,0 +1,53 @@
+package loadgen
+
+import (
+	"context"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestOpenKeepsItsTimeline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var late []time.Duration
+		require.NoError(t, Open(t.Context(), start, 10*time.Millisecond, 5, func(i int, due time.Time) {
+			require.Equal(t, start.Add(time.Duration(i)*10*time.Millisecond), due)
+			late = append(late, time.Since(due))
+			if i == 1 {
+				time.Sleep(25 * time.Millisecond) // the generator stalls
+			}
+		}))
+		require.Equal(t, []time.Duration{0, 0, 15 * time.Millisecond, 5 * time.Millisecond, 0}, late)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, Open(ctx, time.Now().Add(time.Hour), time.Second, 1, nil), context.Canceled)
+	})
+}
+
+func TestLatencies(t *testing.T) {
+	l := NewLatencies()
+	for i := range 100 {
+		l.Record(time.Duration(i+1) * time.Millisecond)
+	}
+	l.Record(-time.Second)
+	require.EqualValues(t, 101, l.Count())
+	require.InDelta(t, 50, l.At(50).Milliseconds(), 1)
+	require.InDelta(t, 100, l.Max().Milliseconds(), 1)
+}
+
+func TestCPU(t *testing.T) {
+	own, err := CPU(0)
+	require.NoError(t, err)
+	require.Positive(t, own)
+	_, err = CPU(os.Getpid())
+	require.NoError(t, err)
+	d, err := parseStat("7 (a (b) c) S 1 1 1 0 -1 4194560 1 0 0 0 150 50 0 0 20")
+	require.NoError(t, err)
+	require.Equal(t, 2*time.Second, d)
+	_, err = parseStat("nonsense")
+	require.Error(t, err)
+}
