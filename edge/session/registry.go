@@ -101,7 +101,7 @@ func NewRegistry(c Config, d Deps) *Registry {
 // Gate meters connections: its Connect is for the transport's Admit.
 func (r *Registry) Gate() *admit.Gate { return r.gate }
 
-// Start does nothing yet but make the registry a service.
+// Start makes the registry a service; sessions come with their connections.
 func (r *Registry) Start(ctx context.Context) error {
 	return r.life.Start(ctx, func(context.Context) error { return nil })
 }
