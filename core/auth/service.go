@@ -17,6 +17,7 @@ import (
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/internal/run"
 )
 
 // Announcer tells the edges of this region that a login was ended. It returns
@@ -56,6 +57,8 @@ type Service struct {
 	cfg      Config
 	now      func() time.Time
 	log      *slog.Logger
+	life     run.Lifecycle
+	upkeep   run.Group // of the keys
 }
 
 // New returns a Service for nodes of a region. secret seals the signing keys:
@@ -75,23 +78,38 @@ func New(d *db.DB, secret []byte, region string, cfg Config) (*Service, error) {
 	}, nil
 }
 
+// sweepEvery is how often each node deletes what has expired; that several do
+// it is harmless.
+const sweepEvery = time.Hour
+
 // Start makes or reads the signing keys and keeps them fresh until Stop.
 func (s *Service) Start(ctx context.Context) error {
-	if err := s.ring.Start(ctx); err != nil {
-		return err
-	}
-	if err := s.verifier.Start(ctx); err != nil {
-		s.ring.Stop()
-		return err
-	}
-	return nil
+	return s.life.Start(ctx, func(ctx context.Context) error {
+		s.upkeep.Add("signing keys", s.ring)
+		s.upkeep.Add("token verifier", s.verifier)
+		if err := s.upkeep.Start(ctx); err != nil {
+			return err
+		}
+		s.life.Go(func() {
+			tick := time.NewTicker(sweepEvery)
+			defer tick.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+					if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
+						s.log.Warn("expired logins not deleted, trying again later", "err", err)
+					}
+				}
+			}
+		})
+		return nil
+	})
 }
 
-// Stop ends the upkeep of the keys.
-func (s *Service) Stop() {
-	s.verifier.Stop()
-	s.ring.Stop()
-}
+// Stop ends the upkeep.
+func (s *Service) Stop() { s.life.Stop(s.upkeep.Stop) }
 
 // Verifier returns what checks this deployment's access tokens.
 func (s *Service) Verifier() *Verifier { return s.verifier }

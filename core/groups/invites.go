@@ -103,8 +103,17 @@ func (s *Store) insertInvite(ctx context.Context, tx pgx.Tx, actor core.UserID, 
 	return i, nil
 }
 
-// normalizeCode reads a code as people type it, by Crockford's rules (case and
-// hyphens don't matter, O is 0, I and L are 1), or the last part of a link.
+// parseCode reads a code as people type it, by Crockford's rules (case and
+// hyphens don't matter, O is 0, I and L are 1), or the last part of a link. It
+// returns ErrInviteUnknown for what can't be a code.
+func parseCode(s string) (string, error) {
+	code := normalizeCode(s)
+	if len(code) != codeLength || strings.Trim(code, codeAlphabet) != "" {
+		return "", ErrInviteUnknown
+	}
+	return code, nil
+}
+
 func normalizeCode(s string) string {
 	s = strings.TrimRight(strings.TrimSpace(s), "/")
 	if i := strings.LastIndexAny(s, "/=#"); i >= 0 {
@@ -166,13 +175,17 @@ func (s *Store) Invites(ctx context.Context, actor core.UserID, id core.GroupID)
 // Revoke withdraws an invite. Its maker may, and the owner and admins.
 // Withdrawing again is a success.
 func (s *Store) Revoke(ctx context.Context, actor core.UserID, id core.GroupID, code string) error {
-	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+	code, err := parseCode(code)
+	if err != nil {
+		return ErrInviteUnknown.At("path.invite_code")
+	}
+	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		r, err := role(ctx, tx, actor, id)
 		if err != nil {
 			return err
 		}
 		var by core.UserID
-		err = tx.QueryRow(ctx, `SELECT created_by FROM invites WHERE code = $1 AND group_id = $2`, normalizeCode(code), id).Scan(&by)
+		err = tx.QueryRow(ctx, `SELECT created_by FROM invites WHERE code = $1 AND group_id = $2`, code, id).Scan(&by)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return ErrInviteUnknown.At("path.invite_code")
@@ -181,7 +194,7 @@ func (s *Store) Revoke(ctx context.Context, actor core.UserID, id core.GroupID, 
 		case r == Plain && by != actor:
 			return ErrForbidden
 		}
-		_, err = tx.Exec(ctx, `UPDATE invites SET revoked_at = $2 WHERE code = $1 AND revoked_at IS NULL`, normalizeCode(code), s.cfg.Now())
+		_, err = tx.Exec(ctx, `UPDATE invites SET revoked_at = $2 WHERE code = $1 AND revoked_at IS NULL`, code, s.cfg.Now())
 		return err
 	})
 	if err != nil {
@@ -193,7 +206,9 @@ func (s *Store) Revoke(ctx context.Context, actor core.UserID, id core.GroupID, 
 // Join lets the user in by an invite's code or link. Who is in already stays
 // in, whatever became of the invite: the answer to a repeated request.
 func (s *Store) Join(ctx context.Context, user core.UserID, code string) (g Group, err error) {
-	code = normalizeCode(code)
+	if code, err = parseCode(code); err != nil {
+		return Group{}, err
+	}
 	var version uint64
 	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		version = 0

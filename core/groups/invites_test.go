@@ -17,7 +17,9 @@ func TestCodes(t *testing.T) {
 	for range 3000 {
 		code := newCode()
 		require.Regexp(t, `^[0-9BCDFGHJKMNPQRSTVWXYZ]{10}$`, code)
-		require.Equal(t, code, normalizeCode(code))
+		got, err := parseCode(code)
+		require.NoError(t, err)
+		require.Equal(t, code, got)
 		for _, r := range code {
 			seen[r]++
 		}
@@ -34,7 +36,13 @@ func TestCodes(t *testing.T) {
 		"https://example.org/?invite=BCDFGHJKM0":    "BCDFGHJKM0",
 		"http://localhost:8080/#invite=BCDFG-HJKM0": "BCDFGHJKM0",
 	} {
-		require.Equal(t, want, normalizeCode(in), in)
+		got, err := parseCode(in)
+		require.NoError(t, err, in)
+		require.Equal(t, want, got, in)
+	}
+	for _, in := range []string{"", "BCDFGHJKM", "BCDFGHJKM00", "BCDFGHJKMA", "BCDFGHJKM\x00", "BCDFGHJKM\xff", "https://example.org/join/"} {
+		_, err := parseCode(in)
+		require.ErrorIs(t, err, ErrInviteUnknown, "%q", in)
 	}
 }
 

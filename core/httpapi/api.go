@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"cmp"
+	_ "embed" // of the description
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,6 +60,9 @@ type Config struct {
 
 const prefix = "/api/v1"
 
+//go:embed api.md
+var description string
+
 // api is what operations need.
 type api struct {
 	Config
@@ -105,7 +109,7 @@ func New(cfg Config) (http.Handler, error) {
 	})
 
 	hc := huma.DefaultConfig("Muster", cfg.Version)
-	hc.Info.Description = "Groups, their members and messages. Live presence is a protocol of its own: see `GET /api/v1/edge`."
+	hc.Info.Description = description
 	hc.CreateHooks = nil                                                  // no $schema in bodies: their keys are a contract
 	hc.OpenAPIPath, hc.DocsPath, hc.SchemasPath = "", "", ""              // served below, from our own assets
 	hc.Formats = map[string]huma.Format{"application/json": strictFormat} // "+json" finds it too

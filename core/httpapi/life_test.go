@@ -96,6 +96,9 @@ func TestLifeOfAGroup(t *testing.T) {
 	b.ok("DELETE", g+"/members/"+cy.id, bob.token, nil)
 	b.refused(404, "not_member", "GET", g, cy.token, nil)
 	b.refused(404, "member_not_found", "DELETE", g+"/members/"+cy.id, bob.token, nil)
+	for _, code := range []string{"nonsense", "%ff", "%00", "BCDFGHJKM0"} {
+		b.refused(404, "invite_unknown", "DELETE", g+"/invites/"+code, bob.token, nil)
+	}
 	b.ok("DELETE", g+"/invites/"+made.str("invite_code"), bob.token, nil)
 	b.refused(410, "invite_revoked", "POST", "/groups/join", eve.token, obj{"invite_code": made.str("invite_code")})
 	b.refused(409, "owner_must_transfer", "POST", g+"/leave", ana.token, nil)

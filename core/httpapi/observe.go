@@ -94,7 +94,7 @@ func (o *observer) wrap(next http.Handler) http.Handler {
 			}
 			took := time.Since(begin)
 			o.duration.WithLabelValues(x.operation, strconv.Itoa(status)).Observe(took.Seconds())
-			level := slog.LevelDebug
+			level := slog.LevelInfo
 			if status >= 500 {
 				level = slog.LevelWarn
 			}
