@@ -200,7 +200,7 @@ func (h *Hub) Gone(c edge.Client, reason wire.Reason) {
 
 // Report spreads a fix. See edge.Hub.
 func (h *Hub) Report(c edge.Client, fix *wire.Fix, rooms []string) error {
-	all := rooms == nil
+	all := len(rooms) == 0
 	if all {
 		rooms = h.stays(c)
 	}
