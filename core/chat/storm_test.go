@@ -239,6 +239,7 @@ func BenchmarkStore(b *testing.B) {
 				}
 				var n atomic.Int64
 				b.SetParallelism(50)
+				b.ResetTimer()
 				b.RunParallel(func(pb *testing.PB) {
 					sender := user()
 					for pb.Next() {

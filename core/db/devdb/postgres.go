@@ -76,7 +76,7 @@ func (s *Server) startPostgres(ctx context.Context, bin binaries, dataDir string
 		_ = os.RemoveAll(scratch)
 		return err
 	}
-	if err := p.createDatabase(ctx); err != nil {
+	if err := p.nameDatabase(ctx); err != nil {
 		return err
 	}
 	s.url, s.about = p.url(database), "PostgreSQL "+bin.version
@@ -85,8 +85,9 @@ func (s *Server) startPostgres(ctx context.Context, bin binaries, dataDir string
 
 // superuser and database are the names inside of the server.
 const (
-	superuser = "muster"
-	database  = "muster"
+	superuser   = "muster"
+	database    = "muster"
+	anyDatabase = "template1" // one that is always there
 )
 
 // postgres is one PostgreSQL server.
@@ -187,7 +188,7 @@ func (p *postgres) startOnce(ctx context.Context, args []string) (_ *child, outp
 	}
 	for {
 		var conn *pgx.Conn
-		if conn, err = pgx.Connect(ctx, p.url("postgres")); err == nil {
+		if conn, err = pgx.Connect(ctx, p.url(anyDatabase)); err == nil {
 			return c, "", conn.Close(ctx)
 		}
 		select {
@@ -202,16 +203,18 @@ func (p *postgres) startOnce(ctx context.Context, args []string) (_ *child, outp
 	}
 }
 
-func (p *postgres) createDatabase(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, p.url("postgres"))
+// nameDatabase gives initdb's database the name of ours. Making another one
+// would copy 7 MB and checkpoint, which a slow disk takes half a second for.
+func (p *postgres) nameDatabase(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, p.url(anyDatabase))
 	if err != nil {
 		return fmt.Errorf("create database: %w", err)
 	}
 	defer conn.Close(ctx)
-	var there bool
-	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)`, database).Scan(&there)
-	if err == nil && !there {
-		_, err = conn.Exec(ctx, `CREATE DATABASE `+database)
+	var fresh bool
+	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = 'postgres')`).Scan(&fresh)
+	if err == nil && fresh {
+		_, err = conn.Exec(ctx, `ALTER DATABASE postgres RENAME TO `+database)
 	}
 	if err != nil {
 		return fmt.Errorf("create database: %w", err)
