@@ -518,7 +518,7 @@ func (o *observer) beliefs() map[string]string {
 // TestObserversAgree lets the world go wrong in every way, then heals it: all
 // observers believe the truth.
 func TestObserversAgree(t *testing.T) {
-	worlds, steps := 30, 1500
+	worlds, steps := 20, 1500
 	if testing.Short() {
 		worlds = 10
 	}
