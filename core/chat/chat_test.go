@@ -103,7 +103,7 @@ func TestHistoryPages(t *testing.T) {
 		for after, more := uint64(0), true; more; {
 			var page []uint64
 			if after == 0 { // an after of 0 asks for the newest: start with the first
-				page, more = numbers(2, 0, limit)
+				page, _ = numbers(2, 0, limit)
 				more = true
 			} else {
 				page, more = numbers(0, after, limit)
