@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"time"
 )
 
@@ -37,5 +38,21 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// Patiently repeats a call of the API that a limit refuses, when the server
+// says so, until it succeeds, fails for another reason, or ctx ends. It is for
+// programs that sign up many users from one address.
+func Patiently(ctx context.Context, call func() error) error {
+	for {
+		err := call()
+		refused, ok := errorsAs(err)
+		if !ok || refused.Status != http.StatusTooManyRequests && refused.Status != http.StatusServiceUnavailable {
+			return err
+		}
+		if sleep(ctx, max(refused.RetryAfter, requestRetry.low)) != nil {
+			return err
+		}
 	}
 }

@@ -132,7 +132,7 @@ func Run(ctx context.Context, cfg Config) error {
 			cfg.Log.Info("points left out", "track", t.Name, "without_time", t.Untimed, "out_of_order", t.Backward, "kept", len(t.Points))
 		}
 		apis[i] = client.NewAPI(cfg.API, client.APIConfig{HTTP: cfg.HTTP})
-		if err := patiently(ctx, func() error { return cfg.SignIn(ctx, apis[i], i) }); err != nil {
+		if err := client.Patiently(ctx, func() error { return cfg.SignIn(ctx, apis[i], i) }); err != nil {
 			return fmt.Errorf("replay: sign in for %s: %w", t.Name, err)
 		}
 	}
@@ -181,7 +181,7 @@ func gather(ctx context.Context, cfg Config, apis []*client.API) (group string, 
 		group, code, rest = c.GroupID, c.InviteCode, apis[1:]
 	}
 	for _, api := range rest {
-		err := patiently(ctx, func() error {
+		err := client.Patiently(ctx, func() error {
 			g, err := api.Join(ctx, code)
 			group = g.GroupID
 			return err
@@ -271,22 +271,4 @@ func guest(ctx context.Context, api *client.API, track string) error {
 		_, err = api.Guest(ctx, "", "muster replay") // the server finds one
 	}
 	return err
-}
-
-// patiently repeats what a rate limit refuses, when the server says so.
-func patiently(ctx context.Context, f func() error) error {
-	for {
-		err := f()
-		refused, ok := errors.AsType[*client.Error](err)
-		if !ok || refused.Status != http.StatusTooManyRequests && refused.Status != http.StatusServiceUnavailable {
-			return err
-		}
-		timer := time.NewTimer(max(refused.RetryAfter, 200*time.Millisecond))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return err
-		}
-	}
 }

@@ -136,7 +136,7 @@ func (c *crowd) gather(ctx context.Context) error {
 		})
 	}
 	if err := c.each(ctx, func(ctx context.Context, u *user) error {
-		return patiently(ctx, func() error {
+		return client.Patiently(ctx, func() error {
 			creds, err := u.api.Guest(ctx, "", "muster bench")
 			u.id = creds.UserID
 			return err
@@ -203,7 +203,7 @@ func (c *crowd) groups(ctx context.Context) ([]string, error) {
 			return nil
 		}
 		room := u.index / c.RoomSize
-		return patiently(ctx, func() error {
+		return client.Patiently(ctx, func() error {
 			g, err := u.api.CreateGroup(ctx, client.GroupDraft{Name: fmt.Sprintf("Bench %d", room+1)})
 			groups[room], codes[room] = g.GroupID, g.InviteCode
 			return err
@@ -214,7 +214,7 @@ func (c *crowd) groups(ctx context.Context) ([]string, error) {
 			if u.index%c.RoomSize == 0 {
 				return nil
 			}
-			return patiently(ctx, func() error {
+			return client.Patiently(ctx, func() error {
 				_, err := u.api.Join(ctx, codes[u.index/c.RoomSize])
 				return err
 			})
@@ -465,22 +465,4 @@ func (c *crowd) leave() {
 		}
 	}
 	closing.Wait()
-}
-
-// patiently repeats what a rate limit refuses, when the server says so.
-func patiently(ctx context.Context, f func() error) error {
-	for {
-		err := f()
-		refused, ok := errors.AsType[*client.Error](err)
-		if !ok || refused.Status != http.StatusTooManyRequests && refused.Status != http.StatusServiceUnavailable {
-			return err
-		}
-		timer := time.NewTimer(max(refused.RetryAfter, 200*time.Millisecond))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return err
-		}
-	}
 }
