@@ -1,0 +1,337 @@
+import { mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type Browser, chromium } from "playwright-core";
+import { afterAll, afterEach, beforeAll, expect, onTestFailed, test } from "vitest";
+import { Muster, stopMs } from "./muster.js";
+import { Person, type PersonOptions } from "./person.js";
+
+const shots = resolve(process.env.WEB_SHOTS ?? join(import.meta.dirname, "..", "test-results", "shots"));
+
+// One way between eu-west and us-east, emulated: half of the published round
+// trip (internal/simnet).
+const linkMs = 38;
+// One merge tick, and what two browsers on two busy cores take.
+const freshMs = 300;
+
+let muster: Muster;
+let browser: Browser;
+let people: Person[] = [];
+
+beforeAll(async () => {
+  muster = new Muster();
+  await muster.start();
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: [
+      "--headless=new",
+      "--no-sandbox",
+      "--disable-gpu",
+      "--use-gl=angle",
+      "--use-angle=swiftshader",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+  });
+});
+
+afterEach(async () => {
+  const errors = people.flatMap((p) => p.errors.map((e) => `${p.name}: ${e}`));
+  await Promise.all(people.map((p) => p.close()));
+  people = [];
+  expect(errors).toEqual([]);
+});
+
+afterAll(async () => {
+  await browser?.close();
+  try {
+    expect(await muster.stop()).toBeLessThan(stopMs);
+    expect(muster.survivors()).toEqual([]);
+  } finally {
+    muster.cleanUp();
+  }
+});
+
+async function open(o: PersonOptions = {}): Promise<Person> {
+  const p = await Person.open(browser, muster.url, o);
+  people.push(p);
+  return p;
+}
+
+/** Whatever goes wrong, show what they saw. */
+function showOnFailure(): void {
+  onTestFailed(async (ctx) => {
+    mkdirSync(shots, { recursive: true });
+    for (const [i, p] of people.entries()) {
+      await p.page.screenshot({ path: join(shots, `failed-${ctx.task.name.replace(/\W+/g, "-")}-${i}.png`) }).catch(() => {});
+    }
+    console.error(muster.log());
+  });
+}
+
+for (const transport of ["webtransport", "websocket"] as const) {
+  test(`two people in two regions over ${transport}: appear, move, speak, go`, async () => {
+    showOnFailure();
+    const noWebTransport = transport === "websocket";
+    const shown = transport === "webtransport" ? "WebTransport" : "WebSocket";
+    const ana = await open({ region: "eu-west", noWebTransport });
+    const bo = await open({ region: "us-east", noWebTransport });
+    const code = await ana.createGroup("Two regions");
+    await ana.listen();
+    await bo.joinBy(code);
+    await bo.listen();
+
+    // Each where they should be, over what was asked for; the page says so too.
+    for (const [p, region] of [[ana, "eu-west"], [bo, "us-east"]] as const) {
+      expect(await p.status()).toMatchObject({
+        state: "live",
+        region,
+        transport,
+        ...(noWebTransport && { fallback: "webtransport: refused" }),
+      });
+      expect(await p.id("status-region").innerText()).toBe(region);
+      expect(await p.id("status-transport").innerText()).toBe(shown);
+      expect(await p.id("status-node").innerText()).toMatch(new RegExp(`^${region}-\\d$`));
+      await p.page.waitForFunction(() => /\d ms/.test(document.querySelector("[data-testid=status-rtt]")?.textContent ?? ""));
+    }
+
+    // Each sees the other appear, with region and transport.
+    const [{ user: anaId }, { user: boId }] = [await ana.status(), await bo.status()];
+    await ana.hears(`live ${boId}`);
+    for (const [viewer, seen, region] of [[ana, bo, "us-east"], [bo, ana, "eu-west"]] as const) {
+      await viewer.row(seen.name).waitFor();
+      expect(await viewer.row(seen.name).getByTestId("member-region").innerText()).toBe(region);
+      expect(await viewer.row(seen.name).getByTestId("member-transport").innerText()).toBe(shown);
+    }
+
+    // Each sees the other move. The clock is the same: one machine.
+    for (const [mover, moverId, viewer] of [[ana, anaId, bo], [bo, boId, ana]] as const) {
+      const delays: number[] = [];
+      for (let i = 0; i < 5; i++) {
+        const [lat, lng] = [52.5 + i / 1000, 13.4];
+        const at = await mover.report(lat, lng);
+        delays.push((await viewer.hears(`fix ${moverId} ${lat.toFixed(5)} ${lng.toFixed(5)}`)) - at);
+      }
+      console.log(`${mover.region} to ${viewer.region} over ${transport}: ${delays.join(", ")} ms`);
+      expect(Math.max(...delays)).toBeLessThan(freshMs + linkMs);
+      await viewer.page.waitForSelector(`[data-testid="member-${mover.name}"][data-lat="52.504"]`);
+    }
+
+    // Each says something, and the other reads it.
+    await ana.say("Where are you?");
+    await bo.message("Where are you?").waitFor();
+    await bo.say("At the lake");
+    await ana.message("At the lake").waitFor();
+    await ana.page.waitForSelector('[data-testid=chat-message][data-state=stored] >> text="Where are you?"');
+
+    // And goes: at once, not after a grace time.
+    await bo.open("group");
+    await bo.id("leave-group").click();
+    if ((await bo.id("leave-confirm").count()) > 0) await bo.id("leave-confirm").click();
+    await ana.row(bo.name).waitFor({ state: "detached", timeout: 3000 });
+    expect((await ana.heard()).some((h) => h.what.startsWith(`left ${boId}`))).toBe(true);
+    await bo.id("group-name").waitFor();
+  });
+}
+
+test("a position is dragged on the map, or measured by the browser", async () => {
+  showOnFailure();
+  const ana = await open({ permissions: ["geolocation"], geolocation: { latitude: 48.1, longitude: 11.5, accuracy: 20 } });
+  const bo = await open({ region: "ap-south" });
+  await bo.joinBy(await ana.createGroup("Positions"));
+  await bo.row(ana.name).waitFor();
+  await ana.id("locate-button").click();
+  await bo.page.waitForSelector(`[data-testid="member-${ana.name}"][data-lat="48.1"][data-lng="11.5"]`);
+  await ana.context.setGeolocation({ latitude: 48.2, longitude: 11.6, accuracy: 20 });
+  await bo.page.waitForSelector(`[data-testid="member-${ana.name}"][data-lat="48.2"]`);
+  await bo.id("drag-pin").click();
+  await ana.page.waitForSelector(`[data-testid="member-${bo.name}"][data-lat]`);
+});
+
+test("location denied: everything else works, and the page says what others see", async () => {
+  showOnFailure();
+  const ana = await open({ permissions: [] });
+  const bo = await open({ region: "us-east" });
+  await bo.joinBy(await ana.createGroup("No position"));
+  await ana.id("locate-button").click();
+  await ana.id("location-denied").waitFor();
+  expect(await ana.id("location-denied").innerText()).toMatch(/others see/i);
+  await ana.row(bo.name).waitFor();
+  expect(await bo.row(ana.name).getAttribute("data-lat")).toBeNull();
+  await ana.say("No map for me");
+  await bo.message("No map for me").waitFor();
+  const boId = (await bo.status()).user;
+  await ana.listen();
+  await bo.report(50, 8);
+  await ana.hears(`fix ${boId} 50.00000 8.00000`);
+  expect(await ana.page.evaluate(() => window.__muster.room!.member(window.__muster.session!.user)?.fix)).toBeUndefined();
+  await ana.id("drag-pin").click(); // a pin needs no permission
+  await bo.page.waitForSelector(`[data-testid="member-${ana.name}"][data-lat]`);
+});
+
+test("390 px wide: nothing to scroll sideways, and every target fits a thumb", async () => {
+  showOnFailure();
+  const ana = await open({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 });
+  const check = async (where: string) => {
+    const width = await ana.page.evaluate(() => document.scrollingElement!.scrollWidth);
+    expect(width, `${where}: width`).toBeLessThanOrEqual(390);
+    const small = (await ana.targets()).filter((t) => t.width < 43.5 || t.height < 43.5);
+    expect(small, `${where}: targets under 44 px`).toEqual([]);
+  };
+  await ana.page.goto(muster.url);
+  await ana.id("guest-button").waitFor();
+  await check("welcome");
+  await ana.id("guest-button").click();
+  await ana.id("group-name").waitFor();
+  await check("groups");
+  await ana.id("group-name").fill("A rather long name for a group of people who hike");
+  await ana.id("create-group").click();
+  await ana.id("map").waitFor();
+  await check("map");
+  for (const sheet of ["people", "chat", "group", "you"] as const) {
+    await ana.open(sheet);
+    await check(sheet);
+  }
+});
+
+test("a reload resumes without a farewell; signing out is one", async () => {
+  showOnFailure();
+  const ana = await open({ region: "eu-west" });
+  const bo = await open({ region: "us-east" });
+  await bo.joinBy(await ana.createGroup("Reload"));
+  await ana.row(bo.name).waitFor();
+  await ana.say("Before the reload");
+  await bo.message("Before the reload").waitFor();
+  await bo.listen();
+  const before = await ana.status();
+  await ana.page.reload();
+  await ana.arrive();
+  const after = await ana.status();
+  expect(after.device).toBe(before.device);
+  expect(after.user).toBe(before.user);
+  await ana.open("chat");
+  await ana.message("Before the reload").waitFor();
+  await bo.hears(`live ${before.user}`);
+  expect((await bo.heard()).filter((h) => h.what.startsWith(`left ${before.user}`))).toEqual([]);
+  await bo.row(ana.name).waitFor();
+
+  await ana.open("you");
+  await ana.id("sign-out").click();
+  await ana.id("guest-button").waitFor();
+  await bo.row(ana.name).waitFor({ state: "detached", timeout: 3000 });
+  await ana.page.reload();
+  await ana.id("guest-button").waitFor();
+});
+
+test("an account: registered, signed out, signed in again", async () => {
+  showOnFailure();
+  const ana = await open();
+  const name = `ana${Date.now().toString(36)}`;
+  const fill = async (form: string) => {
+    const f = ana.id(form);
+    if (form === "register-form") await f.getByTestId("username-input").fill(name);
+    await f.getByTestId("email-input").fill(`${name}@example.org`);
+    await f.getByTestId("password-input").fill("a long enough password");
+    await f.locator("[type=submit]").click();
+  };
+  await ana.page.goto(muster.url);
+  await ana.id("register-tab").click();
+  await fill("register-form");
+  await ana.id("group-name").fill("Mine");
+  await ana.id("create-group").click();
+  await ana.arrive();
+  expect(ana.name).toBe(name);
+  await ana.open("you");
+  await ana.id("sign-out").click();
+  await ana.id("signin-tab").click();
+  await fill("signin-form");
+  await ana.page.getByText("Mine").click();
+  await ana.arrive();
+  expect(ana.name).toBe(name);
+});
+
+test("another region by choice, without leaving the room", async () => {
+  showOnFailure();
+  const ana = await open({ region: "eu-west" });
+  const bo = await open({ region: "eu-west" });
+  await bo.joinBy(await ana.createGroup("Moving"));
+  await bo.row(ana.name).waitFor();
+  await bo.listen();
+  await ana.open("you");
+  await ana.id("region-picker").selectOption("ap-south");
+  await ana.page.waitForFunction(() => {
+    const s = window.__muster.session!.status;
+    return s.state === "live" && s.region === "ap-south";
+  });
+  await bo.page.waitForFunction(
+    ([name]) => document.querySelector(`[data-testid="member-${name}"] [data-testid=member-region]`)?.textContent === "ap-south",
+    [ana.name],
+  );
+  expect(await bo.page.evaluate((u) => window.__muster.room!.member(u)?.devices.length, (await ana.status()).user)).toBe(1);
+  await ana.say("From elsewhere");
+  await bo.open("chat");
+  await bo.message("From elsewhere").waitFor();
+});
+
+test("how it looks, at 390 and 1,440 px, light and dark", async () => {
+  showOnFailure();
+  mkdirSync(shots, { recursive: true });
+  const host = await open({ region: "eu-west" });
+  const code = await host.createGroup("Saturday hike");
+  const others = [await open({ region: "us-east" }), await open({ region: "ap-south" })];
+  for (const p of others) await p.joinBy(code);
+  const places = [[53.35, -6.26], [38.9, -77.04], [18.52, 73.86]] as const;
+  const all = [host, ...others];
+  for (const [i, p] of all.entries()) await p.report(places[i]![0], places[i]![1]);
+  await others[0]!.say("Good morning from Virginia");
+  await others[1]!.say("Good evening from Pune");
+  await host.message("Good evening from Pune").waitFor();
+  const page = host.page;
+  for (const width of [390, 1440]) {
+    await page.setViewportSize({ width, height: width === 390 ? 844 : 900 });
+    for (const colorScheme of ["light", "dark"] as const) {
+      await page.emulateMedia({ colorScheme });
+      for (const sheet of width === 390 ? (["people", "chat", "group", "you"] as const) : (["people", "group", "you"] as const)) {
+        await host.open(sheet);
+        if (sheet === "people") await host.id("fit-button").click();
+        await page.waitForTimeout(700); // for the map to come to rest: nothing tells
+        await page.screenshot({ path: join(shots, `${sheet}-${width}-${colorScheme}.png`) });
+      }
+    }
+  }
+  await page.goto(muster.url);
+  await host.id("group-name").waitFor();
+  await page.screenshot({ path: join(shots, "groups-1440-dark.png") });
+});
+
+// The last one: it takes the server away.
+test("the server is killed: the page says so, comes back by itself, and nothing acknowledged is lost", async () => {
+  showOnFailure();
+  const ana = await open({ region: "eu-west" });
+  const bo = await open({ region: "us-east" });
+  const code = await ana.createGroup("Crash");
+  await bo.joinBy(code);
+  await ana.say("Before the crash");
+  await ana.page.waitForSelector('[data-testid=chat-message][data-state=stored] >> text="Before the crash"');
+  await ana.report(52.25, 13.25);
+  await muster.kill();
+  await Promise.all([ana, bo].map((p) => p.id("banner-reconnecting").waitFor()));
+  await ana.say("While it was away");
+  await muster.start();
+  for (const p of [ana, bo]) {
+    await p.id("banner-reconnecting").waitFor({ state: "detached", timeout: 20_000 });
+    await p.open("chat");
+    await p.message("Before the crash").waitFor();
+    await p.message("While it was away").waitFor();
+  }
+  await ana.row(bo.name).waitFor();
+  await bo.page.waitForSelector(`[data-testid="member-${ana.name}"][data-lat="52.25"]`);
+
+  const cy = await open({ region: "ap-south" });
+  await cy.joinBy(code);
+  await cy.message("Before the crash").waitFor();
+  await cy.message("While it was away").waitFor();
+  const order = await cy.page.evaluate(() => window.__muster.room!.messages.map((m) => m.body));
+  expect(order).toEqual(["Before the crash", "While it was away"]);
+});
