@@ -8,10 +8,10 @@ export function initials(name: string): string {
 }
 
 /** Muted, and dark enough for white letters on it (WCAG AA) in both themes. */
-const hues = ["#7a4fb5", "#a8443f", "#2f6aad", "#86590a", "#39753d", "#9c3d79", "#5a6672", "#5a57b5"] as const;
+const hues = ["#7a4fb5", "#a8443f", "#2f6aad", "#86590a", "#39753d", "#a33a72", "#5f4b3c"] as const;
 
 export function hue(user: string): string {
-  let h = 0;
-  for (const c of user) h = (h * 31 + (c.codePointAt(0) ?? 0)) >>> 0;
+  let h = 0x811c9dc5; // FNV-1a: also ids that differ little get different hues
+  for (const c of user) h = Math.imul(h ^ (c.codePointAt(0) ?? 0), 0x01000193) >>> 0;
   return hues[h % hues.length] ?? hues[0];
 }

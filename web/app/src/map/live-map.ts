@@ -26,9 +26,8 @@ export interface MapOptions {
   onSelect: (user: string) => void;
 }
 
-const TRAILS_EVERY = 100; // ms between redraws of the trails
+const TRAILS_EVERY = 250; // ms between redraws of the trails
 const FINE_FROM = 5.5; // zoom
-const FIT_FOR = 4000; // ms after the first position
 const failed = (err: unknown) => console.error("map:", err);
 const empty: FeatureCollection = { type: "FeatureCollection", features: [] };
 setWorkerUrl(workerUrl);
@@ -41,9 +40,12 @@ export class LiveMap {
   private readonly disposers: (() => void)[] = [];
   private frameRequest = 0;
   private trailsDrawn = 0;
-  private fitUntil = 0; // until then newcomers are brought into sight
+  // Until the viewer moves the map it keeps everybody in sight; showing
+  // everybody begins that again.
+  private following = true;
   private showGrid = false;
-  private detail: Detail | undefined;
+  private asked: Detail | undefined; // the outline that was loaded or is being
+  private drawn: Detail | undefined;
 
   constructor(container: HTMLElement, private readonly options: MapOptions) {
     this.map = new MapLibre({
@@ -65,11 +67,11 @@ export class LiveMap {
     this.map.addControl(new AttributionControl({ compact: true, customAttribution: "MapLibre" }), "bottom-left");
     this.own = new OwnPin(this.map, options.onPinMoved);
 
-    this.map.once("load").then(() => this.settle(), failed);
+    // Not "load": that waits until nothing changes, and people move all the time.
+    this.map.once("style.load").then(() => this.settle(), failed);
     this.map.on("moveend", () => this.settle());
-    // From the viewer's first own movement on the map stays where it is put.
     this.map.on("movestart", (event) => {
-      if (event.originalEvent) this.fitUntil = -1;
+      if (event.originalEvent) this.following = false;
     });
     this.map.on("zoom", () => this.drawLabels());
 
@@ -78,6 +80,7 @@ export class LiveMap {
       effect(() => {
         now.value;
         this.drawLabels();
+        if (this.following && this.anyOutside()) this.fit();
       }),
       effect(() => this.own.update(sharing.value, units.value)),
       effect(() => scale.setUnit(units.value)),
@@ -93,6 +96,7 @@ export class LiveMap {
 
   /** Shows everybody whose position is known. */
   fit(): void {
+    this.following = true;
     const points = [...this.markers.values()].map((m) => m.at);
     const own = sharing.peek();
     if (own.mode !== "off" && own.at) points.push(own.at);
@@ -100,7 +104,7 @@ export class LiveMap {
     if (!first) return;
     const bounds = new LngLatBounds();
     for (const p of points) bounds.extend([nearLng(p.lng, first.lng), p.lat]);
-    this.map.fitBounds(bounds, { padding: this.padding(), maxZoom: 14, animate: !reducedMotion.peek(), duration: 700 });
+    this.map.fitBounds(bounds, { padding: this.padding(), maxZoom: 12, animate: !reducedMotion.peek(), duration: 700 });
   }
 
   /** Brings one person to the middle. */
@@ -111,12 +115,14 @@ export class LiveMap {
   }
 
   goTo(at: Point): void {
+    this.following = false;
     const camera = { center: at, zoom: Math.max(this.map.getZoom(), 11), padding: this.padding() };
     if (reducedMotion.peek()) this.map.jumpTo(camera);
     else this.map.easeTo({ ...camera, duration: 600 });
   }
 
   zoomBy(steps: number): void {
+    this.following = false;
     this.map.zoomTo(this.map.getZoom() + steps, { animate: !reducedMotion.peek() });
   }
 
@@ -141,6 +147,16 @@ export class LiveMap {
     this.drawGrid().catch(failed);
   }
 
+  /** Somebody is drawn outside of what the panels leave free of the map. */
+  private anyOutside(): boolean {
+    const { top, right, bottom, left } = this.options.padding();
+    const { clientWidth: w, clientHeight: h } = this.map.getContainer();
+    return [...this.markers.values()].some((m) => {
+      const { x, y } = this.map.project(m.at);
+      return x < left || x > w - right || y < top || y > h - bottom;
+    });
+  }
+
   /** Loads what the view needs once it stands still. */
   private settle(): void {
     this.drawWorld().catch(failed);
@@ -151,17 +167,18 @@ export class LiveMap {
   /** The outline suits the zoom: the fine one is loaded when its detail can be seen. */
   private async drawWorld(): Promise<void> {
     const detail = this.map.getZoom() >= FINE_FROM ? "fine" : "coarse";
-    if (this.detail === "fine" || this.detail === detail) return;
-    this.detail = detail;
+    if (this.asked === "fine" || this.asked === detail) return;
+    this.asked = detail;
     const world = await loadWorld(detail);
-    if (this.detail !== detail) return; // the finer one came in between
+    if (this.drawn === "fine") return; // the coarse one was overtaken
+    this.drawn = detail;
     this.data("land", world.land);
     this.data("borders", { type: "FeatureCollection", features: [world.borders] });
   }
 
   private padding() {
     const p = this.options.padding();
-    return { top: p.top + 56, right: p.right + 56, bottom: p.bottom + 56, left: p.left + 56 };
+    return { top: p.top + 48, right: p.right + 80, bottom: p.bottom + 64, left: p.left + 80 }; // room for names
   }
 
   private data(source: string, data: FeatureCollection): void {
@@ -195,10 +212,8 @@ export class LiveMap {
       marker.remove();
       this.markers.delete(user);
     }
-    if (this.markers.size > before) {
-      if (this.fitUntil === 0) this.fitUntil = t + FIT_FOR;
-      if (t < this.fitUntil) this.fit();
-    }
+    // The first one is shown from near; later ones only move the map if they are outside.
+    if (this.following && this.markers.size > before && (before === 0 || this.anyOutside())) this.fit();
     this.animate();
   }
 

@@ -1,10 +1,10 @@
 import { nearLng, type Point } from "../lib/geo.ts";
 
 // The short line behind somebody who moves: where they were in the last
-// minute, fading with age.
+// two minutes, fading with age.
 
-const LASTS = 60_000; // ms
-const MOST = 60; // points kept
+const LASTS = 120_000; // ms
+const MOST = 120; // points kept
 export const FADES = 4; // steps of opacity
 
 export class Trail {
