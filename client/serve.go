@@ -92,6 +92,10 @@ func (s *Session) ended(ctx context.Context, err error) (n next, final bool) {
 	if c != nil {
 		n.worked = c.live
 		if c.closing != nil {
+			// The frame says it even if the number behind it was cut off.
+			if number, ok := wire.CloseNumber(c.closing.GetCode()); ok {
+				policy = wire.PolicyOf(number)
+			}
 			n.wait = millis(c.closing.GetRetryAfterMs())
 			n.elsewhere = c.closing.GetCode() == wire.CodeDraining
 			err = &Error{Code: c.closing.GetCode(), Message: c.closing.GetMessage(), RetryAfter: n.wait}

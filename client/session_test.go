@@ -296,6 +296,27 @@ func TestClosePolicy(t *testing.T) {
 	})
 }
 
+func TestCloseFrameIsEnough(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, f *fake, connect func(...func(*Config)) *Session) {
+		s := connect()
+		c := f.next()
+		c.send(&wire.ServerFrame{Body: &wire.ServerFrame_Close{Close: &wire.Close{Code: wire.CodeSignedOut}}})
+		require.Eventually(t, func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.conn == nil || s.conn.closing != nil
+		}, 5*time.Second, time.Millisecond)
+		c.close(0) // without the number
+		select {
+		case <-s.Done():
+		case <-time.After(5 * time.Second):
+			t.Fatal("not final")
+		}
+		require.True(t, IsCode(s.Status().Err, wire.CodeSignedOut), "%v", s.Status().Err)
+	})
+}
+
 func TestRefusedHello(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
