@@ -9,6 +9,7 @@
 // reverse:
 //
 //	auth           signing keys, and the public keys that verify
+//	housekeeping   answers to repeated requests, forgotten after a while
 //	chat           messages
 //	activity       last_active of groups
 //	hub            rooms
@@ -174,6 +175,9 @@ func New(cfg Config) (*Node, error) {
 	n.handler = routes(api, realtime.WebSocket(), web.Handler())
 
 	n.group.Add("auth", accounts)
+	n.group.Add("housekeeping", &housekeeping{log: n.log, work: func(ctx context.Context) error {
+		return httpapi.SweepIdempotencyKeys(ctx, cfg.DB, time.Now())
+	}})
 	n.group.Add("chat", stopper(messages.Stop))
 	n.group.Add("activity", touches)
 	n.group.Add("hub", n.Hub)
