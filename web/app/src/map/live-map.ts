@@ -13,6 +13,7 @@ import { OwnPin } from "./own-pin.ts";
 import { PersonMarker } from "./person-marker.ts";
 import { Places } from "./places.ts";
 import { palettes, style } from "./style.ts";
+import { TrailCanvas } from "./trail-canvas.ts";
 import { type Detail, loadWorld } from "./world.ts";
 
 // The map of the open group. It draws from the page's signals; frames are only
@@ -26,7 +27,7 @@ export interface MapOptions {
   onSelect: (user: string) => void;
 }
 
-const TRAILS_EVERY = 250; // ms between redraws of the trails
+const TRAILS_EVERY = 100; // ms between redraws of the trails
 const FINE_FROM = 5.5; // zoom
 const failed = (err: unknown) => console.error("map:", err);
 const empty: FeatureCollection = { type: "FeatureCollection", features: [] };
@@ -35,6 +36,7 @@ setWorkerUrl(workerUrl);
 export class LiveMap {
   private readonly map: MapLibre;
   private readonly own: OwnPin;
+  private readonly trails: TrailCanvas;
   private readonly markers = new Map<string, PersonMarker>();
   private readonly places = new Places();
   private readonly disposers: (() => void)[] = [];
@@ -65,6 +67,7 @@ export class LiveMap {
     const scale = new ScaleControl({ maxWidth: 96, unit: units.peek() });
     this.map.addControl(scale, "bottom-left");
     this.map.addControl(new AttributionControl({ compact: true, customAttribution: "MapLibre" }), "bottom-left");
+    this.trails = new TrailCanvas(this.map);
     this.own = new OwnPin(this.map, options.onPinMoved);
 
     // Not "load": that waits until nothing changes, and people move all the time.
@@ -231,14 +234,7 @@ export class LiveMap {
 
   private drawTrails(t: number): void {
     this.trailsDrawn = t;
-    const features = [...this.markers.values()].flatMap((m) =>
-      m.trail.lines(m.at, t).map(({ line, fade }) => ({
-        type: "Feature" as const,
-        properties: { color: m.color, fade },
-        geometry: { type: "LineString" as const, coordinates: line },
-      })),
-    );
-    this.data("trails", { type: "FeatureCollection", features });
+    this.trails.set([...this.markers.values()].flatMap((m) => m.trail.lines(m.at, t).map((l) => ({ ...l, color: m.color }))));
   }
 
   private drawLabels(): void {

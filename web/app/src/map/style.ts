@@ -34,7 +34,6 @@ export function style(p: Palette): StyleSpecification {
       land: { type: "geojson", data: none, attribution: "Natural Earth" },
       borders: { type: "geojson", data: none },
       grid: { type: "geojson", data: none },
-      trails: { type: "geojson", data: none },
       places: { type: "geojson", data: none, attribution: "GeoNames (CC BY 4.0)" },
     },
     layers: [
@@ -45,15 +44,6 @@ export function style(p: Palette): StyleSpecification {
         paint: { "line-color": p.border, "line-width": ["interpolate", ["linear"], ["zoom"], 1, 0.5, 8, 1.6] },
       },
       { id: "grid", type: "line", source: "grid", paint: { "line-color": p.grid, "line-width": 1, "line-opacity": 0.28 } },
-      {
-        id: "trails", type: "line", source: "trails",
-        layout: { "line-cap": "round", "line-join": "round" },
-        paint: {
-          "line-color": ["get", "color"],
-          "line-width": ["interpolate", ["linear"], ["zoom"], 3, 2.5, 14, 4.5],
-          "line-opacity": ["*", 0.85, ["get", "fade"]],
-        },
-      },
       {
         id: "places", type: "symbol", source: "places",
         filter: ["<=", ["get", "zoom"], ["+", ["zoom"], 0.01]],

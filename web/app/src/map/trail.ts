@@ -7,6 +7,12 @@ const LASTS = 120_000; // ms
 const MOST = 120; // points kept
 export const FADES = 4; // steps of opacity
 
+export interface TrailLine {
+  line: [number, number][]; // longitude, latitude
+  fade: number; // share of full opacity
+  color: string;
+}
+
 export class Trail {
   private points: { at: Point; when: number }[] = [];
 
@@ -21,13 +27,13 @@ export class Trail {
    * The trail as up to FADES lines, oldest first, each with its share of
    * opacity, ending at `head` (where the person is drawn now).
    */
-  lines(head: Point, now: number): { line: [number, number][]; fade: number }[] {
+  lines(head: Point, now: number): Omit<TrailLine, "color">[] {
     while (this.points[0] && now - this.points[0].when > LASTS) this.points.shift();
     const kept = this.points;
     if (kept.length < 2) return [];
     // The last report is where the head is gliding to: end at the head instead.
     const path = [...kept.slice(0, -1).map((p) => p.at), head];
-    const out: { line: [number, number][]; fade: number }[] = [];
+    const out: Omit<TrailLine, "color">[] = [];
     const per = Math.max(1, Math.ceil((path.length - 1) / FADES));
     let lng = head.lng;
     const unwrapped = path.toReversed().map((p): [number, number] => [(lng = nearLng(p.lng, lng)), p.lat]).toReversed();
