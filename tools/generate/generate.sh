@@ -10,5 +10,5 @@ go -C tools build -o "$bin/" google.golang.org/protobuf/cmd/protoc-gen-go \
 PATH="$bin:$PWD/web/node_modules/.bin:$PATH" buf generate
 # vtprotobuf v0.6.0 names a local variable `wire`, which hides our package of
 # that name in the files that import it: give the import another name.
-sed -i -E 's#^(\s*)wire ("github.com/mustermesh/muster/api/wire")#\1wirepb \2#; s#\bwire\.([A-Z])#wirepb.\1#g' api/peer/peer_vtproto.pb.go
-gofmt -w api/peer/peer_vtproto.pb.go
+sed -i -E 's#^(\s*)wire ("github.com/mustermesh/muster/api/wire")#\1wirepb \2#; s#\bwire\.([A-Z])#wirepb.\1#g' api/peer/*_vtproto.pb.go
+gofmt -w api/peer/*_vtproto.pb.go
