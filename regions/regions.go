@@ -7,6 +7,7 @@
 package regions
 
 import (
+	"errors"
 	"hash/fnv"
 	"time"
 )
@@ -25,6 +26,10 @@ type Epoch uint64
 // Epochs issued later are higher even if all memory of the earlier ones is
 // lost, as long as clocks do not go back further than a restart takes.
 func ClockEpoch(t time.Time) Epoch { return Epoch(t.UnixMilli()) }
+
+// ErrUnsent is in the chain of an error of a peer link when the peer can't have
+// seen the request: it may be made again, elsewhere too.
+var ErrUnsent = errors.New("not sent")
 
 // Slots is the number of hash buckets of a region. A slot has one owner, and
 // with it all rooms that hash into it.

@@ -82,7 +82,7 @@ func (c *callsLink) connection(ctx context.Context) (*quic.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn == nil {
-		return nil, fmt.Errorf("%w: %w", ErrDown, c.reason)
+		return nil, fmt.Errorf("%w: %w: %w", ErrDown, regions.ErrUnsent, c.reason)
 	}
 	return c.conn, nil
 }
@@ -118,7 +118,7 @@ func (c *callsLink) exchange(ctx context.Context, conn *quic.Conn, request []byt
 	}
 	stop := context.AfterFunc(ctx, func() { abandon(s) })
 	defer stop()
-	if _, err := s.Write(appendFrame(nil, request)); err != nil {
+	if _, err := s.Write(appendFrame([]byte{kindCall}, request)); err != nil {
 		abandon(s)
 		return nil, err
 	}
@@ -185,7 +185,7 @@ func (l *Links) serveCalls(ctx context.Context, in *incoming) error {
 			return err
 		}
 		calls.Go(func() {
-			if err := l.answer(ctx, in.peer, s); err != nil {
+			if err := l.serveBidi(ctx, in.peer, s); err != nil {
 				abandon(s)
 				if errors.Is(err, errProtocol) {
 					in.close(codeProtocol, phrase(err))
@@ -195,8 +195,24 @@ func (l *Links) serveCalls(ctx context.Context, in *incoming) error {
 	}
 }
 
-func (l *Links) answer(ctx context.Context, from Peer, s *quic.Stream) error {
+func (l *Links) serveBidi(ctx context.Context, from Peer, s *quic.Stream) error {
 	_ = s.SetReadDeadline(time.Now().Add(callTimeout))
+	var kind [1]byte
+	if _, err := io.ReadFull(s, kind[:]); err != nil {
+		return err
+	}
+	switch kind[0] {
+	case kindCall:
+		return l.answer(ctx, from, s)
+	case kindStream:
+		_ = s.SetReadDeadline(time.Time{})
+		return l.serveStream(ctx, from, s)
+	default:
+		return fmt.Errorf("%w: stream of kind %d", errProtocol, kind[0])
+	}
+}
+
+func (l *Links) answer(ctx context.Context, from Peer, s *quic.Stream) error {
 	request, err := newFrameReader(s, callBuffer).next(MaxFrame)
 	if err != nil {
 		return err

@@ -32,7 +32,11 @@ type dialled struct {
 // keep holds one link to a peer until ctx ends: dial, serve, wait, again.
 func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s sender) {
 	log := l.log.With("peer", node, "class", class)
-	wait := backoffMin
+	first, most := backoffMin, backoffMax
+	if class == control {
+		first, most = controlRedial, controlRedial
+	}
+	wait := first
 	reported := false
 	for {
 		c, err := l.dial(ctx, node, class)
@@ -44,7 +48,7 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 			err = l.serveDialled(ctx, c, s)
 			l.metrics.links.WithLabelValues("out", class.String()).Dec()
 			if time.Since(began) > backoffMax {
-				wait = backoffMin
+				wait = first
 			}
 		}
 		if ctx.Err() != nil {
@@ -65,7 +69,7 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 			s.down(ErrStopped)
 			return
 		}
-		wait = min(2*wait, backoffMax)
+		wait = min(2*wait, most)
 	}
 }
 
@@ -92,7 +96,11 @@ func (l *Links) serveDialled(ctx context.Context, c *dialled, s sender) error {
 
 // dial makes one attempt: handshake, hello, answer.
 func (l *Links) dial(ctx context.Context, node regions.NodeID, class class) (*dialled, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	timeout := dialTimeout
+	if class == control {
+		timeout = controlIdle
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	host, region, ok := l.cfg.Peers(node)
 	if !ok {
@@ -104,6 +112,9 @@ func (l *Links) dial(ctx context.Context, node regions.NodeID, class class) (*di
 	}
 	cfg := quicConfig(class == datagrams)
 	cfg.KeepAlivePeriod = keepAlive
+	if class == control { // the lower idle time of both sides counts
+		cfg.MaxIdleTimeout, cfg.KeepAlivePeriod = controlIdle, controlIdle/4
+	}
 	cfg.MaxIncomingStreams = -1 // the peer opens none but for its hello
 	conn, err := l.transport.Dial(ctx, addr, clientTLS(l.cfg.Identity, l.cfg.CA, class, region, node), cfg)
 	if err != nil {

@@ -10,14 +10,15 @@
 // quic-go packs datagrams before streams and a congestion window is shared
 // within a connection:
 //
-//	muster-control/1    calls: one bidirectional stream each, request, answer
+//	muster-control/1    calls and streams, one bidirectional stream each
 //	muster-events/1     frames in order, on one unidirectional stream
 //	muster-datagrams/1  frames that may be lost (RFC 9221)
 //
 // A link is dialled when it is first needed and kept from then on; a broken one
 // is redialled after 50 ms, doubling to 1 s, jittered. Keep-alives go every
 // second and a connection silent for 4 s is dead, so both sides notice a
-// killed, paused or cut-off peer within about 5 s.
+// killed, paused or cut-off peer within about 5 s. The control link, over which
+// consensus runs, is dead after 1 s of silence and redialled every 250 ms.
 //
 // # Who is there
 //
@@ -52,7 +53,9 @@
 // # Framing
 //
 // On streams a frame has its length in front, an unsigned varint of at most 4
-// bytes; at most MaxFrame. An answer to a call has one byte before the frame:
+// bytes; at most MaxFrame. A bidirectional stream of the control link starts
+// with a byte: 0 for a call, of which a request and an answer follow as frames,
+// 1 for a stream, of which nothing more is said here. An answer to a call has one byte before the frame:
 // 0 answer, 1 an errs.Error as JSON, 2 any other error's text. A datagram is
 // one frame. Whoever breaks the rules loses that connection and nothing else.
 package peerlink

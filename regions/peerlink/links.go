@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -86,6 +87,11 @@ type Config struct {
 	Peers   func(regions.NodeID) (addr string, region regions.RegionID, ok bool)
 	Handler Handler
 
+	// Stream serves a stream that a peer opened with Links.Open; optional. The
+	// stream ends well when it returns nil, is given up otherwise, and is given
+	// up when ctx ends.
+	Stream func(ctx context.Context, from Peer, s io.ReadWriter) error
+
 	Logger  *slog.Logger          // optional
 	Metrics prometheus.Registerer // optional
 	// QueueBytes bounds what waits on one events link; optional, 8 MiB.
@@ -127,6 +133,10 @@ const (
 	backoffMin   = 50 * time.Millisecond
 	backoffMax   = time.Second
 	callsPerPeer = 256 // that a peer may have open with us
+
+	// Consensus runs over the control link and has to notice a dead one sooner.
+	controlIdle   = time.Second
+	controlRedial = 250 * time.Millisecond
 )
 
 // Links holds all links of one node. It is a run.Service.
