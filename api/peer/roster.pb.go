@@ -1543,7 +1543,8 @@ func (x *RosterAnswer) GetMore() bool {
 }
 
 // A snapshot is "MUSTERROSTER", a version byte, then length-prefixed messages:
-// one RosterHead, the devices and an empty one, and then CRC-32C of all that.
+// one RosterHead, RosterFrees until an empty one, RosterDevices by place until
+// an empty one; and then CRC-32C of all that.
 type RosterHead struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -1557,7 +1558,6 @@ type RosterHead struct {
 	SlotOwners    []uint32               `protobuf:"varint,9,rep,packed,name=slot_owners,json=slotOwners,proto3" json:"slot_owners,omitempty"` // 0: nobody, n: nodes[n-1]
 	SlotEpochs    []uint64               `protobuf:"varint,10,rep,packed,name=slot_epochs,json=slotEpochs,proto3" json:"slot_epochs,omitempty"`
 	Places        uint64                 `protobuf:"varint,11,opt,name=places,proto3" json:"places,omitempty"`
-	Free          []uint32               `protobuf:"varint,12,rep,packed,name=free,proto3" json:"free,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1669,9 +1669,47 @@ func (x *RosterHead) GetPlaces() uint64 {
 	return 0
 }
 
-func (x *RosterHead) GetFree() []uint32 {
+// Places that are free, the next one to be given last.
+type RosterFree struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Places        []uint32               `protobuf:"varint,1,rep,packed,name=places,proto3" json:"places,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RosterFree) Reset() {
+	*x = RosterFree{}
+	mi := &file_peer_roster_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RosterFree) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RosterFree) ProtoMessage() {}
+
+func (x *RosterFree) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[20]
 	if x != nil {
-		return x.Free
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RosterFree.ProtoReflect.Descriptor instead.
+func (*RosterFree) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RosterFree) GetPlaces() []uint32 {
+	if x != nil {
+		return x.Places
 	}
 	return nil
 }
@@ -1689,7 +1727,7 @@ type RosterNode struct {
 
 func (x *RosterNode) Reset() {
 	*x = RosterNode{}
-	mi := &file_peer_roster_proto_msgTypes[20]
+	mi := &file_peer_roster_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1701,7 +1739,7 @@ func (x *RosterNode) String() string {
 func (*RosterNode) ProtoMessage() {}
 
 func (x *RosterNode) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_roster_proto_msgTypes[20]
+	mi := &file_peer_roster_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1714,7 +1752,7 @@ func (x *RosterNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterNode.ProtoReflect.Descriptor instead.
 func (*RosterNode) Descriptor() ([]byte, []int) {
-	return file_peer_roster_proto_rawDescGZIP(), []int{20}
+	return file_peer_roster_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RosterNode) GetNode() string {
@@ -1781,7 +1819,7 @@ type RosterDevice struct {
 
 func (x *RosterDevice) Reset() {
 	*x = RosterDevice{}
-	mi := &file_peer_roster_proto_msgTypes[21]
+	mi := &file_peer_roster_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +1831,7 @@ func (x *RosterDevice) String() string {
 func (*RosterDevice) ProtoMessage() {}
 
 func (x *RosterDevice) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_roster_proto_msgTypes[21]
+	mi := &file_peer_roster_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +1844,7 @@ func (x *RosterDevice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterDevice.ProtoReflect.Descriptor instead.
 func (*RosterDevice) Descriptor() ([]byte, []int) {
-	return file_peer_roster_proto_rawDescGZIP(), []int{21}
+	return file_peer_roster_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RosterDevice) GetPlace() uint32 {
@@ -1954,7 +1992,7 @@ type RosterOpened struct {
 
 func (x *RosterOpened) Reset() {
 	*x = RosterOpened{}
-	mi := &file_peer_roster_proto_msgTypes[22]
+	mi := &file_peer_roster_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1966,7 +2004,7 @@ func (x *RosterOpened) String() string {
 func (*RosterOpened) ProtoMessage() {}
 
 func (x *RosterOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_roster_proto_msgTypes[22]
+	mi := &file_peer_roster_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,7 +2017,7 @@ func (x *RosterOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterOpened.ProtoReflect.Descriptor instead.
 func (*RosterOpened) Descriptor() ([]byte, []int) {
-	return file_peer_roster_proto_rawDescGZIP(), []int{22}
+	return file_peer_roster_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RosterOpened) GetNode() string {
@@ -2020,7 +2058,7 @@ type RosterSeen struct {
 
 func (x *RosterSeen) Reset() {
 	*x = RosterSeen{}
-	mi := &file_peer_roster_proto_msgTypes[23]
+	mi := &file_peer_roster_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2070,7 @@ func (x *RosterSeen) String() string {
 func (*RosterSeen) ProtoMessage() {}
 
 func (x *RosterSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_roster_proto_msgTypes[23]
+	mi := &file_peer_roster_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2083,7 @@ func (x *RosterSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterSeen.ProtoReflect.Descriptor instead.
 func (*RosterSeen) Descriptor() ([]byte, []int) {
-	return file_peer_roster_proto_rawDescGZIP(), []int{23}
+	return file_peer_roster_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RosterSeen) GetRegion() string {
@@ -2175,7 +2213,7 @@ const file_peer_roster_proto_rawDesc = "" +
 	"\x0eprevious_epoch\x18\x05 \x01(\x04R\rpreviousEpoch\x12\x14\n" +
 	"\x05rooms\x18\x06 \x03(\tR\x05rooms\x12\x18\n" +
 	"\achanged\x18\a \x01(\rR\achanged\x12\x12\n" +
-	"\x04more\x18\b \x01(\bR\x04more\"\xe3\x02\n" +
+	"\x04more\x18\b \x01(\bR\x04more\"\xcf\x02\n" +
 	"\n" +
 	"RosterHead\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
@@ -2191,8 +2229,10 @@ const file_peer_roster_proto_rawDesc = "" +
 	"\vslot_epochs\x18\n" +
 	" \x03(\x04R\n" +
 	"slotEpochs\x12\x16\n" +
-	"\x06places\x18\v \x01(\x04R\x06places\x12\x12\n" +
-	"\x04free\x18\f \x03(\rR\x04free\"\x8f\x01\n" +
+	"\x06places\x18\v \x01(\x04R\x06places\"$\n" +
+	"\n" +
+	"RosterFree\x12\x16\n" +
+	"\x06places\x18\x01 \x03(\rR\x06places\"\x8f\x01\n" +
 	"\n" +
 	"RosterNode\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
@@ -2258,7 +2298,7 @@ func file_peer_roster_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_roster_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peer_roster_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_peer_roster_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_peer_roster_proto_goTypes = []any{
 	(RosterCode)(0),        // 0: muster.peer.v1.RosterCode
 	(*RosterBatch)(nil),    // 1: muster.peer.v1.RosterBatch
@@ -2281,12 +2321,13 @@ var file_peer_roster_proto_goTypes = []any{
 	(*RosterAnswers)(nil),  // 18: muster.peer.v1.RosterAnswers
 	(*RosterAnswer)(nil),   // 19: muster.peer.v1.RosterAnswer
 	(*RosterHead)(nil),     // 20: muster.peer.v1.RosterHead
-	(*RosterNode)(nil),     // 21: muster.peer.v1.RosterNode
-	(*RosterDevice)(nil),   // 22: muster.peer.v1.RosterDevice
-	(*RosterOpened)(nil),   // 23: muster.peer.v1.RosterOpened
-	(*RosterSeen)(nil),     // 24: muster.peer.v1.RosterSeen
-	(wire.Transport)(0),    // 25: muster.wire.v1.Transport
-	(wire.Reason)(0),       // 26: muster.wire.v1.Reason
+	(*RosterFree)(nil),     // 21: muster.peer.v1.RosterFree
+	(*RosterNode)(nil),     // 22: muster.peer.v1.RosterNode
+	(*RosterDevice)(nil),   // 23: muster.peer.v1.RosterDevice
+	(*RosterOpened)(nil),   // 24: muster.peer.v1.RosterOpened
+	(*RosterSeen)(nil),     // 25: muster.peer.v1.RosterSeen
+	(wire.Transport)(0),    // 26: muster.wire.v1.Transport
+	(wire.Reason)(0),       // 27: muster.wire.v1.Reason
 }
 var file_peer_roster_proto_depIdxs = []int32{
 	2,  // 0: muster.peer.v1.RosterBatch.stamp:type_name -> muster.peer.v1.RosterStamp
@@ -2304,13 +2345,13 @@ var file_peer_roster_proto_depIdxs = []int32{
 	15, // 12: muster.peer.v1.RosterCommand.room_join:type_name -> muster.peer.v1.RoomJoin
 	16, // 13: muster.peer.v1.RosterCommand.room_leave:type_name -> muster.peer.v1.RoomLeave
 	17, // 14: muster.peer.v1.RosterCommand.device_seen:type_name -> muster.peer.v1.DeviceSeen
-	25, // 15: muster.peer.v1.SessionOpen.transport:type_name -> muster.wire.v1.Transport
-	26, // 16: muster.peer.v1.SessionClose.reason:type_name -> muster.wire.v1.Reason
+	26, // 15: muster.peer.v1.SessionOpen.transport:type_name -> muster.wire.v1.Transport
+	27, // 16: muster.peer.v1.SessionClose.reason:type_name -> muster.wire.v1.Reason
 	19, // 17: muster.peer.v1.RosterAnswers.answers:type_name -> muster.peer.v1.RosterAnswer
 	0,  // 18: muster.peer.v1.RosterAnswer.code:type_name -> muster.peer.v1.RosterCode
-	21, // 19: muster.peer.v1.RosterHead.nodes:type_name -> muster.peer.v1.RosterNode
-	23, // 20: muster.peer.v1.RosterDevice.earlier:type_name -> muster.peer.v1.RosterOpened
-	24, // 21: muster.peer.v1.RosterDevice.seen:type_name -> muster.peer.v1.RosterSeen
+	22, // 19: muster.peer.v1.RosterHead.nodes:type_name -> muster.peer.v1.RosterNode
+	24, // 20: muster.peer.v1.RosterDevice.earlier:type_name -> muster.peer.v1.RosterOpened
+	25, // 21: muster.peer.v1.RosterDevice.seen:type_name -> muster.peer.v1.RosterSeen
 	22, // [22:22] is the sub-list for method output_type
 	22, // [22:22] is the sub-list for method input_type
 	22, // [22:22] is the sub-list for extension type_name
@@ -2345,7 +2386,7 @@ func file_peer_roster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_roster_proto_rawDesc), len(file_peer_roster_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

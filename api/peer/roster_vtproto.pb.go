@@ -1359,14 +1359,19 @@ func (m *RosterHead) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
-	if len(m.Free) > 0 {
+	if m.Places != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Places))
+		i--
+		dAtA[i] = 0x58
+	}
+	if len(m.SlotEpochs) > 0 {
 		var pksize2 int
-		for _, num := range m.Free {
+		for _, num := range m.SlotEpochs {
 			pksize2 += protohelpers.SizeOfVarint(uint64(num))
 		}
 		i -= pksize2
 		j1 := i
-		for _, num := range m.Free {
+		for _, num := range m.SlotEpochs {
 			for num >= 1<<7 {
 				dAtA[j1] = uint8(uint64(num)&0x7f | 0x80)
 				num >>= 7
@@ -1377,21 +1382,16 @@ func (m *RosterHead) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		}
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(pksize2))
 		i--
-		dAtA[i] = 0x62
+		dAtA[i] = 0x52
 	}
-	if m.Places != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Places))
-		i--
-		dAtA[i] = 0x58
-	}
-	if len(m.SlotEpochs) > 0 {
+	if len(m.SlotOwners) > 0 {
 		var pksize4 int
-		for _, num := range m.SlotEpochs {
+		for _, num := range m.SlotOwners {
 			pksize4 += protohelpers.SizeOfVarint(uint64(num))
 		}
 		i -= pksize4
 		j3 := i
-		for _, num := range m.SlotEpochs {
+		for _, num := range m.SlotOwners {
 			for num >= 1<<7 {
 				dAtA[j3] = uint8(uint64(num)&0x7f | 0x80)
 				num >>= 7
@@ -1401,26 +1401,6 @@ func (m *RosterHead) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 			j3++
 		}
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(pksize4))
-		i--
-		dAtA[i] = 0x52
-	}
-	if len(m.SlotOwners) > 0 {
-		var pksize6 int
-		for _, num := range m.SlotOwners {
-			pksize6 += protohelpers.SizeOfVarint(uint64(num))
-		}
-		i -= pksize6
-		j5 := i
-		for _, num := range m.SlotOwners {
-			for num >= 1<<7 {
-				dAtA[j5] = uint8(uint64(num)&0x7f | 0x80)
-				num >>= 7
-				j5++
-			}
-			dAtA[j5] = uint8(num)
-			j5++
-		}
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(pksize6))
 		i--
 		dAtA[i] = 0x4a
 	}
@@ -1472,6 +1452,59 @@ func (m *RosterHead) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Index))
 		i--
 		dAtA[i] = 0x8
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *RosterFree) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *RosterFree) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *RosterFree) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if len(m.Places) > 0 {
+		var pksize2 int
+		for _, num := range m.Places {
+			pksize2 += protohelpers.SizeOfVarint(uint64(num))
+		}
+		i -= pksize2
+		j1 := i
+		for _, num := range m.Places {
+			for num >= 1<<7 {
+				dAtA[j1] = uint8(uint64(num)&0x7f | 0x80)
+				num >>= 7
+				j1++
+			}
+			dAtA[j1] = uint8(num)
+			j1++
+		}
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(pksize2))
+		i--
+		dAtA[i] = 0xa
 	}
 	return len(dAtA) - i, nil
 }
@@ -2460,9 +2493,19 @@ func (m *RosterHead) SizeVT() (n int) {
 	if m.Places != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Places))
 	}
-	if len(m.Free) > 0 {
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *RosterFree) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if len(m.Places) > 0 {
 		l = 0
-		for _, e := range m.Free {
+		for _, e := range m.Places {
 			l += protohelpers.SizeOfVarint(uint64(e))
 		}
 		n += 1 + protohelpers.SizeOfVarint(uint64(l)) + l
@@ -6172,7 +6215,58 @@ func (m *RosterHead) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
-		case 12:
+		default:
+			iNdEx = preIndex
+			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
+			}
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if (iNdEx + skippy) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *RosterFree) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return protohelpers.ErrIntOverflow
+			}
+			if iNdEx >= l {
+				return io.ErrUnexpectedEOF
+			}
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: RosterFree: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: RosterFree: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
 			if wireType == 0 {
 				var v uint32
 				for shift := uint(0); ; shift += 7 {
@@ -6189,7 +6283,7 @@ func (m *RosterHead) UnmarshalVT(dAtA []byte) error {
 						break
 					}
 				}
-				m.Free = append(m.Free, v)
+				m.Places = append(m.Places, v)
 			} else if wireType == 2 {
 				var packedLen int
 				for shift := uint(0); ; shift += 7 {
@@ -6224,8 +6318,8 @@ func (m *RosterHead) UnmarshalVT(dAtA []byte) error {
 					}
 				}
 				elementCount = count
-				if elementCount != 0 && len(m.Free) == 0 {
-					m.Free = make([]uint32, 0, elementCount)
+				if elementCount != 0 && len(m.Places) == 0 {
+					m.Places = make([]uint32, 0, elementCount)
 				}
 				for iNdEx < postIndex {
 					var v uint32
@@ -6243,10 +6337,10 @@ func (m *RosterHead) UnmarshalVT(dAtA []byte) error {
 							break
 						}
 					}
-					m.Free = append(m.Free, v)
+					m.Places = append(m.Places, v)
 				}
 			} else {
-				return fmt.Errorf("proto: wrong wireType = %d for field Free", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Places", wireType)
 			}
 		default:
 			iNdEx = preIndex
