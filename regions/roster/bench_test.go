@@ -150,37 +150,45 @@ func BenchmarkDeadNode(b *testing.B) {
 	b.ReportMetric(float64(longest.Microseconds())/1000, "ms-longest")
 }
 
-// BenchmarkUnderSnapshots is how long Apply of an open takes while snapshots
-// are written all the time: the longest is the stall that a client may see.
-func BenchmarkUnderSnapshots(b *testing.B) {
-	m := crowd(b, sessions)
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				_ = m.Snapshot()(io.Discard)
+// BenchmarkStall is how long Apply of an open takes, alone and while snapshots
+// are written all the time: what the longest ones differ by is what snapshots
+// cost a client.
+func BenchmarkStall(b *testing.B) {
+	for _, snapshots := range []bool{false, true} {
+		b.Run(fmt.Sprintf("snapshots=%v", snapshots), func(b *testing.B) {
+			m := crowd(b, sessions)
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				for snapshots {
+					select {
+					case <-stop:
+						return
+					default:
+						_ = m.Snapshot()(io.Discard)
+					}
+				}
+			}()
+			var all []time.Duration
+			i := 0
+			for b.Loop() {
+				e := seal(b, &peer.RosterStamp{Term: 1, ClockMs: 2_000_000}, opening(i*7919%sessions, uint64(sessions+i)))
+				start := time.Now()
+				m.Apply(uint64(1_000_000+i), e)
+				all = append(all, time.Since(start))
+				i++
 			}
-		}
-	}()
-	var all []time.Duration
-	i := 0
-	for b.Loop() {
-		e := seal(b, &peer.RosterStamp{Term: 1, ClockMs: 2_000_000}, opening(i*7919%sessions, uint64(sessions+i)))
-		start := time.Now()
-		m.Apply(uint64(1_000_000+i), e)
-		all = append(all, time.Since(start))
-		i++
+			close(stop)
+			<-stopped
+			slices.Sort(all)
+			for _, q := range []struct {
+				name string
+				at   int
+			}{{"µs-p99", len(all) * 99 / 100}, {"µs-p999", len(all) * 999 / 1000}, {"µs-max", len(all) - 1}} {
+				b.ReportMetric(float64(all[q.at].Nanoseconds())/1000, q.name)
+			}
+		})
 	}
-	close(stop)
-	<-stopped
-	slices.Sort(all)
-	b.ReportMetric(float64(all[len(all)*99/100].Nanoseconds())/1000, "µs-p99")
-	b.ReportMetric(float64(all[len(all)*999/1000].Nanoseconds())/1000, "µs-p999")
-	b.ReportMetric(float64(all[len(all)-1].Nanoseconds())/1000, "µs-max")
 }
 
 // BenchmarkMemory reports what 50,000 sessions in two rooms each take.

@@ -19,7 +19,7 @@ import (
 // restored from a snapshot now and then, gets the same log from there, and must
 // be the same to the byte.
 func TestRandomWorlds(t *testing.T) {
-	worlds, steps := 60, 600
+	worlds, steps := 25, 600
 	if testing.Short() {
 		worlds = 10
 	}
