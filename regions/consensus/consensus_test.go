@@ -382,7 +382,8 @@ func TestStopIsCleanAnyTime(t *testing.T) {
 		for i := range 10 {
 			g.startAll()
 			time.Sleep(time.Duration(i) * 60 * time.Millisecond)
-			go func() { _ = g.put(g.nodes["n1"], 1, 1, 1) }()
+			n := g.nodes["n1"]
+			go func() { _ = g.put(n, 1, 1, 1) }()
 			for _, id := range g.ids {
 				g.stop(id)
 			}

@@ -39,6 +39,7 @@ type transport struct {
 	self    raft.ServerID
 	links   Links
 	timeout time.Duration
+	quiet   time.Duration // at the longest between appends that have nothing new
 	acks    *acks
 	moved   *signal // a request to append was handled here
 
@@ -50,9 +51,10 @@ type transport struct {
 	heartbeat func(raft.RPC)
 }
 
-func newTransport(ctx context.Context, self regions.NodeID, links Links, timeout time.Duration, a *acks, moved *signal) *transport {
+func newTransport(ctx context.Context, cfg *Config, a *acks, moved *signal) *transport {
 	return &transport{
-		self: raft.ServerID(self), links: links, timeout: timeout, acks: a, moved: moved,
+		self: raft.ServerID(cfg.Self), links: cfg.Links, acks: a, moved: moved,
+		timeout: max(2*cfg.Heartbeat, 500*time.Millisecond), quiet: cfg.Heartbeat / 2,
 		consumer: make(chan raft.RPC), ctx: ctx,
 	}
 }
@@ -171,7 +173,10 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, _ raft.ServerAddress
 }
 
 // pipeline is a raft.AppendPipeline. Its context ends at its first error, after
-// which AppendEntries refuses; raft then opens another. A request that failed is
+// which AppendEntries refuses; raft then opens another. Raft has something to
+// send every CommitTimeout, so that followers hear soon what was committed; as
+// long as that is nothing new it stays here, but for a sign now and then to
+// notice a follower that started anew. A request that failed is
 // never handed to Consumer: raft would take it for a sign of life.
 type pipeline struct {
 	t      *transport
@@ -181,8 +186,11 @@ type pipeline struct {
 	cancel context.CancelFunc
 	sent   chan *appended
 	done   chan raft.AppendFuture
-	buf    []byte // of the sender
-	frame  []byte // likewise
+
+	// The sender's own: buffers, and what was sent last.
+	buf, frame []byte
+	commit     uint64
+	last       time.Time
 }
 
 // appended is a request under way, and its raft.AppendFuture.
@@ -198,8 +206,13 @@ func (a *appended) Request() *raft.AppendEntriesRequest   { return a.request }
 func (a *appended) Response() *raft.AppendEntriesResponse { return a.answer }
 
 func (p *pipeline) AppendEntries(r *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	now := time.Now()
+	if len(r.Entries) == 0 && r.LeaderCommitIndex == p.commit && now.Sub(p.last) < p.t.quiet && p.ctx.Err() == nil {
+		return nil, nil // nothing new; raft doesn't look at the future
+	}
+	p.commit, p.last = r.LeaderCommitIndex, now
 	shorten(r)
-	a := &appended{start: time.Now(), request: r, answer: resp}
+	a := &appended{start: now, request: r, answer: resp}
 	select {
 	case p.sent <- a: // before writing: the answer may be there soon
 	case <-p.ctx.Done():
