@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -186,6 +187,7 @@ type pipeline struct {
 	cancel context.CancelFunc
 	sent   chan *appended
 	done   chan raft.AppendFuture
+	due    atomic.Int32 // requests without an answer that raft has seen
 
 	// The sender's own: buffers, and what was sent last.
 	buf, frame []byte
@@ -207,8 +209,11 @@ func (a *appended) Response() *raft.AppendEntriesResponse { return a.answer }
 
 func (p *pipeline) AppendEntries(r *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	now := time.Now()
-	if len(r.Entries) == 0 && r.LeaderCommitIndex == p.commit && now.Sub(p.last) < p.t.quiet && p.ctx.Err() == nil {
-		return nil, nil // nothing new; raft doesn't look at the future
+	// Nothing new stays here, but for a sign now and then, and unless answers
+	// are due: raft tries again at once then, and has to be held up. It doesn't
+	// look at the future.
+	if len(r.Entries) == 0 && r.LeaderCommitIndex == p.commit && now.Sub(p.last) < p.t.quiet && p.due.Load() == 0 && p.ctx.Err() == nil {
+		return nil, nil
 	}
 	p.commit, p.last = r.LeaderCommitIndex, now
 	shorten(r)
@@ -218,6 +223,7 @@ func (p *pipeline) AppendEntries(r *raft.AppendEntriesRequest, resp *raft.Append
 	case <-p.ctx.Done():
 		return nil, raft.ErrPipelineShutdown
 	}
+	p.due.Add(1)
 	p.frame = encodeAppend(p.frame[:0], r)
 	p.buf = appendFrame(p.buf[:0], p.frame)
 	if _, err := p.stream.Write(p.buf); err != nil {
@@ -261,6 +267,7 @@ func (p *pipeline) receive() {
 		p.t.acks.add(p.to, a.request.Term, a.answer.Term, a.start)
 		select {
 		case p.done <- a:
+			p.due.Add(-1)
 		case <-p.ctx.Done():
 			return
 		}
