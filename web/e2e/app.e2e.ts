@@ -14,26 +14,22 @@ const linkMs = 38;
 const freshMs = 300;
 
 let muster: Muster;
-let browser: Browser;
+let browser: Browser; // without 3D: the map is not drawn, the rest is quick
+let painter: Browser; // draws the map in software, which keeps a core busy
 let people: Person[] = [];
 
 beforeAll(async () => {
   muster = new Muster();
   await muster.start();
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: [
-      "--headless=new",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--use-gl=angle",
-      "--use-angle=swiftshader",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
+  const launch = (...graphics: string[]) =>
+    chromium.launch({
+      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      args: [
+        ...["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", ...graphics],
+        ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
+      ],
+    });
+  [browser, painter] = await Promise.all([launch("--disable-3d-apis"), launch("--use-gl=angle", "--use-angle=swiftshader")]);
 });
 
 afterEach(async () => {
@@ -44,7 +40,7 @@ afterEach(async () => {
 });
 
 afterAll(async () => {
-  await browser?.close();
+  await Promise.all([browser, painter].map((b) => b?.close()));
   try {
     expect(await muster.stop()).toBeLessThan(stopMs);
     expect(muster.survivors()).toEqual([]);
@@ -53,8 +49,9 @@ afterAll(async () => {
   }
 });
 
-async function open(o: PersonOptions = {}): Promise<Person> {
-  const p = await Person.open(browser, muster.url, o);
+async function open(o: PersonOptions & { map?: boolean } = {}): Promise<Person> {
+  const { map = false, ...options } = o;
+  const p = await Person.open(map ? painter : browser, muster.url, options);
   people.push(p);
   return p;
 }
@@ -137,8 +134,8 @@ for (const transport of ["webtransport", "websocket"] as const) {
 
 test("a position is dragged on the map, or measured by the browser", async () => {
   showOnFailure();
-  const ana = await open({ permissions: ["geolocation"], geolocation: { latitude: 48.1, longitude: 11.5, accuracy: 20 } });
-  const bo = await open({ region: "ap-south" });
+  const ana = await open({ map: true, permissions: ["geolocation"], geolocation: { latitude: 48.1, longitude: 11.5, accuracy: 20 } });
+  const bo = await open({ map: true, region: "ap-south" });
   await bo.joinBy(await ana.createGroup("Positions"));
   await bo.row(ana.name).waitFor();
   await ana.id("locate-button").click();
@@ -151,7 +148,7 @@ test("a position is dragged on the map, or measured by the browser", async () =>
 
 test("location denied: everything else works, and the page says what others see", async () => {
   showOnFailure();
-  const ana = await open({ permissions: [] });
+  const ana = await open({ map: true, permissions: [] });
   const bo = await open({ region: "us-east" });
   await bo.joinBy(await ana.createGroup("No position"));
   await ana.id("locate-button").click();
@@ -172,12 +169,12 @@ test("location denied: everything else works, and the page says what others see"
 
 test("390 px wide: nothing to scroll sideways, and every target fits a thumb", async () => {
   showOnFailure();
-  const ana = await open({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 });
+  const ana = await open({ map: true, viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 });
   const check = async (where: string) => {
     const width = await ana.page.evaluate(() => document.scrollingElement!.scrollWidth);
-    expect(width, `${where}: width`).toBeLessThanOrEqual(390);
+    expect.soft(width, `${where}: width`).toBeLessThanOrEqual(390);
     const small = (await ana.targets()).filter((t) => t.width < 43.5 || t.height < 43.5);
-    expect(small, `${where}: targets under 44 px`).toEqual([]);
+    expect.soft(small, `${where}: targets under 44 px`).toEqual([]);
   };
   await ana.page.goto(muster.url);
   await ana.id("guest-button").waitFor();
@@ -277,7 +274,7 @@ test("another region by choice, without leaving the room", async () => {
 test("how it looks, at 390 and 1,440 px, light and dark", async () => {
   showOnFailure();
   mkdirSync(shots, { recursive: true });
-  const host = await open({ region: "eu-west" });
+  const host = await open({ map: true, region: "eu-west" });
   const code = await host.createGroup("Saturday hike");
   const others = [await open({ region: "us-east" }), await open({ region: "ap-south" })];
   for (const p of others) await p.joinBy(code);
@@ -292,10 +289,11 @@ test("how it looks, at 390 and 1,440 px, light and dark", async () => {
     await page.setViewportSize({ width, height: width === 390 ? 844 : 900 });
     for (const colorScheme of ["light", "dark"] as const) {
       await page.emulateMedia({ colorScheme });
-      for (const sheet of width === 390 ? (["people", "chat", "group", "you"] as const) : (["people", "group", "you"] as const)) {
+      const sheets = ["people", "chat", "group", "you"] as const;
+      for (const sheet of width === 390 && colorScheme === "light" ? sheets : sheets.slice(0, 1)) {
         await host.open(sheet);
         if (sheet === "people") await host.id("fit-button").click();
-        await page.waitForTimeout(700); // for the map to come to rest: nothing tells
+        await page.waitForTimeout(sheet === "people" ? 1000 : 200); // for the map to come to rest: nothing tells
         await page.screenshot({ path: join(shots, `${sheet}-${width}-${colorScheme}.png`) });
       }
     }

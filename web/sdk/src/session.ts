@@ -27,7 +27,9 @@ import { checkDevice, checkFix, checkMessage, checkRoom } from "./validate.js";
 export const version = "0.1.0";
 
 const byeMs = 250; // between Bye and the end of the connection
-const probeMs = 2500; // for a sign of life after the page woke up
+const aliveMs = 5000; // for a sign of life after a ping
+const probeMs = 2500; // the same after the page woke up, when doubt is greater
+const frozenMs = 1000; // a timer that is late by this much slept with the page
 const steadyMs = 10_000; // a connection that lived this long was a good one
 const minPingMs = 1000;
 const maxTimer = 2 ** 31 - 1;
@@ -407,11 +409,8 @@ export class Session extends Emitter<SessionEvents> {
     if (this.#live !== live) return; // a listener has closed the session
     if (w.expires) this.#reauthIn(date(w.expires).getTime() - this.now().getTime());
     const every = Math.max(w.pingMs || 15_000, minPingMs);
-    this.#pinger = setInterval(() => {
-      if (Date.now() - live.heardAt > 3 * every) this.#lost("the server fell silent");
-      else this.#ping();
-    }, every);
-    this.#ping();
+    this.#pinger = setInterval(() => this.#ping(aliveMs), every);
+    this.#ping(aliveMs);
     live.start((f) => {
       if (this.#live === live) this.#frame(f);
     });
@@ -423,22 +422,27 @@ export class Session extends Emitter<SessionEvents> {
     clearInterval(this.#pinger);
     clearTimeout(this.#probe);
     clearTimeout(this.#reauth);
-    this.#probe = undefined;
     this.#reporter.disconnected();
     this.#stays.disconnected();
     this.#requests.disconnected();
   }
 
-  #lost(why: string): void {
-    this.#live?.end({ what: "reconnect", error: new MusterError("timeout", why) });
-  }
-
-  #ping(): void {
-    const c = this.#live?.connection;
-    if (!c) return;
+  /** Measures the round trip, and that there still is one. */
+  #ping(patience: number): void {
+    const live = this.#live;
+    if (!live) return;
     const id = this.#requests.nextId();
     this.#pinged = { id, at: performance.now() };
-    c.send(encode(id, { case: "ping", value: create(wire.PingSchema, { rttUs: Math.round((this.#status.rtt ?? 0) * 1000) }) }));
+    const rttUs = Math.round((this.#status.rtt ?? 0) * 1000);
+    live.connection.send(encode(id, { case: "ping", value: create(wire.PingSchema, { rttUs }) }));
+    const asked = Date.now();
+    clearTimeout(this.#probe);
+    this.#probe = setTimeout(() => {
+      if (this.#pinged?.id !== id || live.heardAt > asked) return;
+      // What came while the page was frozen has yet to be read.
+      if (Date.now() - asked > patience + frozenMs) return this.#ping(patience);
+      live.end({ what: "reconnect", error: new MusterError("timeout", "the server fell silent") });
+    }, patience);
   }
 
   #reauthIn(leftMs: number): void {
@@ -512,14 +516,7 @@ export class Session extends Emitter<SessionEvents> {
   /** Tries again now, or asks for a sign of life. */
   #hasten(): void {
     this.#wake?.();
-    if (!this.#live || this.#probe !== undefined) return;
-    const live = this.#live;
-    const asked = Date.now();
-    this.#ping();
-    this.#probe = setTimeout(() => {
-      this.#probe = undefined;
-      if (live.heardAt < asked) this.#lost("the connection did not survive");
-    }, probeMs);
+    this.#ping(probeMs);
   }
 
   // ------------------------------------------------------------ state
