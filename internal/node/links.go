@@ -64,10 +64,7 @@ func (l *links) SendFixes(to regions.NodeID, f *peer.Fixes) {
 
 func (l *links) Up(to peerlink.Peer) { l.hub.LinkUp(to.Node) }
 
-func (l *links) Down(to regions.NodeID, reason error) {
-	l.log.Info("link down", "to", to, "reason", reason)
-	l.hub.LinkDown(to)
-}
+func (l *links) Down(to regions.NodeID, _ error) { l.hub.LinkDown(to) }
 
 func (l *links) Joined(from peerlink.Peer) { l.hub.PeerJoined(from.Node) }
 
