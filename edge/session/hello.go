@@ -66,6 +66,11 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 	welcome := s.welcome(s.conn.Transport())
 	welcome.Re = re
 	s.send(welcome)
+	if old == 0 {
+		// A client that was started anew (a page that was reloaded) has forgotten
+		// its rooms and is about to join them: it leaves them by a time-out only.
+		inherited = nil
+	}
 	s.follow(h.Follows, func() {
 		if previous != nil {
 			s.relieve(previous, inherited)

@@ -124,7 +124,12 @@ func TestGrace(t *testing.T) {
 			p.cut()
 			<-p.over
 			time.Sleep(20 * time.Second)
-			q := w.live(t, "ann l1", "phone", roomB)
+			q := w.connect()
+			again := hello("ann l1", "phone", roomB)
+			again.GetHello().Epoch = 1
+			q.ask(1, again)
+			require.NotNil(t, q.next(t).GetWelcome())
+			require.NotNil(t, q.next(t).GetSnapshot())
 			synctest.Wait()
 			said := w.hub.said()
 			require.Equal(t, []string{"ann/phone suspend", "ann/phone join b", "ann/phone leave a BYE", "ann/phone gone MOVED"}, said[2:])
@@ -134,6 +139,20 @@ func TestGrace(t *testing.T) {
 			require.Len(t, w.hub.said(), len(said))
 			require.EqualValues(t, 1, w.count(t, "transitions_total", "authenticating", "resumed"))
 			require.Equal(t, 1, w.Len())
+			q.cut()
+			<-q.over
+			w.Stop()
+		})
+	})
+	t.Run("started anew, before it joins its room again", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			p := w.live(t, "ann l1", "phone", roomA)
+			p.cut()
+			<-p.over
+			q := w.live(t, "ann l1", "phone")
+			synctest.Wait()
+			require.Equal(t, []string{"ann/phone suspend", "ann/phone gone MOVED"}, w.hub.said()[1:], "a reload is no farewell")
 			q.cut()
 			<-q.over
 			w.Stop()
