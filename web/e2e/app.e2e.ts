@@ -301,7 +301,7 @@ test("how it looks, at 390 and 1,440 px, light and dark", async () => {
   await page.goto(muster.url);
   await host.id("group-name").waitFor();
   await page.screenshot({ path: join(shots, "groups-1440-dark.png") });
-});
+}, 60_000);
 
 // The last one: it takes the server away.
 test("the server is killed: the page says so, comes back by itself, and nothing acknowledged is lost", async () => {

@@ -31,6 +31,7 @@ const aliveMs = 5000; // for a sign of life after a ping
 const probeMs = 2500; // the same after the page woke up, when doubt is greater
 const frozenMs = 1000; // a timer that is late by this much slept with the page
 const steadyMs = 10_000; // a connection that lived this long was a good one
+const secondPingMs = 3000;
 const minPingMs = 1000;
 const maxTimer = 2 ** 31 - 1;
 
@@ -115,6 +116,7 @@ export class Session extends Emitter<SessionEvents> {
 
   #pinged: { id: bigint; at: number } | undefined;
   #pinger: ReturnType<typeof setInterval> | undefined;
+  #second: ReturnType<typeof setTimeout> | undefined;
   #probe: ReturnType<typeof setTimeout> | undefined;
   #reauth: ReturnType<typeof setTimeout> | undefined;
   #unlisten: () => void = () => {};
@@ -411,6 +413,8 @@ export class Session extends Emitter<SessionEvents> {
     const every = Math.max(w.pingMs || 15_000, minPingMs);
     this.#pinger = setInterval(() => this.#ping(aliveMs), every);
     this.#ping(aliveMs);
+    // The first one shares the line with all that a page loads.
+    this.#second = setTimeout(() => this.#ping(aliveMs), secondPingMs);
     live.start((f) => {
       if (this.#live === live) this.#frame(f);
     });
@@ -420,6 +424,7 @@ export class Session extends Emitter<SessionEvents> {
     this.#live = undefined;
     this.#pinged = undefined;
     clearInterval(this.#pinger);
+    clearTimeout(this.#second);
     clearTimeout(this.#probe);
     clearTimeout(this.#reauth);
     this.#reporter.disconnected();
