@@ -28,17 +28,42 @@ func Dist() (files fs.FS, built bool) {
 // Handler serves the app: its files, and index.html for every other path
 // without a file's extension, since the app has pages of its own behind paths
 // such as /join/CODE. If the app was not built it says so instead.
-func Handler() http.Handler {
+//
+// connect are the origins beside its own, such as "wss://eu-1.example.org",
+// that the app may connect to: those of the nodes.
+func Handler(connect []string) http.Handler {
 	files, built := Dist()
 	if !built {
 		return http.HandlerFunc(notBuilt)
 	}
-	return handler(files)
+	return handler(files, connect)
 }
 
-func handler(files fs.FS) http.Handler {
-	server := http.FileServerFS(files)
+// maxConnect bounds the policy: proxies refuse answers with very long headers.
+const maxConnect = 100
+
+// policy is the app's Content-Security-Policy (CSP level 3): its own scripts
+// and workers and nobody else's, no frames around it, connections to the nodes
+// only. Many nodes are summed up as what is encrypted.
+func policy(connect []string) string {
+	if len(connect) > maxConnect {
+		connect = []string{"https:", "wss:"}
+	}
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; " +
+		"worker-src 'self' blob:; manifest-src 'self'; " + // blob: as MapLibre starts its workers where they have no file
+		"connect-src " + strings.Join(append([]string{"'self'"}, connect...), " ") + "; " +
+		"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+}
+
+func handler(files fs.FS, connect []string) http.Handler {
+	server, policy := http.FileServerFS(files), policy(connect)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// On every file, not only on pages: a worker's policy is its script's.
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer") // the path may be an invite
+		h.Set("Permissions-Policy", "geolocation=(self), camera=(), microphone=()")
 		name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
 		info, err := fs.Stat(files, name)
 		switch {

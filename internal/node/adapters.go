@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	neturl "net/url"
+	"slices"
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/core"
@@ -131,6 +133,25 @@ func (d directory) Edges() httpapi.EdgeDirectory {
 		out.Regions = append(out.Regions, region)
 	}
 	return out
+}
+
+// clientOrigins are those of all URLs that the topology tells clients, for the
+// web app's policy.
+func clientOrigins(t *regions.Topology) (list []string) {
+	for _, r := range t.Regions {
+		for _, n := range r.Nodes {
+			for _, s := range []string{n.HTTP, n.WS, n.WT} {
+				u, err := neturl.Parse(s)
+				if err != nil || u.Host == "" {
+					continue // there is none of this kind
+				}
+				if origin := u.Scheme + "://" + u.Host; !slices.Contains(list, origin) {
+					list = append(list, origin)
+				}
+			}
+		}
+	}
+	return list
 }
 
 func (d directory) Demo() (httpapi.Demo, bool) {

@@ -157,7 +157,7 @@ func New(cfg Config) (*Node, error) {
 	wires.revoke = n.Sessions.Revoke
 
 	realtime := transport.New(transport.Config{
-		Origins: cfg.Origins, UDP: cfg.WebTransport, TLS: cfg.WebTransportTLS, Log: n.log,
+		Origins: cfg.Origins, UDP: cfg.WebTransport, TLS: cfg.WebTransportTLS, ClientAddr: cfg.ClientAddr, Log: n.log,
 		Admit: func(from netip.Addr) time.Duration { return n.Sessions.Gate().Connect(time.Now(), from) },
 	}, n.Sessions.Accept)
 
@@ -172,7 +172,7 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.handler = routes(api, realtime.WebSocket(), web.Handler())
+	n.handler = routes(api, realtime.WebSocket(), web.Handler(clientOrigins(cfg.Topology)))
 
 	n.group.Add("auth", accounts)
 	n.group.Add("housekeeping", &housekeeping{log: n.log, work: func(ctx context.Context) error {
