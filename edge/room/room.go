@@ -156,6 +156,17 @@ func (r *Room) Publish(now time.Time, m *wire.Message) []Effect {
 	return r.take()
 }
 
+// LastNumber takes the number of the room's last stored message, when messages
+// may have been lost on their way here, and tells everybody.
+func (r *Room) LastNumber(n uint64) []Effect {
+	if r.last = max(r.last, n); r.last > 0 {
+		f := &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last}}}
+		r.toNodes(f)
+		r.toRegions(f)
+	}
+	return r.take()
+}
+
 // Next returns when Tick has something to do; zero if never.
 func (r *Room) Next() time.Time {
 	var next time.Time

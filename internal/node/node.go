@@ -130,7 +130,7 @@ func New(cfg Config) (*Node, error) {
 
 	n.Hub = hub.New(hub.Config{
 		Self: cfg.ID, Region: n.region, SlotEpoch: regions.ClockEpoch(started),
-		Roster: owners, Links: wires, Members: standings, Activity: touches,
+		Roster: owners, Links: wires, Members: standings, Messages: messages, Activity: touches,
 		Grace: cfg.Session.Grace, Tick: cfg.Session.Tick,
 		Logger: n.log, Registry: cfg.Metrics,
 	})
