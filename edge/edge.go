@@ -134,7 +134,8 @@ type Hub interface {
 	// bye, or it was fenced (reason MOVED: no leave event).
 	Gone(c Client, reason wire.Reason)
 	// Report spreads a validated fix to the named rooms, or to all rooms the
-	// client is in. It returns CodeNotJoined for a room the client is not in.
+	// client is in, and is silent where a newer one is known. It returns
+	// CodeNotJoined for a room the client is not in.
 	Report(c Client, fix *wire.Fix, rooms []string) error
 	// Publish spreads a stored message.
 	Publish(room string, m *wire.Message)

@@ -52,6 +52,25 @@ func TestPeopleSeeEachOtherAcrossNodesAndRegions(t *testing.T) {
 	})
 }
 
+// A session counts its fixes whatever rooms they are for. One that comes late is
+// stale only in the rooms that have a newer one.
+func TestALateFixIsLateInItsRoomsOnly(t *testing.T) {
+	const otherRoom = "group:8c0e3e3e-7d2c-4a0a-9a53-0a7c1b1a5f11"
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, bob := m.join("ann", "a2"), m.join("bob", "b1")
+		m.hubs["a2"].Join(ann, edge.Join{Room: otherRoom, Membership: edge.Membership{Version: 1}})
+		settle(time.Second)
+		require.NoError(t, m.hubs["a2"].Report(ann, fixN(5), []string{otherRoom}))
+		require.NoError(t, m.hubs["a2"].Report(ann, fixN(4), []string{testRoom}), "it was overtaken")
+		settle(time.Second)
+		require.EqualValues(t, 4, bob.lastFix("ann"))
+		require.NoError(t, m.hubs["a2"].Report(ann, fixN(3), nil), "late in both")
+		require.NoError(t, m.hubs["a2"].Report(ann, fixN(4), nil), "said again")
+		settle(5 * time.Second)
+		require.EqualValues(t, 4, bob.lastFix("ann"))
+	})
+}
+
 func TestABlipIsSilent(t *testing.T) {
 	inMesh(t, func(t *testing.T, m *mesh) {
 		ann, bob := m.join("ann", "a1"), m.join("bob", "a2")

@@ -166,24 +166,15 @@ func (s *Session) report(id uint64, r *wire.Report) {
 			return
 		}
 	}
-	// Datagrams overtake each other: what is older than what we have is not
-	// wrong, only late.
-	if r.Fix.N > s.lastN {
-		s.lastN = r.Fix.N
-		s.hub.Lock()
-		var err error
-		if !s.silent {
-			rooms := r.Rooms
-			if len(rooms) == 0 {
-				rooms = nil // means all to the hub
-			}
-			err = s.registry.deps.Hub.Report(s, known(r.Fix), rooms)
-		}
-		s.hub.Unlock()
-		if err != nil {
-			s.refuse(id, "", err)
-			return
-		}
+	s.hub.Lock()
+	var err error
+	if !s.silent {
+		err = s.registry.deps.Hub.Report(s, known(r.Fix), r.Rooms)
+	}
+	s.hub.Unlock()
+	if err != nil {
+		s.refuse(id, "", err)
+		return
 	}
 	s.done(id)
 }

@@ -36,7 +36,6 @@ type Session struct {
 	// The reader's own.
 	meter admit.Client // but for Unasked, which mu guards
 	bad   admit.Bucket // of frames that don't decode
-	lastN uint64
 
 	// hub is held during calls to the hub, so that they take effect in order.
 	// The hub may call back meanwhile: it is taken before mu, never after.

@@ -67,8 +67,6 @@ func TestWholeLife(t *testing.T) {
 		require.NotNil(t, p.next(t).GetDone())
 		require.Empty(t, w.hub.fix.ProtoReflect().GetUnknown(), "what we don't know is not passed on")
 		require.Empty(t, w.hub.fix.Point.ProtoReflect().GetUnknown())
-		p.ask(0, report(goodFix(2))) // repeated: silence
-		p.ask(0, report(goodFix(1))) // late: silence
 
 		p.ask(5, send(roomA, "m1", "hi"))
 		sent := p.next(t).GetSent().Message
