@@ -18,7 +18,7 @@ var notJoined = &wire.Problem{Code: wire.CodeNotJoined, Message: "join the room 
 // frame takes one frame from the client: the transport's Handler.
 func (s *Session) frame(f *wire.ClientFrame, size int, err error) {
 	now := time.Now()
-	s.seen.Store(now.UnixNano())
+	s.seen.Store(int64(now.Sub(s.started)))
 	id := f.GetId()
 	kind, name := kindOf(f)
 	s.registry.deps.Metrics.frames.WithLabelValues(name).Inc()

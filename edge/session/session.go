@@ -25,7 +25,7 @@ type Session struct {
 	conn     transport.Conn
 	timer    *time.Timer // for the earliest of the deadlines below
 	started  time.Time
-	seen     atomic.Int64 // Unix ns of the last frame
+	seen     atomic.Int64 // when the last frame came: ns since started, which no step of the wall clock moves
 
 	// Written by the reader during hello, not changed after.
 	identity edge.Identity // but for the expiry
@@ -57,7 +57,6 @@ var badFrames = admit.Rate{PerSecond: 0.2, Burst: 10}
 func newSession(r *Registry, c transport.Conn) *Session {
 	s := &Session{registry: r, conn: c, started: time.Now()}
 	r.deps.Metrics.sessions.WithLabelValues(Connecting.String()).Inc()
-	s.seen.Store(s.started.UnixNano())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer = time.AfterFunc(r.config.Hello, func() { r.run(s.check) })
@@ -103,7 +102,7 @@ func (s *Session) check() {
 		due = s.started.Add(c.Hello)
 		last = &wire.Close{Code: wire.CodeTimeout, Message: "say hello sooner"}
 	case Live, Draining:
-		due = time.Unix(0, s.seen.Load()).Add(3 * c.Ping)
+		due = s.started.Add(time.Duration(s.seen.Load()) + 3*c.Ping)
 		last = &wire.Close{Code: wire.CodeTimeout, Message: "ping more often"}
 		if s.expires.Before(due) {
 			due = s.expires
