@@ -29,8 +29,9 @@ func Dist() (files fs.FS, built bool) {
 // without a file's extension, since the app has pages of its own behind paths
 // such as /join/CODE. If the app was not built it says so instead.
 //
-// connect are the origins beside its own, such as "wss://eu-1.example.org",
-// that the app may connect to: those of the nodes.
+// connect says what the app may connect to beside its own origin, such as
+// "https:" and "wss:". It is schemes and not the nodes' origins because a page
+// stays open while nodes come, go and move: the API tells it where they are now.
 func Handler(connect []string) http.Handler {
 	files, built := Dist()
 	if !built {
@@ -39,18 +40,12 @@ func Handler(connect []string) http.Handler {
 	return handler(files, connect)
 }
 
-// maxConnect bounds the policy: proxies refuse answers with very long headers.
-const maxConnect = 100
-
-// policy is the app's Content-Security-Policy (CSP level 3): its own scripts
-// and workers and nobody else's, no frames around it, connections to the nodes
-// only. Many nodes are summed up as what is encrypted.
+// policy is the app's Content-Security-Policy (CSP level 3): its own scripts,
+// styles and workers and nobody else's, and no frame around it. blob: is for
+// MapLibre, where it starts its workers without a file.
 func policy(connect []string) string {
-	if len(connect) > maxConnect {
-		connect = []string{"https:", "wss:"}
-	}
 	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; " +
-		"worker-src 'self' blob:; manifest-src 'self'; " + // blob: as MapLibre starts its workers where they have no file
+		"worker-src 'self' blob:; manifest-src 'self'; " +
 		"connect-src " + strings.Join(append([]string{"'self'"}, connect...), " ") + "; " +
 		"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 }

@@ -15,7 +15,7 @@ func TestHandler(t *testing.T) {
 		"index.html":         {Data: []byte("<p>app")},
 		"assets/a-1f2e3d.js": {Data: []byte("run()")},
 		"places/1_4.json":    {Data: []byte("[]")},
-	}, []string{"wss://eu-1.example.org", "https://eu-1.example.org:8443"})
+	}, []string{"https:", "wss:"})
 	for _, c := range []struct {
 		path, body, cache string
 		status            int
@@ -38,20 +38,9 @@ func TestHandler(t *testing.T) {
 		require.Equal(t, "no-referrer", w.Header().Get("Referrer-Policy"), "a path may be an invite: %s", c.path)
 		csp := w.Header().Get("Content-Security-Policy")
 		require.Contains(t, csp, "default-src 'none'; script-src 'self';", c.path)
-		require.Contains(t, csp, "connect-src 'self' wss://eu-1.example.org https://eu-1.example.org:8443;", c.path)
+		require.Contains(t, csp, "connect-src 'self' https: wss:;", c.path)
 		require.NotContains(t, csp, "unsafe", c.path)
 	}
-}
-
-// A policy that names hundreds of nodes would be refused by proxies.
-func TestPolicyIsShort(t *testing.T) {
-	t.Parallel()
-	many := make([]string, 500)
-	for i := range many {
-		many[i] = "wss://a-node-with-a-long-name.example.org"
-	}
-	require.Less(t, len(policy(many)), 1<<10)
-	require.Contains(t, policy(many), "connect-src 'self' https: wss:;")
 }
 
 func TestNotBuilt(t *testing.T) {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	neturl "net/url"
 	"slices"
+	"strings"
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/core"
@@ -135,18 +135,15 @@ func (d directory) Edges() httpapi.EdgeDirectory {
 	return out
 }
 
-// clientOrigins are those of all URLs that the topology tells clients, for the
+// clientSchemes are those of the URLs that the topology tells clients, for the
 // web app's policy.
-func clientOrigins(t *regions.Topology) (list []string) {
+func clientSchemes(t *regions.Topology) (list []string) {
 	for _, r := range t.Regions {
 		for _, n := range r.Nodes {
-			for _, s := range []string{n.HTTP, n.WS, n.WT} {
-				u, err := neturl.Parse(s)
-				if err != nil || u.Host == "" {
-					continue // there is none of this kind
-				}
-				if origin := u.Scheme + "://" + u.Host; !slices.Contains(list, origin) {
-					list = append(list, origin)
+			for _, u := range []string{n.HTTP, n.WS, n.WT} {
+				scheme, _, ok := strings.Cut(u, "//")
+				if ok && !slices.Contains(list, scheme) { // such as "wss:"
+					list = append(list, scheme)
 				}
 			}
 		}

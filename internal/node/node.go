@@ -172,7 +172,7 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.handler = routes(api, realtime.WebSocket(), web.Handler(clientOrigins(cfg.Topology)))
+	n.handler = routes(api, realtime.WebSocket(), web.Handler(clientSchemes(cfg.Topology)))
 
 	n.group.Add("auth", accounts)
 	n.group.Add("housekeeping", &housekeeping{log: n.log, work: func(ctx context.Context) error {

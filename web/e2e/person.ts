@@ -39,6 +39,9 @@ export class Person {
     const page = await context.newPage();
     const p = new Person(context, page, base, region);
     page.on("pageerror", (e) => p.errors.push(e.stack ?? e.message));
+    page.on("console", (m) => {
+      if (m.text().includes("Content Security Policy")) p.errors.push(m.text()); // the app needs what its policy forbids
+    });
     return p;
   }
 
