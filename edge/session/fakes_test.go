@@ -34,6 +34,7 @@ type core struct {
 	expires  map[string]time.Time // by token
 	epoch    regions.Epoch
 	openErr  error
+	opening  func() // called by Open, if not nil
 	numbers  map[string]uint64
 	stored   map[string]*wire.Message // by room/user/client id
 	block    chan struct{}            // Last waits for it, if not nil
@@ -55,6 +56,9 @@ func (c *core) Verify(token string) (edge.Identity, error) {
 }
 
 func (c *core) Open(_ context.Context, _, _ string, floor regions.Epoch) (regions.Epoch, error) {
+	if c.opening != nil {
+		c.opening()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.epoch = max(c.epoch, floor) + 1

@@ -38,6 +38,9 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 		s.end(0, superseded(winner))
 		return
 	}
+	if s.registry.isRevoked(s.identity.Login) { // since it was verified; from enter on, Revoke finds us
+		s.end(0, signedOut())
+	}
 	welcomed := Welcomed
 	if previous != nil {
 		welcomed = Resumed
@@ -52,7 +55,7 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 	if previous != nil {
 		inherited = previous.replace(s.epoch)
 	}
-	if !ok { // it took too long, and was closed meanwhile
+	if !ok { // it took too long or was signed out, and was closed meanwhile
 		s.registry.forget(s)
 		if previous != nil {
 			s.relieve(previous, inherited)

@@ -160,8 +160,12 @@ func (r *Registry) Revoke(login string) {
 	}
 	r.mu.Unlock()
 	for _, s := range all {
-		s.end(wire.Reason_SIGNED_OUT, &wire.Close{Code: wire.CodeSignedOut, Message: "you signed out: sign in again"})
+		s.end(wire.Reason_SIGNED_OUT, signedOut())
 	}
+}
+
+func signedOut() *wire.Close {
+	return &wire.Close{Code: wire.CodeSignedOut, Message: "you signed out: sign in again"}
 }
 
 func (r *Registry) isRevoked(login string) bool {

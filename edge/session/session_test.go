@@ -264,6 +264,22 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
+// A sign-out that comes when the token was just checked.
+func TestRevokeDuringHello(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		first := w.live(t, "ann l1", "phone", roomA)
+		w.core.opening = func() { w.Revoke("l1") }
+		second := w.connect()
+		second.ask(1, hello("ann l1", "phone", roomA))
+		require.Equal(t, wire.CodeSignedOut, second.lastWord(t).Code)
+		require.Equal(t, wire.CodeSignedOut, first.lastWord(t).Code)
+		<-second.over
+		<-first.over
+		require.Zero(t, w.Len())
+	})
+}
+
 func TestRevoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
