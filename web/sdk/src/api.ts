@@ -419,7 +419,7 @@ function toGroup(g: Json): Group {
 function toMessage(m: Json): Message {
   return {
     number: Number(m.number),
-    id: text(m.id ?? m.message_id),
+    id: text(m.id),
     sender: text(m.sender),
     senderName: text(m.sender_name),
     clientId: text(m.client_id),
