@@ -275,3 +275,53 @@ func TestAStoppedMeshLeavesNothing(t *testing.T) {
 		<-time.After(20 * time.Millisecond)
 	}
 }
+
+// A node that is started again at once, as after a crash or a deploy, has its
+// sessions back without a leave, but for those who don't come back: they are
+// gone after the grace time, although the node is there.
+func TestANodeThatIsStartedAgain(t *testing.T) {
+	for name, end := range map[string]func(m *Mesh, i int){
+		"after a crash": func(m *Mesh, i int) { m.Kill(i) },
+		"after a stop":  func(m *Mesh, i int) { m.Nodes[i].Stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := hasty(t, 2, 2)
+			watcher := m.Guest(0, "Watcher")
+			group := m.Group(watcher)
+			stays := m.owner(0, group)
+			again := 1 - stays
+			watcher.Connect(0, stays, client.Auto)
+			far, back, gone := m.Guest(1, "Far").Connect(1, 1, client.Auto), m.Guest(0, "Back"), m.Guest(0, "Gone")
+			watcher.admit(group, far, back, gone)
+			back.ConnectTo(client.Auto, m.Endpoint(0, again))
+			gone.ConnectTo(client.Auto, m.Endpoint(0, again))
+			rooms := []*client.Room{watcher.Join(group), far.Join(group), back.Join(group)}
+			gone.Join(group)
+			for _, r := range rooms {
+				m.Eventually("all are there", func() bool { return len(r.Members()) == 4 })
+			}
+			left := watchForLeaves(t, rooms[0], back.ID)
+			epoch := back.Session.Status().Epoch
+
+			end(m, m.nodeAt(0, again))
+			m.Eventually("the connection is lost", func() bool { return gone.Session.Status().Phase == client.Reconnecting })
+			gone.Session.Close()
+			require.NoError(t, m.Restart(t.Context(), m.nodeAt(0, again)))
+			m.Eventually("Back is back", func() bool {
+				s := back.Session.Status()
+				return s.Phase == client.Live && s.Epoch > epoch
+			})
+			_, err := rooms[2].Send(t.Context(), "back")
+			require.NoError(t, err)
+			for _, r := range rooms {
+				m.Eventually("is heard", func() bool { return fmt.Sprint(bodies(r)) == "[back]" })
+				m.Eventually("and the other is gone", func() bool {
+					_, there := Member(r, gone.ID)
+					b, ok := Member(r, back.ID)
+					return !there && ok && b.Live() && len(r.Members()) == 3
+				})
+			}
+			require.Empty(t, left(), "Back never left")
+		})
+	}
+}
