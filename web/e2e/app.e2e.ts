@@ -1,3 +1,7 @@
+// The app in a real Chromium against a real `muster dev`: npm run e2e, with the
+// binary built (MUSTER_BIN, ../bin/muster by default) around a built page.
+// Screenshots go to WEB_SHOTS, by default test-results/shots.
+
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Browser, chromium } from "playwright-core";
@@ -192,7 +196,7 @@ test("390 px wide: nothing to scroll sideways, and every target fits a thumb", a
   }
 });
 
-test("a reload resumes without a farewell; signing out is one", async () => {
+test("a reload resumes without a farewell, a duplicated tab is another device, signing out is a farewell", async () => {
   showOnFailure();
   const ana = await open({ region: "eu-west" });
   const bo = await open({ region: "us-east" });
@@ -209,14 +213,25 @@ test("a reload resumes without a farewell; signing out is one", async () => {
   expect(after.user).toBe(before.user);
   await ana.open("chat");
   await ana.message("Before the reload").waitFor();
-  await bo.hears(`live ${before.user}`);
+  await ana.report(47.5, 8.5);
+  await bo.hears(`fix ${before.user} 47.50000 8.50000`);
   expect((await bo.heard()).filter((h) => h.what.startsWith(`left ${before.user}`))).toEqual([]);
   await bo.row(ana.name).waitFor();
+
+  // A window that the page opens gets a copy of its sessionStorage.
+  const opened = ana.context.waitForEvent("page");
+  await ana.page.evaluate(() => void window.open(location.href));
+  const twin = await opened;
+  await twin.waitForFunction(() => window.__muster?.room?.joined);
+  expect(await twin.evaluate(() => window.__muster.session!.device)).not.toBe(before.device);
+  await bo.page.waitForFunction((u) => window.__muster.room!.member(u)?.devices.length === 2, before.user);
+  expect((await ana.status()).state).toBe("live");
 
   await ana.open("you");
   await ana.id("sign-out").click();
   await ana.id("guest-button").waitFor();
-  await bo.row(ana.name).waitFor({ state: "detached", timeout: 3000 });
+  await bo.row(ana.name).waitFor({ state: "detached", timeout: 3000 }); // the login is over, in every tab
+  await twin.waitForFunction(() => window.__muster.session?.status.state === "closed");
   await ana.page.reload();
   await ana.id("guest-button").waitFor();
 });

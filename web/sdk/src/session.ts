@@ -511,6 +511,7 @@ export class Session extends Emitter<SessionEvents> {
       this.#fallback.forget(); // another network may be another story
       this.#hasten();
     });
+    on(globalThis as unknown as EventTarget, "offline", () => this.#ping(probeMs));
     on(globalThis as unknown as EventTarget, "pageshow", () => this.#hasten());
     on(globalThis.document, "visibilitychange", () => {
       if (globalThis.document.visibilityState === "visible") this.#hasten();
