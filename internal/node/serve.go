@@ -131,7 +131,7 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 	file := func(name string) string { return filepath.Join(c.PeerTLS, name) }
 	identity, ca, err := peerlink.LoadIdentity(file(string(c.Node)+".pem"), file(string(c.Node)+".key"), file("ca.pem"))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("peer_tls: %w; `muster ca` makes identities", err)
 	}
 	cfg := Config{
 		ID: c.Node, Topology: topology, Secret: secret, Identity: identity, CA: ca,
@@ -160,6 +160,9 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		return nil, err
 	}
 	open = append(open, s.db.Close)
+	if err = s.db.CheckSchema(ctx); err != nil {
+		return nil, err
+	}
 	cfg.DB = s.db
 	if cfg.HTTP, err = listen("http", c.HTTP, &open); err != nil {
 		return nil, err
