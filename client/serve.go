@@ -378,10 +378,8 @@ func (s *Session) welcomeLocked(c *connection, m *wire.Welcome) {
 	for _, id := range slices.Sorted(maps.Keys(s.pending)) {
 		c.queue = append(c.queue, s.pending[id].body)
 	}
-	// The new session may be where nobody knows of the old one's fixes.
 	for _, r := range s.reports {
-		r.stream, r.confirm, r.done = false, 0, false
-		r.due = now
+		r.again(s, now)
 	}
 	s.notify()
 }
