@@ -224,8 +224,12 @@ func forwardedAddr(header string) func(*http.Request) netip.Addr {
 		values := r.Header.Values(header)
 		if len(values) > 0 {
 			list := strings.Split(values[len(values)-1], ",")
-			if a, err := netip.ParseAddr(strings.TrimSpace(list[len(list)-1])); err == nil {
+			last := strings.TrimSpace(list[len(list)-1])
+			if a, err := netip.ParseAddr(last); err == nil {
 				return a.Unmap()
+			}
+			if a, err := netip.ParseAddrPort(last); err == nil { // some proxies add the port
+				return a.Addr().Unmap()
 			}
 		}
 		at, err := netip.ParseAddrPort(r.RemoteAddr)
