@@ -327,14 +327,14 @@ func (s *Session) message(ctx context.Context, id uint64, m *wire.Send) {
 	if name == "" {
 		name = s.identity.Name
 	}
-	stored, first, err := d.Messages.Store(ctx, edge.Draft{
+	stored, spread, err := d.Messages.Store(ctx, edge.Draft{
 		Room: m.Room, Sender: s.identity.User, SenderName: name, ClientID: m.ClientId, Body: m.Body,
 	})
 	if err != nil {
 		s.refuse(id, m.Room, err)
 		return
 	}
-	if first {
+	if spread {
 		d.Hub.Publish(m.Room, stored)
 	}
 	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Sent{Sent: &wire.Sent{Message: stored}}})

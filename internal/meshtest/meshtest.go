@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mustermesh/muster/client"
+	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/db/devdb"
 	"github.com/mustermesh/muster/internal/node"
 	"github.com/mustermesh/muster/regions"
@@ -27,6 +28,7 @@ const Patience = 30 * time.Second
 type Mesh struct {
 	*node.Mesh
 	API  string // base URL of the first node
+	DB   *db.DB
 	edge client.Edge
 	t    *testing.T
 }
@@ -47,7 +49,7 @@ func StartWith(t *testing.T, cfg node.MeshConfig) *Mesh {
 	require.NoError(t, err)
 	t.Cleanup(m.Stop)
 	require.NoError(t, m.Start(context.Background()))
-	mesh := &Mesh{Mesh: m, API: m.Topology.Regions[0].Nodes[0].HTTP, t: t}
+	mesh := &Mesh{Mesh: m, API: m.Topology.Regions[0].Nodes[0].HTTP, DB: cfg.DB, t: t}
 	mesh.edge, err = client.NewAPI(mesh.API, client.APIConfig{}).Edge(t.Context())
 	require.NoError(t, err)
 	return mesh

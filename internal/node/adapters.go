@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/core"
@@ -69,8 +70,15 @@ func (s store) Store(ctx context.Context, d edge.Draft) (*wire.Message, bool, er
 		return nil, false, err
 	}
 	m.SenderName = d.SenderName
-	return m.Wire(), stored, nil
+	return m.Wire(), toSpread(m, stored), nil
 }
+
+// spreadAgain is how long a message that is sent again is also spread again:
+// the first attempt may have ended between COMMIT and that. Clients know
+// messages by their numbers, so it does no harm.
+const spreadAgain = time.Minute
+
+func toSpread(m chat.Message, stored bool) bool { return stored || time.Since(m.SentAt) < spreadAgain }
 
 func (s store) History(ctx context.Context, room string, before, after uint64, limit int) ([]*wire.Message, bool, error) {
 	ms, more, err := s.chat.History(ctx, room, before, after, limit)
@@ -92,13 +100,20 @@ type conversation struct {
 	hub *hub.Hub
 }
 
+// sendLimit is longer than chat tries to store a message.
+const sendLimit = 15 * time.Second
+
+// Send stores a message and spreads it. The caller's end does not stop it: a
+// message that may be stored by then would be heard by nobody.
 func (c conversation) Send(ctx context.Context, d chat.Draft, senderName string) (chat.Message, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendLimit)
+	defer cancel()
 	m, stored, err := c.Store(ctx, d)
 	if err != nil {
 		return chat.Message{}, err
 	}
 	m.SenderName = senderName
-	if stored {
+	if toSpread(m, stored) {
 		c.hub.Publish(d.Room, m.Wire())
 	}
 	return m, nil
