@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -33,22 +34,15 @@ type Config struct {
 }
 
 func (c Config) defaults() Config {
-	set(&c.Hello, 5*time.Second)
-	set(&c.Ping, 10*time.Second)
-	set(&c.Grace, 30*time.Second)
-	set(&c.Tick, 100*time.Millisecond)
-	set(&c.Request, 10*time.Second)
-	set(&c.InFlight, 16)
-	set(&c.AtOnce, 256)
+	c.Hello = cmp.Or(c.Hello, 5*time.Second)
+	c.Ping = cmp.Or(c.Ping, 10*time.Second)
+	c.Grace = cmp.Or(c.Grace, 30*time.Second)
+	c.Tick = cmp.Or(c.Tick, 100*time.Millisecond)
+	c.Request = cmp.Or(c.Request, 10*time.Second)
+	c.InFlight = cmp.Or(c.InFlight, 16)
+	c.AtOnce = cmp.Or(c.AtOnce, 256)
 	c.Limits = c.Limits.Defaults()
 	return c
-}
-
-func set[T comparable](v *T, to T) {
-	var zero T
-	if *v == zero {
-		*v = to
-	}
 }
 
 // Deps are what sessions use. Log and Metrics may be nil.

@@ -25,6 +25,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -93,10 +94,10 @@ type Config struct {
 }
 
 func (c Config) defaults() Config {
-	set(&c.Queue, 1<<20)
-	set(&c.Batch, 64<<10)
-	set(&c.WriteTimeout, 10*time.Second)
-	set(&c.CloseTimeout, 2*time.Second)
+	c.Queue = cmp.Or(c.Queue, 1<<20)
+	c.Batch = cmp.Or(c.Batch, 64<<10)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
+	c.CloseTimeout = cmp.Or(c.CloseTimeout, 2*time.Second)
 	if c.ClientAddr == nil {
 		c.ClientAddr = connectionAddr
 	}
@@ -104,13 +105,6 @@ func (c Config) defaults() Config {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return c
-}
-
-func set[T comparable](v *T, to T) {
-	var zero T
-	if *v == zero {
-		*v = to
-	}
 }
 
 // Server accepts connections.
