@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,6 +92,13 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 	}
 	if c.WebTransport != "" && c.TLS == nil {
 		return nil, fmt.Errorf("%s: webtransport needs tls: browsers speak it to a trusted certificate only", path)
+	}
+	for _, o := range c.Origins {
+		// A browser sends exactly this; a slash at the end would match nothing.
+		u, err := neturl.Parse(o)
+		if o != "*" && (err != nil || u.Host == "" || o != strings.ToLower(u.Scheme+"://"+u.Host)) {
+			return nil, fmt.Errorf("%s: origins: %q is none: write it as https://app.example.org, in lower case and without a path", path, o)
+		}
 	}
 	dir := filepath.Dir(path)
 	paths := []*string{&c.Topology, &c.SecretFile, &c.PeerTLS}

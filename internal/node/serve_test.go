@@ -3,6 +3,8 @@ package node
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -58,5 +60,29 @@ func TestRoutes(t *testing.T) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		require.Equal(t, clean, w.Header().Get("Location"), path)
+	}
+}
+
+func TestLoadServeConfig(t *testing.T) {
+	t.Parallel()
+	load := func(more string) (*ServeConfig, error) {
+		file := filepath.Join(t.TempDir(), "node.yaml")
+		require.NoError(t, os.WriteFile(file, []byte("{node: n, topology: t, database: d, secret_file: s, http: h, peer: p, admin: a, peer_tls: i"+more+"}"), 0o600))
+		return LoadServeConfig(file)
+	}
+	c, err := load(`, origins: ["https://app.example.org", "http://localhost:8080"]`)
+	require.NoError(t, err)
+	require.True(t, filepath.IsAbs(c.Topology), "relative to the file")
+	_, err = load(`, origins: ["*"]`)
+	require.NoError(t, err)
+	for more, want := range map[string]string{
+		`, origins: ["https://app.example.org/"]`: "without a path",
+		`, origins: ["https://App.example.org"]`:  "in lower case",
+		`, origins: ["app.example.org"]`:          "https://app.example.org",
+		`, webtransport: ":1"`:                    "webtransport needs tls",
+		`, unknown: 1`:                            "unknown",
+	} {
+		_, err = load(more)
+		require.ErrorContains(t, err, want, more)
 	}
 }
