@@ -146,6 +146,7 @@ func ownerRestarts(t *testing.T, onIt bool) {
 		m.Eventually("all know all", func() bool { return len(r.Messages()) == 1 && len(r.Fixes()) == len(users) })
 	}
 
+	atAna, atFar := watchForLeaves(t, rooms[0], bo.ID), watchForLeaves(t, rooms[2], ana.ID)
 	m.Kill(m.nodeAt(0, owner))
 	_, err = rooms[0].Send(t.Context(), "while the owner is away")
 	require.NoError(t, err, "SQL has it")
@@ -170,6 +171,8 @@ func ownerRestarts(t *testing.T, onIt bool) {
 			return ok && f.Point == last && len(r.Fixes()) == len(users)
 		})
 	}
+	require.Empty(t, atAna(), "nobody left who was there all the time")
+	require.Empty(t, atFar())
 	_, err = rooms[1].Send(t.Context(), "after")
 	require.NoError(t, err)
 	for _, r := range rooms {
