@@ -39,6 +39,7 @@ type core struct {
 	stored   map[string]*wire.Message // by room/user/client id
 	block    chan struct{}            // Last waits for it, if not nil
 	blocking int
+	lastErr  error
 }
 
 func (c *core) Verify(token string) (edge.Identity, error) {
@@ -103,7 +104,7 @@ func (c *core) Last(ctx context.Context, room string) (uint64, error) {
 	c.mu.Lock()
 	wait := c.block
 	c.blocking++
-	n := c.numbers[room]
+	n, err := c.numbers[room], c.lastErr
 	c.mu.Unlock()
 	if wait != nil {
 		select {
@@ -112,7 +113,7 @@ func (c *core) Last(ctx context.Context, room string) (uint64, error) {
 			return 0, ctx.Err()
 		}
 	}
-	return n, nil
+	return n, err
 }
 
 // rooms is a hub that answers at once and writes down what it was told.

@@ -58,7 +58,7 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 	if !ok { // it took too long or was signed out, and was closed meanwhile
 		s.registry.forget(s)
 		if previous != nil {
-			s.relieve(previous, inherited)
+			s.relieve(previous, inherited, h.Follows)
 		}
 		return
 	}
@@ -76,7 +76,7 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 	}
 	s.follow(h.Follows, func() {
 		if previous != nil {
-			s.relieve(previous, inherited)
+			s.relieve(previous, inherited, h.Follows)
 		}
 	})
 	if draining {

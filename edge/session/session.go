@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -214,12 +215,15 @@ func superseded(epoch regions.Epoch) *wire.Close {
 }
 
 // relieve takes a replaced session out of the rooms that s, its successor, did
-// not join.
-func (s *Session) relieve(old *Session, rooms map[string]edge.Membership) {
+// not join. It left those that it does not want; one that it could not join now
+// it may join in a moment.
+func (s *Session) relieve(old *Session, rooms map[string]edge.Membership, follows []*wire.Follow) {
 	old.hub.Lock()
 	defer old.hub.Unlock()
 	for room := range rooms {
-		if _, joined := s.membership(room); !joined {
+		_, joined := s.membership(room)
+		wanted := slices.ContainsFunc(follows, func(f *wire.Follow) bool { return f.GetRoom() == room })
+		if !joined && !wanted {
 			s.registry.deps.Hub.Leave(old, room, wire.Reason_BYE)
 		}
 	}

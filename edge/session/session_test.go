@@ -264,6 +264,24 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
+// A room that can't be joined again right now was not left.
+func TestResumedWhileTheDatabaseIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.live(t, "ann l1", "phone", roomA).cut()
+		synctest.Wait()
+		w.core.lastErr = errs.New(errs.Unavailable, edge.CodeRetry, "the database is away")
+		p := w.connect()
+		p.ask(1, hello("ann l1", "phone", roomA))
+		require.NotNil(t, p.next(t).GetWelcome())
+		require.Equal(t, wire.CodeRetry, p.next(t).GetError().Code)
+		synctest.Wait()
+		require.Equal(t, []string{"ann/phone join a", "ann/phone suspend", "ann/phone gone MOVED"}, w.hub.said())
+		p.cut()
+		w.Stop()
+	})
+}
+
 // A sign-out that comes when the token was just checked.
 func TestRevokeDuringHello(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
