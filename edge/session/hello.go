@@ -19,6 +19,9 @@ import (
 // clocks differ, but an epoch that a client made up could leave no higher one.
 const epochAhead = 24 * time.Hour
 
+// devicesWait is when a user with too many devices may try again with one more.
+const devicesWait = 30 * time.Second
+
 // hello makes the session live, or closes it. It runs in the reader.
 func (s *Session) hello(re uint64, h *wire.Hello) {
 	if !s.move(Hello) {
@@ -104,8 +107,13 @@ func (s *Session) authenticate(h *wire.Hello) (old regions.Epoch, err error) {
 	}
 	s.identity, s.device = id, h.Device
 	floor := old
-	if c := s.registry.current(s.key()); c != nil {
-		floor = max(floor, c.epoch)
+	current, room := s.registry.current(s.key())
+	if !room {
+		return 0, errs.New(errs.RateLimited, edge.CodeRateLimited,
+			"%d devices of yours are connected to this node: close one first", s.registry.config.Devices).After(devicesWait)
+	}
+	if current != nil {
+		floor = max(floor, current.epoch)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Hello)
 	defer cancel()

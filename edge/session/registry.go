@@ -29,6 +29,7 @@ type Config struct {
 	Request  time.Duration // how long core may take for a request: 10 s
 	InFlight int           // requests of one session that wait for core: 16
 	AtOnce   int           // requests of all sessions that core works on: 256
+	Devices  int           // sessions of one user on this node: 64. All of them are in every snapshot.
 	Limits   admit.Limits
 	Gate     admit.GateConfig
 }
@@ -41,6 +42,7 @@ func (c Config) defaults() Config {
 	c.Request = cmp.Or(c.Request, 10*time.Second)
 	c.InFlight = cmp.Or(c.InFlight, 16)
 	c.AtOnce = cmp.Or(c.AtOnce, 256)
+	c.Devices = cmp.Or(c.Devices, 64)
 	c.Limits = c.Limits.Defaults()
 	return c
 }
@@ -72,6 +74,7 @@ type Registry struct {
 	stopped  bool
 	sessions map[device]*Session
 	logins   map[string]map[*Session]struct{}
+	devices  map[string]int // sessions by user
 	revoked  map[string]time.Time
 	work     sync.WaitGroup // connections, requests and timers under way
 }
@@ -88,7 +91,7 @@ func NewRegistry(c Config, d Deps) *Registry {
 	return &Registry{
 		config: c, deps: d, gate: admit.NewGate(c.Gate), core: make(chan struct{}, c.AtOnce),
 		sessions: make(map[device]*Session), logins: make(map[string]map[*Session]struct{}),
-		revoked: make(map[string]time.Time),
+		devices: make(map[string]int), revoked: make(map[string]time.Time),
 	}
 }
 
@@ -241,6 +244,7 @@ func (r *Registry) enter(s *Session) (old *Session, winner regions.Epoch, draini
 		r.forgetLocked(old)
 	}
 	r.sessions[key] = s
+	r.devices[key.user]++
 	of := r.logins[s.identity.Login]
 	if of == nil {
 		of = make(map[*Session]struct{})
@@ -250,11 +254,13 @@ func (r *Registry) enter(s *Session) (old *Session, winner regions.Epoch, draini
 	return old, s.epoch, r.draining, true
 }
 
-// current returns the session of a device, nil if there is none.
-func (r *Registry) current(key device) *Session {
+// current returns the session of a device, nil if there is none, and whether
+// there is room for one.
+func (r *Registry) current(key device) (s *Session, room bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.sessions[key]
+	s = r.sessions[key]
+	return s, s != nil || r.devices[key.user] < r.config.Devices
 }
 
 // forget takes a session that is over out of the tables.
@@ -267,6 +273,9 @@ func (r *Registry) forget(s *Session) {
 func (r *Registry) forgetLocked(s *Session) {
 	if key := s.key(); r.sessions[key] == s {
 		delete(r.sessions, key)
+		if r.devices[key.user]--; r.devices[key.user] == 0 {
+			delete(r.devices, key.user)
+		}
 	}
 	if of := r.logins[s.identity.Login]; of != nil {
 		if delete(of, s); len(of) == 0 {

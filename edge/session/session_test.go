@@ -487,6 +487,24 @@ func TestLimits(t *testing.T) {
 			w.Stop()
 		})
 	})
+	t.Run("devices of one user", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Config{Devices: 2})
+			w.live(t, "ann l1", "phone")
+			tablet := w.live(t, "ann l2", "tablet")
+			third := w.connect()
+			third.ask(1, hello("ann l3", "watch"))
+			c := third.lastWord(t)
+			require.Equal(t, wire.CodeRateLimited, c.Code)
+			require.NotZero(t, c.RetryAfterMs)
+			w.live(t, "bob l4", "phone") // others are not concerned
+			w.live(t, "ann l1", "phone") // nor is a device that comes again
+			tablet.ask(1, &wire.ClientFrame{Body: &wire.ClientFrame_Bye{Bye: &wire.Bye{}}})
+			<-tablet.over
+			w.live(t, "ann l3", "watch")
+			w.Stop()
+		})
+	})
 	t.Run("requests in flight", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, Config{})
