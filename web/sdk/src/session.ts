@@ -240,7 +240,10 @@ export class Session extends Emitter<SessionEvents> {
     const clientId = o.clientId ?? crypto.randomUUID();
     checkMessage(clientId, body);
     this.#open();
-    const a = await this.#requests.request({ case: "send", value: create(wire.SendSchema, { room, clientId, body }) });
+    const value = create(wire.SendSchema, { room, clientId, body });
+    // After a reconnect the server may not have been able to bring the room back yet.
+    const passing = (code: string) => code === "not_joined" && this.#stays.missed(room);
+    const a = await this.#requests.request({ case: "send", value }, { passing });
     if (a.case !== "sent" || !a.value.message) throw new MusterError("bad_frame", "the server answered something else");
     const m = toMessage(a.value.message);
     this.#stays.sent(room, m);
