@@ -8,6 +8,7 @@ import { type Browser, chromium } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, onTestFailed, test } from "vitest";
 import { Muster, stopMs } from "./muster.js";
 import { Person, type PersonOptions } from "./person.js";
+import { complaints, example, readmes, runnable, sdkScript } from "./readme.js";
 
 const shots = resolve(process.env.WEB_SHOTS ?? join(import.meta.dirname, "..", "test-results", "shots"));
 
@@ -284,6 +285,17 @@ test("another region by choice, without leaving the room", async () => {
   await ana.say("From elsewhere");
   await bo.open("chat");
   await bo.message("From elsewhere").waitFor();
+});
+
+test.each(readmes)("the TypeScript example of %s does what it says", async (readme) => {
+  showOnFailure();
+  const code = example(readme);
+  expect(complaints(code)).toEqual([]);
+  const { page } = await open();
+  await page.goto(muster.url);
+  await page.evaluate(`${await sdkScript()}; globalThis.muster = muster; undefined`);
+  const region = /region: "([^"]+)"/.exec(code)?.[1] ?? muster.ready.regions[0]!.name;
+  expect(await page.evaluate(runnable(code))).toEqual({ region, said: ["I am here"], members: 1 });
 });
 
 test("how it looks, at 390 and 1,440 px, light and dark", async () => {
