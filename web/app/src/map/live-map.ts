@@ -205,7 +205,7 @@ export class LiveMap {
       shown.add(person.user);
       let marker = this.markers.get(person.user);
       if (!marker) {
-        marker = new PersonMarker(this.map, person, person.fix.at, t, () => this.options.onSelect(person.user));
+        marker = new PersonMarker(this.map, person, person.user === me.value, person.fix.at, t, () => this.options.onSelect(person.user));
         this.markers.set(person.user, marker);
       }
       marker.update(person, !reducedMotion.peek(), t);
@@ -235,7 +235,8 @@ export class LiveMap {
 
   private drawTrails(t: number): void {
     this.trailsDrawn = t;
-    this.trails.set([...this.markers.values()].flatMap((m) => m.trail.lines(m.at, t).map((l) => ({ ...l, color: m.color }))));
+    const { accent } = palettes[dark.peek() ? "dark" : "light"];
+    this.trails.set([...this.markers.values()].flatMap((m) => m.trail.lines(m.at, t).map((l) => ({ ...l, color: m.color ?? accent }))));
   }
 
   private drawLabels(): void {
