@@ -5,7 +5,7 @@
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
-	test-go test-tools test-web test-e2e bench prove-presence prove-replay generate clean setup-run setup-test
+	test-go test-cockroach test-tools test-web test-e2e bench prove-presence prove-replay generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -30,7 +30,7 @@ web: web/dist/index.html
 build: web
 	go build -o bin/muster ./cmd/muster
 
-test: setup-test lint build test-go test-tools test-web test-e2e
+test: setup-test lint build test-go test-cockroach test-tools test-web test-e2e
 
 lint: vet staticcheck fmt-check sql-check generated-check
 
@@ -60,6 +60,12 @@ generated-check: generate
 
 test-go:
 	go test -race -timeout 10m ./...
+
+# The SQL suite on CockroachDB: put cockroach on PATH, or name a server.
+test-cockroach:
+	@command -v cockroach >/dev/null || [ -n "$$MUSTER_DATABASE_URL" ] || \
+		{ echo "put cockroach on PATH, or name a CockroachDB in MUSTER_DATABASE_URL"; exit 1; }
+	go test -race -count=1 ./core/...
 
 test-tools:
 	go -C tools/crdbcheck test ./...

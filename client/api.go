@@ -68,9 +68,6 @@ func (a *API) Credentials() Credentials {
 
 func (a *API) keep(c Credentials) {
 	a.mu.Lock()
-	if c.UserID == "" {
-		c.UserID = a.creds.UserID
-	}
 	a.creds = c
 	a.mu.Unlock()
 	if a.cfg.OnCredentials != nil {
@@ -113,8 +110,27 @@ func (a *API) refresh(ctx context.Context, old string) (string, error) {
 	if err := a.do(ctx, http.MethodPost, "/api/v1/auth/refresh", "", body, &c); err != nil {
 		return "", err
 	}
-	a.keep(c)
+	if !a.swap(old, c) {
+		return "", &Error{Code: wire.CodeSignedOut, Status: http.StatusUnauthorized, Message: "this login was left meanwhile"}
+	}
 	return c.Token, nil
+}
+
+// swap keeps what a refresh token was traded for, unless somebody signed out,
+// or in as somebody else, meanwhile.
+func (a *API) swap(old string, c Credentials) bool {
+	a.mu.Lock()
+	if a.creds.RefreshToken != old {
+		a.mu.Unlock()
+		return false
+	}
+	c.UserID = a.creds.UserID
+	a.creds = c
+	a.mu.Unlock()
+	if a.cfg.OnCredentials != nil {
+		a.cfg.OnCredentials(c)
+	}
+	return true
 }
 
 // Refresh renews the tokens now.

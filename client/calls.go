@@ -111,9 +111,15 @@ func (a *API) signIn(ctx context.Context, how string, body any) (c Credentials, 
 
 // Logout ends this login and its live sessions.
 func (a *API) Logout(ctx context.Context) error {
-	token := a.Credentials().Token
-	if err := a.do(ctx, http.MethodPost, "/api/v1/auth/logout", token, map[string]string{"token": token}, nil); err != nil {
-		return err
+	// The server takes a token that lapsed lately; call renews an older one.
+	if err := a.do(ctx, http.MethodPost, "/api/v1/auth/logout", a.Credentials().Token, nil, nil); err != nil {
+		refused, ok := errorsAs(err)
+		if !ok || refused.Code != wire.CodeTokenExpired {
+			return err
+		}
+		if err := a.call(ctx, http.MethodPost, "/api/v1/auth/logout", nil, nil); err != nil {
+			return err
+		}
 	}
 	a.keep(Credentials{})
 	return nil

@@ -75,9 +75,7 @@ func (s *Session) Report(fix Fix, rooms ...string) error {
 		r = &report{rooms: rooms, last: now}
 		s.reports[key] = r
 	}
-	if r.confirm != 0 {
-		delete(s.pending, r.confirm)
-	}
+	delete(s.pending, r.confirm)
 	s.n++
 	f.N = s.n
 	*r = report{fix: f, rooms: rooms, last: now, interval: now.Sub(r.last)}
@@ -94,6 +92,13 @@ func (r *report) repeatAfter() time.Duration {
 
 func (r *report) frame() *wire.ClientFrame {
 	return &wire.ClientFrame{Body: &wire.ClientFrame_Report{Report: &wire.Report{Fix: r.fix, Rooms: r.rooms}}}
+}
+
+// again has a fix repeated that was sent before: in a new session, and in each
+// room that comes back to it later. Those may be where nobody knows of it.
+func (r *report) again(s *Session, now time.Time) {
+	delete(s.pending, r.confirm)
+	r.stream, r.confirm, r.done, r.due = false, 0, false, now
 }
 
 // offerLocked sends the last fix again, since there is a new room that lacks

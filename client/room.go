@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/mustermesh/muster/api/wire"
@@ -145,11 +146,20 @@ func (r *Room) SendAs(ctx context.Context, clientID, body string) (Message, erro
 	if err := r.Err(); err != nil {
 		return Message{}, err
 	}
-	f, err := r.s.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_Send{
-		Send: &wire.Send{Room: r.id, ClientId: clientID, Body: body},
-	}})
-	if err != nil {
-		return Message{}, err
+	var f *wire.ServerFrame
+	for attempt := 0; ; attempt++ {
+		var err error
+		f, err = r.s.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_Send{
+			Send: &wire.Send{Room: r.id, ClientId: clientID, Body: body},
+		}})
+		if err == nil {
+			break
+		}
+		// After a reconnect the server may not have been able to bring the
+		// room back yet.
+		if !IsCode(err, wire.CodeNotJoined) || !r.missed() || sleep(ctx, jitter(attempt, requestRetry)) != nil {
+			return Message{}, err
+		}
 	}
 	m := f.GetSent().GetMessage()
 	r.s.mu.Lock()
@@ -216,6 +226,13 @@ func (r *Room) end(err error) {
 // rejoined notes a snapshot that came over c. One that recovered answers a
 // join: what was missed follows.
 func (r *Room) rejoined(c *connection, recovered bool) {
+	if r.synced != c {
+		for _, report := range r.s.reports {
+			if len(report.rooms) == 0 || slices.Contains(report.rooms, r.id) {
+				report.again(r.s, time.Now())
+			}
+		}
+	}
 	r.synced = c
 	if recovered {
 		r.state.Rejoined()
@@ -223,6 +240,20 @@ func (r *Room) rejoined(c *connection, recovered bool) {
 	if !r.state.Gapped() {
 		r.rejoinAt = time.Time{}
 	}
+}
+
+// missed takes note that the server does not have the session in the room; it
+// reports whether that is news to the application too: joining again is under
+// way then.
+func (r *Room) missed() bool {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	if r.err == nil && r.synced != nil && r.synced == r.s.conn && !r.joining {
+		r.synced = nil
+		r.later(time.Now(), 0)
+		r.s.notify()
+	}
+	return r.err == nil
 }
 
 // later puts off the next attempt to join again.

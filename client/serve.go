@@ -379,8 +379,7 @@ func (s *Session) welcomeLocked(c *connection, m *wire.Welcome) {
 		c.queue = append(c.queue, s.pending[id].body)
 	}
 	for _, r := range s.reports {
-		r.stream, r.confirm = false, 0
-		r.due = now
+		r.again(s, now)
 	}
 	s.notify()
 }

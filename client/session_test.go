@@ -484,6 +484,59 @@ func TestLastFixSurvivesReconnect(t *testing.T) {
 	})
 }
 
+// A room that comes back late gets the last fix although the server took it
+// before, for no room; and a message waits for it.
+func TestARoomThatComesBackLate(t *testing.T) {
+	t.Parallel()
+	bothWays(t, func(t *testing.T, f *fake, connect func(...func(*Config)) *Session) {
+		var back atomic.Bool
+		got := make(chan uint64, 8)
+		f.handle(func(c *fakeConn, cf *wire.ClientFrame, _ bool) {
+			switch {
+			case c.hello.GetEpoch() == 0 && cf.GetJoin() != nil:
+				c.send(snapshot(cf.GetId(), 0, 3))
+			case c.hello.GetEpoch() == 0 && cf.GetReport() != nil:
+				c.close(0)
+			case cf.GetJoin() != nil: // later than the fix is confirmed
+				time.AfterFunc(3*time.Second, func() {
+					back.Store(true)
+					c.send(snapshot(cf.GetId(), 0, 3))
+				})
+			case cf.GetSend() != nil && back.Load():
+				c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_Sent{Sent: &wire.Sent{Message: stored(1)}}})
+			case cf.GetSend() != nil:
+				c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_Error{Error: &wire.Error{Code: wire.CodeNotJoined, Room: room}}})
+			case cf.GetReport() != nil:
+				c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_Done{Done: &wire.Done{}}})
+				if back.Load() {
+					got <- cf.GetReport().GetFix().GetN()
+				}
+			}
+		})
+		f.hello = func(c *fakeConn, cf *wire.ClientFrame) bool {
+			f.welcome(c, cf.GetId())
+			for range c.hello.GetFollows() {
+				c.send(&wire.ServerFrame{Body: &wire.ServerFrame_Error{Error: &wire.Error{Code: wire.CodeRetry, Room: room}}})
+			}
+			return true
+		}
+		s := connect()
+		r, err := s.Join(t.Context(), room)
+		require.NoError(t, err)
+		f.next()
+		require.NoError(t, s.Report(Fix{Point: geo.Point{Lat: 1, Lng: 2}}))
+		f.next()
+		_, err = r.Send(t.Context(), "patience")
+		require.NoError(t, err)
+		select {
+		case n := <-got:
+			require.EqualValues(t, 1, n)
+		case <-time.After(10 * time.Second):
+			t.Fatal("the room never got the last fix")
+		}
+	})
+}
+
 func TestRetryIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)

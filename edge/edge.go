@@ -59,10 +59,11 @@ type Draft struct {
 }
 
 // Messages stores and reads the messages of rooms. Store returns after commit;
-// a repeated (room, sender, client id) returns the first answer with
-// stored=false, and is not to be broadcast again.
+// a repeated (room, sender, client id) returns the first answer. spread says
+// that the message is to be published: it is new, or so young that the first
+// attempt may have ended before that.
 type Messages interface {
-	Store(ctx context.Context, d Draft) (m *wire.Message, stored bool, err error)
+	Store(ctx context.Context, d Draft) (m *wire.Message, spread bool, err error)
 	// History returns up to limit messages in ascending order: the newest ones
 	// below before, or the oldest ones above after (exactly one of the two is
 	// set; both zero: the newest). more: there are others in that direction.
@@ -134,7 +135,8 @@ type Hub interface {
 	// bye, or it was fenced (reason MOVED: no leave event).
 	Gone(c Client, reason wire.Reason)
 	// Report spreads a validated fix to the named rooms, or to all rooms the
-	// client is in. It returns CodeNotJoined for a room the client is not in.
+	// client is in, and is silent where a newer one is known. It returns
+	// CodeNotJoined for a room the client is not in.
 	Report(c Client, fix *wire.Fix, rooms []string) error
 	// Publish spreads a stored message.
 	Publish(room string, m *wire.Message)

@@ -28,17 +28,37 @@ func Dist() (files fs.FS, built bool) {
 // Handler serves the app: its files, and index.html for every other path
 // without a file's extension, since the app has pages of its own behind paths
 // such as /join/CODE. If the app was not built it says so instead.
-func Handler() http.Handler {
+//
+// connect says what the app may connect to beside its own origin, such as
+// "https:" and "wss:". It is schemes and not the nodes' origins because a page
+// stays open while nodes come, go and move: the API tells it where they are now.
+func Handler(connect []string) http.Handler {
 	files, built := Dist()
 	if !built {
 		return http.HandlerFunc(notBuilt)
 	}
-	return handler(files)
+	return handler(files, connect)
 }
 
-func handler(files fs.FS) http.Handler {
-	server := http.FileServerFS(files)
+// policy is the app's Content-Security-Policy (CSP level 3): its own scripts,
+// styles and workers and nobody else's, and no frame around it. blob: is for
+// MapLibre, where it starts its workers without a file.
+func policy(connect []string) string {
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; " +
+		"worker-src 'self' blob:; manifest-src 'self'; " +
+		"connect-src " + strings.Join(append([]string{"'self'"}, connect...), " ") + "; " +
+		"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+}
+
+func handler(files fs.FS, connect []string) http.Handler {
+	server, policy := http.FileServerFS(files), policy(connect)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// On every file, not only on pages: a worker's policy is its script's.
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer") // the path may be an invite
+		h.Set("Permissions-Policy", "geolocation=(self), camera=(), microphone=()")
 		name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
 		info, err := fs.Stat(files, name)
 		switch {

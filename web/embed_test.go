@@ -15,7 +15,7 @@ func TestHandler(t *testing.T) {
 		"index.html":         {Data: []byte("<p>app")},
 		"assets/a-1f2e3d.js": {Data: []byte("run()")},
 		"places/1_4.json":    {Data: []byte("[]")},
-	})
+	}, []string{"https:", "wss:"})
 	for _, c := range []struct {
 		path, body, cache string
 		status            int
@@ -34,6 +34,12 @@ func TestHandler(t *testing.T) {
 		require.Equal(t, c.status, w.Code, c.path)
 		require.Equal(t, c.body, w.Body.String(), c.path)
 		require.Equal(t, c.cache, w.Header().Get("Cache-Control"), c.path)
+		require.Equal(t, "nosniff", w.Header().Get("X-Content-Type-Options"), c.path)
+		require.Equal(t, "no-referrer", w.Header().Get("Referrer-Policy"), "a path may be an invite: %s", c.path)
+		csp := w.Header().Get("Content-Security-Policy")
+		require.Contains(t, csp, "default-src 'none'; script-src 'self';", c.path)
+		require.Contains(t, csp, "connect-src 'self' https: wss:;", c.path)
+		require.NotContains(t, csp, "unsafe", c.path)
 	}
 }
 

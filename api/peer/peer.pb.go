@@ -1319,7 +1319,8 @@ func (x *Fixes) GetFrame() []byte {
 
 // The state of one or more regions' parts of a room, when events can't fill
 // the gap. Also opens an owner's answer to Subscribe and Attach; with no parts
-// in it, what follows continues from the given position.
+// in it, what follows continues from the given position. It also comes alone,
+// with no parts, to tell the room's last number.
 type Parts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`

@@ -2,8 +2,6 @@ package replay_test
 
 import (
 	"context"
-	"log/slog"
-	"net"
 	"testing"
 	"time"
 
@@ -11,7 +9,7 @@ import (
 
 	"github.com/mustermesh/muster/bench/replay"
 	"github.com/mustermesh/muster/client"
-	"github.com/mustermesh/muster/internal/node"
+	"github.com/mustermesh/muster/internal/meshtest"
 )
 
 // TestEndsWithTheLastPoint plays the three recorded tracks at 600×, one per
@@ -21,7 +19,7 @@ import (
 func TestEndsWithTheLastPoint(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	api := mesh(t, ctx)
+	api := meshtest.Start(t, 3, 1).API
 	tracks, err := replay.LoadFS(replay.Demo())
 	require.NoError(t, err)
 
@@ -96,24 +94,4 @@ func TestEndsWithTheLastPoint(t *testing.T) {
 			require.True(t, found, "%s: nobody is at the end of %s", w.region, track.Name)
 		}
 	}
-}
-
-// mesh runs three regions with one node each and returns the API's base URL.
-func mesh(t *testing.T, ctx context.Context) string {
-	t.Helper()
-	var listeners [2]net.Listener
-	for i := range listeners {
-		var err error
-		listeners[i], err = net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = listeners[i].Close() })
-	}
-	dev, err := node.NewDev(node.DevConfig{
-		Regions: 3, Nodes: 1, Data: t.TempDir(), Front: listeners[0], Admin: listeners[1],
-		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
-	require.NoError(t, err)
-	t.Cleanup(dev.Stop)
-	require.NoError(t, dev.Start(ctx))
-	return dev.Ready().HTTP
 }

@@ -2,8 +2,6 @@ package scenario_test
 
 import (
 	"context"
-	"log/slog"
-	"net"
 	"testing"
 	"time"
 
@@ -12,36 +10,16 @@ import (
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/bench/scenario"
 	"github.com/mustermesh/muster/client"
-	"github.com/mustermesh/muster/internal/node"
+	"github.com/mustermesh/muster/internal/meshtest"
 	"github.com/mustermesh/muster/internal/simnet"
 )
-
-// mesh runs three regions with one node each and returns the API's base URL.
-func mesh(t *testing.T, ctx context.Context) string {
-	t.Helper()
-	var listeners [2]net.Listener
-	for i := range listeners {
-		var err error
-		listeners[i], err = net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = listeners[i].Close() })
-	}
-	dev, err := node.NewDev(node.DevConfig{
-		Regions: 3, Nodes: 1, Data: t.TempDir(), Front: listeners[0], Admin: listeners[1],
-		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
-	require.NoError(t, err)
-	t.Cleanup(dev.Stop)
-	require.NoError(t, dev.Start(ctx))
-	return dev.Ready().HTTP
-}
 
 // TestPresence: nothing twice, and every final position arrives, over both
 // transports. Latency is the benchmark's business, not a loaded test machine's.
 func TestPresence(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	api := mesh(t, ctx)
+	api := meshtest.Start(t, 3, 1).API
 	for name, tr := range map[string]client.Transport{"webtransport": client.WebTransportOnly, "websocket": client.WebSocketOnly} {
 		t.Run(name, func(t *testing.T) {
 			p := scenario.Presence{
@@ -75,7 +53,7 @@ func TestRefusesNonsense(t *testing.T) {
 func TestSDK(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	base := mesh(t, ctx)
+	base := meshtest.Start(t, 3, 1).API
 	ana, bo := client.NewAPI(base, client.APIConfig{}), client.NewAPI(base, client.APIConfig{})
 	_, err := ana.Register(ctx, "Ana", "ana@example.org", "correct horse battery", "test")
 	require.NoError(t, err)

@@ -215,24 +215,12 @@ func writeFile(t *testing.T, content string) string {
 func TestServeTwoNodes(t *testing.T) {
 	bin, dir := build(t), t.TempDir()
 	dev := start(t, bin, filepath.Join(dir, "dev")) // lends its database
-	free := func(network string) string {
-		if network == "udp" {
-			c, err := net.ListenPacket("udp", "127.0.0.1:0")
-			require.NoError(t, err)
-			defer c.Close()
-			return c.LocalAddr().String()
-		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer l.Close()
-		return l.Addr().String()
-	}
 	names := []string{"north-1", "south-1"}
 	var topology strings.Builder
 	var https, peers []string
 	topology.WriteString("regions:\n")
 	for i, n := range names {
-		https, peers = append(https, free("tcp")), append(peers, free("udp"))
+		https, peers = append(https, free(t, "tcp")), append(peers, free(t, "udp"))
 		fmt.Fprintf(&topology, "  - name: %s\n    location: {lat: %d, lng: 0}\n    nodes:\n      - {id: %s, peer: %q, http: \"http://%s\", ws: \"ws://%s/ws\"}\n",
 			strings.TrimSuffix(n, "-1"), 40-80*i, n, peers[i], https[i], https[i])
 	}
@@ -250,7 +238,7 @@ func TestServeTwoNodes(t *testing.T) {
 
 	for i, n := range names {
 		config := filepath.Join(dir, n+".yaml")
-		admin := free("tcp")
+		admin := free(t, "tcp")
 		require.NoError(t, os.WriteFile(config, fmt.Appendf(nil,
 			"node: %s\ntopology: topology.yaml\nsecret_file: secret\nhttp: %s\npeer: %s\nadmin: %s\npeer_tls: identities/%s\n",
 			n, https[i], peers[i], admin, n), 0o600))

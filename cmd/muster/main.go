@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -18,7 +19,7 @@ import (
 )
 
 type cli struct {
-	LogLevel  string `help:"debug, info, warn or error. Default: info; warn for dev." env:"MUSTER_LOG_LEVEL"`
+	LogLevel  string `help:"debug, info, warn or error. Default: info; warn for dev, bench and replay." env:"MUSTER_LOG_LEVEL"`
 	LogFormat string `help:"text or json." default:"text" env:"MUSTER_LOG_FORMAT"`
 
 	Dev     DevCmd     `cmd:"" help:"Run several regions on this machine, with a database, the web app and a demo."`
@@ -56,7 +57,8 @@ func run(args []string) int {
 	}
 	if c.LogLevel == "" {
 		c.LogLevel = "info"
-		if k.Command() == "dev" { // what a newcomer reads is the table of addresses
+		switch first, _, _ := strings.Cut(k.Command(), " "); first {
+		case "dev", "bench", "replay": // their output is for people
 			c.LogLevel = "warn"
 		}
 	}

@@ -70,3 +70,28 @@ func migrate(ctx context.Context, url string) error {
 	}
 	return nil
 }
+
+// CheckSchema returns an error that says what to do if the database lacks
+// migrations that this version of Muster needs. One that has more is fine:
+// migrations only add.
+func (d *DB) CheckSchema(ctx context.Context) error {
+	files, err := fs.ReadDir(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("migrations: %w", err)
+	}
+	need, err := goose.NumericComponent(files[len(files)-1].Name()) // they are sorted
+	if err != nil {
+		return fmt.Errorf("migrations: %w", err)
+	}
+	var have int64
+	err = d.Read(ctx, func(ctx context.Context, q Querier) error {
+		return q.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&have)
+	})
+	if err != nil && code(err) != undefinedTable {
+		return fmt.Errorf("read the schema's version: %w", err)
+	}
+	if have < need {
+		return fmt.Errorf("the database's schema is at %d and this version needs %d: run `muster migrate`", have, need)
+	}
+	return nil
+}

@@ -40,6 +40,23 @@ func TestMigrationsRepeat(t *testing.T) {
 	require.NoError(t, db.Migrate(t.Context(), url))
 }
 
+func TestCheckSchema(t *testing.T) {
+	url := devdb.EmptyURL(t)
+	d := devdb.Connect(t, url, db.Config{})
+	require.ErrorContains(t, d.CheckSchema(t.Context()), "run `muster migrate`")
+	require.NoError(t, db.Migrate(t.Context(), url))
+	require.NoError(t, d.CheckSchema(t.Context()))
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	_, err = conn.Exec(t.Context(), `DELETE FROM goose_db_version WHERE version_id = (SELECT max(version_id) FROM goose_db_version)`)
+	require.NoError(t, err)
+	require.ErrorContains(t, d.CheckSchema(t.Context()), "run `muster migrate`", "a version behind")
+	_, err = conn.Exec(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, true)`)
+	require.NoError(t, err)
+	require.NoError(t, d.CheckSchema(t.Context()), "a version ahead")
+}
+
 func TestMigrationsSayNoTransaction(t *testing.T) {
 	files, err := fs.Glob(os.DirFS("migrations"), "*.sql")
 	require.NoError(t, err)

@@ -176,6 +176,7 @@ const (
 	deadlockDetected     = "40P01"
 	uniqueViolation      = "23505"
 	duplicateTable       = "42P07"
+	undefinedTable       = "42P01"
 )
 
 // code returns the SQLSTATE in err's chain, or "".

@@ -74,7 +74,8 @@ func (s *Store) Invite(ctx context.Context, tx pgx.Tx, actor core.UserID, id cor
 		return Invite{}, fmt.Errorf("invite: %w", err)
 	}
 	var open int
-	if err := tx.QueryRow(ctx, `SELECT count(*) FROM invites WHERE group_id = $1 AND expires_at > $2 AND revoked_at IS NULL`, id, now).
+	if err := tx.QueryRow(ctx, `SELECT count(*) FROM invites
+		 WHERE group_id = $1 AND expires_at > $2 AND revoked_at IS NULL AND (max_uses IS NULL OR uses < max_uses)`, id, now).
 		Scan(&open); err != nil {
 		return Invite{}, fmt.Errorf("invite: %w", err)
 	}

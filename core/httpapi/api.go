@@ -44,8 +44,8 @@ type Config struct {
 	MaxBody int64         // bytes, default 64 KiB
 	Timeout time.Duration // of a request's work, default 20 s
 
-	// AddressLimit bounds sign-ups and sign-ins per client address (per /64 of
-	// IPv6). Default: 1,000 at once, then 20 a second.
+	// AddressLimit bounds sign-ups, sign-ins, refreshes and joins, each, per
+	// client address (per /64 of IPv6). Default: 1,000 at once, then 20 a second.
 	AddressLimit auth.Limit
 	// UserLimit bounds a user's requests. Default: 300 at once, then 50 a second.
 	UserLimit auth.Limit

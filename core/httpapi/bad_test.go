@@ -157,7 +157,14 @@ func TestAddressLimit(t *testing.T) {
 	require.Equal(t, "10", a.Header.Get("Retry-After"))
 	b.ok("GET", "/edge", "", nil)
 	b.advance(10 * time.Second)
-	b.ok("POST", "/auth/guest", "", obj{})
+	ana := b.ok("POST", "/auth/guest", "", obj{})
+	b.ok("POST", "/auth/refresh", "", obj{"refresh_token": ana.str("refresh_token")})
+
+	// Guests are cheap: guessing invites is bounded by where they come from.
+	for range 3 {
+		b.refused(404, "invite_unknown", "POST", "/groups/join", ana.str("token"), obj{"invite_code": "BCDFGHJKM0"})
+	}
+	b.refused(429, "rate_limited", "POST", "/groups/join", ana.str("token"), obj{"invite_code": "BCDFGHJKM0"})
 }
 
 func TestUserLimit(t *testing.T) {

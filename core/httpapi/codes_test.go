@@ -28,3 +28,24 @@ func TestCodesAreDocumented(t *testing.T) {
 	}))
 	require.Greater(t, found, 40, "the pattern still matches")
 }
+
+// docs/protocol.md tells the same codes under the same statuses.
+func TestCodesAreInTheProtocolDocument(t *testing.T) {
+	b, err := os.ReadFile("../../docs/protocol.md")
+	require.NoError(t, err)
+	_, http, ok := strings.Cut(string(b), "## Codes of the HTTP API")
+	require.True(t, ok)
+	codes := func(text string) map[string]bool {
+		found := map[string]bool{}
+		for _, row := range regexp.MustCompile(`(?m)^\| (\d{3}) \| ([^|]*)`).FindAllStringSubmatch(text, -1) {
+			for _, c := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(row[2], -1) {
+				found[row[1]+" "+c[1]] = true
+			}
+		}
+		return found
+	}
+	want := codes(description)
+	want["499 client_gone"] = true // only in logs
+	require.Greater(t, len(want), 40)
+	require.Equal(t, want, codes(http))
+}

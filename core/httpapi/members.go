@@ -136,7 +136,7 @@ func (a *api) inviteOperations() {
 			InviteCode string `json:"invite_code" doc:"A code, or an invite link"`
 		}
 	}
-	register(a, operation{id: "join-group", method: http.MethodPost, path: "/groups/join", tag: tag, summary: "Join group with invite code; again is a success"},
+	register(a, operation{id: "join-group", method: http.MethodPost, path: "/groups/join", tag: tag, summary: "Join group with invite code; again is a success", limited: true},
 		func(ctx context.Context, in *joinInput) (*groupAnswer, error) {
 			return groupAnswerOf(a.Groups.Join(ctx, caller(ctx).User, in.Body.InviteCode))
 		})

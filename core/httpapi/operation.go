@@ -20,7 +20,7 @@ type operation struct {
 	id, method, path, tag, summary string
 
 	public  bool // no token needed
-	limited bool // counted per client address: what costs us most, or tries passwords
+	limited bool // counted per client address: what costs us most, or tries passwords or invites
 	status  int  // default 200
 }
 
@@ -93,10 +93,12 @@ func bearer(header string) string {
 	return strings.TrimSpace(token)
 }
 
-// limitAddress bounds what one client address may ask.
+// limitAddress bounds what one client address may ask of an operation. Each has
+// a bucket of its own, so that who tries passwords from an address does not
+// keep others behind it from refreshing.
 func (a *api) limitAddress(ctx huma.Context, next func(huma.Context)) {
 	r, w := humachi.Unwrap(ctx)
-	if err := a.byAddress.Allow(network(a.ClientAddr(r)).String()); err != nil {
+	if err := a.byAddress.Allow(ctx.Operation().OperationID + " " + network(a.ClientAddr(r)).String()); err != nil {
 		fromError(ctx.Context(), a.Log, err).write(w)
 		return
 	}

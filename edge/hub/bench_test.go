@@ -31,6 +31,8 @@ func (lone) Member(context.Context, string, string, uint64) (edge.Membership, er
 	return edge.Membership{}, nil
 }
 
+func (lone) Last(context.Context, string) (uint64, error) { return 0, nil }
+
 // sink is a client that only counts.
 type sink struct {
 	member *peer.Member
@@ -44,7 +46,7 @@ func (s *sink) Removed(string, wire.Reason)   {}
 func (s *sink) Superseded(uint64)             {}
 
 func audience(tb testing.TB, n int) (*Hub, []*sink) {
-	h := New(Config{Self: "a1", Region: "a", SlotEpoch: 1, Roster: lone{}, Links: lone{}, Members: lone{}, Activity: lone{}})
+	h := New(Config{Self: "a1", Region: "a", SlotEpoch: 1, Roster: lone{}, Links: lone{}, Members: lone{}, Messages: lone{}, Activity: lone{}})
 	var sinks []*sink
 	for i := range n {
 		s := &sink{member: &peer.Member{User: fmt.Sprintf("u%04d", i), Device: &wire.Device{Device: "d", Epoch: 1}}}

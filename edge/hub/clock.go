@@ -9,14 +9,19 @@ import (
 
 // clock ticks the rooms of its shards that have something to do. It sleeps
 // until the first of them is due: no timer per room, and none at all for rooms
-// in which nothing happens.
+// in which nothing happens. Its scale is nanoseconds since it was made, by the
+// monotonic clock: a step of the wall clock neither delays nor hurries rooms.
 type clock struct {
+	zero   time.Time
 	shards []*shard
-	until  atomic.Int64 // asleep until then, Unix ns
+	until  atomic.Int64 // asleep until then
 	wake   chan struct{}
 }
 
-func newClock() *clock { return &clock{wake: make(chan struct{}, 1)} }
+func newClock() *clock { return &clock{zero: time.Now(), wake: make(chan struct{}, 1)} }
+
+// at puts a time on the clock's scale; never 0.
+func (c *clock) at(t time.Time) int64 { return max(1, int64(t.Sub(c.zero))) }
 
 // wakeBy makes sure that the clock is awake at t.
 func (c *clock) wakeBy(t int64) {
@@ -45,7 +50,7 @@ func (h *Hub) runClock(ctx context.Context, c *clock) {
 		if until == math.MaxInt64 {
 			timer.Stop()
 		} else {
-			timer.Reset(time.Until(time.Unix(0, until)))
+			timer.Reset(time.Until(c.zero.Add(time.Duration(until))))
 		}
 		select {
 		case <-ctx.Done():
@@ -55,7 +60,7 @@ func (h *Hub) runClock(ctx context.Context, c *clock) {
 		}
 		now := time.Now()
 		for _, s := range c.shards {
-			if n := s.next.Load(); n != 0 && n <= now.UnixNano() {
+			if n := s.next.Load(); n != 0 && n <= c.at(now) {
 				h.tick(s, now)
 			}
 		}

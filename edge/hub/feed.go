@@ -260,7 +260,7 @@ func (t *turn) event(fd *feed, e *peer.Event) delivery {
 
 func (t *turn) parts(fd *feed, p *peer.Parts) delivery {
 	fd.attached = true
-	if len(p.GetParts()) == 0 {
+	if len(p.GetParts()) == 0 && p.GetLastNumber() == 0 {
 		return delivery{}
 	}
 	snap := &wire.Snapshot{Room: fd.room, Recovered: true, LastNumber: p.LastNumber, Parts: p.Parts}

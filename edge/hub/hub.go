@@ -34,6 +34,7 @@ type Config struct {
 	Roster    edge.Roster
 	Links     edge.Links
 	Members   edge.Members
+	Messages  Messages
 	Activity  edge.Activity
 
 	Tick    time.Duration // see room.Config
@@ -58,11 +59,18 @@ type Hub struct {
 	shards  [shards]shard
 	clocks  []*clock
 	checks  checks
+	numbers numbers
 	clients sync.Map      // edge.Client -> *stays
 	request atomic.Uint64 // the last Join's number
 
 	linkMu sync.Mutex
 	broken map[link]bool // was up and is down
+}
+
+// Messages is what a hub asks of the stored messages; edge.Messages has it.
+type Messages interface {
+	// Last returns the number of the room's last message, 0 if there is none.
+	Last(ctx context.Context, room string) (uint64, error)
 }
 
 // link is one direction of a link to a node.
@@ -107,6 +115,7 @@ func (h *Hub) Start(ctx context.Context) error {
 			h.life.Go(func() { h.runClock(ctx, c) })
 		}
 		h.life.Go(func() { h.runJanitor(ctx) })
+		h.life.Go(func() { h.runNumbers(ctx) })
 		for range checkWorkers {
 			h.life.Go(func() { h.runChecks(ctx) })
 		}

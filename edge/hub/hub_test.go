@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,25 @@ func TestPeopleSeeEachOtherAcrossNodesAndRegions(t *testing.T) {
 		require.Equal(t, "ann:a1:LIVE bob:a2:LIVE", ann.who())
 		require.Equal(t, []string{"cem/phone:BYE"}, bob.left)
 		require.Error(t, m.hubs["b2"].Report(cem, fixN(2), []string{testRoom}))
+	})
+}
+
+// A session counts its fixes whatever rooms they are for. One that comes late is
+// stale only in the rooms that have a newer one.
+func TestALateFixIsLateInItsRoomsOnly(t *testing.T) {
+	const otherRoom = "group:8c0e3e3e-7d2c-4a0a-9a53-0a7c1b1a5f11"
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, bob := m.join("ann", "a2"), m.join("bob", "b1")
+		m.hubs["a2"].Join(ann, edge.Join{Room: otherRoom, Membership: edge.Membership{Version: 1}})
+		settle(time.Second)
+		require.NoError(t, m.hubs["a2"].Report(ann, fixN(5), []string{otherRoom}))
+		require.NoError(t, m.hubs["a2"].Report(ann, fixN(4), []string{testRoom}), "it was overtaken")
+		settle(time.Second)
+		require.EqualValues(t, 4, bob.lastFix("ann"))
+		require.NoError(t, m.hubs["a2"].Report(ann, fixN(3), nil), "late in both")
+		require.NoError(t, m.hubs["a2"].Report(ann, fixN(4), nil), "said again")
+		settle(5 * time.Second)
+		require.EqualValues(t, 4, bob.lastFix("ann"))
 	})
 }
 
@@ -131,6 +151,55 @@ func TestTheOwnerRestarts(t *testing.T) {
 		settle(2 * time.Minute)
 		require.Empty(t, cem.left)
 	})
+}
+
+// Messages are stored before they are spread. If what spreads them is lost,
+// everybody in the room hears at least that there are some.
+func TestWhatWasStoredButNeverSpreadIsMissed(t *testing.T) {
+	for name, lose := range map[string]func(m *mesh, publish func(regions.NodeID)){
+		"the owner restarts": func(m *mesh, publish func(regions.NodeID)) {
+			publish("a1")
+			m.restart("a1", 2)
+		},
+		"the link to the owner breaks": func(m *mesh, publish func(regions.NodeID)) {
+			m.cut("a1", "a3") // which has nobody in the room: the HTTP way
+			publish("a3")
+			m.mend("a1", "a3")
+		},
+		"the node that stored it dies": func(m *mesh, _ func(regions.NodeID)) { m.cut("a1", "a3") },
+		"nobody of the region is there": func(m *mesh, publish func(regions.NodeID)) {
+			m.cut("b1", "a1")
+			settle(2 * time.Minute) // the owner in b forgets the room, which it only relayed
+			publish("b2")
+			m.mend("b1", "a1")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inMesh(t, func(t *testing.T, m *mesh) {
+				var all []*phone
+				if name != "nobody of the region is there" {
+					all = append(all, m.join("cem", "b2"))
+				}
+				all = append(all, m.join("ann", "a1"), m.join("bob", "a2"))
+				if name == "the owner restarts" {
+					all = slices.Delete(all, 1, 2) // dies with it
+				}
+				m.core.last = 5
+				lose(m, func(n regions.NodeID) {
+					m.hubs[n].Publish(testRoom, &wire.Message{Number: 5})
+					for _, p := range all {
+						p.messages, p.heard = nil, 0 // lost with the node
+					}
+				})
+				settle(5 * time.Second)
+				for _, p := range all {
+					require.EqualValues(t, 5, p.heard, p.member.User)
+					require.Empty(t, p.messages)
+					require.Zero(t, p.gaps)
+				}
+			})
+		})
+	}
 }
 
 func TestADeadNodeLeavesNoGhosts(t *testing.T) {

@@ -63,7 +63,7 @@ func newMesh(t *testing.T, nodes ...regions.NodeID) *mesh {
 func (m *mesh) boot(n regions.NodeID, epoch regions.Epoch) *Hub {
 	h := New(Config{
 		Self: n, Region: regions.RegionID(n[:1]), SlotEpoch: epoch, Roster: fakeRoster{m, n}, Links: fakeLinks{m, n},
-		Members: m.core, Activity: m.core,
+		Members: m.core, Messages: m.core, Activity: m.core,
 	})
 	require.NoError(m.t, h.Start(context.Background()))
 	m.hubs[n] = h
@@ -211,6 +211,7 @@ type fakeCore struct {
 	out     map[string]bool
 	broken  bool
 	touched int
+	last    uint64
 }
 
 func newFakeCore() *fakeCore { return &fakeCore{version: 1, out: map[string]bool{}} }
@@ -226,6 +227,12 @@ func (c *fakeCore) Member(_ context.Context, user, _ string, _ uint64) (edge.Mem
 		return edge.Membership{}, errs.New(errs.Forbidden, edge.CodeNotMember, "no member")
 	}
 	return edge.Membership{Version: c.version}, nil
+}
+
+func (c *fakeCore) Last(context.Context, string) (uint64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last, nil
 }
 
 func (c *fakeCore) kick(user string) uint64 {
@@ -251,6 +258,7 @@ type phone struct {
 	people     map[string]*wire.Device // by user/device
 	fixes      map[string]*wire.MemberFix
 	messages   []uint64
+	heard      uint64 // the highest number it was told of
 	frames     []*edge.Frame
 	snapshots  int
 	unrecovers int
@@ -305,6 +313,7 @@ func (p *phone) Deliver(f *edge.Frame) {
 	switch b := s.Body.(type) {
 	case *wire.ServerFrame_Snapshot:
 		p.snapshots++
+		p.heard = max(p.heard, b.Snapshot.LastNumber)
 		if !b.Snapshot.Recovered {
 			p.unrecovers++
 		}
@@ -335,6 +344,7 @@ func (p *phone) Deliver(f *edge.Frame) {
 			p.presence(b.Event.At.Region, e.Presence.People)
 		case *wire.Event_Message:
 			p.messages = append(p.messages, e.Message.Number)
+			p.heard = max(p.heard, e.Message.Number)
 		}
 	case *wire.ServerFrame_Fixes:
 		for _, f := range b.Fixes.Fixes {

@@ -95,6 +95,9 @@ func (t *turn) asOwner(from regions.NodeID, region regions.RegionID, f *peer.Fra
 	var o *owned
 	switch f.Body.(type) {
 	case *peer.Frame_Join, *peer.Frame_Attach, *peer.Frame_Subscribe, *peer.Frame_MembershipChanged:
+		if _, join := f.Body.(*peer.Frame_Join); !join && t.owned() == nil {
+			t.h.numbers.ask(t.room) // a Join brings the number itself
+		}
 		o = t.ownedOrNew()
 	default:
 		if o = t.owned(); o == nil {
@@ -151,6 +154,7 @@ func (h *Hub) PeerLeft(node regions.NodeID) {
 		members := o.Len()
 		switch {
 		case region == h.cfg.Region:
+			h.numbers.ask(o.id)
 			t.apply(o, members, o.NodeLost(t.now, node))
 		case h.cfg.Roster.OwnerIn(region, o.id) == node:
 			t.apply(o, members, o.RegionLost(t.now, region))
@@ -173,6 +177,9 @@ func (h *Hub) mended(l link) {
 		return
 	}
 	region := h.cfg.Roster.RegionOf(l.node)
+	if l.incoming && region == h.cfg.Region {
+		h.eachOwned(func(_ *turn, o *owned) { h.numbers.ask(o.id) })
+	}
 	if region != h.cfg.Region {
 		h.eachOwned(func(t *turn, o *owned) {
 			if h.cfg.Roster.OwnerIn(region, o.id) == l.node {

@@ -226,6 +226,12 @@ func (h *Hub) report(c edge.Client, room string, mf *wire.MemberFix) bool {
 		t.end()
 		return false
 	}
+	// Datagrams overtake each other: what is older than what the room has is not
+	// wrong, only late. Each room is asked for itself, since a fix may be for some.
+	if l.fix != nil && l.fix.Epoch == mf.Epoch && mf.Fix.N <= l.fix.Fix.N {
+		t.end()
+		return true
+	}
 	l.fix = mf
 	touch := t.now.Sub(fd.touched) >= touchEvery
 	if touch {

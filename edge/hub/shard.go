@@ -23,7 +23,7 @@ type shard struct {
 	seq     uint64               // above every number that a forgotten room gave
 
 	clock *clock
-	next  atomic.Int64 // when the first room of due is due, Unix ns; 0: never
+	next  atomic.Int64 // when the first room of due is due, on the clock's scale; 0: never
 }
 
 func (s *shard) init(c *clock) {
@@ -149,7 +149,7 @@ func (t *turn) drop(o *owned) {
 func (s *shard) planned() {
 	var next int64
 	if len(s.due) > 0 {
-		next = s.due[0].at.UnixNano()
+		next = s.clock.at(s.due[0].at)
 	}
 	if s.next.Swap(next) != next && next != 0 {
 		s.clock.wakeBy(next)

@@ -69,10 +69,11 @@ func (r *Room) report(now time.Time, from regions.NodeID, f *wire.MemberFix) boo
 }
 
 // remember takes a fix that is newer than the member's last: a higher session
-// epoch, or within one a higher n that was not captured earlier. A fix of an
-// older session than the known one is not taken.
+// epoch, or within one a higher n that was not captured earlier. It may be of an
+// older session than the present one: whoever reconnects, here or in another
+// region, is where they were until they say more.
 func (m *member) remember(f *wire.MemberFix) bool {
-	if f.GetFix() == nil || f.Epoch < m.dev.Epoch {
+	if f.GetFix() == nil {
 		return false
 	}
 	if old := m.fix; old != nil {

@@ -132,6 +132,7 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	r.last = max(r.last, p.GetLastNumber())
 	r.version = max(r.version, p.GetVersion())
 	if len(p.GetParts()) == 0 {
+		r.toNodes(f)          // for the last number
 		g.asked = time.Time{} // it goes on from where we are
 		if !g.known {
 			r.subscribe(now, g) // an answer to a question from before we forgot

@@ -20,7 +20,7 @@ type Config struct {
 	Tick       time.Duration // fixes are merged per tick; 100 ms
 	Settle     time.Duration // still for so long: the last fix is repeated; 2 s
 	Grace      time.Duration // a lost node's members stay so long; 30 s
-	Gather     time.Duration // a new owner waits so long for nodes to attach; 500 ms
+	Gather     time.Duration // a new owner waits so long for nodes to attach; 1.5 s, longer than links pause between dials
 	Linger     time.Duration // an empty room is remembered so long; 1 min
 	ApplyWait  time.Duration // nodes have so long to apply a membership version; 2 s
 	Resend     time.Duration // an unanswered Subscribe is repeated after; 5 s
@@ -33,7 +33,7 @@ func (c Config) WithDefaults() Config {
 	c.Tick = cmp.Or(c.Tick, 100*time.Millisecond)
 	c.Settle = cmp.Or(c.Settle, 2*time.Second)
 	c.Grace = cmp.Or(c.Grace, 30*time.Second)
-	c.Gather = cmp.Or(c.Gather, 500*time.Millisecond)
+	c.Gather = cmp.Or(c.Gather, 1500*time.Millisecond)
 	c.Linger = cmp.Or(c.Linger, time.Minute)
 	c.ApplyWait = cmp.Or(c.ApplyWait, 2*time.Second)
 	c.Resend = cmp.Or(c.Resend, 5*time.Second)
@@ -153,6 +153,17 @@ func (r *Room) Publish(now time.Time, m *wire.Message) []Effect {
 	}
 	r.last = max(r.last, m.Number)
 	r.emit(&wire.Event{Body: &wire.Event_Message{Message: m}})
+	return r.take()
+}
+
+// LastNumber takes the number of the room's last stored message, when messages
+// may have been lost on their way here, and tells everybody.
+func (r *Room) LastNumber(n uint64) []Effect {
+	if r.last = max(r.last, n); r.last > 0 {
+		f := &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last}}}
+		r.toNodes(f)
+		r.toRegions(f)
+	}
 	return r.take()
 }
 

@@ -34,10 +34,12 @@ type core struct {
 	expires  map[string]time.Time // by token
 	epoch    regions.Epoch
 	openErr  error
+	opening  func() // called by Open, if not nil
 	numbers  map[string]uint64
 	stored   map[string]*wire.Message // by room/user/client id
 	block    chan struct{}            // Last waits for it, if not nil
 	blocking int
+	lastErr  error
 }
 
 func (c *core) Verify(token string) (edge.Identity, error) {
@@ -55,6 +57,9 @@ func (c *core) Verify(token string) (edge.Identity, error) {
 }
 
 func (c *core) Open(_ context.Context, _, _ string, floor regions.Epoch) (regions.Epoch, error) {
+	if c.opening != nil {
+		c.opening()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.epoch = max(c.epoch, floor) + 1
@@ -99,7 +104,7 @@ func (c *core) Last(ctx context.Context, room string) (uint64, error) {
 	c.mu.Lock()
 	wait := c.block
 	c.blocking++
-	n := c.numbers[room]
+	n, err := c.numbers[room], c.lastErr
 	c.mu.Unlock()
 	if wait != nil {
 		select {
@@ -108,7 +113,7 @@ func (c *core) Last(ctx context.Context, room string) (uint64, error) {
 			return 0, ctx.Err()
 		}
 	}
-	return n, nil
+	return n, err
 }
 
 // rooms is a hub that answers at once and writes down what it was told.

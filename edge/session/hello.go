@@ -19,6 +19,9 @@ import (
 // clocks differ, but an epoch that a client made up could leave no higher one.
 const epochAhead = 24 * time.Hour
 
+// devicesWait is when a user with too many devices may try again with one more.
+const devicesWait = 30 * time.Second
+
 // hello makes the session live, or closes it. It runs in the reader.
 func (s *Session) hello(re uint64, h *wire.Hello) {
 	if !s.move(Hello) {
@@ -38,6 +41,9 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 		s.end(0, superseded(winner))
 		return
 	}
+	if s.registry.isRevoked(s.identity.Login) { // since it was verified; from enter on, Revoke finds us
+		s.end(0, signedOut())
+	}
 	welcomed := Welcomed
 	if previous != nil {
 		welcomed = Resumed
@@ -52,10 +58,10 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 	if previous != nil {
 		inherited = previous.replace(s.epoch)
 	}
-	if !ok { // it took too long, and was closed meanwhile
+	if !ok { // it took too long or was signed out, and was closed meanwhile
 		s.registry.forget(s)
 		if previous != nil {
-			s.relieve(previous, inherited)
+			s.relieve(previous, inherited, h.Follows)
 		}
 		return
 	}
@@ -66,9 +72,14 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 	welcome := s.welcome(s.conn.Transport())
 	welcome.Re = re
 	s.send(welcome)
+	if old == 0 {
+		// A client that was started anew (a page that was reloaded) has forgotten
+		// its rooms and is about to join them: it leaves them by a time-out only.
+		inherited = nil
+	}
 	s.follow(h.Follows, func() {
 		if previous != nil {
-			s.relieve(previous, inherited)
+			s.relieve(previous, inherited, h.Follows)
 		}
 	})
 	if draining {
@@ -96,8 +107,13 @@ func (s *Session) authenticate(h *wire.Hello) (old regions.Epoch, err error) {
 	}
 	s.identity, s.device = id, h.Device
 	floor := old
-	if c := s.registry.current(s.key()); c != nil {
-		floor = max(floor, c.epoch)
+	current, room := s.registry.current(s.key())
+	if !room {
+		return 0, errs.New(errs.RateLimited, edge.CodeRateLimited,
+			"%d devices of yours are connected to this node: close one first", s.registry.config.Devices).After(devicesWait)
+	}
+	if current != nil {
+		floor = max(floor, current.epoch)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Hello)
 	defer cancel()

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -28,27 +29,22 @@ type Config struct {
 	Request  time.Duration // how long core may take for a request: 10 s
 	InFlight int           // requests of one session that wait for core: 16
 	AtOnce   int           // requests of all sessions that core works on: 256
+	Devices  int           // sessions of one user on this node: 64. All of them are in every snapshot.
 	Limits   admit.Limits
 	Gate     admit.GateConfig
 }
 
 func (c Config) defaults() Config {
-	set(&c.Hello, 5*time.Second)
-	set(&c.Ping, 10*time.Second)
-	set(&c.Grace, 30*time.Second)
-	set(&c.Tick, 100*time.Millisecond)
-	set(&c.Request, 10*time.Second)
-	set(&c.InFlight, 16)
-	set(&c.AtOnce, 256)
+	c.Hello = cmp.Or(c.Hello, 5*time.Second)
+	c.Ping = cmp.Or(c.Ping, 10*time.Second)
+	c.Grace = cmp.Or(c.Grace, 30*time.Second)
+	c.Tick = cmp.Or(c.Tick, 100*time.Millisecond)
+	c.Request = cmp.Or(c.Request, 10*time.Second)
+	c.InFlight = cmp.Or(c.InFlight, 16)
+	c.AtOnce = cmp.Or(c.AtOnce, 256)
+	c.Devices = cmp.Or(c.Devices, 64)
 	c.Limits = c.Limits.Defaults()
 	return c
-}
-
-func set[T comparable](v *T, to T) {
-	var zero T
-	if *v == zero {
-		*v = to
-	}
 }
 
 // Deps are what sessions use. Log and Metrics may be nil.
@@ -78,6 +74,7 @@ type Registry struct {
 	stopped  bool
 	sessions map[device]*Session
 	logins   map[string]map[*Session]struct{}
+	devices  map[string]int // sessions by user
 	revoked  map[string]time.Time
 	work     sync.WaitGroup // connections, requests and timers under way
 }
@@ -94,7 +91,7 @@ func NewRegistry(c Config, d Deps) *Registry {
 	return &Registry{
 		config: c, deps: d, gate: admit.NewGate(c.Gate), core: make(chan struct{}, c.AtOnce),
 		sessions: make(map[device]*Session), logins: make(map[string]map[*Session]struct{}),
-		revoked: make(map[string]time.Time),
+		devices: make(map[string]int), revoked: make(map[string]time.Time),
 	}
 }
 
@@ -160,8 +157,12 @@ func (r *Registry) Revoke(login string) {
 	}
 	r.mu.Unlock()
 	for _, s := range all {
-		s.end(wire.Reason_SIGNED_OUT, &wire.Close{Code: wire.CodeSignedOut, Message: "you signed out: sign in again"})
+		s.end(wire.Reason_SIGNED_OUT, signedOut())
 	}
+}
+
+func signedOut() *wire.Close {
+	return &wire.Close{Code: wire.CodeSignedOut, Message: "you signed out: sign in again"}
 }
 
 func (r *Registry) isRevoked(login string) bool {
@@ -243,6 +244,7 @@ func (r *Registry) enter(s *Session) (old *Session, winner regions.Epoch, draini
 		r.forgetLocked(old)
 	}
 	r.sessions[key] = s
+	r.devices[key.user]++
 	of := r.logins[s.identity.Login]
 	if of == nil {
 		of = make(map[*Session]struct{})
@@ -252,11 +254,13 @@ func (r *Registry) enter(s *Session) (old *Session, winner regions.Epoch, draini
 	return old, s.epoch, r.draining, true
 }
 
-// current returns the session of a device, nil if there is none.
-func (r *Registry) current(key device) *Session {
+// current returns the session of a device, nil if there is none, and whether
+// there is room for one.
+func (r *Registry) current(key device) (s *Session, room bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.sessions[key]
+	s = r.sessions[key]
+	return s, s != nil || r.devices[key.user] < r.config.Devices
 }
 
 // forget takes a session that is over out of the tables.
@@ -269,6 +273,9 @@ func (r *Registry) forget(s *Session) {
 func (r *Registry) forgetLocked(s *Session) {
 	if key := s.key(); r.sessions[key] == s {
 		delete(r.sessions, key)
+		if r.devices[key.user]--; r.devices[key.user] == 0 {
+			delete(r.devices, key.user)
+		}
 	}
 	if of := r.logins[s.identity.Login]; of != nil {
 		if delete(of, s); len(of) == 0 {

@@ -18,7 +18,7 @@ var notJoined = &wire.Problem{Code: wire.CodeNotJoined, Message: "join the room 
 // frame takes one frame from the client: the transport's Handler.
 func (s *Session) frame(f *wire.ClientFrame, size int, err error) {
 	now := time.Now()
-	s.seen.Store(now.UnixNano())
+	s.seen.Store(int64(now.Sub(s.started)))
 	id := f.GetId()
 	kind, name := kindOf(f)
 	s.registry.deps.Metrics.frames.WithLabelValues(name).Inc()
@@ -166,24 +166,15 @@ func (s *Session) report(id uint64, r *wire.Report) {
 			return
 		}
 	}
-	// Datagrams overtake each other: what is older than what we have is not
-	// wrong, only late.
-	if r.Fix.N > s.lastN {
-		s.lastN = r.Fix.N
-		s.hub.Lock()
-		var err error
-		if !s.silent {
-			rooms := r.Rooms
-			if len(rooms) == 0 {
-				rooms = nil // means all to the hub
-			}
-			err = s.registry.deps.Hub.Report(s, known(r.Fix), rooms)
-		}
-		s.hub.Unlock()
-		if err != nil {
-			s.refuse(id, "", err)
-			return
-		}
+	s.hub.Lock()
+	var err error
+	if !s.silent {
+		err = s.registry.deps.Hub.Report(s, known(r.Fix), r.Rooms)
+	}
+	s.hub.Unlock()
+	if err != nil {
+		s.refuse(id, "", err)
+		return
 	}
 	s.done(id)
 }
@@ -336,14 +327,14 @@ func (s *Session) message(ctx context.Context, id uint64, m *wire.Send) {
 	if name == "" {
 		name = s.identity.Name
 	}
-	stored, first, err := d.Messages.Store(ctx, edge.Draft{
+	stored, spread, err := d.Messages.Store(ctx, edge.Draft{
 		Room: m.Room, Sender: s.identity.User, SenderName: name, ClientID: m.ClientId, Body: m.Body,
 	})
 	if err != nil {
 		s.refuse(id, m.Room, err)
 		return
 	}
-	if first {
+	if spread {
 		d.Hub.Publish(m.Room, stored)
 	}
 	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Sent{Sent: &wire.Sent{Message: stored}}})

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +26,7 @@ type Session struct {
 	conn     transport.Conn
 	timer    *time.Timer // for the earliest of the deadlines below
 	started  time.Time
-	seen     atomic.Int64 // Unix ns of the last frame
+	seen     atomic.Int64 // when the last frame came: ns since started, which no step of the wall clock moves
 
 	// Written by the reader during hello, not changed after.
 	identity edge.Identity // but for the expiry
@@ -36,7 +37,6 @@ type Session struct {
 	// The reader's own.
 	meter admit.Client // but for Unasked, which mu guards
 	bad   admit.Bucket // of frames that don't decode
-	lastN uint64
 
 	// hub is held during calls to the hub, so that they take effect in order.
 	// The hub may call back meanwhile: it is taken before mu, never after.
@@ -58,7 +58,6 @@ var badFrames = admit.Rate{PerSecond: 0.2, Burst: 10}
 func newSession(r *Registry, c transport.Conn) *Session {
 	s := &Session{registry: r, conn: c, started: time.Now()}
 	r.deps.Metrics.sessions.WithLabelValues(Connecting.String()).Inc()
-	s.seen.Store(s.started.UnixNano())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer = time.AfterFunc(r.config.Hello, func() { r.run(s.check) })
@@ -104,7 +103,7 @@ func (s *Session) check() {
 		due = s.started.Add(c.Hello)
 		last = &wire.Close{Code: wire.CodeTimeout, Message: "say hello sooner"}
 	case Live, Draining:
-		due = time.Unix(0, s.seen.Load()).Add(3 * c.Ping)
+		due = s.started.Add(time.Duration(s.seen.Load()) + 3*c.Ping)
 		last = &wire.Close{Code: wire.CodeTimeout, Message: "ping more often"}
 		if s.expires.Before(due) {
 			due = s.expires
@@ -216,12 +215,15 @@ func superseded(epoch regions.Epoch) *wire.Close {
 }
 
 // relieve takes a replaced session out of the rooms that s, its successor, did
-// not join.
-func (s *Session) relieve(old *Session, rooms map[string]edge.Membership) {
+// not join. It left those that it does not want; one that it could not join now
+// it may join in a moment.
+func (s *Session) relieve(old *Session, rooms map[string]edge.Membership, follows []*wire.Follow) {
 	old.hub.Lock()
 	defer old.hub.Unlock()
 	for room := range rooms {
-		if _, joined := s.membership(room); !joined {
+		_, joined := s.membership(room)
+		wanted := slices.ContainsFunc(follows, func(f *wire.Follow) bool { return f.GetRoom() == room })
+		if !joined && !wanted {
 			s.registry.deps.Hub.Leave(old, room, wire.Reason_BYE)
 		}
 	}

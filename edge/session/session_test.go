@@ -67,8 +67,6 @@ func TestWholeLife(t *testing.T) {
 		require.NotNil(t, p.next(t).GetDone())
 		require.Empty(t, w.hub.fix.ProtoReflect().GetUnknown(), "what we don't know is not passed on")
 		require.Empty(t, w.hub.fix.Point.ProtoReflect().GetUnknown())
-		p.ask(0, report(goodFix(2))) // repeated: silence
-		p.ask(0, report(goodFix(1))) // late: silence
 
 		p.ask(5, send(roomA, "m1", "hi"))
 		sent := p.next(t).GetSent().Message
@@ -124,7 +122,12 @@ func TestGrace(t *testing.T) {
 			p.cut()
 			<-p.over
 			time.Sleep(20 * time.Second)
-			q := w.live(t, "ann l1", "phone", roomB)
+			q := w.connect()
+			again := hello("ann l1", "phone", roomB)
+			again.GetHello().Epoch = 1
+			q.ask(1, again)
+			require.NotNil(t, q.next(t).GetWelcome())
+			require.NotNil(t, q.next(t).GetSnapshot())
 			synctest.Wait()
 			said := w.hub.said()
 			require.Equal(t, []string{"ann/phone suspend", "ann/phone join b", "ann/phone leave a BYE", "ann/phone gone MOVED"}, said[2:])
@@ -134,6 +137,20 @@ func TestGrace(t *testing.T) {
 			require.Len(t, w.hub.said(), len(said))
 			require.EqualValues(t, 1, w.count(t, "transitions_total", "authenticating", "resumed"))
 			require.Equal(t, 1, w.Len())
+			q.cut()
+			<-q.over
+			w.Stop()
+		})
+	})
+	t.Run("started anew, before it joins its room again", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			p := w.live(t, "ann l1", "phone", roomA)
+			p.cut()
+			<-p.over
+			q := w.live(t, "ann l1", "phone")
+			synctest.Wait()
+			require.Equal(t, []string{"ann/phone suspend", "ann/phone gone MOVED"}, w.hub.said()[1:], "a reload is no farewell")
 			q.cut()
 			<-q.over
 			w.Stop()
@@ -244,6 +261,40 @@ func TestDeadlines(t *testing.T) {
 			<-q.over
 			w.Stop()
 		})
+	})
+}
+
+// A room that can't be joined again right now was not left.
+func TestResumedWhileTheDatabaseIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.live(t, "ann l1", "phone", roomA).cut()
+		synctest.Wait()
+		w.core.lastErr = errs.New(errs.Unavailable, edge.CodeRetry, "the database is away")
+		p := w.connect()
+		p.ask(1, hello("ann l1", "phone", roomA))
+		require.NotNil(t, p.next(t).GetWelcome())
+		require.Equal(t, wire.CodeRetry, p.next(t).GetError().Code)
+		synctest.Wait()
+		require.Equal(t, []string{"ann/phone join a", "ann/phone suspend", "ann/phone gone MOVED"}, w.hub.said())
+		p.cut()
+		w.Stop()
+	})
+}
+
+// A sign-out that comes when the token was just checked.
+func TestRevokeDuringHello(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		first := w.live(t, "ann l1", "phone", roomA)
+		w.core.opening = func() { w.Revoke("l1") }
+		second := w.connect()
+		second.ask(1, hello("ann l1", "phone", roomA))
+		require.Equal(t, wire.CodeSignedOut, second.lastWord(t).Code)
+		require.Equal(t, wire.CodeSignedOut, first.lastWord(t).Code)
+		<-second.over
+		<-first.over
+		require.Zero(t, w.Len())
 	})
 }
 
@@ -433,6 +484,24 @@ func TestLimits(t *testing.T) {
 			require.Equal(t, wire.CodeRateLimited, p.lastWord(t).Code)
 			require.Less(t, len(p.out), 30, "refusals that nobody asked for are few")
 			<-p.over
+			w.Stop()
+		})
+	})
+	t.Run("devices of one user", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Config{Devices: 2})
+			w.live(t, "ann l1", "phone")
+			tablet := w.live(t, "ann l2", "tablet")
+			third := w.connect()
+			third.ask(1, hello("ann l3", "watch"))
+			c := third.lastWord(t)
+			require.Equal(t, wire.CodeRateLimited, c.Code)
+			require.NotZero(t, c.RetryAfterMs)
+			w.live(t, "bob l4", "phone") // others are not concerned
+			w.live(t, "ann l1", "phone") // nor is a device that comes again
+			tablet.ask(1, &wire.ClientFrame{Body: &wire.ClientFrame_Bye{Bye: &wire.Bye{}}})
+			<-tablet.over
+			w.live(t, "ann l3", "watch")
 			w.Stop()
 		})
 	})

@@ -25,6 +25,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -75,6 +76,10 @@ type Config struct {
 	// Admit says how long an address must wait before it may connect; 0: not
 	// at all. Nil admits everybody.
 	Admit func(netip.Addr) time.Duration
+	// ClientAddr tells the address of a WebSocket client, for nodes behind a
+	// proxy they trust. Nil: the connection's. WebTransport has no proxy before
+	// it, so there the header would be the client's own word.
+	ClientAddr func(*http.Request) netip.Addr
 
 	// UDP and TLS are what WebTransport listens on and with; nil: there is no
 	// WebTransport. The server does not close UDP.
@@ -89,21 +94,17 @@ type Config struct {
 }
 
 func (c Config) defaults() Config {
-	set(&c.Queue, 1<<20)
-	set(&c.Batch, 64<<10)
-	set(&c.WriteTimeout, 10*time.Second)
-	set(&c.CloseTimeout, 2*time.Second)
+	c.Queue = cmp.Or(c.Queue, 1<<20)
+	c.Batch = cmp.Or(c.Batch, 64<<10)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
+	c.CloseTimeout = cmp.Or(c.CloseTimeout, 2*time.Second)
+	if c.ClientAddr == nil {
+		c.ClientAddr = connectionAddr
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return c
-}
-
-func set[T comparable](v *T, to T) {
-	var zero T
-	if *v == zero {
-		*v = to
-	}
 }
 
 // Server accepts connections.
@@ -209,15 +210,19 @@ func (s *Server) serve(c Conn) bool {
 	return true
 }
 
+// connectionAddr is the address at the other end of the connection.
+func connectionAddr(r *http.Request) netip.Addr {
+	at, _ := netip.ParseAddrPort(r.RemoteAddr) // else it is not valid
+	return at.Addr().Unmap()
+}
+
 // admit checks a request to connect and answers it if it is refused.
-func (s *Server) admit(w http.ResponseWriter, r *http.Request) (remote netip.Addr, ok bool) {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, addr func(*http.Request) netip.Addr) (remote netip.Addr, ok bool) {
+	remote = addr(r)
+	switch {
+	case !remote.IsValid():
 		http.Error(w, "unknown address", http.StatusBadRequest)
 		return remote, false
-	}
-	remote = at.Addr().Unmap()
-	switch {
 	case s.stopping():
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "the node shuts down", http.StatusServiceUnavailable)

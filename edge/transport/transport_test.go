@@ -462,6 +462,31 @@ func TestOrigins(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, resp.StatusCode)
 }
 
+// Behind a proxy all WebSocket connections come from its address: limits per
+// address count what the proxy says. WebTransport clients come themselves, so
+// what they say of their address counts for nothing.
+func TestClientBehindProxy(t *testing.T) {
+	asked := make(chan netip.Addr, 1)
+	n := start(t, Config{
+		ClientAddr: func(r *http.Request) netip.Addr { a, _ := netip.ParseAddr(r.Header.Get("X-Real-Ip")); return a },
+		Admit:      func(a netip.Addr) time.Duration { asked <- a; return 0 },
+	})
+	header := http.Header{"X-Real-Ip": {"203.0.113.9"}}
+	c, _, err := websocket.Dial(t.Context(), n.ws, &websocket.DialOptions{Subprotocols: []string{wire.Binary}, HTTPHeader: header})
+	require.NoError(t, err)
+	defer func() { _ = c.CloseNow() }()
+	require.Equal(t, "203.0.113.9", receive(t, asked).String())
+	require.Equal(t, "203.0.113.9", receive(t, n.conns).Remote().String())
+
+	d := &webtransport.Transport{TLSClientConfig: &tls.Config{RootCAs: n.pool, NextProtos: []string{http3.NextProtoH3}},
+		QUICConfig: &quic.Config{EnableDatagrams: true, EnableStreamResetPartialDelivery: true}}
+	defer func() { _ = d.Close() }()
+	_, session, err := d.Dial(t.Context(), n.wt, header)
+	require.NoError(t, err)
+	defer func() { _ = session.CloseWithError(0, "") }()
+	require.Equal(t, "127.0.0.1", receive(t, asked).String())
+}
+
 func TestSelfSigned(t *testing.T) {
 	cert, hash, err := SelfSigned([]string{"127.0.0.1", "localhost"}, 365*24*time.Hour)
 	require.NoError(t, err)

@@ -33,7 +33,7 @@ func newUpgrader() *gws.Upgrader {
 // WebSocket returns the handler of wire.PathWebSocket.
 func (s *Server) WebSocket() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		remote, ok := s.admit(w, r)
+		remote, ok := s.admit(w, r, s.config.ClientAddr)
 		if !ok {
 			return
 		}

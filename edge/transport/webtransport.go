@@ -51,7 +51,7 @@ func (s *Server) newWebTransport() *webtransport.Server {
 		CheckOrigin: func(*http.Request) bool { return true }, // admit does
 	}
 	mux.HandleFunc(wire.PathWebTransport, func(w http.ResponseWriter, r *http.Request) {
-		remote, ok := s.admit(w, r)
+		remote, ok := s.admit(w, r, connectionAddr)
 		if !ok {
 			return
 		}

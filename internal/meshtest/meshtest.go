@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mustermesh/muster/client"
+	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/db/devdb"
 	"github.com/mustermesh/muster/internal/node"
 	"github.com/mustermesh/muster/regions"
@@ -27,6 +28,7 @@ const Patience = 30 * time.Second
 type Mesh struct {
 	*node.Mesh
 	API  string // base URL of the first node
+	DB   *db.DB
 	edge client.Edge
 	t    *testing.T
 }
@@ -34,14 +36,20 @@ type Mesh struct {
 // Start runs regions × nodes on a database of the test's own.
 func Start(t *testing.T, regionCount, nodes int) *Mesh {
 	t.Helper()
-	m, err := node.NewMesh(node.MeshConfig{
-		Regions: regionCount, Nodes: nodes, DB: devdb.Test(t), Secret: []byte(strings.Repeat("s", 32)),
-		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
+	return StartWith(t, node.MeshConfig{Regions: regionCount, Nodes: nodes})
+}
+
+// StartWith is Start for a mesh that is special in some way: what a mesh needs
+// and cfg lacks is filled in.
+func StartWith(t *testing.T, cfg node.MeshConfig) *Mesh {
+	t.Helper()
+	cfg.DB, cfg.Secret = devdb.Test(t), []byte(strings.Repeat("s", 32))
+	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	m, err := node.NewMesh(cfg)
 	require.NoError(t, err)
 	t.Cleanup(m.Stop)
 	require.NoError(t, m.Start(context.Background()))
-	mesh := &Mesh{Mesh: m, API: m.Topology.Regions[0].Nodes[0].HTTP, t: t}
+	mesh := &Mesh{Mesh: m, API: m.Topology.Regions[0].Nodes[0].HTTP, DB: cfg.DB, t: t}
 	mesh.edge, err = client.NewAPI(mesh.API, client.APIConfig{}).Edge(t.Context())
 	require.NoError(t, err)
 	return mesh
@@ -71,16 +79,26 @@ func (m *Mesh) Guest(region int, name string) *User {
 
 // Connect opens the user's session, on the given node of a region.
 func (u *User) Connect(region, nodeNumber int, how client.Transport) *User {
+	u.mesh.t.Helper()
+	return u.ConnectTo(how, u.mesh.Endpoint(region, nodeNumber))
+}
+
+// Endpoint is a node of a region as the SDK names it.
+func (m *Mesh) Endpoint(region, nodeNumber int) client.Endpoint {
+	n := m.edge.Regions[region].Nodes[nodeNumber]
+	return client.Endpoint{Region: m.Region(region), Node: n.ID, WS: n.WS, WT: n.WT}
+}
+
+// ConnectTo opens the user's session on the first of the endpoints that works.
+func (u *User) ConnectTo(how client.Transport, endpoints ...client.Endpoint) *User {
 	t := u.mesh.t
 	t.Helper()
 	pins, err := u.mesh.edge.Pins()
 	require.NoError(t, err)
-	n := u.mesh.edge.Regions[region].Nodes[nodeNumber]
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	u.Session, err = client.Connect(ctx, client.Config{
-		Endpoints: []client.Endpoint{{Region: u.mesh.Region(region), Node: n.ID, WS: n.WS, WT: n.WT}},
-		Tokens:    u.API, Dialer: &client.Dialer{Transport: how, CertSHA256: pins},
+		Endpoints: endpoints, Tokens: u.API, Dialer: &client.Dialer{Transport: how, CertSHA256: pins},
 	})
 	require.NoError(t, err)
 	t.Cleanup(u.Session.Close)

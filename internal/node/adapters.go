@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/core"
@@ -67,8 +70,15 @@ func (s store) Store(ctx context.Context, d edge.Draft) (*wire.Message, bool, er
 		return nil, false, err
 	}
 	m.SenderName = d.SenderName
-	return m.Wire(), stored, nil
+	return m.Wire(), toSpread(m, stored), nil
 }
+
+// spreadAgain is how long a message that is sent again is also spread again:
+// the first attempt may have ended between COMMIT and that. Clients know
+// messages by their numbers, so it does no harm.
+const spreadAgain = time.Minute
+
+func toSpread(m chat.Message, stored bool) bool { return stored || time.Since(m.SentAt) < spreadAgain }
 
 func (s store) History(ctx context.Context, room string, before, after uint64, limit int) ([]*wire.Message, bool, error) {
 	ms, more, err := s.chat.History(ctx, room, before, after, limit)
@@ -90,13 +100,20 @@ type conversation struct {
 	hub *hub.Hub
 }
 
+// sendLimit is longer than chat tries to store a message.
+const sendLimit = 15 * time.Second
+
+// Send stores a message and spreads it. The caller's end does not stop it: a
+// message that may be stored by then would be heard by nobody.
 func (c conversation) Send(ctx context.Context, d chat.Draft, senderName string) (chat.Message, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendLimit)
+	defer cancel()
 	m, stored, err := c.Store(ctx, d)
 	if err != nil {
 		return chat.Message{}, err
 	}
 	m.SenderName = senderName
-	if stored {
+	if toSpread(m, stored) {
 		c.hub.Publish(d.Room, m.Wire())
 	}
 	return m, nil
@@ -131,6 +148,22 @@ func (d directory) Edges() httpapi.EdgeDirectory {
 		out.Regions = append(out.Regions, region)
 	}
 	return out
+}
+
+// clientSchemes are those of the URLs that the topology tells clients, for the
+// web app's policy.
+func clientSchemes(t *regions.Topology) (list []string) {
+	for _, r := range t.Regions {
+		for _, n := range r.Nodes {
+			for _, u := range []string{n.HTTP, n.WS, n.WT} {
+				scheme, _, ok := strings.Cut(u, "//")
+				if ok && !slices.Contains(list, scheme) { // such as "wss:"
+					list = append(list, scheme)
+				}
+			}
+		}
+	}
+	return list
 }
 
 func (d directory) Demo() (httpapi.Demo, bool) {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -60,7 +61,11 @@ type Dev struct {
 
 	mu   sync.Mutex // guards demo
 	demo httpapi.Demo
+	told chan struct{} // closed when there is one, or there will be none
 }
+
+// demoWait bounds how long a start waits for the demo's group.
+const demoWait = 3 * time.Second
 
 // NewDev checks the configuration; nothing runs yet.
 func NewDev(cfg DevConfig) (*Dev, error) {
@@ -76,7 +81,7 @@ func NewDev(cfg DevConfig) (*Dev, error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(string) {}
 	}
-	return &Dev{cfg: cfg, registry: obs.ProcessRegistry(), failed: make(chan error, 1)}, nil
+	return &Dev{cfg: cfg, registry: obs.ProcessRegistry(), failed: make(chan error, 1), told: make(chan struct{})}, nil
 }
 
 // Start brings everything up; a first start makes keys and a database.
@@ -129,8 +134,16 @@ func (d *Dev) start(ctx context.Context) error {
 		return err
 	}
 	d.life.Go(func() { d.watch(ctx) })
-	if d.cfg.Demo != nil {
-		d.life.Go(func() { d.play(ctx) })
+	if d.cfg.Demo == nil {
+		return nil
+	}
+	d.cfg.Progress("making the demo group")
+	d.life.Go(func() { d.play(ctx) })
+	// Whoever opens the first page is to find the group there.
+	select {
+	case <-d.told:
+	case <-time.After(demoWait):
+	case <-ctx.Done():
 	}
 	return nil
 }
@@ -165,11 +178,14 @@ func (d *Dev) watch(ctx context.Context) {
 func (d *Dev) Failed() <-chan error { return d.failed }
 
 func (d *Dev) play(ctx context.Context) {
+	told := sync.OnceFunc(func() { close(d.told) })
+	defer told()
 	env := DemoEnv{API: url(d.cfg.Front), State: filepath.Join(d.cfg.Data, "demo.json"), Log: d.cfg.Log,
 		Tell: func(g httpapi.Demo) {
 			d.mu.Lock()
-			defer d.mu.Unlock()
 			d.demo = g
+			d.mu.Unlock()
+			told()
 		}}
 	for _, r := range d.mesh.Topology.Regions {
 		env.Regions = append(env.Regions, string(r.Name))

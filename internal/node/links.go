@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 
@@ -43,19 +44,18 @@ func (l *links) Send(to regions.NodeID, f *peer.Frame) {
 	}
 }
 
-// SendFixes satisfies edge.Links. Fixes that do not fit a datagram go the
-// ordered way: late is better than never.
+// SendFixes satisfies edge.Links. Fixes that do not fit a datagram, or come
+// before that link is up, go the ordered way: late is better than never.
 func (l *links) SendFixes(to regions.NodeID, f *peer.Fixes) {
 	d := peer.Datagram{Body: &peer.Datagram_Fixes{Fixes: f}}
-	if d.SizeVT() > peerlink.MaxDatagram {
-		l.Send(to, &peer.Frame{Body: &peer.Frame_Fixes{Fixes: f}})
-		return
-	}
 	b, err := d.MarshalVT()
 	if err == nil {
 		err = l.peers.SendDatagram(to, b)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, peerlink.ErrTooLarge), errors.Is(err, peerlink.ErrDown):
+		l.Send(to, &peer.Frame{Body: &peer.Frame_Fixes{Fixes: f}})
+	case err != nil:
 		l.log.Debug("fixes not sent", "to", to, "err", err)
 	}
 }
@@ -64,10 +64,7 @@ func (l *links) SendFixes(to regions.NodeID, f *peer.Fixes) {
 
 func (l *links) Up(to peerlink.Peer) { l.hub.LinkUp(to.Node) }
 
-func (l *links) Down(to regions.NodeID, reason error) {
-	l.log.Info("link down", "to", to, "reason", reason)
-	l.hub.LinkDown(to)
-}
+func (l *links) Down(to regions.NodeID, _ error) { l.hub.LinkDown(to) }
 
 func (l *links) Joined(from peerlink.Peer) { l.hub.PeerJoined(from.Node) }
 

@@ -60,6 +60,7 @@ type MeshConfig struct {
 	InviteBase string
 	Demo       func() (httpapi.Demo, bool)
 	Session    session.Config
+	Net        simnet.Config // distance, jitter and loss between the regions
 	Version    string
 	Log        *slog.Logger
 	Metrics    prometheus.Registerer // optional: each node adds region and node
@@ -74,17 +75,63 @@ type Mesh struct {
 	// CertSHA256 is base64 of the certificate that WebTransport shows.
 	CertSHA256 string
 
-	life run.Lifecycle
+	cfg       MeshConfig
+	authority *peerlink.Authority
+	cert      tls.Certificate
+	sockets   []*sockets // by node
+	life      run.Lifecycle
 }
 
 // sockets are what a node listens on.
 type sockets struct {
-	http     net.Listener
+	http     *listener
 	wt, peer *net.UDPConn
 }
 
 func (s *sockets) close() {
 	for _, c := range []interface{ Close() error }{s.http, s.wt, s.peer} {
+		_ = c.Close()
+	}
+}
+
+// listener remembers its connections, so that Kill can break them.
+type listener struct {
+	net.Listener
+	mu    sync.Mutex // guards the following
+	conns map[net.Conn]struct{}
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c] = struct{}{}
+	return &accepted{c.(*net.TCPConn), l}, nil
+}
+
+// accepted is a connection of a listener.
+type accepted struct {
+	*net.TCPConn
+	from *listener
+}
+
+func (c *accepted) Close() error {
+	c.from.mu.Lock()
+	delete(c.from.conns, c.TCPConn)
+	c.from.mu.Unlock()
+	return c.TCPConn.Close()
+}
+
+// kill closes the listener and resets its connections.
+func (l *listener) kill() {
+	_ = l.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		_ = c.(*net.TCPConn).SetLinger(0)
 		_ = c.Close()
 	}
 }
@@ -107,11 +154,10 @@ func NewMesh(cfg MeshConfig) (_ *Mesh, err error) {
 		return nil, err
 	}
 
-	m := &Mesh{Topology: &regions.Topology{}, Net: simnet.New(simnet.Config{})}
-	open := map[regions.NodeID]*sockets{}
+	m := &Mesh{Topology: &regions.Topology{}, Net: simnet.New(cfg.Net), cfg: cfg, authority: authority}
 	defer func() {
 		if err != nil {
-			for _, s := range open {
+			for _, s := range m.sockets {
 				s.close()
 			}
 		}
@@ -126,11 +172,11 @@ func NewMesh(cfg MeshConfig) (_ *Mesh, err error) {
 				host = fmt.Sprintf("127.0.%d.%d", r+1, n+1)
 			}
 			hosts = append(hosts, host)
-			s, err := openSockets(host)
+			s, err := openSockets(net.JoinHostPort(host, "0"), net.JoinHostPort(host, "0"), net.JoinHostPort(host, "0"))
 			if err != nil {
 				return nil, fmt.Errorf("node %s: %w", id, err)
 			}
-			open[id] = s
+			m.sockets = append(m.sockets, s)
 			region.Nodes = append(region.Nodes, regions.Node{
 				ID:   id,
 				Peer: s.peer.LocalAddr().String(),
@@ -149,26 +195,10 @@ func NewMesh(cfg MeshConfig) (_ *Mesh, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m.CertSHA256 = base64.StdEncoding.EncodeToString(hash[:])
+	m.cert, m.CertSHA256 = cert, base64.StdEncoding.EncodeToString(hash[:])
 	for _, region := range m.Topology.Regions {
 		for _, n := range region.Nodes {
-			identity, err := authority.Issue(region.Name, n.ID)
-			if err != nil {
-				return nil, err
-			}
-			s := open[n.ID]
-			var metrics prometheus.Registerer
-			if cfg.Metrics != nil {
-				metrics = obs.Labelled(cfg.Metrics, string(region.Name), string(n.ID))
-			}
-			node, err := New(Config{
-				ID: n.ID, Topology: m.Topology, DB: cfg.DB, Secret: cfg.Secret,
-				HTTP: s.http, WebTransport: s.wt, CertSHA256: m.CertSHA256,
-				WebTransportTLS: &tls.Config{Certificates: []tls.Certificate{cert}},
-				Peer:            m.Net.Wrap(s.peer, string(region.Name)), Identity: identity, CA: authority.Pool(),
-				Origins: cfg.Origins, InviteBase: cfg.InviteBase, Demo: cfg.Demo, Session: cfg.Session,
-				Version: cfg.Version, Log: cfg.Log, Metrics: metrics,
-			})
+			node, err := m.assemble(region.Name, n.ID, m.sockets[len(m.Nodes)])
 			if err != nil {
 				return nil, err
 			}
@@ -178,6 +208,27 @@ func NewMesh(cfg MeshConfig) (_ *Mesh, err error) {
 	return m, nil
 }
 
+// assemble makes a node on its sockets.
+func (m *Mesh) assemble(region regions.RegionID, id regions.NodeID, s *sockets) (*Node, error) {
+	identity, err := m.authority.Issue(region, id)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &m.cfg
+	var metrics prometheus.Registerer
+	if cfg.Metrics != nil {
+		metrics = obs.Labelled(cfg.Metrics, string(region), string(id))
+	}
+	return New(Config{
+		ID: id, Topology: m.Topology, DB: cfg.DB, Secret: cfg.Secret,
+		HTTP: s.http, WebTransport: s.wt, CertSHA256: m.CertSHA256,
+		WebTransportTLS: &tls.Config{Certificates: []tls.Certificate{m.cert}},
+		Peer:            m.Net.Wrap(s.peer, string(region)), Identity: identity, CA: m.authority.Pool(),
+		Origins: cfg.Origins, InviteBase: cfg.InviteBase, Demo: cfg.Demo, Session: cfg.Session,
+		Version: cfg.Version, Log: cfg.Log, Metrics: metrics,
+	})
+}
+
 func authorityOf(dir string) (*peerlink.Authority, error) {
 	if dir == "" {
 		return peerlink.NewAuthority()
@@ -185,17 +236,22 @@ func authorityOf(dir string) (*peerlink.Authority, error) {
 	return peerlink.OpenAuthority(filepath.Clean(dir))
 }
 
-func openSockets(host string) (*sockets, error) {
-	s := &sockets{}
-	var err error
-	if s.http, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err != nil {
+func openSockets(http, wt, peer string) (*sockets, error) {
+	l, err := net.Listen("tcp", http)
+	if err != nil {
 		return nil, err
 	}
-	for _, conn := range []**net.UDPConn{&s.wt, &s.peer} {
-		if *conn, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(host)}); err != nil {
-			s.close()
-			return nil, err
+	s := &sockets{http: &listener{Listener: l, conns: map[net.Conn]struct{}{}}}
+	var open []func()
+	if s.wt, err = listenUDP("webtransport", wt, &open); err == nil {
+		s.peer, err = listenUDP("peer", peer, &open)
+	}
+	if err != nil {
+		_ = l.Close()
+		for _, f := range open {
+			f()
 		}
+		return nil, err
 	}
 	return s, nil
 }
@@ -216,6 +272,35 @@ func (m *Mesh) Start(ctx context.Context) error {
 // Stop stops all nodes at once: each drains by itself.
 func (m *Mesh) Stop() {
 	m.life.Stop(func() { m.each(func(_ int, n *Node) { n.Stop() }) })
+}
+
+// Kill ends a node as the end of its process would: its sockets are gone at
+// once, nobody is told anything. i counts Nodes.
+func (m *Mesh) Kill(i int) {
+	s := m.sockets[i]
+	s.http.kill()
+	_ = s.wt.Close()
+	_ = s.peer.Close()
+	m.Nodes[i].Stop()
+}
+
+// Restart starts a node again that was stopped or killed: the same name and
+// addresses, a new incarnation. Not while others use Nodes. With Metrics set it
+// fails: the old node's are still registered.
+func (m *Mesh) Restart(ctx context.Context, i int) error {
+	id, region := m.Nodes[i].ID(), m.Nodes[i].Region()
+	old := m.sockets[i]
+	s, err := openSockets(old.http.Addr().String(), old.wt.LocalAddr().String(), old.peer.LocalAddr().String())
+	if err != nil {
+		return fmt.Errorf("node %s: %w", id, err)
+	}
+	n, err := m.assemble(region, id, s)
+	if err != nil {
+		s.close()
+		return fmt.Errorf("node %s: %w", id, err)
+	}
+	m.sockets[i], m.Nodes[i] = s, n
+	return n.Start(context.WithoutCancel(ctx))
 }
 
 func (m *Mesh) each(f func(int, *Node)) {

@@ -130,7 +130,7 @@ func New(cfg Config) (*Node, error) {
 
 	n.Hub = hub.New(hub.Config{
 		Self: cfg.ID, Region: n.region, SlotEpoch: regions.ClockEpoch(started),
-		Roster: owners, Links: wires, Members: standings, Activity: touches,
+		Roster: owners, Links: wires, Members: standings, Messages: messages, Activity: touches,
 		Grace: cfg.Session.Grace, Tick: cfg.Session.Tick,
 		Logger: n.log, Registry: cfg.Metrics,
 	})
@@ -157,7 +157,7 @@ func New(cfg Config) (*Node, error) {
 	wires.revoke = n.Sessions.Revoke
 
 	realtime := transport.New(transport.Config{
-		Origins: cfg.Origins, UDP: cfg.WebTransport, TLS: cfg.WebTransportTLS, Log: n.log,
+		Origins: cfg.Origins, UDP: cfg.WebTransport, TLS: cfg.WebTransportTLS, ClientAddr: cfg.ClientAddr, Log: n.log,
 		Admit: func(from netip.Addr) time.Duration { return n.Sessions.Gate().Connect(time.Now(), from) },
 	}, n.Sessions.Accept)
 
@@ -172,7 +172,7 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.handler = routes(api, realtime.WebSocket(), web.Handler())
+	n.handler = routes(api, realtime.WebSocket(), web.Handler(clientSchemes(cfg.Topology)))
 
 	n.group.Add("auth", accounts)
 	n.group.Add("housekeeping", &housekeeping{log: n.log, work: func(ctx context.Context) error {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,6 +93,13 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 	if c.WebTransport != "" && c.TLS == nil {
 		return nil, fmt.Errorf("%s: webtransport needs tls: browsers speak it to a trusted certificate only", path)
 	}
+	for _, o := range c.Origins {
+		// A browser sends exactly this; a slash at the end would match nothing.
+		u, err := neturl.Parse(o)
+		if o != "*" && (err != nil || u.Host == "" || o != strings.ToLower(u.Scheme+"://"+u.Host)) {
+			return nil, fmt.Errorf("%s: origins: %q is none: write it as https://app.example.org, in lower case and without a path", path, o)
+		}
+	}
 	dir := filepath.Dir(path)
 	paths := []*string{&c.Topology, &c.SecretFile, &c.PeerTLS}
 	if c.TLS != nil {
@@ -131,7 +139,7 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 	file := func(name string) string { return filepath.Join(c.PeerTLS, name) }
 	identity, ca, err := peerlink.LoadIdentity(file(string(c.Node)+".pem"), file(string(c.Node)+".key"), file("ca.pem"))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("peer_tls: %w; `muster ca` makes identities", err)
 	}
 	cfg := Config{
 		ID: c.Node, Topology: topology, Secret: secret, Identity: identity, CA: ca,
@@ -160,6 +168,9 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		return nil, err
 	}
 	open = append(open, s.db.Close)
+	if err = s.db.CheckSchema(ctx); err != nil {
+		return nil, err
+	}
 	cfg.DB = s.db
 	if cfg.HTTP, err = listen("http", c.HTTP, &open); err != nil {
 		return nil, err
@@ -221,8 +232,12 @@ func forwardedAddr(header string) func(*http.Request) netip.Addr {
 		values := r.Header.Values(header)
 		if len(values) > 0 {
 			list := strings.Split(values[len(values)-1], ",")
-			if a, err := netip.ParseAddr(strings.TrimSpace(list[len(list)-1])); err == nil {
+			last := strings.TrimSpace(list[len(list)-1])
+			if a, err := netip.ParseAddr(last); err == nil {
 				return a.Unmap()
+			}
+			if a, err := netip.ParseAddrPort(last); err == nil { // some proxies add the port
+				return a.Addr().Unmap()
 			}
 		}
 		at, err := netip.ParseAddrPort(r.RemoteAddr)

@@ -19,14 +19,14 @@ type datagramsLink struct {
 	frames, bytes, dropped prometheus.Counter
 
 	mu        sync.Mutex
-	accepting bool     // as in eventsLink
+	accepting bool     // the link is up: a frame that waits for a dial is old when it leaves
 	ring      [][]byte // buffers, reused
 	head, len int
 }
 
 func newDatagramsLink(l *Links, _ regions.NodeID) *datagramsLink {
 	return &datagramsLink{
-		wake: make(chan struct{}, 1), accepting: true, ring: make([][]byte, l.cfg.QueueDatagrams),
+		wake: make(chan struct{}, 1), ring: make([][]byte, l.cfg.QueueDatagrams),
 		frames:  l.metrics.frames.WithLabelValues("out", datagrams.String()),
 		bytes:   l.metrics.bytes.WithLabelValues("out", datagrams.String()),
 		dropped: l.metrics.dropped,

@@ -179,3 +179,9 @@ func withIdentity(cert tls.Certificate) func(*Config) {
 }
 
 func echoCall(_ context.Context, _ Peer, frame []byte) ([]byte, error) { return frame, nil }
+
+// datagram sends a datagram as soon as the link is up.
+func (n *node) datagram(t *testing.T, to regions.NodeID, frame []byte) {
+	t.Helper()
+	eventually(t, func() bool { return n.SendDatagram(to, frame) == nil }, "no datagrams to %s", to)
+}

@@ -287,6 +287,7 @@ func (l *Links) Send(to regions.NodeID, frame []byte) error {
 
 // SendDatagram queues a frame that may be lost, also by newer ones taking its
 // place in the queue. It doesn't block and the frame may be reused at once.
+// ErrDown: the link is not up; if it never was, it is being dialled now.
 func (l *Links) SendDatagram(to regions.NodeID, frame []byte) error {
 	if len(frame) > MaxDatagram {
 		return ErrTooLarge

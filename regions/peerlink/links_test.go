@@ -161,7 +161,7 @@ func TestNewerIncarnationReplacesAndFences(t *testing.T) {
 	b := m.start("b-1", 1)
 	old := m.start("a-1", 1)
 	require.NoError(t, old.Send("b-1", []byte("old")))
-	require.NoError(t, old.SendDatagram("b-1", []byte("old")))
+	old.datagram(t, "b-1", []byte("old"))
 	b.await(t, "frame a-1/1 old")
 	b.await(t, "datagram a-1")
 
@@ -284,14 +284,15 @@ func TestSlowReaderOfOnePeerHoldsUpNobodyElse(t *testing.T) {
 	b.await(t, "joined a-1")
 	require.NoError(t, c.Send("b-1", []byte("free")))
 	b.await(t, "done c-1")
-	require.NoError(t, a.SendDatagram("b-1", []byte("other class")))
+	a.datagram(t, "b-1", []byte("other class"))
 	b.await(t, "datagram a-1")
 }
 
 func TestDatagrams(t *testing.T) {
 	m := newMesh(t, nil)
 	a, b := m.start("a-1", 1), m.start("b-1", 1)
-	require.NoError(t, a.SendDatagram("b-1", bytes.Repeat([]byte("x"), MaxDatagram)))
+	require.ErrorIs(t, a.SendDatagram("b-1", []byte("too early")), ErrDown, "what waits for a dial would be old when it leaves")
+	a.datagram(t, "b-1", bytes.Repeat([]byte("x"), MaxDatagram))
 	b.await(t, "datagram a-1 xxx")
 	require.ErrorIs(t, a.SendDatagram("b-1", make([]byte, MaxDatagram+1)), ErrTooLarge)
 	require.Zero(t, b.count("joined"), "datagrams have a connection of their own")
@@ -301,6 +302,7 @@ func TestDatagramQueueDropsTheOldest(t *testing.T) {
 	m := newMesh(t, nil)
 	a := m.start("a-1", 1, func(c *Config) { c.QueueDatagrams = 3 })
 	d := newDatagramsLink(a.Links, "b-1")
+	d.accepting = true
 	for i := range 5 {
 		require.NoError(t, d.push(fmt.Appendf(nil, "%d", i)))
 	}
@@ -409,7 +411,7 @@ func TestStopLeaksNothing(t *testing.T) {
 			}
 			id := to.cfg.Self
 			require.NoError(t, from.Send(id, []byte("x")))
-			require.NoError(t, from.SendDatagram(id, []byte("x")))
+			from.datagram(t, id, []byte("x"))
 			_, err := from.Call(t.Context(), id, []byte("x"))
 			require.NoError(t, err)
 		}

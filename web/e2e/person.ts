@@ -1,6 +1,6 @@
 // Somebody at a browser: a context of its own (storage, permissions, screen) with the app in one page.
 
-import type { Browser, BrowserContext, BrowserContextOptions, ElementHandle, Page } from "playwright-core";
+import type { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core";
 import type { Fix, Room, Session } from "@muster/sdk";
 import { eventually } from "./muster.js";
 
@@ -33,12 +33,15 @@ export class Person {
 
   static async open(browser: Browser, base: string, o: PersonOptions = {}): Promise<Person> {
     const { region = "eu-west", noWebTransport = false, ...options } = o;
-    const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+    const context = await browser.newContext({ viewport: { width: 1280, height: 700 }, ...options });
     context.setDefaultTimeout(waitMs);
     if (noWebTransport) await context.addInitScript(refuseWebTransport);
     const page = await context.newPage();
     const p = new Person(context, page, base, region);
     page.on("pageerror", (e) => p.errors.push(e.stack ?? e.message));
+    page.on("console", (m) => {
+      if (m.text().includes("Content Security Policy")) p.errors.push(m.text()); // the app needs what its policy forbids
+    });
     return p;
   }
 
@@ -149,20 +152,19 @@ export class Person {
   }
 
   /** Everything a finger is meant to hit that is on the screen now. */
-  async targets(): Promise<{ what: string; width: number; height: number }[]> {
-    const found: ElementHandle<Element>[] = await this.page.$$(
-      "button, a[href], input, select, summary, [role=button], [role=tab], [role=radio]",
+  targets(): Promise<{ what: string; width: number; height: number }[]> {
+    return this.page.$$eval("button, a[href], input, select, summary, [role=button], [role=tab], [role=radio]", (found) =>
+      found
+        // Links inside a sentence are exempt (WCAG 2.5.8), and so is the map's credit.
+        .filter((n) => n.checkVisibility() && !n.matches(".link") && !n.closest(".maplibregl-ctrl-attrib, p, .sr"))
+        // What is pressed for a checkbox is its label.
+        .map((n) => (n.matches("input[type=checkbox]") && n.closest("label")) || n)
+        .map((n) => {
+          const { width, height } = n.getBoundingClientRect();
+          return { what: n.outerHTML.slice(0, 120), width, height };
+        })
+        .filter((t) => t.width > 1),
     );
-    const all: { what: string; width: number; height: number }[] = [];
-    for (const e of found) {
-      if (!(await e.isVisible())) continue;
-      // Links inside a sentence are exempt (WCAG 2.5.8), and so is the map's credit.
-      if (await e.evaluate((n) => n.closest(".maplibregl-ctrl-attrib, p, .sr") !== null || n.classList.contains("link"))) continue;
-      const box = await e.boundingBox();
-      const what = await e.evaluate((n) => n.outerHTML.slice(0, 120));
-      if (box && box.width > 1) all.push({ what, width: box.width, height: box.height });
-    }
-    return all;
   }
 }
 

@@ -148,9 +148,9 @@ export class Api {
 
   async groups(): Promise<GroupSummary[]> {
     const groups: GroupSummary[] = [];
-    let path = "/groups";
-    for (;;) {
-      const r = await this.#call("GET", path);
+    for (let path: string | undefined = "/groups"; path; ) {
+      let next: string | undefined;
+      const r: Json = await this.#call("GET", path, { onLink: (link) => (next = nextPage(link)) });
       for (const g of list(r.groups)) {
         groups.push({
           groupId: text(g.group_id),
@@ -160,9 +160,9 @@ export class Api {
           ...when("lastActive", g.last_active),
         });
       }
-      if (typeof r.next_cursor !== "string" || r.next_cursor === "") return groups;
-      path = `/groups?cursor=${encodeURIComponent(r.next_cursor)}`;
+      path = next;
     }
+    return groups;
   }
 
   async createGroup(g: NewGroup): Promise<{ groupId: string; inviteCode: string }> {
@@ -283,12 +283,18 @@ export class Api {
     try {
       const r = await this.#fetchJson("POST", "/auth/refresh", { refresh_token: tokens.refreshToken });
       const next = { user: tokens.user, token: text(r.token), refreshToken: text(r.refresh_token) };
+      if (!(await this.#holds(tokens))) throw new MusterError("signed_out", "this login was left meanwhile", { status: 401 });
       await this.#tokens.save(next);
       return next.token;
     } catch (e) {
-      if (e instanceof MusterError && e.status === 401) await this.#tokens.save(undefined);
+      if (e instanceof MusterError && e.status === 401 && (await this.#holds(tokens))) await this.#tokens.save(undefined);
       throw e;
     }
+  }
+
+  /** Whether these are still the tokens: somebody may have signed out, or in as somebody else. */
+  async #holds(tokens: Tokens): Promise<boolean> {
+    return (await this.#tokens.load())?.refreshToken === tokens.refreshToken;
   }
 
   async #exclusively<T>(f: () => Promise<T>): Promise<T> {
@@ -314,20 +320,20 @@ export class Api {
 
   // -------------------------------------------------------------- HTTP
 
-  async #call(method: string, path: string, o: { body?: Json; anonymous?: boolean } = {}): Promise<Json> {
+  async #call(method: string, path: string, o: { body?: Json; anonymous?: boolean; onLink?: OnLink } = {}): Promise<Json> {
     if (o.anonymous) return this.#fetchJson(method, path, o.body);
     // The same key on the second try: the first one may have been carried out.
     const key = method === "GET" ? undefined : crypto.randomUUID();
     const token = await this.accessToken();
     try {
-      return await this.#fetchJson(method, path, o.body, token, key);
+      return await this.#fetchJson(method, path, o.body, token, key, o.onLink);
     } catch (e) {
       if (!(e instanceof MusterError) || e.code !== "token_expired") throw e;
-      return this.#fetchJson(method, path, o.body, await this.refresh(token), key);
+      return this.#fetchJson(method, path, o.body, await this.refresh(token), key, o.onLink);
     }
   }
 
-  async #fetchJson(method: string, path: string, body?: Json, token?: string, key?: string): Promise<Json> {
+  async #fetchJson(method: string, path: string, body?: Json, token?: string, key?: string, onLink?: OnLink): Promise<Json> {
     const headers: Record<string, string> = { accept: "application/json" };
     if (body) headers["content-type"] = "application/json";
     if (token) headers.authorization = `Bearer ${token}`;
@@ -347,9 +353,15 @@ export class Api {
       throw new MusterError("network", "the server could not be reached", { cause: e });
     }
     if (!res.ok) throw problem(res, parsed as Json);
+    onLink?.(res.headers.get("link") ?? "");
     return (parsed ?? {}) as Json;
   }
 }
+
+type OnLink = (header: string) => void;
+
+/** The path of the next page, from a Link header (RFC 8288) of our own API. */
+const nextPage = (link: string): string | undefined => /^<\/api\/v1(\/[^>]*)>; *rel="?next"?/.exec(link)?.[1];
 
 const isJson = (res: Response) => /\bjson\b/.test(res.headers.get("content-type") ?? "");
 
@@ -407,7 +419,7 @@ function toGroup(g: Json): Group {
 function toMessage(m: Json): Message {
   return {
     number: Number(m.number),
-    id: text(m.id ?? m.message_id),
+    id: text(m.id),
     sender: text(m.sender),
     senderName: text(m.sender_name),
     clientId: text(m.client_id),

@@ -12,6 +12,8 @@ type Answer = wire.ServerFrame["body"];
 /** More than this many unanswered requests are refused at once. */
 const maxPending = 256;
 export const requestMs = 30_000;
+const retryMs = 100; // before the second try, doubled with each
+const maxRetryMs = 2000;
 
 interface Pending {
   readonly body: Body;
@@ -20,6 +22,8 @@ interface Pending {
   readonly resolve: (a: Answer) => void;
   readonly reject: (e: MusterError) => void;
   readonly deadline: ReturnType<typeof setTimeout>;
+  readonly passing: (code: string) => boolean;
+  tries: number;
   retry?: ReturnType<typeof setTimeout>;
 }
 
@@ -42,7 +46,8 @@ export class Requests {
     return this.#next++;
   }
 
-  request(body: Body, o: { fleeting?: boolean; timeout?: number } = {}): Promise<Answer> {
+  /** passing says of which refusals, besides `retry`, the cause will pass: those are asked again too. */
+  request(body: Body, o: { fleeting?: boolean; timeout?: number; passing?: (code: string) => boolean } = {}): Promise<Answer> {
     if (this.#pending.size >= maxPending) {
       return Promise.reject(new MusterError("rate_limited", "too many requests wait for an answer", { retryAfter: 1000 }));
     }
@@ -51,7 +56,8 @@ export class Requests {
       const deadline = setTimeout(() => {
         this.#take(id)?.reject(new MusterError("timeout", "no answer in time; trying again is harmless"));
       }, o.timeout ?? requestMs);
-      this.#pending.set(id, { body, fleeting: o.fleeting ?? false, resolve, reject, deadline });
+      const { fleeting = false, passing = () => false } = o;
+      this.#pending.set(id, { body, fleeting, passing, tries: 0, resolve, reject, deadline });
       this.#send(encode(id, body));
     });
   }
@@ -62,9 +68,9 @@ export class Requests {
     if (!p) return false;
     if (body.case !== "error") {
       this.#take(re)!.resolve(body);
-    } else if (body.value.code === "retry") {
+    } else if (body.value.code === "retry" || p.passing(body.value.code)) {
       // Not ready yet: the same request again, at most until its deadline.
-      const wait = Math.max(body.value.retryAfterMs, 100) * (1 + this.#random() / 2);
+      const wait = Math.max(body.value.retryAfterMs, Math.min(retryMs * 2 ** p.tries++, maxRetryMs)) * (1 + this.#random() / 2);
       clearTimeout(p.retry);
       p.retry = setTimeout(() => this.#send(encode(re, p.body)), wait);
     } else {

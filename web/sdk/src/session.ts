@@ -27,8 +27,11 @@ import { checkDevice, checkFix, checkMessage, checkRoom } from "./validate.js";
 export const version = "0.1.0";
 
 const byeMs = 250; // between Bye and the end of the connection
-const probeMs = 2500; // for a sign of life after the page woke up
+const aliveMs = 5000; // for a sign of life after a ping
+const probeMs = 2500; // the same after the page woke up, when doubt is greater
+const frozenMs = 1000; // a timer that is late by this much slept with the page
 const steadyMs = 10_000; // a connection that lived this long was a good one
+const secondPingMs = 3000;
 const minPingMs = 1000;
 const maxTimer = 2 ** 31 - 1;
 
@@ -113,6 +116,7 @@ export class Session extends Emitter<SessionEvents> {
 
   #pinged: { id: bigint; at: number } | undefined;
   #pinger: ReturnType<typeof setInterval> | undefined;
+  #second: ReturnType<typeof setTimeout> | undefined;
   #probe: ReturnType<typeof setTimeout> | undefined;
   #reauth: ReturnType<typeof setTimeout> | undefined;
   #unlisten: () => void = () => {};
@@ -236,7 +240,10 @@ export class Session extends Emitter<SessionEvents> {
     const clientId = o.clientId ?? crypto.randomUUID();
     checkMessage(clientId, body);
     this.#open();
-    const a = await this.#requests.request({ case: "send", value: create(wire.SendSchema, { room, clientId, body }) });
+    const value = create(wire.SendSchema, { room, clientId, body });
+    // After a reconnect the server may not have been able to bring the room back yet.
+    const passing = (code: string) => code === "not_joined" && this.#stays.missed(room);
+    const a = await this.#requests.request({ case: "send", value }, { passing });
     if (a.case !== "sent" || !a.value.message) throw new MusterError("bad_frame", "the server answered something else");
     const m = toMessage(a.value.message);
     this.#stays.sent(room, m);
@@ -407,11 +414,10 @@ export class Session extends Emitter<SessionEvents> {
     if (this.#live !== live) return; // a listener has closed the session
     if (w.expires) this.#reauthIn(date(w.expires).getTime() - this.now().getTime());
     const every = Math.max(w.pingMs || 15_000, minPingMs);
-    this.#pinger = setInterval(() => {
-      if (Date.now() - live.heardAt > 3 * every) this.#lost("the server fell silent");
-      else this.#ping();
-    }, every);
-    this.#ping();
+    this.#pinger = setInterval(() => this.#ping(aliveMs), every);
+    this.#ping(aliveMs);
+    // The first one shares the line with all that a page loads.
+    this.#second = setTimeout(() => this.#ping(aliveMs), secondPingMs);
     live.start((f) => {
       if (this.#live === live) this.#frame(f);
     });
@@ -421,24 +427,30 @@ export class Session extends Emitter<SessionEvents> {
     this.#live = undefined;
     this.#pinged = undefined;
     clearInterval(this.#pinger);
+    clearTimeout(this.#second);
     clearTimeout(this.#probe);
     clearTimeout(this.#reauth);
-    this.#probe = undefined;
     this.#reporter.disconnected();
     this.#stays.disconnected();
     this.#requests.disconnected();
   }
 
-  #lost(why: string): void {
-    this.#live?.end({ what: "reconnect", error: new MusterError("timeout", why) });
-  }
-
-  #ping(): void {
-    const c = this.#live?.connection;
-    if (!c) return;
+  /** Measures the round trip, and that there still is one. */
+  #ping(patience: number): void {
+    const live = this.#live;
+    if (!live) return;
     const id = this.#requests.nextId();
     this.#pinged = { id, at: performance.now() };
-    c.send(encode(id, { case: "ping", value: create(wire.PingSchema, { rttUs: Math.round((this.#status.rtt ?? 0) * 1000) }) }));
+    const rttUs = Math.round((this.#status.rtt ?? 0) * 1000);
+    live.connection.send(encode(id, { case: "ping", value: create(wire.PingSchema, { rttUs }) }));
+    const asked = Date.now();
+    clearTimeout(this.#probe);
+    this.#probe = setTimeout(() => {
+      if (this.#pinged?.id !== id || live.heardAt > asked) return;
+      // What came while the page was frozen has yet to be read.
+      if (Date.now() - asked > patience + frozenMs) return this.#ping(patience);
+      live.end({ what: "reconnect", error: new MusterError("timeout", "the server fell silent") });
+    }, patience);
   }
 
   #reauthIn(leftMs: number): void {
@@ -502,6 +514,7 @@ export class Session extends Emitter<SessionEvents> {
       this.#fallback.forget(); // another network may be another story
       this.#hasten();
     });
+    on(globalThis as unknown as EventTarget, "offline", () => this.#ping(probeMs));
     on(globalThis as unknown as EventTarget, "pageshow", () => this.#hasten());
     on(globalThis.document, "visibilitychange", () => {
       if (globalThis.document.visibilityState === "visible") this.#hasten();
@@ -512,14 +525,7 @@ export class Session extends Emitter<SessionEvents> {
   /** Tries again now, or asks for a sign of life. */
   #hasten(): void {
     this.#wake?.();
-    if (!this.#live || this.#probe !== undefined) return;
-    const live = this.#live;
-    const asked = Date.now();
-    this.#ping();
-    this.#probe = setTimeout(() => {
-      this.#probe = undefined;
-      if (live.heardAt < asked) this.#lost("the connection did not survive");
-    }, probeMs);
+    this.#ping(probeMs);
   }
 
   // ------------------------------------------------------------ state

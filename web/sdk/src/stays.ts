@@ -118,9 +118,24 @@ export class Stays {
     const stay = this.#stays.get(e.room);
     if (!stay) return false;
     if (isOver(e.code)) this.#drop(stay, new MusterError(e.code, e.message));
-    else if (stay.room.joined && (e.code === "retry" || e.code === "not_joined")) this.#rejoin(stay, e.retryAfterMs);
-    else return false;
+    else if (stay.room.joined && (e.code === "retry" || e.code === "not_joined")) {
+      stay.current = false;
+      this.#rejoin(stay, e.retryAfterMs);
+    } else return false;
     return true;
+  }
+
+  /**
+   * Takes note that the server does not have this session in the room; true if
+   * that is news to the app too: joining again is under way then.
+   */
+  missed(id: string): boolean {
+    const stay = this.#stays.get(id);
+    if (stay?.current) {
+      stay.current = false;
+      this.#rejoin(stay);
+    }
+    return stay !== undefined;
   }
 
   disconnected(): void {

@@ -88,12 +88,36 @@ test("a page of HTML from something in between is no answer", async () => {
 test("lists are read to their end, with dates in place of strings", async () => {
   const group = (n: number) => ({ group_id: `g${n}`, name: "n", avatar: "", member_count: n, last_active: "2026-01-02T03:04:05Z" });
   const { api, calls } = server((c) =>
-    c.path === "/groups" ? json({ groups: [group(1)], next_cursor: "a b" }) : json({ groups: [group(2)] }),
+    c.path === "/groups"
+      ? json({ groups: [group(1)] }, { headers: { link: '</api/v1/groups?limit=200&cursor=a%20b>; rel="next"' } })
+      : json({ groups: [group(2)] }),
   );
   const groups = await api.groups();
   expect(groups.map((g) => [g.groupId, g.memberCount])).toEqual([["g1", 1], ["g2", 2]]);
   expect(groups[0]!.lastActive).toEqual(new Date("2026-01-02T03:04:05Z"));
-  expect(calls[1]!.path).toContain("cursor=a%20b");
+  expect(calls.map((c) => c.path)).toEqual(["/groups", "/groups?limit=200&cursor=a%20b"]);
+});
+
+test("a link to elsewhere is not followed: it would get the token", async () => {
+  for (const link of ['<https://evil.example/api/v1/groups>; rel="next"', '</other>; rel="next"', '</api/v1/groups?cursor=x>; rel="prev"']) {
+    const { api, calls } = server(() => json({ groups: [] }, { headers: { link } }));
+    await api.groups();
+    expect(calls).toHaveLength(1);
+  }
+});
+
+test("who signs out or in meanwhile is not undone by a refresh under way", async () => {
+  for (const then of [undefined, { user: "u2", token: "theirs", refreshToken: "r9" }]) {
+    for (const answer of [() => json({ token: "new", refresh_token: "r2" }), () => problem(401, "signed_out")]) {
+      const tokens = memoryTokens(signedIn);
+      const { api } = server(async () => {
+        await tokens.save(then);
+        return answer();
+      }, tokens);
+      await expect(api.refresh("old")).rejects.toMatchObject({ status: 401 });
+      expect(await tokens.load()).toEqual(then);
+    }
+  }
 });
 
 test("the certificate's hash is bytes", async () => {

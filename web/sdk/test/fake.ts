@@ -21,6 +21,8 @@ export class Link {
   readonly sent: Sent[] = [];
   closedByClient = false;
   congested = false;
+  /** Answers pings, unless a test wants silence. */
+  alive = true;
 
   constructor(
     readonly kind: TransportName,
@@ -117,6 +119,9 @@ export class FakeServer {
       const keep = (frame: Uint8Array, datagram: boolean) => {
         const f = fromBinary(wire.ClientFrameSchema, frame);
         link.sent.push({ id: f.id, body: f.body, datagram });
+        if (f.body.case === "ping" && link.alive) {
+          queueMicrotask(() => link.say({ case: "pong", value: create(wire.PongSchema) }, f.id));
+        }
       };
       const c: Connection = {
         kind,

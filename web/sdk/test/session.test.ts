@@ -193,29 +193,35 @@ describe("reconnecting", () => {
 });
 
 describe("keeping up", () => {
-  test("pings measure the round trip; silence ends the connection", async () => {
+  test("pings measure the round trip; silence after one ends the connection", async () => {
     const { server, session } = await live();
     const first = server.link;
+    await vi.advanceTimersByTimeAsync(9_999);
+    first.alive = false;
+    await vi.advanceTimersByTimeAsync(1);
+    const pong = () => first.say({ case: "pong", value: create(wire.PongSchema) }, first.last("ping").id);
     await vi.advanceTimersByTimeAsync(40);
-    first.say({ case: "pong", value: create(wire.PongSchema) }, first.last("ping").id);
+    pong();
     expect(session.status.rtt).toBeCloseTo(40, 0);
     await vi.advanceTimersByTimeAsync(10_000);
     expect(first.last("ping").body).toMatchObject({ value: { rttUs: 40_000 } });
-    await vi.advanceTimersByTimeAsync(35_000);
+    pong();
+    await vi.advanceTimersByTimeAsync(10_000 + 4900);
+    expect(first.closedByClient).toBe(false);
+    await vi.advanceTimersByTimeAsync(200);
     expect(first.closedByClient).toBe(true);
-    expect(server.links.length).toBeGreaterThan(1);
+    expect(session.status.error).toMatchObject({ code: "timeout" });
+    expect(server.links).toHaveLength(2);
   });
 
   test("the token is renewed before it expires", async () => {
     const { server } = await live({}, { expiresInMs: 300_000 });
-    const pong = setInterval(() => server.link.say({ case: "pong", value: create(wire.PongSchema) }), 5000);
     await vi.advanceTimersByTimeAsync(239_000);
     expect(server.refreshes).toEqual([]);
     await vi.advanceTimersByTimeAsync(1000);
     expect(server.refreshes).toEqual(["token-1"]);
     expect(server.link.last("reauth").body).toMatchObject({ value: { token: "token-2" } });
     server.link.say(done(), server.link.last("reauth").id);
-    clearInterval(pong);
     expect(server.links).toHaveLength(1);
   });
 
@@ -235,13 +241,11 @@ describe("keeping up", () => {
   });
 
   test("no answer for 30 s, and too many without one", async () => {
-    const { server, session } = await inRoom();
+    const { session } = await inRoom();
     const failed = session.sendMessage(room, "hi").catch((e: unknown) => e);
     const all = Array.from({ length: 300 }, () => session.history(room).catch((e: { code: string }) => e.code));
     expect(await all[299]).toBe("rate_limited");
-    const beat = setInterval(() => server.link.say({ case: "pong", value: create(wire.PongSchema) }), 1000);
     await vi.advanceTimersByTimeAsync(30_000);
-    clearInterval(beat);
     expect(await failed).toMatchObject({ code: "timeout" });
   });
 
@@ -332,6 +336,45 @@ describe("rooms", () => {
     await expect(session.join("Group:1")).rejects.toMatchObject({ code: "bad_room" });
   });
 
+  test("a room that comes back late after a reconnect: messages wait for it", async () => {
+    const { server, session } = await inRoom();
+    session.report(here());
+    server.link.close(1006);
+    await vi.advanceTimersByTimeAsync(300);
+    const second = server.link;
+    second.welcome({ epoch: 101 });
+    await settle();
+    second.error("retry", 0n, { room }); // its owner can't be reached
+    const sending = session.sendMessage(room, "patience", { clientId: "c1" });
+    const sends = () => second.sent.filter((f) => f.body.case === "send");
+    for (let i = 1; i <= 5; i++) {
+      expect(sends()).toHaveLength(i);
+      second.error("not_joined", sends().at(-1)!.id, { room });
+      await vi.advanceTimersByTimeAsync(100 * 2 ** (i - 1));
+    }
+    second.say(snapshot([], { lastNumber: 0 }), second.last("join").id);
+    expect(second.last("report").body).toMatchObject({ value: { rooms: [room], fix: { n: 1n } } });
+    expect(new Set(sends().map((f) => f.id)).size).toBe(1);
+    second.say({ case: "sent", value: create(wire.SentSchema, { message: message(1) }) }, sends().at(-1)!.id);
+    expect((await sending).number).toBe(1);
+  });
+
+  test("a room that only the server has left is joined again; one nobody joined is refused", async () => {
+    const { server, session } = await inRoom();
+    const joins = () => server.link.sent.filter((f) => f.body.case === "join");
+    const sending = session.sendMessage(room, "hi").catch((e: unknown) => e);
+    server.link.error("not_joined", server.link.last("send").id, { room });
+    await vi.advanceTimersByTimeAsync(500);
+    expect(joins()).toHaveLength(2);
+    server.link.error("not_member", joins()[1]!.id, { room }); // that is why
+    await settle();
+    server.link.error("not_joined", server.link.last("send").id, { room });
+    expect(await sending).toMatchObject({ code: "not_joined" });
+    const elsewhere = session.sendMessage(room.replace("0b9e", "1b9e"), "hi").catch((e: unknown) => e);
+    server.link.error("not_joined", server.link.last("send").id);
+    expect(await elsewhere).toMatchObject({ code: "not_joined" });
+  });
+
   test("being removed ends the room, however it is told", async () => {
     const { REMOVED } = wire.Reason;
     for (const tell of [
@@ -410,6 +453,16 @@ describe("fixes", () => {
     session.report(here(), [other]);
     await vi.advanceTimersByTimeAsync(1000);
     expect(reports(server)).toEqual(["datagram 1", "stream 1", "datagram 2", "stream 2"]);
+  });
+
+  test("a room that has lost us is told where we are, once it let us in again", async () => {
+    const { server, session } = await inRoom({ transport: "websocket" });
+    session.report(here(), [room]);
+    server.link.error("not_joined", 0n, { room });
+    await vi.advanceTimersByTimeAsync(500);
+    expect(reports(server)).toEqual(["stream 1"]);
+    server.link.say(snapshot([]), server.link.last("join").id);
+    expect(reports(server)).toEqual(["stream 1", "stream 1"]);
   });
 
   test("a refused fix is told", async () => {

@@ -6,7 +6,8 @@ export interface Point {
 }
 
 const EARTH = 6_371_008.8; // mean radius in metres (IUGG)
-const rad = (deg: number) => (deg * Math.PI) / 180;
+const rad = (degrees: number) => (degrees * Math.PI) / 180;
+const deg = (radians: number) => (radians * 180) / Math.PI;
 
 /** Great-circle distance in metres (haversine). */
 export function distance(a: Point, b: Point): number {
@@ -18,8 +19,8 @@ export function distance(a: Point, b: Point): number {
 
 /** The point that lies `east` and `north` metres away: good for steps of a pin. */
 export function shift(p: Point, east: number, north: number): Point {
-  const lat = Math.max(-85, Math.min(85, p.lat + (north / EARTH) * (180 / Math.PI)));
-  const lng = p.lng + (east / (EARTH * Math.cos(rad(p.lat)))) * (180 / Math.PI);
+  const lat = Math.max(-85, Math.min(85, p.lat + deg(north / EARTH)));
+  const lng = p.lng + deg(east / (EARTH * Math.cos(rad(p.lat))));
   return { lat, lng: wrapLng(lng) };
 }
 
@@ -31,6 +32,27 @@ export function wrapLng(lng: number): number {
 /** The longitude nearest to `near` that means the same as `lng`: lines take the short way round. */
 export function nearLng(lng: number, near: number): number {
   return lng + Math.round((near - lng) / 360) * 360;
+}
+
+const turn = 3; // degrees of longitude between two points of an arc
+
+/** Points on the great circle from a to b, without a and with b, as many as make it look round on a flat map. */
+export function arc(a: Point, b: Point): Point[] {
+  const steps = Math.ceil(Math.abs(nearLng(b.lng, a.lng) - a.lng) / turn);
+  const [from, to] = [vector(a), vector(b)];
+  const angle = distance(a, b) / EARTH;
+  const out: Point[] = [];
+  for (let i = 1; i < steps; i++) {
+    const [u, v] = [Math.sin(angle * (1 - i / steps)), Math.sin(angle * (i / steps))];
+    const [x, y, z] = [from.x * u + to.x * v, from.y * u + to.y * v, from.z * u + to.z * v];
+    out.push({ lat: deg(Math.atan2(z, Math.hypot(x, y))), lng: deg(Math.atan2(y, x)) });
+  }
+  return [...out, b];
+}
+
+function vector(p: Point) {
+  const [lat, lng] = [rad(p.lat), rad(p.lng)];
+  return { x: Math.cos(lat) * Math.cos(lng), y: Math.cos(lat) * Math.sin(lng), z: Math.sin(lat) };
 }
 
 /** Ground metres per CSS pixel of a Web Mercator map with tiles of 512 px. */

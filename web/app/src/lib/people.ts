@@ -1,4 +1,5 @@
-// Initials and a colour for a person, the same on every screen.
+// Initials and a colour for a person, the same on every screen but their own:
+// there they are drawn in the accent colour, in the list and on the map.
 
 /** "Ana Lima" → "AL", "guest-7f3a" → "G7", "bob" → "BO". */
 export function initials(name: string): string {

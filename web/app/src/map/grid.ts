@@ -1,10 +1,12 @@
 import type { Feature, FeatureCollection, MultiLineString } from "geojson";
-import { nearLng } from "../lib/geo.ts";
+import { arc, nearLng } from "../lib/geo.ts";
 
 // The H3 grid of the part of the world in sight, at a resolution that suits
 // the zoom. h3-js is loaded when the grid is first wanted.
 
 const MOST = 1500; // cells drawn
+
+type Position = [lng: number, lat: number];
 
 const empty: FeatureCollection = { type: "FeatureCollection", features: [] };
 
@@ -28,16 +30,27 @@ export async function grid(bounds: [number, number, number, number], zoom: numbe
     cells = [...new Set([...cells, ...edge])];
   }
   if (cells.length > MOST) return empty;
-  const lines = cells.map((cell) => {
-    let near = (west + east) / 2;
-    const ring = h3.cellToBoundary(cell, true).map(([lng, lat]): [number, number] => [(near = nearLng(lng, near)), lat]);
-    const first = ring[0];
-    return first ? [...ring, first] : ring;
-  });
+  const lines = cells.map((cell) => outline(h3.cellToBoundary(cell, true) as Position[]));
   const feature: Feature<MultiLineString> = {
     type: "Feature",
     properties: {},
     geometry: { type: "MultiLineString", coordinates: lines },
   };
   return { type: "FeatureCollection", features: [feature] };
+}
+
+/**
+ * The closed boundary of a cell as a line on a flat map. Its edges are great
+ * circles, which shows near the poles, and its longitudes go on past ±180
+ * rather than jump: around a pole the end lies 360° from the beginning.
+ */
+function outline(boundary: Position[]): Position[] {
+  const line = boundary.slice(0, 1);
+  for (const [i, [lng, lat]] of boundary.slice(1).entries()) {
+    const [fromLng, fromLat] = boundary[i]!;
+    for (const p of arc({ lat: fromLat, lng: fromLng }, { lat, lng })) {
+      line.push([nearLng(p.lng, line.at(-1)![0]), p.lat]);
+    }
+  }
+  return line;
 }

@@ -29,6 +29,7 @@ export interface MapOptions {
 
 const TRAILS_EVERY = 100; // ms between redraws of the trails
 const FINE_FROM = 5.5; // zoom
+const NEAR = 10.5; // zoom: near enough for one person, with places around that have names
 const failed = (err: unknown) => console.error("map:", err);
 const empty: FeatureCollection = { type: "FeatureCollection", features: [] };
 setWorkerUrl(workerUrl);
@@ -107,7 +108,7 @@ export class LiveMap {
     if (!first) return;
     const bounds = new LngLatBounds();
     for (const p of points) bounds.extend([nearLng(p.lng, first.lng), p.lat]);
-    this.map.fitBounds(bounds, { padding: this.padding(), maxZoom: 12, animate: !reducedMotion.peek(), duration: 700 });
+    this.map.fitBounds(bounds, { padding: this.padding(), maxZoom: NEAR, animate: !reducedMotion.peek(), duration: 700 });
   }
 
   /** Brings one person to the middle. */
@@ -119,7 +120,7 @@ export class LiveMap {
 
   goTo(at: Point): void {
     this.following = false;
-    const camera = { center: at, zoom: Math.max(this.map.getZoom(), 11), padding: this.padding() };
+    const camera = { center: at, zoom: Math.max(this.map.getZoom(), NEAR), padding: this.padding() };
     if (reducedMotion.peek()) this.map.jumpTo(camera);
     else this.map.easeTo({ ...camera, duration: 600 });
   }
@@ -204,7 +205,7 @@ export class LiveMap {
       shown.add(person.user);
       let marker = this.markers.get(person.user);
       if (!marker) {
-        marker = new PersonMarker(this.map, person, person.fix.at, t, () => this.options.onSelect(person.user));
+        marker = new PersonMarker(this.map, person, person.user === me.value, person.fix.at, t, () => this.options.onSelect(person.user));
         this.markers.set(person.user, marker);
       }
       marker.update(person, !reducedMotion.peek(), t);
@@ -234,7 +235,8 @@ export class LiveMap {
 
   private drawTrails(t: number): void {
     this.trailsDrawn = t;
-    this.trails.set([...this.markers.values()].flatMap((m) => m.trail.lines(m.at, t).map((l) => ({ ...l, color: m.color }))));
+    const { accent } = palettes[dark.peek() ? "dark" : "light"];
+    this.trails.set([...this.markers.values()].flatMap((m) => m.trail.lines(m.at, t).map((l) => ({ ...l, color: m.color ?? accent }))));
   }
 
   private drawLabels(): void {

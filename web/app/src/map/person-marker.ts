@@ -11,7 +11,8 @@ import { Trail } from "./trail.ts";
 
 export class PersonMarker {
   readonly trail = new Trail();
-  readonly color: string;
+  /** undefined: the accent colour, which depends on the theme. */
+  readonly color: string | undefined;
   private readonly glide: Glide;
   private readonly marker: Marker;
   private readonly el = document.createElement("button");
@@ -23,8 +24,8 @@ export class PersonMarker {
   private captured = 0;
   private accuracy = 0;
 
-  constructor(map: MapLibre, person: Person, at: Point, now: number, onSelect: () => void) {
-    this.color = hue(person.user);
+  constructor(map: MapLibre, person: Person, mine: boolean, at: Point, now: number, onSelect: () => void) {
+    this.color = mine ? undefined : hue(person.user);
     this.drawn = at;
     this.glide = new Glide(at, now);
     this.el.type = "button";
@@ -33,12 +34,12 @@ export class PersonMarker {
     this.el.dataset["testid"] = `pin-${person.name}`;
     this.circle.className = "person-accuracy";
     this.dot.className = "person-dot";
-    this.dot.style.background = this.color;
+    if (this.color) this.dot.style.background = this.color;
     this.dot.textContent = initials(person.name);
     const label = document.createElement("span");
     label.className = "person-label";
     this.name.className = "person-name";
-    this.name.textContent = person.name;
+    this.name.textContent = mine ? "You" : person.name;
     this.when.className = "person-age";
     label.append(this.name, this.when);
     this.el.append(this.circle, this.dot, label);

@@ -11,17 +11,17 @@ export interface Palette {
   border: string;
   text: string;
   halo: string;
-  grid: string;
+  accent: string; // as in base.css
 }
 
 export const palettes: Record<"light" | "dark", Palette> = {
   light: {
     water: "#dbe7ec", land: "#f8f7f3", shore: "#b9ccd4", border: "#cfcabd",
-    text: "#4c5a63", halo: "#f8f7f3", grid: "#0a6c74",
+    text: "#4c5a63", halo: "#f8f7f3", accent: "#0a6c74",
   },
   dark: {
     water: "#0c1418", land: "#1b2429", shore: "#34454e", border: "#3a474f",
-    text: "#a4b3bc", halo: "#151d21", grid: "#4fc3cc",
+    text: "#a4b3bc", halo: "#151d21", accent: "#4fc3cc",
   },
 };
 
@@ -43,7 +43,7 @@ export function style(p: Palette): StyleSpecification {
         id: "borders", type: "line", source: "borders",
         paint: { "line-color": p.border, "line-width": ["interpolate", ["linear"], ["zoom"], 1, 0.5, 8, 1.6] },
       },
-      { id: "grid", type: "line", source: "grid", paint: { "line-color": p.grid, "line-width": 1, "line-opacity": 0.28 } },
+      { id: "grid", type: "line", source: "grid", paint: { "line-color": p.accent, "line-width": 1, "line-opacity": 0.28 } },
       {
         id: "places", type: "symbol", source: "places",
         filter: ["<=", ["get", "zoom"], ["+", ["zoom"], 0.01]],

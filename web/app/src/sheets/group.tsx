@@ -59,8 +59,12 @@ function Invites() {
             {lifetimes.map(([label, seconds]) => <option key={seconds} value={seconds}>{label}</option>)}
           </select>
         </label>
-        <label class="check">
-          <input type="checkbox" checked={once} onChange={(e) => setOnce(e.currentTarget.checked)} /> once only
+        <label>
+          Can be used
+          <select value={once ? "once" : "any"} onChange={(e) => setOnce(e.currentTarget.value === "once")}>
+            <option value="any">any number of times</option>
+            <option value="once">once</option>
+          </select>
         </label>
         <Button kind="primary" data-testid="new-invite" action={() => createInvite(lifetime, once ? 1 : undefined)}>New invite</Button>
       </div>

@@ -25,7 +25,7 @@ export function ShareCard({ alone }: { alone: boolean }) {
   const link = inviteLink(code, location.origin);
   return (
     <section class="share" aria-label="Invite">
-      {alone && <p><strong>It's quiet here.</strong> Send the link to friends, or open a second person in another region below.</p>}
+      {alone && <p><strong>It's quiet here.</strong> Send the link to friends, or open a second person in another region: under You.</p>}
       <div class="share-line">
         <span class="grow">
           <small>Invite code</small>

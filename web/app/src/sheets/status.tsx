@@ -33,7 +33,7 @@ export function Banner() {
   if (l.phase === "reconnecting") {
     return (
       <div class="banner" role="status" data-testid="banner-reconnecting">
-        <strong>Reconnecting…</strong> What you see is from {ago(l.since, now.value)}.
+        <strong>Reconnecting…</strong> Last update {ago(l.since, now.value)}.
       </div>
     );
   }

@@ -1,0 +1,80 @@
+package hub
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	numbersTick     = 250 * time.Millisecond
+	numbersParallel = 4           // reads at the same time
+	numbersTimeout  = time.Second // of one read
+)
+
+// numbers is the list of rooms that this node owns and of whose messages some
+// may have been stored and never got here: the owner is new, or the node that
+// stored them died, or its link to us broke. The owner reads the number of the
+// room's last message then and tells it to everybody; who lacks some fetches
+// them. The list is bounded by the rooms of this node.
+type numbers struct {
+	mu    sync.Mutex
+	rooms map[string]bool
+}
+
+func (n *numbers) ask(room string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.rooms == nil {
+		n.rooms = map[string]bool{}
+	}
+	n.rooms[room] = true
+}
+
+func (n *numbers) take() map[string]bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	rooms := n.rooms
+	n.rooms = nil
+	return rooms
+}
+
+func (h *Hub) runNumbers(ctx context.Context) {
+	ticker := time.NewTicker(numbersTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		var g errgroup.Group
+		g.SetLimit(numbersParallel)
+		for room := range h.numbers.take() {
+			g.Go(func() error {
+				h.readNumber(ctx, room)
+				return nil
+			})
+		}
+		_ = g.Wait()
+	}
+}
+
+func (h *Hub) readNumber(ctx context.Context, room string) {
+	ctx, cancel := context.WithTimeout(ctx, numbersTimeout)
+	defer cancel()
+	last, err := h.cfg.Messages.Last(ctx, room)
+	if err != nil {
+		h.log.Debug("last message can't be read, trying again", "room", room, "err", err)
+		h.numbers.ask(room)
+		return
+	}
+	t := h.begin(room)
+	defer t.end()
+	if o := t.owned(); o != nil {
+		members := o.Len()
+		t.apply(o, members, o.LastNumber(last))
+	}
+}
