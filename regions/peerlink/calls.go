@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -97,7 +98,8 @@ func (c *callsLink) call(ctx context.Context, request []byte) ([]byte, error) {
 	var answer []byte
 	if err == nil {
 		answer, err = c.exchange(ctx, conn, request)
-		if err != nil && conn.Context().Err() != nil {
+		// A stream may tell of its connection's end before the context does.
+		if err != nil && (conn.Context().Err() != nil || errors.Is(err, net.ErrClosed)) {
 			err = fmt.Errorf("%w: %w", ErrDown, err)
 		}
 	}
