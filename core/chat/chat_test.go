@@ -289,14 +289,23 @@ func TestStop(t *testing.T) {
 	c := start(t, devdb.Test(t))
 	release := holdRoom(t, c.db)
 	var wg sync.WaitGroup
-	for i := range 20 {
+	send := func(i int) {
 		wg.Go(func() {
 			_, stored, err := c.Store(t.Context(), Draft{Room: room, Sender: user(), ClientID: fmt.Sprint(i), Body: "x"})
 			require.NoError(t, err, "what waits goes through")
 			require.True(t, stored)
 		})
 	}
-	eventuallyWaiting(t, c, 10)
+	send(0) // occupies the writer
+	require.Eventually(t, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.rooms[room] != nil && len(c.rooms[room].waiting) == 0
+	}, 10*time.Second, time.Millisecond)
+	for i := range 19 {
+		send(i + 1)
+	}
+	eventuallyWaiting(t, c, 19)
 	stopping := make(chan struct{})
 	wg.Go(func() { close(stopping); c.Stop() })
 	<-stopping
