@@ -245,7 +245,8 @@ func (d *decoder) vote() (*raft.RequestVoteRequest, error) {
 	r := &raft.RequestVoteRequest{
 		RPCHeader: d.header(), Term: d.uint(), LastLogIndex: d.uint(), LastLogTerm: d.uint(), LeadershipTransfer: d.bool(),
 	}
-	r.Candidate = r.Addr // raft reads this deprecated field in places
+	//lint:ignore SA1019 raft itself still reads the deprecated field in places
+	r.Candidate = r.Addr
 	return r, d.err()
 }
 
