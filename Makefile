@@ -30,7 +30,7 @@ web: web/dist/index.html
 build: web
 	go build -o bin/muster ./cmd/muster
 
-test: setup-test lint build test-go test-cockroach test-tools test-web test-e2e
+test: setup-test lint build test-go test-tools test-web test-e2e
 
 lint: vet staticcheck fmt-check sql-check generated-check
 
