@@ -5,6 +5,7 @@ import { arc, nearLng } from "../lib/geo.ts";
 // the zoom. h3-js is loaded when the grid is first wanted.
 
 const MOST = 1500; // cells drawn
+const EDGE = 85.051; // degrees of latitude, of a Web Mercator map
 
 type Position = [lng: number, lat: number];
 
@@ -30,7 +31,7 @@ export async function grid(bounds: [number, number, number, number], zoom: numbe
     cells = [...new Set([...cells, ...edge])];
   }
   if (cells.length > MOST) return empty;
-  const lines = cells.map((cell) => outline(h3.cellToBoundary(cell, true) as Position[]));
+  const lines = cells.flatMap((cell) => outline(h3.cellToBoundary(cell, true) as Position[]));
   const feature: Feature<MultiLineString> = {
     type: "Feature",
     properties: {},
@@ -40,17 +41,22 @@ export async function grid(bounds: [number, number, number, number], zoom: numbe
 }
 
 /**
- * The closed boundary of a cell as a line on a flat map. Its edges are great
- * circles, which shows near the poles, and its longitudes go on past ±180
+ * The closed boundary of a cell as lines on a flat map, without what lies beyond
+ * the map's edge: MapLibre would draw that along the edge. A cell's edges are
+ * great circles, which shows near the poles, and longitudes go on past ±180
  * rather than jump: around a pole the end lies 360° from the beginning.
  */
-function outline(boundary: Position[]): Position[] {
-  const line = boundary.slice(0, 1);
+function outline(boundary: Position[]): Position[][] {
+  const lines = [boundary.slice(0, 1)];
   for (const [i, [lng, lat]] of boundary.slice(1).entries()) {
     const [fromLng, fromLat] = boundary[i]!;
     for (const p of arc({ lat: fromLat, lng: fromLng }, { lat, lng })) {
-      line.push([nearLng(p.lng, line.at(-1)![0]), p.lat]);
+      const line = lines.at(-1)!;
+      const last = line.at(-1)!;
+      const next: Position = [nearLng(p.lng, last[0]), p.lat];
+      if (Math.min(Math.abs(last[1]), Math.abs(p.lat)) < EDGE) line.push(next);
+      else lines.push([next]);
     }
   }
-  return line;
+  return lines.filter((line) => line.length > 1);
 }
