@@ -17,6 +17,7 @@ test("ago", () => {
 
 test("until", () => {
   expect(until(1e12 + 3 * h, 1e12)).toBe("in 3 h");
+  expect(until(1e12 + 7 * 24 * h - 10 * s, 1e12)).toBe("in 7 d");
   expect(until(1e12 + s, 1e12)).toBe("in a moment");
   expect(until(1e12, 1e12)).toBe("expired");
 });

@@ -21,9 +21,13 @@ export function ago(then: number, now: number): string {
   return a === "now" ? "just now" : `${a} ago`;
 }
 
-/** "in 3 h"; "expired" once it is past. */
+/** "in 3 h", to the nearest: what was just made for 7 days has 7 left; "expired" once it is past. */
 export function until(then: number, now: number): string {
-  return then <= now ? "expired" : `in ${age(now - (then - now), now) === "now" ? "a moment" : age(now - (then - now), now)}`;
+  const left = then - now;
+  if (left <= 0) return "expired";
+  const unit = left < MINUTE ? SECOND : left < HOUR ? MINUTE : left < 2 * DAY ? HOUR : DAY;
+  const a = age(0, Math.round(left / unit) * unit);
+  return `in ${a === "now" ? "a moment" : a}`;
 }
 
 export type Freshness = "live" | "recent" | "stale" | "old";

@@ -62,7 +62,7 @@ function Invites() {
         <label>
           Can be used
           <select value={once ? "once" : "any"} onChange={(e) => setOnce(e.currentTarget.value === "once")}>
-            <option value="any">any number of times</option>
+            <option value="any">without limit</option>
             <option value="once">once</option>
           </select>
         </label>
