@@ -30,6 +30,7 @@ export interface MapOptions {
 const TRAILS_EVERY = 100; // ms between redraws of the trails
 const FINE_FROM = 5.5; // zoom
 const NEAR = 10.5; // zoom: near enough for one person, with places around that have names
+const NEARER = 12; // to tell several apart
 const failed = (err: unknown) => console.error("map:", err);
 const empty: FeatureCollection = { type: "FeatureCollection", features: [] };
 setWorkerUrl(workerUrl);
@@ -108,7 +109,7 @@ export class LiveMap {
     if (!first) return;
     const bounds = new LngLatBounds();
     for (const p of points) bounds.extend([nearLng(p.lng, first.lng), p.lat]);
-    this.map.fitBounds(bounds, { padding: this.padding(), maxZoom: NEAR, animate: !reducedMotion.peek(), duration: 700 });
+    this.map.fitBounds(bounds, { padding: this.padding(), maxZoom: points.length > 1 ? NEARER : NEAR, animate: !reducedMotion.peek(), duration: 700 });
   }
 
   /** Brings one person to the middle. */
@@ -182,7 +183,7 @@ export class LiveMap {
 
   private padding() {
     const p = this.options.padding();
-    return { top: p.top + 48, right: p.right + 80, bottom: p.bottom + 64, left: p.left + 80 }; // room for names
+    return { top: p.top + 48, right: p.right + 80, bottom: p.bottom + 48, left: p.left + 80 }; // room for names
   }
 
   private data(source: string, data: FeatureCollection): void {
@@ -235,8 +236,9 @@ export class LiveMap {
 
   private drawTrails(t: number): void {
     this.trailsDrawn = t;
-    const { accent } = palettes[dark.peek() ? "dark" : "light"];
-    this.trails.set([...this.markers.values()].flatMap((m) => m.trail.lines(m.at, t).map((l) => ({ ...l, color: m.color ?? accent }))));
+    const { accent, casing } = palettes[dark.peek() ? "dark" : "light"];
+    const lines = [...this.markers.values()].flatMap((m) => m.trail.lines(m.at, t).map((l) => ({ ...l, color: m.color ?? accent })));
+    this.trails.set(lines, casing);
   }
 
   private drawLabels(): void {

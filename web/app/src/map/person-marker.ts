@@ -29,7 +29,7 @@ export class PersonMarker {
     this.drawn = at;
     this.glide = new Glide(at, now);
     this.el.type = "button";
-    this.el.className = "person";
+    this.el.className = mine ? "person mine" : "person";
     this.el.tabIndex = -1; // the list of people offers the same by keyboard
     this.el.dataset["testid"] = `pin-${person.name}`;
     this.circle.className = "person-accuracy";

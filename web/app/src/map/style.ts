@@ -12,16 +12,17 @@ export interface Palette {
   text: string;
   halo: string;
   accent: string; // as in base.css
+  casing: string; // of trails
 }
 
 export const palettes: Record<"light" | "dark", Palette> = {
   light: {
     water: "#dbe7ec", land: "#f8f7f3", shore: "#b9ccd4", border: "#cfcabd",
-    text: "#4c5a63", halo: "#f8f7f3", accent: "#0a6c74",
+    text: "#4c5a63", halo: "#f8f7f3", accent: "#0a6c74", casing: "#ffffff",
   },
   dark: {
     water: "#0c1418", land: "#1b2429", shore: "#34454e", border: "#3a474f",
-    text: "#a4b3bc", halo: "#151d21", accent: "#4fc3cc",
+    text: "#a4b3bc", halo: "#151d21", accent: "#4fc3cc", casing: "#8b9aa3",
   },
 };
 

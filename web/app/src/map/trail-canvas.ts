@@ -9,6 +9,7 @@ import type { TrailLine } from "./trail.ts";
 export class TrailCanvas {
   private readonly canvas = document.createElement("canvas");
   private lines: TrailLine[] = [];
+  private casing = "";
 
   constructor(private readonly map: MapLibre) {
     this.canvas.className = "trails";
@@ -17,9 +18,11 @@ export class TrailCanvas {
     map.on("resize", () => this.draw());
   }
 
-  set(lines: TrailLine[]): void {
+  /** The casing lifts the muted hues off the map. */
+  set(lines: TrailLine[], casing: string): void {
     if (lines.length === 0 && this.lines.length === 0) return;
     this.lines = lines;
+    this.casing = casing;
     this.draw();
   }
 
@@ -33,18 +36,20 @@ export class TrailCanvas {
     if (!ctx) return;
     ctx.setTransform(scale, 0, 0, scale, 0, 0);
     ctx.clearRect(0, 0, clientWidth, clientHeight);
-    ctx.lineWidth = 3.5;
     ctx.lineCap = "round";
     ctx.lineJoin = "round";
     for (const { line, fade, color } of this.lines) {
-      ctx.globalAlpha = 0.75 * fade;
-      ctx.strokeStyle = color;
-      ctx.beginPath();
+      const path = new Path2D();
       for (const point of line) {
         const { x, y } = this.map.project(point);
-        ctx.lineTo(x, y);
+        path.lineTo(x, y);
       }
-      ctx.stroke();
+      for (const [style, width] of [[this.casing, 6], [color, 3.5]] as const) {
+        ctx.globalAlpha = 0.75 * fade;
+        ctx.strokeStyle = style;
+        ctx.lineWidth = width;
+        ctx.stroke(path);
+      }
     }
   }
 }

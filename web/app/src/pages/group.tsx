@@ -66,7 +66,8 @@ export function GroupPage() {
     const width = stage.current?.clientWidth ?? 0;
     if (wide.peek()) return { top: 0, right: Math.min(360, width / 3), bottom: 0, left: Math.min(400, width / 3) };
     const sheet = document.querySelector(".sheet")?.clientHeight ?? 0;
-    return { top: 64, right: 0, bottom: 72 + sheet, left: 0 };
+    const controls = sheet > 0 ? 56 : 0; // in a row above the sheet
+    return { top: 64, right: 0, bottom: 72 + sheet + controls, left: 0 };
   };
 
   return (
