@@ -1,0 +1,52 @@
+package peer
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/api/wire"
+)
+
+// Whatever another node sends decodes or is refused, and what decodes has one
+// encoding that decodes to the same.
+func FuzzDecode(f *testing.F) {
+	at := &wire.Position{Region: "eu-west", Epoch: 7, Seq: 9}
+	for _, frame := range []*Frame{
+		{Body: &Frame_Event{Event: &Event{Room: "group:a", At: at, Version: 3, Frame: []byte{1, 2}}}},
+		{Body: &Frame_Attach{Attach: &Attach{Room: "group:a", Members: []*Member{{User: "u", Device: &wire.Device{Device: "d", Epoch: 5}}}, Positions: []*wire.Position{at}}}},
+		{Body: &Frame_Parts{Parts: &Parts{Room: "group:a", Parts: []*wire.Part{{At: at, People: []*wire.Person{{User: "u"}}}}}}},
+		{Body: &Frame_Subscribe{Subscribe: &Subscribe{Room: "group:a", Position: at}}},
+	} {
+		b, err := frame.MarshalVT()
+		require.NoError(f, err)
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		roundTrip(t, b, new(Frame), new(Frame))
+		roundTrip(t, b, new(Datagram), new(Datagram))
+		roundTrip(t, b, new(Call), new(Call))
+		roundTrip(t, b, new(RosterBatch), new(RosterBatch))
+		roundTrip(t, b, new(RosterCommand), new(RosterCommand))
+	})
+}
+
+type message interface {
+	UnmarshalVT([]byte) error
+	MarshalVT() ([]byte, error)
+	SizeVT() int
+}
+
+func roundTrip(t *testing.T, b []byte, m, again message) {
+	t.Helper()
+	if m.UnmarshalVT(b) != nil {
+		return
+	}
+	once, err := m.MarshalVT()
+	require.NoError(t, err)
+	require.Len(t, once, m.SizeVT())
+	require.NoError(t, again.UnmarshalVT(once))
+	twice, err := again.MarshalVT()
+	require.NoError(t, err)
+	require.Equal(t, once, twice)
+}
