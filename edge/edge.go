@@ -77,20 +77,44 @@ type Activity interface {
 	Touch(room string, at time.Time)
 }
 
-// Roster says who is who in this node's region, and where rooms live.
+// Roster says who is who in this node's region, and where rooms live. What it
+// answers without an error is this node's copy, which may be a moment behind.
 type Roster interface {
-	// Owner returns the owner of a room in this region. The epoch is the slot's;
-	// it is 0 while this node can't know it (it is not the owner).
+	// Owner returns the owner of a room in this region ("": nobody) and the
+	// slot's epoch.
 	Owner(room string) (regions.NodeID, regions.Epoch)
-	// OwnerIn returns the owner of a room in another region.
+	// OwnerIn returns the owner of a room in another region, as last heard.
 	OwnerIn(region regions.RegionID, room string) regions.NodeID
 	// Others returns the other regions.
 	Others() []regions.RegionID
 	// RegionOf returns the region of a node; "" if there is no such node.
 	RegionOf(node regions.NodeID) regions.RegionID
-	// Open issues the epoch of a session that goes live or resumes: higher than
-	// floor and than any epoch issued before for that device.
-	Open(ctx context.Context, user, device string, floor regions.Epoch) (regions.Epoch, error)
+	// Current reports whether this node heard of its region's leader lately
+	// enough to act as the owner of what it believes to own.
+	Current() bool
+	// Stays returns the region's sessions in a room, suspended ones included.
+	Stays(room string) []regions.Stay
+
+	// Open has the region open a session. Its errors are for the client.
+	Open(ctx context.Context, o regions.Opening) (regions.Opened, error)
+	// Enter has the region note that a session is in rooms, before it joins
+	// them: what the roster doesn't know does not survive the owner. It returns
+	// CodeSuperseded if the session is not the device's present one any more.
+	Enter(ctx context.Context, id regions.SessionID, rooms ...string) error
+	// The following are noted in the order of the calls for a session, again
+	// and again until the region has them or the session is over; none blocks.
+	Leave(id regions.SessionID, rooms ...string)
+	Suspend(id regions.SessionID)
+	Close(id regions.SessionID, reason wire.Reason)
+}
+
+// Settings are what users chose about how they are seen.
+type Settings interface {
+	// Invisible reports whether a user wants to be seen by nobody. It may
+	// answer from a cache; a change is told to the sessions (session.Registry).
+	Invisible(ctx context.Context, user string) (bool, error)
+	// Seen notes that a user was here until now. It must not block.
+	Seen(user string, at time.Time)
 }
 
 // Links carries frames to other nodes (regions/peerlink satisfies it through
@@ -134,6 +158,9 @@ type Hub interface {
 	// Gone takes the client out of all rooms: its grace time ran out, it said
 	// bye, or it was fenced (reason MOVED: no leave event).
 	Gone(c Client, reason wire.Reason)
+	// Hide makes a client, in all its rooms, seen by nobody (others see it leave)
+	// or seen again.
+	Hide(c Client, hidden bool)
 	// Report spreads a validated fix to the named rooms, or to all rooms the
 	// client is in, and is silent where a newer one is known. It returns
 	// CodeNotJoined for a room the client is not in.
@@ -146,6 +173,7 @@ type Hub interface {
 type Join struct {
 	Room       string
 	Re         uint64
+	Hidden     bool             // to be seen by nobody
 	Membership Membership       // as just checked
 	Positions  []*wire.Position // from an earlier stay
 	LastNumber uint64           // of the room's messages, as just read

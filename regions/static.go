@@ -6,6 +6,8 @@ import (
 	"hash/fnv"
 	"sync/atomic"
 	"time"
+
+	"github.com/mustermesh/muster/api/wire"
 )
 
 // Static assigns every slot of every region to one of the region's configured
@@ -114,14 +116,32 @@ func (l *Local) Others() []RegionID { return l.others }
 // RegionOf returns the region of a node; "" if there is no such node.
 func (l *Local) RegionOf(node NodeID) RegionID { return l.static.RegionOf(node) }
 
+// Current: nothing is ever heard, and nothing missed.
+func (l *Local) Current() bool { return true }
+
+// Stays returns nothing: there is no memory but the nodes'.
+func (l *Local) Stays(string) []Stay { return nil }
+
+// Enter notes nothing, as Leave, Suspend and Close.
+func (l *Local) Enter(context.Context, SessionID, ...string) error { return nil }
+
+// Leave does nothing.
+func (l *Local) Leave(SessionID, ...string) {}
+
+// Suspend does nothing.
+func (l *Local) Suspend(SessionID) {}
+
+// Close does nothing.
+func (l *Local) Close(SessionID, wire.Reason) {}
+
 // Open issues the epoch of a session: above floor, above the clock, and above
 // all that this node issued before (for any device: one counter is enough).
-func (l *Local) Open(_ context.Context, _, _ string, floor Epoch) (Epoch, error) {
+func (l *Local) Open(_ context.Context, o Opening) (Opened, error) {
 	for {
 		last := l.last.Load()
-		next := max(last, uint64(floor), uint64(ClockEpoch(time.Now()))) + 1
+		next := max(last, uint64(o.Floor), uint64(ClockEpoch(time.Now()))) + 1
 		if l.last.CompareAndSwap(last, next) {
-			return Epoch(next), nil
+			return Opened{Epoch: Epoch(next)}, nil
 		}
 	}
 }

@@ -47,7 +47,13 @@ type Frame struct {
 	//	*Frame_Unsubscribe
 	//	*Frame_NotOwner
 	//	*Frame_MembershipChanged
-	Body          isFrame_Body `protobuf_oneof:"body"`
+	//	*Frame_Slots
+	Body isFrame_Body `protobuf_oneof:"body"`
+	// The epoch of the room's slot in the region of both nodes. From an owner: its
+	// own; a node whose roster knows a higher one refuses the frame. From a node to
+	// the owner: the one the node believes in; an owner that sees a higher one
+	// than its own stops owning. 0 between regions.
+	Epoch         uint64 `protobuf:"varint,20,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -224,6 +230,22 @@ func (x *Frame) GetMembershipChanged() *MembershipChanged {
 	return nil
 }
 
+func (x *Frame) GetSlots() *Slots {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_Slots); ok {
+			return x.Slots
+		}
+	}
+	return nil
+}
+
+func (x *Frame) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 type isFrame_Body interface {
 	isFrame_Body()
 }
@@ -294,6 +316,11 @@ type Frame_MembershipChanged struct {
 	MembershipChanged *MembershipChanged `protobuf:"bytes,15,opt,name=membership_changed,json=membershipChanged,proto3,oneof"`
 }
 
+type Frame_Slots struct {
+	// a region's nodes -> nodes of other regions: who owns its slots
+	Slots *Slots `protobuf:"bytes,16,opt,name=slots,proto3,oneof"`
+}
+
 func (*Frame_Attach) isFrame_Body() {}
 
 func (*Frame_Join) isFrame_Body() {}
@@ -323,6 +350,8 @@ func (*Frame_Unsubscribe) isFrame_Body() {}
 func (*Frame_NotOwner) isFrame_Body() {}
 
 func (*Frame_MembershipChanged) isFrame_Body() {}
+
+func (*Frame_Slots) isFrame_Body() {}
 
 // Datagram travels on the datagrams link: may be lost, reordered, not doubled.
 type Datagram struct {
@@ -398,6 +427,9 @@ type Call struct {
 	//
 	//	*Call_MembershipChanged
 	//	*Call_Revoke
+	//	*Call_HandOver
+	//	*Call_ListPeople
+	//	*Call_PresenceChanged
 	Body          isCall_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -458,6 +490,33 @@ func (x *Call) GetRevoke() *Revoke {
 	return nil
 }
 
+func (x *Call) GetHandOver() *HandOver {
+	if x != nil {
+		if x, ok := x.Body.(*Call_HandOver); ok {
+			return x.HandOver
+		}
+	}
+	return nil
+}
+
+func (x *Call) GetListPeople() *ListPeople {
+	if x != nil {
+		if x, ok := x.Body.(*Call_ListPeople); ok {
+			return x.ListPeople
+		}
+	}
+	return nil
+}
+
+func (x *Call) GetPresenceChanged() *PresenceChanged {
+	if x != nil {
+		if x, ok := x.Body.(*Call_PresenceChanged); ok {
+			return x.PresenceChanged
+		}
+	}
+	return nil
+}
+
 type isCall_Body interface {
 	isCall_Body()
 }
@@ -470,12 +529,34 @@ type Call_Revoke struct {
 	Revoke *Revoke `protobuf:"bytes,2,opt,name=revoke,proto3,oneof"`
 }
 
+type Call_HandOver struct {
+	HandOver *HandOver `protobuf:"bytes,3,opt,name=hand_over,json=handOver,proto3,oneof"`
+}
+
+type Call_ListPeople struct {
+	ListPeople *ListPeople `protobuf:"bytes,4,opt,name=list_people,json=listPeople,proto3,oneof"`
+}
+
+type Call_PresenceChanged struct {
+	PresenceChanged *PresenceChanged `protobuf:"bytes,5,opt,name=presence_changed,json=presenceChanged,proto3,oneof"`
+}
+
 func (*Call_MembershipChanged) isCall_Body() {}
 
 func (*Call_Revoke) isCall_Body() {}
 
+func (*Call_HandOver) isCall_Body() {}
+
+func (*Call_ListPeople) isCall_Body() {}
+
+func (*Call_PresenceChanged) isCall_Body() {}
+
 type Answer struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Body:
+	//
+	//	*Answer_PeoplePage
+	Body          isAnswer_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -510,6 +591,32 @@ func (*Answer) Descriptor() ([]byte, []int) {
 	return file_peer_peer_proto_rawDescGZIP(), []int{3}
 }
 
+func (x *Answer) GetBody() isAnswer_Body {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *Answer) GetPeoplePage() *wire.PeoplePage {
+	if x != nil {
+		if x, ok := x.Body.(*Answer_PeoplePage); ok {
+			return x.PeoplePage
+		}
+	}
+	return nil
+}
+
+type isAnswer_Body interface {
+	isAnswer_Body()
+}
+
+type Answer_PeoplePage struct {
+	PeoplePage *wire.PeoplePage `protobuf:"bytes,1,opt,name=people_page,json=peoplePage,proto3,oneof"`
+}
+
+func (*Answer_PeoplePage) isAnswer_Body() {}
+
 // One session's stay in a room, as its node tells it.
 type Member struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -517,6 +624,7 @@ type Member struct {
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Device        *wire.Device           `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"` // state LIVE or SUSPENDED
 	Login         string                 `protobuf:"bytes,4,opt,name=login,proto3" json:"login,omitempty"`
+	Hidden        bool                   `protobuf:"varint,5,opt,name=hidden,proto3" json:"hidden,omitempty"` // follows the room, is seen by nobody
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -577,6 +685,13 @@ func (x *Member) GetLogin() string {
 		return x.Login
 	}
 	return ""
+}
+
+func (x *Member) GetHidden() bool {
+	if x != nil {
+		return x.Hidden
+	}
+	return false
 }
 
 // All sessions of the sending node in the room, after a link was reset. The
@@ -838,6 +953,7 @@ type Change struct {
 	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
 	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	Device        *wire.Device           `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	Hidden        bool                   `protobuf:"varint,4,opt,name=hidden,proto3" json:"hidden,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -891,6 +1007,13 @@ func (x *Change) GetDevice() *wire.Device {
 		return x.Device
 	}
 	return nil
+}
+
+func (x *Change) GetHidden() bool {
+	if x != nil {
+		return x.Hidden
+	}
+	return false
 }
 
 type Report struct {
@@ -1177,8 +1300,9 @@ type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
 	At            *wire.Position         `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
-	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"` // membership version the origin's owner knows
-	Frame         []byte                 `protobuf:"bytes,4,opt,name=frame,proto3" json:"frame,omitempty"`      // the wire.ServerFrame, encoded once at its origin
+	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`                         // membership version the origin's owner knows
+	Frame         []byte                 `protobuf:"bytes,4,opt,name=frame,proto3" json:"frame,omitempty"`                              // the wire.ServerFrame, encoded once at its origin
+	PriorEpoch    uint64                 `protobuf:"varint,5,opt,name=prior_epoch,json=priorEpoch,proto3" json:"prior_epoch,omitempty"` // as in the wire.Event
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1239,6 +1363,13 @@ func (x *Event) GetFrame() []byte {
 		return x.Frame
 	}
 	return nil
+}
+
+func (x *Event) GetPriorEpoch() uint64 {
+	if x != nil {
+		return x.PriorEpoch
+	}
+	return 0
 }
 
 type Fixes struct {
@@ -1485,9 +1616,14 @@ func (x *Unsubscribe) GetRoom() string {
 	return ""
 }
 
+// The sender does not own the room, or can't act as its owner right now. A node
+// of the region attaches again, to whom its roster names by then; an owner of
+// another region takes the better knowledge and subscribes there.
 type NotOwner struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`  // who does, as the sender knows; may be empty
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the slot there
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1529,6 +1665,554 @@ func (x *NotOwner) GetRoom() string {
 	return ""
 }
 
+func (x *NotOwner) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *NotOwner) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// Owners of a region's slots, all of them: slot i is owned by nodes[owners[i]-1]
+// since epochs[i]; 0: by nobody. Per slot the higher epoch is the truth.
+type Slots struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Nodes         []string               `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Owners        []uint32               `protobuf:"varint,3,rep,packed,name=owners,proto3" json:"owners,omitempty"`
+	Epochs        []uint64               `protobuf:"varint,4,rep,packed,name=epochs,proto3" json:"epochs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Slots) Reset() {
+	*x = Slots{}
+	mi := &file_peer_peer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Slots) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Slots) ProtoMessage() {}
+
+func (x *Slots) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Slots.ProtoReflect.Descriptor instead.
+func (*Slots) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Slots) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Slots) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Slots) GetOwners() []uint32 {
+	if x != nil {
+		return x.Owners
+	}
+	return nil
+}
+
+func (x *Slots) GetEpochs() []uint64 {
+	if x != nil {
+		return x.Epochs
+	}
+	return nil
+}
+
+// One room of a slot that goes from its owner to another node of the region, as
+// the owner has it. It comes twice: first all of it, while the owner goes on;
+// then (tail) what has changed since, while the owner stands still: the events
+// after those that came first, and all the rest again. The receiver goes on from
+// there once the roster says that the slot is its own, if the slot's epoch was
+// the named one until then.
+type HandOver struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the slot, now
+	Room          string                 `protobuf:"bytes,3,opt,name=room,proto3" json:"room,omitempty"`
+	Tail          bool                   `protobuf:"varint,4,opt,name=tail,proto3" json:"tail,omitempty"`
+	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	LastNumber    uint64                 `protobuf:"varint,6,opt,name=last_number,json=lastNumber,proto3" json:"last_number,omitempty"`
+	Members       []*HandOverMember      `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`
+	Regions       []*HandOverRegion      `protobuf:"bytes,8,rep,name=regions,proto3" json:"regions,omitempty"` // the own one first
+	Nodes         []*HandOverNode        `protobuf:"bytes,9,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Last          bool                   `protobuf:"varint,10,opt,name=last,proto3" json:"last,omitempty"` // of the slot's rooms, with tail
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOver) Reset() {
+	*x = HandOver{}
+	mi := &file_peer_peer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOver) ProtoMessage() {}
+
+func (x *HandOver) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOver.ProtoReflect.Descriptor instead.
+func (*HandOver) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *HandOver) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *HandOver) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *HandOver) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *HandOver) GetTail() bool {
+	if x != nil {
+		return x.Tail
+	}
+	return false
+}
+
+func (x *HandOver) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *HandOver) GetLastNumber() uint64 {
+	if x != nil {
+		return x.LastNumber
+	}
+	return 0
+}
+
+func (x *HandOver) GetMembers() []*HandOverMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *HandOver) GetRegions() []*HandOverRegion {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+func (x *HandOver) GetNodes() []*HandOverNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *HandOver) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+type HandOverMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"` // of this region; empty for members of others
+	Device        *wire.Device           `protobuf:"bytes,4,opt,name=device,proto3" json:"device,omitempty"`
+	Fix           *wire.MemberFix        `protobuf:"bytes,5,opt,name=fix,proto3" json:"fix,omitempty"`
+	Announced     uint64                 `protobuf:"varint,6,opt,name=announced,proto3" json:"announced,omitempty"`
+	Shown         bool                   `protobuf:"varint,7,opt,name=shown,proto3" json:"shown,omitempty"`
+	Hidden        bool                   `protobuf:"varint,8,opt,name=hidden,proto3" json:"hidden,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOverMember) Reset() {
+	*x = HandOverMember{}
+	mi := &file_peer_peer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOverMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOverMember) ProtoMessage() {}
+
+func (x *HandOverMember) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOverMember.ProtoReflect.Descriptor instead.
+func (*HandOverMember) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *HandOverMember) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *HandOverMember) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HandOverMember) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *HandOverMember) GetDevice() *wire.Device {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *HandOverMember) GetFix() *wire.MemberFix {
+	if x != nil {
+		return x.Fix
+	}
+	return nil
+}
+
+func (x *HandOverMember) GetAnnounced() uint64 {
+	if x != nil {
+		return x.Announced
+	}
+	return 0
+}
+
+func (x *HandOverMember) GetShown() bool {
+	if x != nil {
+		return x.Shown
+	}
+	return false
+}
+
+func (x *HandOverMember) GetHidden() bool {
+	if x != nil {
+		return x.Hidden
+	}
+	return false
+}
+
+type HandOverRegion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Position      *wire.Position         `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`
+	Known         bool                   `protobuf:"varint,2,opt,name=known,proto3" json:"known,omitempty"`
+	Listens       bool                   `protobuf:"varint,3,opt,name=listens,proto3" json:"listens,omitempty"`
+	Events        []*Event               `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"` // of the ring, oldest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOverRegion) Reset() {
+	*x = HandOverRegion{}
+	mi := &file_peer_peer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOverRegion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOverRegion) ProtoMessage() {}
+
+func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOverRegion.ProtoReflect.Descriptor instead.
+func (*HandOverRegion) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *HandOverRegion) GetPosition() *wire.Position {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+func (x *HandOverRegion) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *HandOverRegion) GetListens() bool {
+	if x != nil {
+		return x.Listens
+	}
+	return false
+}
+
+func (x *HandOverRegion) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+type HandOverNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Ready         bool                   `protobuf:"varint,2,opt,name=ready,proto3" json:"ready,omitempty"`
+	Applied       uint64                 `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOverNode) Reset() {
+	*x = HandOverNode{}
+	mi := &file_peer_peer_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOverNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOverNode) ProtoMessage() {}
+
+func (x *HandOverNode) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOverNode.ProtoReflect.Descriptor instead.
+func (*HandOverNode) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *HandOverNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *HandOverNode) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *HandOverNode) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+// A page of a room's people, from its owner in the asker's region.
+type ListPeople struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPeople) Reset() {
+	*x = ListPeople{}
+	mi := &file_peer_peer_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPeople) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPeople) ProtoMessage() {}
+
+func (x *ListPeople) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPeople.ProtoReflect.Descriptor instead.
+func (*ListPeople) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ListPeople) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *ListPeople) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ListPeople) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// A user's presence settings changed: sessions of theirs go by the new ones.
+type PresenceChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Invisible     bool                   `protobuf:"varint,2,opt,name=invisible,proto3" json:"invisible,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PresenceChanged) Reset() {
+	*x = PresenceChanged{}
+	mi := &file_peer_peer_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PresenceChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PresenceChanged) ProtoMessage() {}
+
+func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PresenceChanged.ProtoReflect.Descriptor instead.
+func (*PresenceChanged) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PresenceChanged) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *PresenceChanged) GetInvisible() bool {
+	if x != nil {
+		return x.Invisible
+	}
+	return false
+}
+
 // A login was ended: close its sessions.
 type Revoke struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1540,7 +2224,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +2236,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +2249,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Revoke) GetLogin() string {
@@ -1586,7 +2270,7 @@ var File_peer_peer_proto protoreflect.FileDescriptor
 
 const file_peer_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fwire/wire.proto\"\xb2\x06\n" +
+	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fwire/wire.proto\"\xf7\x06\n" +
 	"\x05Frame\x120\n" +
 	"\x06attach\x18\x01 \x01(\v2\x16.muster.peer.v1.AttachH\x00R\x06attach\x12*\n" +
 	"\x04join\x18\x02 \x01(\v2\x14.muster.peer.v1.JoinH\x00R\x04join\x120\n" +
@@ -1603,21 +2287,31 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\tsubscribe\x18\f \x01(\v2\x19.muster.peer.v1.SubscribeH\x00R\tsubscribe\x12?\n" +
 	"\vunsubscribe\x18\r \x01(\v2\x1b.muster.peer.v1.UnsubscribeH\x00R\vunsubscribe\x127\n" +
 	"\tnot_owner\x18\x0e \x01(\v2\x18.muster.peer.v1.NotOwnerH\x00R\bnotOwner\x12R\n" +
-	"\x12membership_changed\x18\x0f \x01(\v2!.muster.peer.v1.MembershipChangedH\x00R\x11membershipChangedB\x06\n" +
+	"\x12membership_changed\x18\x0f \x01(\v2!.muster.peer.v1.MembershipChangedH\x00R\x11membershipChanged\x12-\n" +
+	"\x05slots\x18\x10 \x01(\v2\x15.muster.peer.v1.SlotsH\x00R\x05slots\x12\x14\n" +
+	"\x05epoch\x18\x14 \x01(\x04R\x05epochB\x06\n" +
 	"\x04body\"A\n" +
 	"\bDatagram\x12-\n" +
 	"\x05fixes\x18\x01 \x01(\v2\x15.muster.peer.v1.FixesH\x00R\x05fixesB\x06\n" +
-	"\x04body\"\x94\x01\n" +
+	"\x04body\"\xda\x02\n" +
 	"\x04Call\x12R\n" +
 	"\x12membership_changed\x18\x01 \x01(\v2!.muster.peer.v1.MembershipChangedH\x00R\x11membershipChanged\x120\n" +
-	"\x06revoke\x18\x02 \x01(\v2\x16.muster.peer.v1.RevokeH\x00R\x06revokeB\x06\n" +
-	"\x04body\"\b\n" +
-	"\x06Answer\"v\n" +
+	"\x06revoke\x18\x02 \x01(\v2\x16.muster.peer.v1.RevokeH\x00R\x06revoke\x127\n" +
+	"\thand_over\x18\x03 \x01(\v2\x18.muster.peer.v1.HandOverH\x00R\bhandOver\x12=\n" +
+	"\vlist_people\x18\x04 \x01(\v2\x1a.muster.peer.v1.ListPeopleH\x00R\n" +
+	"listPeople\x12L\n" +
+	"\x10presence_changed\x18\x05 \x01(\v2\x1f.muster.peer.v1.PresenceChangedH\x00R\x0fpresenceChangedB\x06\n" +
+	"\x04body\"O\n" +
+	"\x06Answer\x12=\n" +
+	"\vpeople_page\x18\x01 \x01(\v2\x1a.muster.wire.v1.PeoplePageH\x00R\n" +
+	"peoplePageB\x06\n" +
+	"\x04body\"\x8e\x01\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
 	"\x06device\x18\x03 \x01(\v2\x16.muster.wire.v1.DeviceR\x06device\x12\x14\n" +
-	"\x05login\x18\x04 \x01(\tR\x05login\"\xb7\x01\n" +
+	"\x05login\x18\x04 \x01(\tR\x05login\x12\x16\n" +
+	"\x06hidden\x18\x05 \x01(\bR\x06hidden\"\xb7\x01\n" +
 	"\x06Attach\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x120\n" +
 	"\amembers\x18\x02 \x03(\v2\x16.muster.peer.v1.MemberR\amembers\x126\n" +
@@ -1638,11 +2332,12 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x126\n" +
 	"\tpositions\x18\x06 \x03(\v2\x18.muster.wire.v1.PositionR\tpositions\x12\x18\n" +
-	"\aversion\x18\a \x01(\x04R\aversion\"`\n" +
+	"\aversion\x18\a \x01(\x04R\aversion\"x\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12.\n" +
-	"\x06device\x18\x03 \x01(\v2\x16.muster.wire.v1.DeviceR\x06device\"I\n" +
+	"\x06device\x18\x03 \x01(\v2\x16.muster.wire.v1.DeviceR\x06device\x12\x16\n" +
+	"\x06hidden\x18\x04 \x01(\bR\x06hidden\"I\n" +
 	"\x06Report\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12+\n" +
 	"\x03fix\x18\x02 \x01(\v2\x19.muster.wire.v1.MemberFixR\x03fix\"P\n" +
@@ -1659,12 +2354,14 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
 	"\x06device\x18\x03 \x01(\tR\x06device\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"u\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"\x96\x01\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12(\n" +
 	"\x02at\x18\x02 \x01(\v2\x18.muster.wire.v1.PositionR\x02at\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05frame\x18\x04 \x01(\fR\x05frame\"y\n" +
+	"\x05frame\x18\x04 \x01(\fR\x05frame\x12\x1f\n" +
+	"\vprior_epoch\x18\x05 \x01(\x04R\n" +
+	"priorEpoch\"y\n" +
 	"\x05Fixes\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x14\n" +
@@ -1681,9 +2378,55 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x124\n" +
 	"\bposition\x18\x02 \x01(\v2\x18.muster.wire.v1.PositionR\bposition\"!\n" +
 	"\vUnsubscribe\x12\x12\n" +
-	"\x04room\x18\x01 \x01(\tR\x04room\"\x1e\n" +
-	"\bNotOwner\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\"J\n" +
+	"\bNotOwner\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"e\n" +
+	"\x05Slots\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
+	"\x05nodes\x18\x02 \x03(\tR\x05nodes\x12\x16\n" +
+	"\x06owners\x18\x03 \x03(\rR\x06owners\x12\x16\n" +
+	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"\xd3\x02\n" +
+	"\bHandOver\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
+	"\x04room\x18\x03 \x01(\tR\x04room\x12\x12\n" +
+	"\x04tail\x18\x04 \x01(\bR\x04tail\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\x04R\aversion\x12\x1f\n" +
+	"\vlast_number\x18\x06 \x01(\x04R\n" +
+	"lastNumber\x128\n" +
+	"\amembers\x18\a \x03(\v2\x1e.muster.peer.v1.HandOverMemberR\amembers\x128\n" +
+	"\aregions\x18\b \x03(\v2\x1e.muster.peer.v1.HandOverRegionR\aregions\x122\n" +
+	"\x05nodes\x18\t \x03(\v2\x1c.muster.peer.v1.HandOverNodeR\x05nodes\x12\x12\n" +
+	"\x04last\x18\n" +
+	" \x01(\bR\x04last\"\xf5\x01\n" +
+	"\x0eHandOverMember\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12.\n" +
+	"\x06device\x18\x04 \x01(\v2\x16.muster.wire.v1.DeviceR\x06device\x12+\n" +
+	"\x03fix\x18\x05 \x01(\v2\x19.muster.wire.v1.MemberFixR\x03fix\x12\x1c\n" +
+	"\tannounced\x18\x06 \x01(\x04R\tannounced\x12\x14\n" +
+	"\x05shown\x18\a \x01(\bR\x05shown\x12\x16\n" +
+	"\x06hidden\x18\b \x01(\bR\x06hidden\"\xa5\x01\n" +
+	"\x0eHandOverRegion\x124\n" +
+	"\bposition\x18\x01 \x01(\v2\x18.muster.wire.v1.PositionR\bposition\x12\x14\n" +
+	"\x05known\x18\x02 \x01(\bR\x05known\x12\x18\n" +
+	"\alistens\x18\x03 \x01(\bR\alistens\x12-\n" +
+	"\x06events\x18\x04 \x03(\v2\x15.muster.peer.v1.EventR\x06events\"R\n" +
+	"\fHandOverNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x18\n" +
+	"\aapplied\x18\x03 \x01(\x04R\aapplied\"L\n" +
+	"\n" +
+	"ListPeople\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"C\n" +
+	"\x0fPresenceChanged\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1c\n" +
+	"\tinvisible\x18\x02 \x01(\bR\tinvisible\"J\n" +
 	"\x06Revoke\x12\x14\n" +
 	"\x05login\x18\x01 \x01(\tR\x05login\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02atB'Z%github.com/mustermesh/muster/api/peerb\x06proto3"
@@ -1700,7 +2443,7 @@ func file_peer_peer_proto_rawDescGZIP() []byte {
 	return file_peer_peer_proto_rawDescData
 }
 
-var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_peer_peer_proto_goTypes = []any{
 	(*Frame)(nil),                 // 0: muster.peer.v1.Frame
 	(*Datagram)(nil),              // 1: muster.peer.v1.Datagram
@@ -1722,13 +2465,21 @@ var file_peer_peer_proto_goTypes = []any{
 	(*Subscribe)(nil),             // 17: muster.peer.v1.Subscribe
 	(*Unsubscribe)(nil),           // 18: muster.peer.v1.Unsubscribe
 	(*NotOwner)(nil),              // 19: muster.peer.v1.NotOwner
-	(*Revoke)(nil),                // 20: muster.peer.v1.Revoke
-	(*wire.Device)(nil),           // 21: muster.wire.v1.Device
-	(*wire.Position)(nil),         // 22: muster.wire.v1.Position
-	(*wire.MemberFix)(nil),        // 23: muster.wire.v1.MemberFix
-	(*wire.Message)(nil),          // 24: muster.wire.v1.Message
-	(*wire.Part)(nil),             // 25: muster.wire.v1.Part
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*Slots)(nil),                 // 20: muster.peer.v1.Slots
+	(*HandOver)(nil),              // 21: muster.peer.v1.HandOver
+	(*HandOverMember)(nil),        // 22: muster.peer.v1.HandOverMember
+	(*HandOverRegion)(nil),        // 23: muster.peer.v1.HandOverRegion
+	(*HandOverNode)(nil),          // 24: muster.peer.v1.HandOverNode
+	(*ListPeople)(nil),            // 25: muster.peer.v1.ListPeople
+	(*PresenceChanged)(nil),       // 26: muster.peer.v1.PresenceChanged
+	(*Revoke)(nil),                // 27: muster.peer.v1.Revoke
+	(*wire.PeoplePage)(nil),       // 28: muster.wire.v1.PeoplePage
+	(*wire.Device)(nil),           // 29: muster.wire.v1.Device
+	(*wire.Position)(nil),         // 30: muster.wire.v1.Position
+	(*wire.MemberFix)(nil),        // 31: muster.wire.v1.MemberFix
+	(*wire.Message)(nil),          // 32: muster.wire.v1.Message
+	(*wire.Part)(nil),             // 33: muster.wire.v1.Part
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
 }
 var file_peer_peer_proto_depIdxs = []int32{
 	5,  // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
@@ -1746,28 +2497,40 @@ var file_peer_peer_proto_depIdxs = []int32{
 	18, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
 	19, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
 	11, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	15, // 15: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
-	11, // 16: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	20, // 17: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
-	21, // 18: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
-	4,  // 19: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
-	22, // 20: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
-	23, // 21: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
-	4,  // 22: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
-	22, // 23: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	22, // 24: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
-	21, // 25: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	23, // 26: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	24, // 27: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	22, // 28: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	25, // 29: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	22, // 30: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	26, // 31: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	20, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
+	15, // 16: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
+	11, // 17: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	27, // 18: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
+	21, // 19: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
+	25, // 20: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
+	26, // 21: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
+	28, // 22: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
+	29, // 23: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
+	4,  // 24: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
+	30, // 25: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
+	31, // 26: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
+	4,  // 27: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
+	30, // 28: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
+	30, // 29: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	29, // 30: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	31, // 31: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	32, // 32: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	30, // 33: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	33, // 34: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	30, // 35: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	22, // 36: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	23, // 37: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	24, // 38: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	29, // 39: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	31, // 40: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	30, // 41: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	14, // 42: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	34, // 43: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
@@ -1791,6 +2554,7 @@ func file_peer_peer_proto_init() {
 		(*Frame_Unsubscribe)(nil),
 		(*Frame_NotOwner)(nil),
 		(*Frame_MembershipChanged)(nil),
+		(*Frame_Slots)(nil),
 	}
 	file_peer_peer_proto_msgTypes[1].OneofWrappers = []any{
 		(*Datagram_Fixes)(nil),
@@ -1798,6 +2562,12 @@ func file_peer_peer_proto_init() {
 	file_peer_peer_proto_msgTypes[2].OneofWrappers = []any{
 		(*Call_MembershipChanged)(nil),
 		(*Call_Revoke)(nil),
+		(*Call_HandOver)(nil),
+		(*Call_ListPeople)(nil),
+		(*Call_PresenceChanged)(nil),
+	}
+	file_peer_peer_proto_msgTypes[3].OneofWrappers = []any{
+		(*Answer_PeoplePage)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1805,7 +2575,7 @@ func file_peer_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_peer_proto_rawDesc), len(file_peer_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

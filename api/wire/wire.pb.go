@@ -212,6 +212,7 @@ type ClientFrame struct {
 	//	*ClientFrame_History
 	//	*ClientFrame_Ping
 	//	*ClientFrame_Bye
+	//	*ClientFrame_ListPeople
 	Body          isClientFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -342,6 +343,15 @@ func (x *ClientFrame) GetBye() *Bye {
 	return nil
 }
 
+func (x *ClientFrame) GetListPeople() *ListPeople {
+	if x != nil {
+		if x, ok := x.Body.(*ClientFrame_ListPeople); ok {
+			return x.ListPeople
+		}
+	}
+	return nil
+}
+
 type isClientFrame_Body interface {
 	isClientFrame_Body()
 }
@@ -382,6 +392,10 @@ type ClientFrame_Bye struct {
 	Bye *Bye `protobuf:"bytes,10,opt,name=bye,proto3,oneof"` // close the session now: others see it leave at once
 }
 
+type ClientFrame_ListPeople struct {
+	ListPeople *ListPeople `protobuf:"bytes,11,opt,name=list_people,json=listPeople,proto3,oneof"` // -> PeoplePage
+}
+
 func (*ClientFrame_Hello) isClientFrame_Body() {}
 
 func (*ClientFrame_Reauth) isClientFrame_Body() {}
@@ -400,6 +414,8 @@ func (*ClientFrame_Ping) isClientFrame_Body() {}
 
 func (*ClientFrame_Bye) isClientFrame_Body() {}
 
+func (*ClientFrame_ListPeople) isClientFrame_Body() {}
+
 type Hello struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // 1
@@ -412,7 +428,9 @@ type Hello struct {
 	// The epoch this device's session had last, 0 if none: the new one is higher.
 	Epoch uint64 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Why a fall-back happened, for logs: "" or e.g. "webtransport: timeout".
-	Fallback      string `protobuf:"bytes,7,opt,name=fallback,proto3" json:"fallback,omitempty"`
+	Fallback string `protobuf:"bytes,7,opt,name=fallback,proto3" json:"fallback,omitempty"`
+	// The ticket of the last Welcome or Goaway, if any: it vouches for the epoch.
+	Ticket        []byte `protobuf:"bytes,8,opt,name=ticket,proto3" json:"ticket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -494,6 +512,13 @@ func (x *Hello) GetFallback() string {
 		return x.Fallback
 	}
 	return ""
+}
+
+func (x *Hello) GetTicket() []byte {
+	if x != nil {
+		return x.Ticket
+	}
+	return nil
 }
 
 type Follow struct {
@@ -954,6 +979,68 @@ func (*Bye) Descriptor() ([]byte, []int) {
 	return file_wire_wire_proto_rawDescGZIP(), []int{10}
 }
 
+// The people of a room by user id, page by page: for rooms whose Snapshot
+// shows only some (Part.truncated).
+type ListPeople struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`  // the last user id of the page before; empty: from the start
+	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // at most 500; 0: 100
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPeople) Reset() {
+	*x = ListPeople{}
+	mi := &file_wire_wire_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPeople) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPeople) ProtoMessage() {}
+
+func (x *ListPeople) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPeople.ProtoReflect.Descriptor instead.
+func (*ListPeople) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListPeople) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *ListPeople) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ListPeople) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
 type ServerFrame struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Re    uint64                 `protobuf:"varint,1,opt,name=re,proto3" json:"re,omitempty"` // the request this answers; 0 when it answers none
@@ -969,6 +1056,8 @@ type ServerFrame struct {
 	//	*ServerFrame_Event
 	//	*ServerFrame_Fixes
 	//	*ServerFrame_Close
+	//	*ServerFrame_Goaway
+	//	*ServerFrame_PeoplePage
 	Body          isServerFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -976,7 +1065,7 @@ type ServerFrame struct {
 
 func (x *ServerFrame) Reset() {
 	*x = ServerFrame{}
-	mi := &file_wire_wire_proto_msgTypes[11]
+	mi := &file_wire_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1077,7 @@ func (x *ServerFrame) String() string {
 func (*ServerFrame) ProtoMessage() {}
 
 func (x *ServerFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[11]
+	mi := &file_wire_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1090,7 @@ func (x *ServerFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerFrame.ProtoReflect.Descriptor instead.
 func (*ServerFrame) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ServerFrame) GetRe() uint64 {
@@ -1108,6 +1197,24 @@ func (x *ServerFrame) GetClose() *Close {
 	return nil
 }
 
+func (x *ServerFrame) GetGoaway() *Goaway {
+	if x != nil {
+		if x, ok := x.Body.(*ServerFrame_Goaway); ok {
+			return x.Goaway
+		}
+	}
+	return nil
+}
+
+func (x *ServerFrame) GetPeoplePage() *PeoplePage {
+	if x != nil {
+		if x, ok := x.Body.(*ServerFrame_PeoplePage); ok {
+			return x.PeoplePage
+		}
+	}
+	return nil
+}
+
 type isServerFrame_Body interface {
 	isServerFrame_Body()
 }
@@ -1152,6 +1259,14 @@ type ServerFrame_Close struct {
 	Close *Close `protobuf:"bytes,11,opt,name=close,proto3,oneof"` // the last frame before the connection is closed
 }
 
+type ServerFrame_Goaway struct {
+	Goaway *Goaway `protobuf:"bytes,12,opt,name=goaway,proto3,oneof"`
+}
+
+type ServerFrame_PeoplePage struct {
+	PeoplePage *PeoplePage `protobuf:"bytes,13,opt,name=people_page,json=peoplePage,proto3,oneof"`
+}
+
 func (*ServerFrame_Welcome) isServerFrame_Body() {}
 
 func (*ServerFrame_Done) isServerFrame_Body() {}
@@ -1172,28 +1287,35 @@ func (*ServerFrame_Fixes) isServerFrame_Body() {}
 
 func (*ServerFrame_Close) isServerFrame_Body() {}
 
+func (*ServerFrame_Goaway) isServerFrame_Body() {}
+
+func (*ServerFrame_PeoplePage) isServerFrame_Body() {}
+
 type Welcome struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // of this session: higher than any earlier one of this device
-	Region        string                 `protobuf:"bytes,5,opt,name=region,proto3" json:"region,omitempty"`
-	Node          string                 `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`
-	Transport     Transport              `protobuf:"varint,7,opt,name=transport,proto3,enum=muster.wire.v1.Transport" json:"transport,omitempty"`
-	Now           *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=now,proto3" json:"now,omitempty"`                             // the node's clock
-	Expires       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires,proto3" json:"expires,omitempty"`                     // of the access token: Reauth before
-	PingMs        uint32                 `protobuf:"varint,10,opt,name=ping_ms,json=pingMs,proto3" json:"ping_ms,omitempty"`       // send a Ping this often; three missed close the connection
-	MaxFrame      uint32                 `protobuf:"varint,11,opt,name=max_frame,json=maxFrame,proto3" json:"max_frame,omitempty"` // bytes
-	GraceMs       uint32                 `protobuf:"varint,12,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`    // how long a lost connection keeps the session
-	TickMs        uint32                 `protobuf:"varint,13,opt,name=tick_ms,json=tickMs,proto3" json:"tick_ms,omitempty"`       // fixes of a room are merged per tick
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Version   uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	User      string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Name      string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Epoch     uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // of this session: higher than any earlier one of this device
+	Region    string                 `protobuf:"bytes,5,opt,name=region,proto3" json:"region,omitempty"`
+	Node      string                 `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`
+	Transport Transport              `protobuf:"varint,7,opt,name=transport,proto3,enum=muster.wire.v1.Transport" json:"transport,omitempty"`
+	Now       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=now,proto3" json:"now,omitempty"`                             // the node's clock
+	Expires   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires,proto3" json:"expires,omitempty"`                     // of the access token: Reauth before
+	PingMs    uint32                 `protobuf:"varint,10,opt,name=ping_ms,json=pingMs,proto3" json:"ping_ms,omitempty"`       // send a Ping this often; three missed close the connection
+	MaxFrame  uint32                 `protobuf:"varint,11,opt,name=max_frame,json=maxFrame,proto3" json:"max_frame,omitempty"` // bytes
+	GraceMs   uint32                 `protobuf:"varint,12,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`    // how long a lost connection keeps the session
+	TickMs    uint32                 `protobuf:"varint,13,opt,name=tick_ms,json=tickMs,proto3" json:"tick_ms,omitempty"`       // fixes of a room are merged per tick
+	// Names this session and its epoch, signed: the next Hello brings it, to any
+	// node of the region, also after a restart. Opaque to clients.
+	Ticket        []byte `protobuf:"bytes,14,opt,name=ticket,proto3" json:"ticket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_wire_proto_msgTypes[12]
+	mi := &file_wire_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1327,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[12]
+	mi := &file_wire_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1340,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Welcome) GetVersion() uint32 {
@@ -1312,6 +1434,144 @@ func (x *Welcome) GetTickMs() uint32 {
 	return 0
 }
 
+func (x *Welcome) GetTicket() []byte {
+	if x != nil {
+		return x.Ticket
+	}
+	return nil
+}
+
+// The node is about to go: connect to a target first (the best one is first),
+// say Hello there with the ticket, and close this connection when that one has
+// its Welcome and its rooms. At the deadline this one is closed.
+type Goaway struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ticket        []byte                 `protobuf:"bytes,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
+	Targets       []*Target              `protobuf:"bytes,2,rep,name=targets,proto3" json:"targets,omitempty"`                          // empty: choose by yourself
+	DeadlineMs    uint32                 `protobuf:"varint,3,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"` // from now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Goaway) Reset() {
+	*x = Goaway{}
+	mi := &file_wire_wire_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Goaway) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Goaway) ProtoMessage() {}
+
+func (x *Goaway) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Goaway.ProtoReflect.Descriptor instead.
+func (*Goaway) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Goaway) GetTicket() []byte {
+	if x != nil {
+		return x.Ticket
+	}
+	return nil
+}
+
+func (x *Goaway) GetTargets() []*Target {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *Goaway) GetDeadlineMs() uint32 {
+	if x != nil {
+		return x.DeadlineMs
+	}
+	return 0
+}
+
+type Target struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Ws            string                 `protobuf:"bytes,3,opt,name=ws,proto3" json:"ws,omitempty"` // URL; empty: none
+	Wt            string                 `protobuf:"bytes,4,opt,name=wt,proto3" json:"wt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Target) Reset() {
+	*x = Target{}
+	mi := &file_wire_wire_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Target) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Target) ProtoMessage() {}
+
+func (x *Target) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Target.ProtoReflect.Descriptor instead.
+func (*Target) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Target) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Target) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Target) GetWs() string {
+	if x != nil {
+		return x.Ws
+	}
+	return ""
+}
+
+func (x *Target) GetWt() string {
+	if x != nil {
+		return x.Wt
+	}
+	return ""
+}
+
 type Done struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1320,7 +1580,7 @@ type Done struct {
 
 func (x *Done) Reset() {
 	*x = Done{}
-	mi := &file_wire_wire_proto_msgTypes[13]
+	mi := &file_wire_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1592,7 @@ func (x *Done) String() string {
 func (*Done) ProtoMessage() {}
 
 func (x *Done) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[13]
+	mi := &file_wire_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1605,7 @@ func (x *Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Done.ProtoReflect.Descriptor instead.
 func (*Done) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_wire_proto_rawDescGZIP(), []int{16}
 }
 
 // A client's position in a room is one of these per origin region.
@@ -1360,7 +1620,7 @@ type Position struct {
 
 func (x *Position) Reset() {
 	*x = Position{}
-	mi := &file_wire_wire_proto_msgTypes[14]
+	mi := &file_wire_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1632,7 @@ func (x *Position) String() string {
 func (*Position) ProtoMessage() {}
 
 func (x *Position) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[14]
+	mi := &file_wire_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1645,7 @@ func (x *Position) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Position.ProtoReflect.Descriptor instead.
 func (*Position) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Position) GetRegion() string {
@@ -1425,7 +1685,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_wire_wire_proto_msgTypes[15]
+	mi := &file_wire_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1697,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[15]
+	mi := &file_wire_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1710,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Snapshot) GetRoom() string {
@@ -1486,13 +1746,15 @@ type Part struct {
 	At            *Position              `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"` // the region's part as of this position
 	People        []*Person              `protobuf:"bytes,2,rep,name=people,proto3" json:"people,omitempty"`
 	Fixes         []*MemberFix           `protobuf:"bytes,3,rep,name=fixes,proto3" json:"fixes,omitempty"`
+	Counts        *Counts                `protobuf:"bytes,4,opt,name=counts,proto3" json:"counts,omitempty"`        // of the region's part, whole
+	Truncated     bool                   `protobuf:"varint,5,opt,name=truncated,proto3" json:"truncated,omitempty"` // people and fixes are only some: ListPeople has all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_wire_wire_proto_msgTypes[16]
+	mi := &file_wire_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1766,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[16]
+	mi := &file_wire_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1779,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Part) GetAt() *Position {
@@ -1541,6 +1803,74 @@ func (x *Part) GetFixes() []*MemberFix {
 	return nil
 }
 
+func (x *Part) GetCounts() *Counts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Part) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+// How many people (not devices) of one region are in a room: one whose devices
+// are all suspended counts as suspended.
+type Counts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Live          uint32                 `protobuf:"varint,1,opt,name=live,proto3" json:"live,omitempty"`
+	Suspended     uint32                 `protobuf:"varint,2,opt,name=suspended,proto3" json:"suspended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Counts) Reset() {
+	*x = Counts{}
+	mi := &file_wire_wire_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Counts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Counts) ProtoMessage() {}
+
+func (x *Counts) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Counts.ProtoReflect.Descriptor instead.
+func (*Counts) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Counts) GetLive() uint32 {
+	if x != nil {
+		return x.Live
+	}
+	return 0
+}
+
+func (x *Counts) GetSuspended() uint32 {
+	if x != nil {
+		return x.Suspended
+	}
+	return 0
+}
+
 // One entry per user; in a Presence event only the devices that changed.
 type Person struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1553,7 +1883,7 @@ type Person struct {
 
 func (x *Person) Reset() {
 	*x = Person{}
-	mi := &file_wire_wire_proto_msgTypes[17]
+	mi := &file_wire_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1895,7 @@ func (x *Person) String() string {
 func (*Person) ProtoMessage() {}
 
 func (x *Person) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[17]
+	mi := &file_wire_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1908,7 @@ func (x *Person) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Person.ProtoReflect.Descriptor instead.
 func (*Person) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Person) GetUser() string {
@@ -1618,7 +1948,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_wire_wire_proto_msgTypes[18]
+	mi := &file_wire_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1960,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[18]
+	mi := &file_wire_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1973,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Device) GetDevice() string {
@@ -1712,14 +2042,18 @@ type Event struct {
 	//	*Event_Presence
 	//	*Event_Message
 	//	*Event_Changed
-	Body          isEvent_Body `protobuf_oneof:"body"`
+	//	*Event_Continued
+	Body isEvent_Body `protobuf_oneof:"body"`
+	// Set on the first event of a slot epoch that goes on where another ended: it
+	// follows (prior_epoch, at.seq - 1) without a gap.
+	PriorEpoch    uint64 `protobuf:"varint,6,opt,name=prior_epoch,json=priorEpoch,proto3" json:"prior_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_wire_wire_proto_msgTypes[19]
+	mi := &file_wire_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +2065,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[19]
+	mi := &file_wire_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +2078,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Event) GetRoom() string {
@@ -1795,6 +2129,22 @@ func (x *Event) GetChanged() *Changed {
 	return nil
 }
 
+func (x *Event) GetContinued() *Continued {
+	if x != nil {
+		if x, ok := x.Body.(*Event_Continued); ok {
+			return x.Continued
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPriorEpoch() uint64 {
+	if x != nil {
+		return x.PriorEpoch
+	}
+	return 0
+}
+
 type isEvent_Body interface {
 	isEvent_Body()
 }
@@ -1811,22 +2161,29 @@ type Event_Changed struct {
 	Changed *Changed `protobuf:"bytes,5,opt,name=changed,proto3,oneof"`
 }
 
+type Event_Continued struct {
+	Continued *Continued `protobuf:"bytes,7,opt,name=continued,proto3,oneof"`
+}
+
 func (*Event_Presence) isEvent_Body() {}
 
 func (*Event_Message) isEvent_Body() {}
 
 func (*Event_Changed) isEvent_Body() {}
 
+func (*Event_Continued) isEvent_Body() {}
+
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	People        []*Person              `protobuf:"bytes,1,rep,name=people,proto3" json:"people,omitempty"`
+	Counts        *Counts                `protobuf:"bytes,2,opt,name=counts,proto3" json:"counts,omitempty"` // of the region's part, after this
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_wire_proto_msgTypes[20]
+	mi := &file_wire_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +2195,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[20]
+	mi := &file_wire_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +2208,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Presence) GetPeople() []*Person {
@@ -1859,6 +2216,50 @@ func (x *Presence) GetPeople() []*Person {
 		return x.People
 	}
 	return nil
+}
+
+func (x *Presence) GetCounts() *Counts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// Another node owns the room now and lost nothing on the way.
+type Continued struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Continued) Reset() {
+	*x = Continued{}
+	mi := &file_wire_wire_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Continued) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Continued) ProtoMessage() {}
+
+func (x *Continued) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Continued.ProtoReflect.Descriptor instead.
+func (*Continued) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{25}
 }
 
 type Message struct {
@@ -1876,7 +2277,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_wire_wire_proto_msgTypes[21]
+	mi := &file_wire_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +2289,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[21]
+	mi := &file_wire_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +2302,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Message) GetNumber() uint64 {
@@ -1963,7 +2364,7 @@ type Changed struct {
 
 func (x *Changed) Reset() {
 	*x = Changed{}
-	mi := &file_wire_wire_proto_msgTypes[22]
+	mi := &file_wire_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +2376,7 @@ func (x *Changed) String() string {
 func (*Changed) ProtoMessage() {}
 
 func (x *Changed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[22]
+	mi := &file_wire_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +2389,7 @@ func (x *Changed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changed.ProtoReflect.Descriptor instead.
 func (*Changed) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Changed) GetVersion() uint64 {
@@ -2012,7 +2413,7 @@ type Fix struct {
 
 func (x *Fix) Reset() {
 	*x = Fix{}
-	mi := &file_wire_wire_proto_msgTypes[23]
+	mi := &file_wire_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2024,7 +2425,7 @@ func (x *Fix) String() string {
 func (*Fix) ProtoMessage() {}
 
 func (x *Fix) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[23]
+	mi := &file_wire_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2037,7 +2438,7 @@ func (x *Fix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fix.ProtoReflect.Descriptor instead.
 func (*Fix) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Fix) GetPoint() *Point {
@@ -2092,7 +2493,7 @@ type Point struct {
 
 func (x *Point) Reset() {
 	*x = Point{}
-	mi := &file_wire_wire_proto_msgTypes[24]
+	mi := &file_wire_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2505,7 @@ func (x *Point) String() string {
 func (*Point) ProtoMessage() {}
 
 func (x *Point) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[24]
+	mi := &file_wire_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2518,7 @@ func (x *Point) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Point.ProtoReflect.Descriptor instead.
 func (*Point) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Point) GetLat() float64 {
@@ -2146,7 +2547,7 @@ type MemberFix struct {
 
 func (x *MemberFix) Reset() {
 	*x = MemberFix{}
-	mi := &file_wire_wire_proto_msgTypes[25]
+	mi := &file_wire_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2559,7 @@ func (x *MemberFix) String() string {
 func (*MemberFix) ProtoMessage() {}
 
 func (x *MemberFix) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[25]
+	mi := &file_wire_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2572,7 @@ func (x *MemberFix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberFix.ProtoReflect.Descriptor instead.
 func (*MemberFix) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MemberFix) GetUser() string {
@@ -2214,7 +2615,7 @@ type Fixes struct {
 
 func (x *Fixes) Reset() {
 	*x = Fixes{}
-	mi := &file_wire_wire_proto_msgTypes[26]
+	mi := &file_wire_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2627,7 @@ func (x *Fixes) String() string {
 func (*Fixes) ProtoMessage() {}
 
 func (x *Fixes) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[26]
+	mi := &file_wire_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2640,7 @@ func (x *Fixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fixes.ProtoReflect.Descriptor instead.
 func (*Fixes) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Fixes) GetRoom() string {
@@ -2265,7 +2666,7 @@ type Sent struct {
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_wire_wire_proto_msgTypes[27]
+	mi := &file_wire_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2678,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[27]
+	mi := &file_wire_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,12 +2691,80 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Sent) GetMessage() *Message {
 	if x != nil {
 		return x.Message
+	}
+	return nil
+}
+
+type PeoplePage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	People        []*Person              `protobuf:"bytes,2,rep,name=people,proto3" json:"people,omitempty"` // of all regions, by user id
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	Counts        *Counts                `protobuf:"bytes,4,opt,name=counts,proto3" json:"counts,omitempty"` // of all regions; who is in two counts once
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeoplePage) Reset() {
+	*x = PeoplePage{}
+	mi := &file_wire_wire_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeoplePage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeoplePage) ProtoMessage() {}
+
+func (x *PeoplePage) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeoplePage.ProtoReflect.Descriptor instead.
+func (*PeoplePage) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *PeoplePage) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *PeoplePage) GetPeople() []*Person {
+	if x != nil {
+		return x.People
+	}
+	return nil
+}
+
+func (x *PeoplePage) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *PeoplePage) GetCounts() *Counts {
+	if x != nil {
+		return x.Counts
 	}
 	return nil
 }
@@ -2311,7 +2780,7 @@ type Page struct {
 
 func (x *Page) Reset() {
 	*x = Page{}
-	mi := &file_wire_wire_proto_msgTypes[28]
+	mi := &file_wire_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2792,7 @@ func (x *Page) String() string {
 func (*Page) ProtoMessage() {}
 
 func (x *Page) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[28]
+	mi := &file_wire_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2805,7 @@ func (x *Page) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Page.ProtoReflect.Descriptor instead.
 func (*Page) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Page) GetRoom() string {
@@ -2369,7 +2838,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_wire_wire_proto_msgTypes[29]
+	mi := &file_wire_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +2850,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[29]
+	mi := &file_wire_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +2863,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Pong) GetNow() *timestamppb.Timestamp {
@@ -2417,7 +2886,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_wire_wire_proto_msgTypes[30]
+	mi := &file_wire_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2898,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[30]
+	mi := &file_wire_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2911,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Error) GetCode() string {
@@ -2485,7 +2954,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_wire_wire_proto_msgTypes[31]
+	mi := &file_wire_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2497,7 +2966,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[31]
+	mi := &file_wire_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2510,7 +2979,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Close) GetCode() string {
@@ -2545,7 +3014,7 @@ var File_wire_wire_proto protoreflect.FileDescriptor
 
 const file_wire_wire_proto_rawDesc = "" +
 	"\n" +
-	"\x0fwire/wire.proto\x12\x0emuster.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x03\n" +
+	"\x0fwire/wire.proto\x12\x0emuster.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x04\n" +
 	"\vClientFrame\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
 	"\x05hello\x18\x02 \x01(\v2\x15.muster.wire.v1.HelloH\x00R\x05hello\x120\n" +
@@ -2557,8 +3026,10 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\ahistory\x18\b \x01(\v2\x17.muster.wire.v1.HistoryH\x00R\ahistory\x12*\n" +
 	"\x04ping\x18\t \x01(\v2\x14.muster.wire.v1.PingH\x00R\x04ping\x12'\n" +
 	"\x03bye\x18\n" +
-	" \x01(\v2\x13.muster.wire.v1.ByeH\x00R\x03byeB\x06\n" +
-	"\x04body\"\xc5\x01\n" +
+	" \x01(\v2\x13.muster.wire.v1.ByeH\x00R\x03bye\x12=\n" +
+	"\vlist_people\x18\v \x01(\v2\x1a.muster.wire.v1.ListPeopleH\x00R\n" +
+	"listPeopleB\x06\n" +
+	"\x04body\"\xdd\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x16\n" +
@@ -2566,7 +3037,8 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x03sdk\x18\x04 \x01(\tR\x03sdk\x120\n" +
 	"\afollows\x18\x05 \x03(\v2\x16.muster.wire.v1.FollowR\afollows\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x1a\n" +
-	"\bfallback\x18\a \x01(\tR\bfallback\"T\n" +
+	"\bfallback\x18\a \x01(\tR\bfallback\x12\x16\n" +
+	"\x06ticket\x18\b \x01(\fR\x06ticket\"T\n" +
 	"\x06Follow\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x126\n" +
 	"\tpositions\x18\x02 \x03(\v2\x18.muster.wire.v1.PositionR\tpositions\"\x1e\n" +
@@ -2591,7 +3063,12 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x05limit\x18\x04 \x01(\rR\x05limit\"\x1d\n" +
 	"\x04Ping\x12\x15\n" +
 	"\x06rtt_us\x18\x01 \x01(\rR\x05rttUs\"\x05\n" +
-	"\x03Bye\"\xfe\x03\n" +
+	"\x03Bye\"L\n" +
+	"\n" +
+	"ListPeople\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"\xef\x04\n" +
 	"\vServerFrame\x12\x0e\n" +
 	"\x02re\x18\x01 \x01(\x04R\x02re\x123\n" +
 	"\awelcome\x18\x02 \x01(\v2\x17.muster.wire.v1.WelcomeH\x00R\awelcome\x12*\n" +
@@ -2604,8 +3081,11 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x05event\x18\t \x01(\v2\x15.muster.wire.v1.EventH\x00R\x05event\x12-\n" +
 	"\x05fixes\x18\n" +
 	" \x01(\v2\x15.muster.wire.v1.FixesH\x00R\x05fixes\x12-\n" +
-	"\x05close\x18\v \x01(\v2\x15.muster.wire.v1.CloseH\x00R\x05closeB\x06\n" +
-	"\x04body\"\x94\x03\n" +
+	"\x05close\x18\v \x01(\v2\x15.muster.wire.v1.CloseH\x00R\x05close\x120\n" +
+	"\x06goaway\x18\f \x01(\v2\x16.muster.wire.v1.GoawayH\x00R\x06goaway\x12=\n" +
+	"\vpeople_page\x18\r \x01(\v2\x1a.muster.wire.v1.PeoplePageH\x00R\n" +
+	"peoplePageB\x06\n" +
+	"\x04body\"\xac\x03\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
@@ -2620,7 +3100,18 @@ const file_wire_wire_proto_rawDesc = "" +
 	" \x01(\rR\x06pingMs\x12\x1b\n" +
 	"\tmax_frame\x18\v \x01(\rR\bmaxFrame\x12\x19\n" +
 	"\bgrace_ms\x18\f \x01(\rR\agraceMs\x12\x17\n" +
-	"\atick_ms\x18\r \x01(\rR\x06tickMs\"\x06\n" +
+	"\atick_ms\x18\r \x01(\rR\x06tickMs\x12\x16\n" +
+	"\x06ticket\x18\x0e \x01(\fR\x06ticket\"s\n" +
+	"\x06Goaway\x12\x16\n" +
+	"\x06ticket\x18\x01 \x01(\fR\x06ticket\x120\n" +
+	"\atargets\x18\x02 \x03(\v2\x16.muster.wire.v1.TargetR\atargets\x12\x1f\n" +
+	"\vdeadline_ms\x18\x03 \x01(\rR\n" +
+	"deadlineMs\"T\n" +
+	"\x06Target\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x0e\n" +
+	"\x02ws\x18\x03 \x01(\tR\x02ws\x12\x0e\n" +
+	"\x02wt\x18\x04 \x01(\tR\x02wt\"\x06\n" +
 	"\x04Done\"J\n" +
 	"\bPosition\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
@@ -2631,11 +3122,16 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\trecovered\x18\x02 \x01(\bR\trecovered\x12\x1f\n" +
 	"\vlast_number\x18\x03 \x01(\x04R\n" +
 	"lastNumber\x12*\n" +
-	"\x05parts\x18\x04 \x03(\v2\x14.muster.wire.v1.PartR\x05parts\"\x91\x01\n" +
+	"\x05parts\x18\x04 \x03(\v2\x14.muster.wire.v1.PartR\x05parts\"\xdf\x01\n" +
 	"\x04Part\x12(\n" +
 	"\x02at\x18\x01 \x01(\v2\x18.muster.wire.v1.PositionR\x02at\x12.\n" +
 	"\x06people\x18\x02 \x03(\v2\x16.muster.wire.v1.PersonR\x06people\x12/\n" +
-	"\x05fixes\x18\x03 \x03(\v2\x19.muster.wire.v1.MemberFixR\x05fixes\"b\n" +
+	"\x05fixes\x18\x03 \x03(\v2\x19.muster.wire.v1.MemberFixR\x05fixes\x12.\n" +
+	"\x06counts\x18\x04 \x01(\v2\x16.muster.wire.v1.CountsR\x06counts\x12\x1c\n" +
+	"\ttruncated\x18\x05 \x01(\bR\ttruncated\":\n" +
+	"\x06Counts\x12\x12\n" +
+	"\x04live\x18\x01 \x01(\rR\x04live\x12\x1c\n" +
+	"\tsuspended\x18\x02 \x01(\rR\tsuspended\"b\n" +
 	"\x06Person\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -2648,16 +3144,21 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x04node\x18\x05 \x01(\tR\x04node\x127\n" +
 	"\ttransport\x18\x06 \x01(\x0e2\x19.muster.wire.v1.TransportR\ttransport\x120\n" +
 	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
-	"\x06reason\x18\b \x01(\x0e2\x16.muster.wire.v1.ReasonR\x06reason\"\xef\x01\n" +
+	"\x06reason\x18\b \x01(\x0e2\x16.muster.wire.v1.ReasonR\x06reason\"\xcb\x02\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12(\n" +
 	"\x02at\x18\x02 \x01(\v2\x18.muster.wire.v1.PositionR\x02at\x126\n" +
 	"\bpresence\x18\x03 \x01(\v2\x18.muster.wire.v1.PresenceH\x00R\bpresence\x123\n" +
 	"\amessage\x18\x04 \x01(\v2\x17.muster.wire.v1.MessageH\x00R\amessage\x123\n" +
-	"\achanged\x18\x05 \x01(\v2\x17.muster.wire.v1.ChangedH\x00R\achangedB\x06\n" +
-	"\x04body\":\n" +
+	"\achanged\x18\x05 \x01(\v2\x17.muster.wire.v1.ChangedH\x00R\achanged\x129\n" +
+	"\tcontinued\x18\a \x01(\v2\x19.muster.wire.v1.ContinuedH\x00R\tcontinued\x12\x1f\n" +
+	"\vprior_epoch\x18\x06 \x01(\x04R\n" +
+	"priorEpochB\x06\n" +
+	"\x04body\"j\n" +
 	"\bPresence\x12.\n" +
-	"\x06people\x18\x01 \x03(\v2\x16.muster.wire.v1.PersonR\x06people\"\xd0\x01\n" +
+	"\x06people\x18\x01 \x03(\v2\x16.muster.wire.v1.PersonR\x06people\x12.\n" +
+	"\x06counts\x18\x02 \x01(\v2\x16.muster.wire.v1.CountsR\x06counts\"\v\n" +
+	"\tContinued\"\xd0\x01\n" +
 	"\aMessage\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
@@ -2691,7 +3192,13 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12/\n" +
 	"\x05fixes\x18\x02 \x03(\v2\x19.muster.wire.v1.MemberFixR\x05fixes\"9\n" +
 	"\x04Sent\x121\n" +
-	"\amessage\x18\x01 \x01(\v2\x17.muster.wire.v1.MessageR\amessage\"c\n" +
+	"\amessage\x18\x01 \x01(\v2\x17.muster.wire.v1.MessageR\amessage\"\x94\x01\n" +
+	"\n" +
+	"PeoplePage\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12.\n" +
+	"\x06people\x18\x02 \x03(\v2\x16.muster.wire.v1.PersonR\x06people\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12.\n" +
+	"\x06counts\x18\x04 \x01(\v2\x16.muster.wire.v1.CountsR\x06counts\"c\n" +
 	"\x04Page\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x123\n" +
 	"\bmessages\x18\x02 \x03(\v2\x17.muster.wire.v1.MessageR\bmessages\x12\x12\n" +
@@ -2740,7 +3247,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_wire_wire_proto_goTypes = []any{
 	(State)(0),                    // 0: muster.wire.v1.State
 	(Reason)(0),                   // 1: muster.wire.v1.Reason
@@ -2756,28 +3263,34 @@ var file_wire_wire_proto_goTypes = []any{
 	(*History)(nil),               // 11: muster.wire.v1.History
 	(*Ping)(nil),                  // 12: muster.wire.v1.Ping
 	(*Bye)(nil),                   // 13: muster.wire.v1.Bye
-	(*ServerFrame)(nil),           // 14: muster.wire.v1.ServerFrame
-	(*Welcome)(nil),               // 15: muster.wire.v1.Welcome
-	(*Done)(nil),                  // 16: muster.wire.v1.Done
-	(*Position)(nil),              // 17: muster.wire.v1.Position
-	(*Snapshot)(nil),              // 18: muster.wire.v1.Snapshot
-	(*Part)(nil),                  // 19: muster.wire.v1.Part
-	(*Person)(nil),                // 20: muster.wire.v1.Person
-	(*Device)(nil),                // 21: muster.wire.v1.Device
-	(*Event)(nil),                 // 22: muster.wire.v1.Event
-	(*Presence)(nil),              // 23: muster.wire.v1.Presence
-	(*Message)(nil),               // 24: muster.wire.v1.Message
-	(*Changed)(nil),               // 25: muster.wire.v1.Changed
-	(*Fix)(nil),                   // 26: muster.wire.v1.Fix
-	(*Point)(nil),                 // 27: muster.wire.v1.Point
-	(*MemberFix)(nil),             // 28: muster.wire.v1.MemberFix
-	(*Fixes)(nil),                 // 29: muster.wire.v1.Fixes
-	(*Sent)(nil),                  // 30: muster.wire.v1.Sent
-	(*Page)(nil),                  // 31: muster.wire.v1.Page
-	(*Pong)(nil),                  // 32: muster.wire.v1.Pong
-	(*Error)(nil),                 // 33: muster.wire.v1.Error
-	(*Close)(nil),                 // 34: muster.wire.v1.Close
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*ListPeople)(nil),            // 14: muster.wire.v1.ListPeople
+	(*ServerFrame)(nil),           // 15: muster.wire.v1.ServerFrame
+	(*Welcome)(nil),               // 16: muster.wire.v1.Welcome
+	(*Goaway)(nil),                // 17: muster.wire.v1.Goaway
+	(*Target)(nil),                // 18: muster.wire.v1.Target
+	(*Done)(nil),                  // 19: muster.wire.v1.Done
+	(*Position)(nil),              // 20: muster.wire.v1.Position
+	(*Snapshot)(nil),              // 21: muster.wire.v1.Snapshot
+	(*Part)(nil),                  // 22: muster.wire.v1.Part
+	(*Counts)(nil),                // 23: muster.wire.v1.Counts
+	(*Person)(nil),                // 24: muster.wire.v1.Person
+	(*Device)(nil),                // 25: muster.wire.v1.Device
+	(*Event)(nil),                 // 26: muster.wire.v1.Event
+	(*Presence)(nil),              // 27: muster.wire.v1.Presence
+	(*Continued)(nil),             // 28: muster.wire.v1.Continued
+	(*Message)(nil),               // 29: muster.wire.v1.Message
+	(*Changed)(nil),               // 30: muster.wire.v1.Changed
+	(*Fix)(nil),                   // 31: muster.wire.v1.Fix
+	(*Point)(nil),                 // 32: muster.wire.v1.Point
+	(*MemberFix)(nil),             // 33: muster.wire.v1.MemberFix
+	(*Fixes)(nil),                 // 34: muster.wire.v1.Fixes
+	(*Sent)(nil),                  // 35: muster.wire.v1.Sent
+	(*PeoplePage)(nil),            // 36: muster.wire.v1.PeoplePage
+	(*Page)(nil),                  // 37: muster.wire.v1.Page
+	(*Pong)(nil),                  // 38: muster.wire.v1.Pong
+	(*Error)(nil),                 // 39: muster.wire.v1.Error
+	(*Close)(nil),                 // 40: muster.wire.v1.Close
+	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	4,  // 0: muster.wire.v1.ClientFrame.hello:type_name -> muster.wire.v1.Hello
@@ -2789,50 +3302,59 @@ var file_wire_wire_proto_depIdxs = []int32{
 	11, // 6: muster.wire.v1.ClientFrame.history:type_name -> muster.wire.v1.History
 	12, // 7: muster.wire.v1.ClientFrame.ping:type_name -> muster.wire.v1.Ping
 	13, // 8: muster.wire.v1.ClientFrame.bye:type_name -> muster.wire.v1.Bye
-	5,  // 9: muster.wire.v1.Hello.follows:type_name -> muster.wire.v1.Follow
-	17, // 10: muster.wire.v1.Follow.positions:type_name -> muster.wire.v1.Position
-	17, // 11: muster.wire.v1.Join.positions:type_name -> muster.wire.v1.Position
-	26, // 12: muster.wire.v1.Report.fix:type_name -> muster.wire.v1.Fix
-	15, // 13: muster.wire.v1.ServerFrame.welcome:type_name -> muster.wire.v1.Welcome
-	16, // 14: muster.wire.v1.ServerFrame.done:type_name -> muster.wire.v1.Done
-	18, // 15: muster.wire.v1.ServerFrame.snapshot:type_name -> muster.wire.v1.Snapshot
-	30, // 16: muster.wire.v1.ServerFrame.sent:type_name -> muster.wire.v1.Sent
-	31, // 17: muster.wire.v1.ServerFrame.page:type_name -> muster.wire.v1.Page
-	32, // 18: muster.wire.v1.ServerFrame.pong:type_name -> muster.wire.v1.Pong
-	33, // 19: muster.wire.v1.ServerFrame.error:type_name -> muster.wire.v1.Error
-	22, // 20: muster.wire.v1.ServerFrame.event:type_name -> muster.wire.v1.Event
-	29, // 21: muster.wire.v1.ServerFrame.fixes:type_name -> muster.wire.v1.Fixes
-	34, // 22: muster.wire.v1.ServerFrame.close:type_name -> muster.wire.v1.Close
-	2,  // 23: muster.wire.v1.Welcome.transport:type_name -> muster.wire.v1.Transport
-	35, // 24: muster.wire.v1.Welcome.now:type_name -> google.protobuf.Timestamp
-	35, // 25: muster.wire.v1.Welcome.expires:type_name -> google.protobuf.Timestamp
-	19, // 26: muster.wire.v1.Snapshot.parts:type_name -> muster.wire.v1.Part
-	17, // 27: muster.wire.v1.Part.at:type_name -> muster.wire.v1.Position
-	20, // 28: muster.wire.v1.Part.people:type_name -> muster.wire.v1.Person
-	28, // 29: muster.wire.v1.Part.fixes:type_name -> muster.wire.v1.MemberFix
-	21, // 30: muster.wire.v1.Person.devices:type_name -> muster.wire.v1.Device
-	0,  // 31: muster.wire.v1.Device.state:type_name -> muster.wire.v1.State
-	2,  // 32: muster.wire.v1.Device.transport:type_name -> muster.wire.v1.Transport
-	35, // 33: muster.wire.v1.Device.since:type_name -> google.protobuf.Timestamp
-	1,  // 34: muster.wire.v1.Device.reason:type_name -> muster.wire.v1.Reason
-	17, // 35: muster.wire.v1.Event.at:type_name -> muster.wire.v1.Position
-	23, // 36: muster.wire.v1.Event.presence:type_name -> muster.wire.v1.Presence
-	24, // 37: muster.wire.v1.Event.message:type_name -> muster.wire.v1.Message
-	25, // 38: muster.wire.v1.Event.changed:type_name -> muster.wire.v1.Changed
-	20, // 39: muster.wire.v1.Presence.people:type_name -> muster.wire.v1.Person
-	35, // 40: muster.wire.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	27, // 41: muster.wire.v1.Fix.point:type_name -> muster.wire.v1.Point
-	35, // 42: muster.wire.v1.Fix.captured:type_name -> google.protobuf.Timestamp
-	26, // 43: muster.wire.v1.MemberFix.fix:type_name -> muster.wire.v1.Fix
-	28, // 44: muster.wire.v1.Fixes.fixes:type_name -> muster.wire.v1.MemberFix
-	24, // 45: muster.wire.v1.Sent.message:type_name -> muster.wire.v1.Message
-	24, // 46: muster.wire.v1.Page.messages:type_name -> muster.wire.v1.Message
-	35, // 47: muster.wire.v1.Pong.now:type_name -> google.protobuf.Timestamp
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	14, // 9: muster.wire.v1.ClientFrame.list_people:type_name -> muster.wire.v1.ListPeople
+	5,  // 10: muster.wire.v1.Hello.follows:type_name -> muster.wire.v1.Follow
+	20, // 11: muster.wire.v1.Follow.positions:type_name -> muster.wire.v1.Position
+	20, // 12: muster.wire.v1.Join.positions:type_name -> muster.wire.v1.Position
+	31, // 13: muster.wire.v1.Report.fix:type_name -> muster.wire.v1.Fix
+	16, // 14: muster.wire.v1.ServerFrame.welcome:type_name -> muster.wire.v1.Welcome
+	19, // 15: muster.wire.v1.ServerFrame.done:type_name -> muster.wire.v1.Done
+	21, // 16: muster.wire.v1.ServerFrame.snapshot:type_name -> muster.wire.v1.Snapshot
+	35, // 17: muster.wire.v1.ServerFrame.sent:type_name -> muster.wire.v1.Sent
+	37, // 18: muster.wire.v1.ServerFrame.page:type_name -> muster.wire.v1.Page
+	38, // 19: muster.wire.v1.ServerFrame.pong:type_name -> muster.wire.v1.Pong
+	39, // 20: muster.wire.v1.ServerFrame.error:type_name -> muster.wire.v1.Error
+	26, // 21: muster.wire.v1.ServerFrame.event:type_name -> muster.wire.v1.Event
+	34, // 22: muster.wire.v1.ServerFrame.fixes:type_name -> muster.wire.v1.Fixes
+	40, // 23: muster.wire.v1.ServerFrame.close:type_name -> muster.wire.v1.Close
+	17, // 24: muster.wire.v1.ServerFrame.goaway:type_name -> muster.wire.v1.Goaway
+	36, // 25: muster.wire.v1.ServerFrame.people_page:type_name -> muster.wire.v1.PeoplePage
+	2,  // 26: muster.wire.v1.Welcome.transport:type_name -> muster.wire.v1.Transport
+	41, // 27: muster.wire.v1.Welcome.now:type_name -> google.protobuf.Timestamp
+	41, // 28: muster.wire.v1.Welcome.expires:type_name -> google.protobuf.Timestamp
+	18, // 29: muster.wire.v1.Goaway.targets:type_name -> muster.wire.v1.Target
+	22, // 30: muster.wire.v1.Snapshot.parts:type_name -> muster.wire.v1.Part
+	20, // 31: muster.wire.v1.Part.at:type_name -> muster.wire.v1.Position
+	24, // 32: muster.wire.v1.Part.people:type_name -> muster.wire.v1.Person
+	33, // 33: muster.wire.v1.Part.fixes:type_name -> muster.wire.v1.MemberFix
+	23, // 34: muster.wire.v1.Part.counts:type_name -> muster.wire.v1.Counts
+	25, // 35: muster.wire.v1.Person.devices:type_name -> muster.wire.v1.Device
+	0,  // 36: muster.wire.v1.Device.state:type_name -> muster.wire.v1.State
+	2,  // 37: muster.wire.v1.Device.transport:type_name -> muster.wire.v1.Transport
+	41, // 38: muster.wire.v1.Device.since:type_name -> google.protobuf.Timestamp
+	1,  // 39: muster.wire.v1.Device.reason:type_name -> muster.wire.v1.Reason
+	20, // 40: muster.wire.v1.Event.at:type_name -> muster.wire.v1.Position
+	27, // 41: muster.wire.v1.Event.presence:type_name -> muster.wire.v1.Presence
+	29, // 42: muster.wire.v1.Event.message:type_name -> muster.wire.v1.Message
+	30, // 43: muster.wire.v1.Event.changed:type_name -> muster.wire.v1.Changed
+	28, // 44: muster.wire.v1.Event.continued:type_name -> muster.wire.v1.Continued
+	24, // 45: muster.wire.v1.Presence.people:type_name -> muster.wire.v1.Person
+	23, // 46: muster.wire.v1.Presence.counts:type_name -> muster.wire.v1.Counts
+	41, // 47: muster.wire.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	32, // 48: muster.wire.v1.Fix.point:type_name -> muster.wire.v1.Point
+	41, // 49: muster.wire.v1.Fix.captured:type_name -> google.protobuf.Timestamp
+	31, // 50: muster.wire.v1.MemberFix.fix:type_name -> muster.wire.v1.Fix
+	33, // 51: muster.wire.v1.Fixes.fixes:type_name -> muster.wire.v1.MemberFix
+	29, // 52: muster.wire.v1.Sent.message:type_name -> muster.wire.v1.Message
+	24, // 53: muster.wire.v1.PeoplePage.people:type_name -> muster.wire.v1.Person
+	23, // 54: muster.wire.v1.PeoplePage.counts:type_name -> muster.wire.v1.Counts
+	29, // 55: muster.wire.v1.Page.messages:type_name -> muster.wire.v1.Message
+	41, // 56: muster.wire.v1.Pong.now:type_name -> google.protobuf.Timestamp
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -2850,8 +3372,9 @@ func file_wire_wire_proto_init() {
 		(*ClientFrame_History)(nil),
 		(*ClientFrame_Ping)(nil),
 		(*ClientFrame_Bye)(nil),
+		(*ClientFrame_ListPeople)(nil),
 	}
-	file_wire_wire_proto_msgTypes[11].OneofWrappers = []any{
+	file_wire_wire_proto_msgTypes[12].OneofWrappers = []any{
 		(*ServerFrame_Welcome)(nil),
 		(*ServerFrame_Done)(nil),
 		(*ServerFrame_Snapshot)(nil),
@@ -2862,20 +3385,23 @@ func file_wire_wire_proto_init() {
 		(*ServerFrame_Event)(nil),
 		(*ServerFrame_Fixes)(nil),
 		(*ServerFrame_Close)(nil),
+		(*ServerFrame_Goaway)(nil),
+		(*ServerFrame_PeoplePage)(nil),
 	}
-	file_wire_wire_proto_msgTypes[19].OneofWrappers = []any{
+	file_wire_wire_proto_msgTypes[23].OneofWrappers = []any{
 		(*Event_Presence)(nil),
 		(*Event_Message)(nil),
 		(*Event_Changed)(nil),
+		(*Event_Continued)(nil),
 	}
-	file_wire_wire_proto_msgTypes[23].OneofWrappers = []any{}
+	file_wire_wire_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   32,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

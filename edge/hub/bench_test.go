@@ -24,9 +24,15 @@ func (lone) RegionOf(regions.NodeID) regions.RegionID        { return "a" }
 func (lone) Send(regions.NodeID, *peer.Frame)                {}
 func (lone) SendFixes(regions.NodeID, *peer.Fixes)           {}
 func (lone) Touch(string, time.Time)                         {}
-func (lone) Open(context.Context, string, string, regions.Epoch) (regions.Epoch, error) {
-	return 0, nil
+func (lone) Open(context.Context, regions.Opening) (regions.Opened, error) {
+	return regions.Opened{}, nil
 }
+func (lone) Current() bool                                             { return true }
+func (lone) Stays(string) []regions.Stay                               { return nil }
+func (lone) Enter(context.Context, regions.SessionID, ...string) error { return nil }
+func (lone) Leave(regions.SessionID, ...string)                        {}
+func (lone) Suspend(regions.SessionID)                                 {}
+func (lone) Close(regions.SessionID, wire.Reason)                      {}
 func (lone) Member(context.Context, string, string, uint64) (edge.Membership, error) {
 	return edge.Membership{}, nil
 }

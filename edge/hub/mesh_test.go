@@ -200,9 +200,15 @@ func (r fakeRoster) Others() []regions.RegionID {
 
 func (r fakeRoster) RegionOf(n regions.NodeID) regions.RegionID { return regions.RegionID(n[:1]) }
 
-func (r fakeRoster) Open(context.Context, string, string, regions.Epoch) (regions.Epoch, error) {
-	return 0, nil
+func (r fakeRoster) Open(context.Context, regions.Opening) (regions.Opened, error) {
+	return regions.Opened{}, nil
 }
+func (r fakeRoster) Current() bool                                             { return true }
+func (r fakeRoster) Stays(string) []regions.Stay                               { return nil }
+func (r fakeRoster) Enter(context.Context, regions.SessionID, ...string) error { return nil }
+func (r fakeRoster) Leave(regions.SessionID, ...string)                        {}
+func (r fakeRoster) Suspend(regions.SessionID)                                 {}
+func (r fakeRoster) Close(regions.SessionID, wire.Reason)                      {}
 
 // fakeCore knows who is a member.
 type fakeCore struct {

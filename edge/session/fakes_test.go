@@ -56,14 +56,20 @@ func (c *core) Verify(token string) (edge.Identity, error) {
 	return edge.Identity{User: user, Name: "Name of " + user, Login: strings.Fields(login)[0], Expires: expires}, nil
 }
 
-func (c *core) Open(_ context.Context, _, _ string, floor regions.Epoch) (regions.Epoch, error) {
+func (c *core) Current() bool                                             { return true }
+func (c *core) Stays(string) []regions.Stay                               { return nil }
+func (c *core) Enter(context.Context, regions.SessionID, ...string) error { return nil }
+func (c *core) Leave(regions.SessionID, ...string)                        {}
+func (c *core) Suspend(regions.SessionID)                                 {}
+func (c *core) Close(regions.SessionID, wire.Reason)                      {}
+func (c *core) Open(_ context.Context, o regions.Opening) (regions.Opened, error) {
 	if c.opening != nil {
 		c.opening()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.epoch = max(c.epoch, floor) + 1
-	return c.epoch, c.openErr
+	c.epoch = max(c.epoch, o.Floor) + 1
+	return regions.Opened{Epoch: c.epoch}, c.openErr
 }
 
 func (c *core) Owner(string) (regions.NodeID, regions.Epoch)    { return "n1", 1 }
@@ -170,6 +176,8 @@ func (h *rooms) Gone(c edge.Client, r wire.Reason) {
 		delete(in, s)
 	}
 }
+
+func (h *rooms) Hide(edge.Client, bool) {}
 
 func (h *rooms) Report(c edge.Client, fix *wire.Fix, rooms []string) error {
 	h.mu.Lock()

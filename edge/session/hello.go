@@ -117,7 +117,11 @@ func (s *Session) authenticate(h *wire.Hello) (old regions.Epoch, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Hello)
 	defer cancel()
-	epoch, err := s.registry.deps.Roster.Open(ctx, id.User, h.Device, floor)
+	opened, err := s.registry.deps.Roster.Open(ctx, regions.Opening{
+		User: id.User, Device: h.Device, Login: id.Login, Name: id.Name,
+		Transport: s.conn.Transport(), Floor: floor,
+	})
+	epoch := opened.Epoch
 	if err != nil {
 		s.registry.deps.Log.Warn("no epoch for a session", "device", s.device, "err", err)
 		return 0, errs.New(errs.Unavailable, edge.CodeRetry, "this node can't take you now: connect again").After(time.Second)

@@ -23,7 +23,7 @@ import type { Message as Message$1 } from "@bufbuild/protobuf";
  * Describes the file wire/wire.proto.
  */
 export const file_wire_wire: GenFile = /*@__PURE__*/
-  fileDesc("Cg93aXJlL3dpcmUucHJvdG8SDm11c3Rlci53aXJlLnYxIocDCgtDbGllbnRGcmFtZRIKCgJpZBgBIAEoBBImCgVoZWxsbxgCIAEoCzIVLm11c3Rlci53aXJlLnYxLkhlbGxvSAASKAoGcmVhdXRoGAMgASgLMhYubXVzdGVyLndpcmUudjEuUmVhdXRoSAASJAoEam9pbhgEIAEoCzIULm11c3Rlci53aXJlLnYxLkpvaW5IABImCgVsZWF2ZRgFIAEoCzIVLm11c3Rlci53aXJlLnYxLkxlYXZlSAASKAoGcmVwb3J0GAYgASgLMhYubXVzdGVyLndpcmUudjEuUmVwb3J0SAASJAoEc2VuZBgHIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbmRIABIqCgdoaXN0b3J5GAggASgLMhcubXVzdGVyLndpcmUudjEuSGlzdG9yeUgAEiQKBHBpbmcYCSABKAsyFC5tdXN0ZXIud2lyZS52MS5QaW5nSAASIgoDYnllGAogASgLMhMubXVzdGVyLndpcmUudjEuQnllSABCBgoEYm9keSKOAQoFSGVsbG8SDwoHdmVyc2lvbhgBIAEoDRINCgV0b2tlbhgCIAEoCRIOCgZkZXZpY2UYAyABKAkSCwoDc2RrGAQgASgJEicKB2ZvbGxvd3MYBSADKAsyFi5tdXN0ZXIud2lyZS52MS5Gb2xsb3cSDQoFZXBvY2gYBiABKAQSEAoIZmFsbGJhY2sYByABKAkiQwoGRm9sbG93EgwKBHJvb20YASABKAkSKwoJcG9zaXRpb25zGAIgAygLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24iFwoGUmVhdXRoEg0KBXRva2VuGAEgASgJIkEKBEpvaW4SDAoEcm9vbRgBIAEoCRIrCglwb3NpdGlvbnMYAiADKAsyGC5tdXN0ZXIud2lyZS52MS5Qb3NpdGlvbiIVCgVMZWF2ZRIMCgRyb29tGAEgASgJIjkKBlJlcG9ydBIgCgNmaXgYASABKAsyEy5tdXN0ZXIud2lyZS52MS5GaXgSDQoFcm9vbXMYAiADKAkiNQoEU2VuZBIMCgRyb29tGAEgASgJEhEKCWNsaWVudF9pZBgCIAEoCRIMCgRib2R5GAMgASgJIkUKB0hpc3RvcnkSDAoEcm9vbRgBIAEoCRIOCgZiZWZvcmUYAiABKAQSDQoFYWZ0ZXIYAyABKAQSDQoFbGltaXQYBCABKA0iFgoEUGluZxIOCgZydHRfdXMYASABKA0iBQoDQnllIrMDCgtTZXJ2ZXJGcmFtZRIKCgJyZRgBIAEoBBIqCgd3ZWxjb21lGAIgASgLMhcubXVzdGVyLndpcmUudjEuV2VsY29tZUgAEiQKBGRvbmUYAyABKAsyFC5tdXN0ZXIud2lyZS52MS5Eb25lSAASLAoIc25hcHNob3QYBCABKAsyGC5tdXN0ZXIud2lyZS52MS5TbmFwc2hvdEgAEiQKBHNlbnQYBSABKAsyFC5tdXN0ZXIud2lyZS52MS5TZW50SAASJAoEcGFnZRgGIAEoCzIULm11c3Rlci53aXJlLnYxLlBhZ2VIABIkCgRwb25nGAcgASgLMhQubXVzdGVyLndpcmUudjEuUG9uZ0gAEiYKBWVycm9yGAggASgLMhUubXVzdGVyLndpcmUudjEuRXJyb3JIABImCgVldmVudBgJIAEoCzIVLm11c3Rlci53aXJlLnYxLkV2ZW50SAASJgoFZml4ZXMYCiABKAsyFS5tdXN0ZXIud2lyZS52MS5GaXhlc0gAEiYKBWNsb3NlGAsgASgLMhUubXVzdGVyLndpcmUudjEuQ2xvc2VIAEIGCgRib2R5Iq4CCgdXZWxjb21lEg8KB3ZlcnNpb24YASABKA0SDAoEdXNlchgCIAEoCRIMCgRuYW1lGAMgASgJEg0KBWVwb2NoGAQgASgEEg4KBnJlZ2lvbhgFIAEoCRIMCgRub2RlGAYgASgJEiwKCXRyYW5zcG9ydBgHIAEoDjIZLm11c3Rlci53aXJlLnYxLlRyYW5zcG9ydBInCgNub3cYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKB2V4cGlyZXMYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3BpbmdfbXMYCiABKA0SEQoJbWF4X2ZyYW1lGAsgASgNEhAKCGdyYWNlX21zGAwgASgNEg8KB3RpY2tfbXMYDSABKA0iBgoERG9uZSI2CghQb3NpdGlvbhIOCgZyZWdpb24YASABKAkSDQoFZXBvY2gYAiABKAQSCwoDc2VxGAMgASgEImUKCFNuYXBzaG90EgwKBHJvb20YASABKAkSEQoJcmVjb3ZlcmVkGAIgASgIEhMKC2xhc3RfbnVtYmVyGAMgASgEEiMKBXBhcnRzGAQgAygLMhQubXVzdGVyLndpcmUudjEuUGFydCJ+CgRQYXJ0EiQKAmF0GAEgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SJgoGcGVvcGxlGAIgAygLMhYubXVzdGVyLndpcmUudjEuUGVyc29uEigKBWZpeGVzGAMgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4Ik0KBlBlcnNvbhIMCgR1c2VyGAEgASgJEgwKBG5hbWUYAiABKAkSJwoHZGV2aWNlcxgDIAMoCzIWLm11c3Rlci53aXJlLnYxLkRldmljZSLsAQoGRGV2aWNlEg4KBmRldmljZRgBIAEoCRINCgVlcG9jaBgCIAEoBBIkCgVzdGF0ZRgDIAEoDjIVLm11c3Rlci53aXJlLnYxLlN0YXRlEg4KBnJlZ2lvbhgEIAEoCRIMCgRub2RlGAUgASgJEiwKCXRyYW5zcG9ydBgGIAEoDjIZLm11c3Rlci53aXJlLnYxLlRyYW5zcG9ydBIpCgVzaW5jZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGcmVhc29uGAggASgOMhYubXVzdGVyLndpcmUudjEuUmVhc29uIskBCgVFdmVudBIMCgRyb29tGAEgASgJEiQKAmF0GAIgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SLAoIcHJlc2VuY2UYAyABKAsyGC5tdXN0ZXIud2lyZS52MS5QcmVzZW5jZUgAEioKB21lc3NhZ2UYBCABKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlSAASKgoHY2hhbmdlZBgFIAEoCzIXLm11c3Rlci53aXJlLnYxLkNoYW5nZWRIAEIGCgRib2R5IjIKCFByZXNlbmNlEiYKBnBlb3BsZRgBIAMoCzIWLm11c3Rlci53aXJlLnYxLlBlcnNvbiKYAQoHTWVzc2FnZRIOCgZudW1iZXIYASABKAQSCgoCaWQYAiABKAkSDgoGc2VuZGVyGAMgASgJEhMKC3NlbmRlcl9uYW1lGAQgASgJEhEKCWNsaWVudF9pZBgFIAEoCRIMCgRib2R5GAYgASgJEisKB3NlbnRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhoKB0NoYW5nZWQSDwoHdmVyc2lvbhgBIAEoBCK2AQoDRml4EiQKBXBvaW50GAEgASgLMhUubXVzdGVyLndpcmUudjEuUG9pbnQSEAoIYWNjdXJhY3kYAiABKAISEgoFc3BlZWQYAyABKAJIAIgBARIUCgdoZWFkaW5nGAQgASgCSAGIAQESLAoIY2FwdHVyZWQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgkKAW4YBiABKARCCAoGX3NwZWVkQgoKCF9oZWFkaW5nIiEKBVBvaW50EgsKA2xhdBgBIAEoARILCgNsbmcYAiABKAEiWgoJTWVtYmVyRml4EgwKBHVzZXIYASABKAkSDgoGZGV2aWNlGAIgASgJEg0KBWVwb2NoGAMgASgEEiAKA2ZpeBgEIAEoCzITLm11c3Rlci53aXJlLnYxLkZpeCI/CgVGaXhlcxIMCgRyb29tGAEgASgJEigKBWZpeGVzGAIgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4IjAKBFNlbnQSKAoHbWVzc2FnZRgBIAEoCzIXLm11c3Rlci53aXJlLnYxLk1lc3NhZ2UiTQoEUGFnZRIMCgRyb29tGAEgASgJEikKCG1lc3NhZ2VzGAIgAygLMhcubXVzdGVyLndpcmUudjEuTWVzc2FnZRIMCgRtb3JlGAMgASgIIi8KBFBvbmcSJwoDbm93GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJMCgVFcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0SDAoEcm9vbRgEIAEoCSJNCgVDbG9zZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0SDQoFZXBvY2gYBCABKAQqQQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABIICgRMSVZFEAESDQoJU1VTUEVOREVEEAISCAoETEVGVBADKnEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIHCgNCWUUQARINCglUSU1FRF9PVVQQAhIJCgVNT1ZFRBADEgsKB1JFTU9WRUQQBBIOCgpTSUdORURfT1VUEAUSDwoLUkVHSU9OX0xPU1QQBipHCglUcmFuc3BvcnQSGQoVVFJBTlNQT1JUX1VOU1BFQ0lGSUVEEAASEAoMV0VCVFJBTlNQT1JUEAESDQoJV0VCU09DS0VUEAJCJ1olZ2l0aHViLmNvbS9tdXN0ZXJtZXNoL211c3Rlci9hcGkvd2lyZWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("Cg93aXJlL3dpcmUucHJvdG8SDm11c3Rlci53aXJlLnYxIroDCgtDbGllbnRGcmFtZRIKCgJpZBgBIAEoBBImCgVoZWxsbxgCIAEoCzIVLm11c3Rlci53aXJlLnYxLkhlbGxvSAASKAoGcmVhdXRoGAMgASgLMhYubXVzdGVyLndpcmUudjEuUmVhdXRoSAASJAoEam9pbhgEIAEoCzIULm11c3Rlci53aXJlLnYxLkpvaW5IABImCgVsZWF2ZRgFIAEoCzIVLm11c3Rlci53aXJlLnYxLkxlYXZlSAASKAoGcmVwb3J0GAYgASgLMhYubXVzdGVyLndpcmUudjEuUmVwb3J0SAASJAoEc2VuZBgHIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbmRIABIqCgdoaXN0b3J5GAggASgLMhcubXVzdGVyLndpcmUudjEuSGlzdG9yeUgAEiQKBHBpbmcYCSABKAsyFC5tdXN0ZXIud2lyZS52MS5QaW5nSAASIgoDYnllGAogASgLMhMubXVzdGVyLndpcmUudjEuQnllSAASMQoLbGlzdF9wZW9wbGUYCyABKAsyGi5tdXN0ZXIud2lyZS52MS5MaXN0UGVvcGxlSABCBgoEYm9keSKeAQoFSGVsbG8SDwoHdmVyc2lvbhgBIAEoDRINCgV0b2tlbhgCIAEoCRIOCgZkZXZpY2UYAyABKAkSCwoDc2RrGAQgASgJEicKB2ZvbGxvd3MYBSADKAsyFi5tdXN0ZXIud2lyZS52MS5Gb2xsb3cSDQoFZXBvY2gYBiABKAQSEAoIZmFsbGJhY2sYByABKAkSDgoGdGlja2V0GAggASgMIkMKBkZvbGxvdxIMCgRyb29tGAEgASgJEisKCXBvc2l0aW9ucxgCIAMoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uIhcKBlJlYXV0aBINCgV0b2tlbhgBIAEoCSJBCgRKb2luEgwKBHJvb20YASABKAkSKwoJcG9zaXRpb25zGAIgAygLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24iFQoFTGVhdmUSDAoEcm9vbRgBIAEoCSI5CgZSZXBvcnQSIAoDZml4GAEgASgLMhMubXVzdGVyLndpcmUudjEuRml4Eg0KBXJvb21zGAIgAygJIjUKBFNlbmQSDAoEcm9vbRgBIAEoCRIRCgljbGllbnRfaWQYAiABKAkSDAoEYm9keRgDIAEoCSJFCgdIaXN0b3J5EgwKBHJvb20YASABKAkSDgoGYmVmb3JlGAIgASgEEg0KBWFmdGVyGAMgASgEEg0KBWxpbWl0GAQgASgNIhYKBFBpbmcSDgoGcnR0X3VzGAEgASgNIgUKA0J5ZSI4CgpMaXN0UGVvcGxlEgwKBHJvb20YASABKAkSDQoFYWZ0ZXIYAiABKAkSDQoFbGltaXQYAyABKA0ikAQKC1NlcnZlckZyYW1lEgoKAnJlGAEgASgEEioKB3dlbGNvbWUYAiABKAsyFy5tdXN0ZXIud2lyZS52MS5XZWxjb21lSAASJAoEZG9uZRgDIAEoCzIULm11c3Rlci53aXJlLnYxLkRvbmVIABIsCghzbmFwc2hvdBgEIAEoCzIYLm11c3Rlci53aXJlLnYxLlNuYXBzaG90SAASJAoEc2VudBgFIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbnRIABIkCgRwYWdlGAYgASgLMhQubXVzdGVyLndpcmUudjEuUGFnZUgAEiQKBHBvbmcYByABKAsyFC5tdXN0ZXIud2lyZS52MS5Qb25nSAASJgoFZXJyb3IYCCABKAsyFS5tdXN0ZXIud2lyZS52MS5FcnJvckgAEiYKBWV2ZW50GAkgASgLMhUubXVzdGVyLndpcmUudjEuRXZlbnRIABImCgVmaXhlcxgKIAEoCzIVLm11c3Rlci53aXJlLnYxLkZpeGVzSAASJgoFY2xvc2UYCyABKAsyFS5tdXN0ZXIud2lyZS52MS5DbG9zZUgAEigKBmdvYXdheRgMIAEoCzIWLm11c3Rlci53aXJlLnYxLkdvYXdheUgAEjEKC3Blb3BsZV9wYWdlGA0gASgLMhoubXVzdGVyLndpcmUudjEuUGVvcGxlUGFnZUgAQgYKBGJvZHkivgIKB1dlbGNvbWUSDwoHdmVyc2lvbhgBIAEoDRIMCgR1c2VyGAIgASgJEgwKBG5hbWUYAyABKAkSDQoFZXBvY2gYBCABKAQSDgoGcmVnaW9uGAUgASgJEgwKBG5vZGUYBiABKAkSLAoJdHJhbnNwb3J0GAcgASgOMhkubXVzdGVyLndpcmUudjEuVHJhbnNwb3J0EicKA25vdxgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHZXhwaXJlcxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcGluZ19tcxgKIAEoDRIRCgltYXhfZnJhbWUYCyABKA0SEAoIZ3JhY2VfbXMYDCABKA0SDwoHdGlja19tcxgNIAEoDRIOCgZ0aWNrZXQYDiABKAwiVgoGR29hd2F5Eg4KBnRpY2tldBgBIAEoDBInCgd0YXJnZXRzGAIgAygLMhYubXVzdGVyLndpcmUudjEuVGFyZ2V0EhMKC2RlYWRsaW5lX21zGAMgASgNIj4KBlRhcmdldBIOCgZyZWdpb24YASABKAkSDAoEbm9kZRgCIAEoCRIKCgJ3cxgDIAEoCRIKCgJ3dBgEIAEoCSIGCgREb25lIjYKCFBvc2l0aW9uEg4KBnJlZ2lvbhgBIAEoCRINCgVlcG9jaBgCIAEoBBILCgNzZXEYAyABKAQiZQoIU25hcHNob3QSDAoEcm9vbRgBIAEoCRIRCglyZWNvdmVyZWQYAiABKAgSEwoLbGFzdF9udW1iZXIYAyABKAQSIwoFcGFydHMYBCADKAsyFC5tdXN0ZXIud2lyZS52MS5QYXJ0IrkBCgRQYXJ0EiQKAmF0GAEgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SJgoGcGVvcGxlGAIgAygLMhYubXVzdGVyLndpcmUudjEuUGVyc29uEigKBWZpeGVzGAMgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4EiYKBmNvdW50cxgEIAEoCzIWLm11c3Rlci53aXJlLnYxLkNvdW50cxIRCgl0cnVuY2F0ZWQYBSABKAgiKQoGQ291bnRzEgwKBGxpdmUYASABKA0SEQoJc3VzcGVuZGVkGAIgASgNIk0KBlBlcnNvbhIMCgR1c2VyGAEgASgJEgwKBG5hbWUYAiABKAkSJwoHZGV2aWNlcxgDIAMoCzIWLm11c3Rlci53aXJlLnYxLkRldmljZSLsAQoGRGV2aWNlEg4KBmRldmljZRgBIAEoCRINCgVlcG9jaBgCIAEoBBIkCgVzdGF0ZRgDIAEoDjIVLm11c3Rlci53aXJlLnYxLlN0YXRlEg4KBnJlZ2lvbhgEIAEoCRIMCgRub2RlGAUgASgJEiwKCXRyYW5zcG9ydBgGIAEoDjIZLm11c3Rlci53aXJlLnYxLlRyYW5zcG9ydBIpCgVzaW5jZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGcmVhc29uGAggASgOMhYubXVzdGVyLndpcmUudjEuUmVhc29uIo4CCgVFdmVudBIMCgRyb29tGAEgASgJEiQKAmF0GAIgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SLAoIcHJlc2VuY2UYAyABKAsyGC5tdXN0ZXIud2lyZS52MS5QcmVzZW5jZUgAEioKB21lc3NhZ2UYBCABKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlSAASKgoHY2hhbmdlZBgFIAEoCzIXLm11c3Rlci53aXJlLnYxLkNoYW5nZWRIABIuCgljb250aW51ZWQYByABKAsyGS5tdXN0ZXIud2lyZS52MS5Db250aW51ZWRIABITCgtwcmlvcl9lcG9jaBgGIAEoBEIGCgRib2R5IloKCFByZXNlbmNlEiYKBnBlb3BsZRgBIAMoCzIWLm11c3Rlci53aXJlLnYxLlBlcnNvbhImCgZjb3VudHMYAiABKAsyFi5tdXN0ZXIud2lyZS52MS5Db3VudHMiCwoJQ29udGludWVkIpgBCgdNZXNzYWdlEg4KBm51bWJlchgBIAEoBBIKCgJpZBgCIAEoCRIOCgZzZW5kZXIYAyABKAkSEwoLc2VuZGVyX25hbWUYBCABKAkSEQoJY2xpZW50X2lkGAUgASgJEgwKBGJvZHkYBiABKAkSKwoHc2VudF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiGgoHQ2hhbmdlZBIPCgd2ZXJzaW9uGAEgASgEIrYBCgNGaXgSJAoFcG9pbnQYASABKAsyFS5tdXN0ZXIud2lyZS52MS5Qb2ludBIQCghhY2N1cmFjeRgCIAEoAhISCgVzcGVlZBgDIAEoAkgAiAEBEhQKB2hlYWRpbmcYBCABKAJIAYgBARIsCghjYXB0dXJlZBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCQoBbhgGIAEoBEIICgZfc3BlZWRCCgoIX2hlYWRpbmciIQoFUG9pbnQSCwoDbGF0GAEgASgBEgsKA2xuZxgCIAEoASJaCglNZW1iZXJGaXgSDAoEdXNlchgBIAEoCRIOCgZkZXZpY2UYAiABKAkSDQoFZXBvY2gYAyABKAQSIAoDZml4GAQgASgLMhMubXVzdGVyLndpcmUudjEuRml4Ij8KBUZpeGVzEgwKBHJvb20YASABKAkSKAoFZml4ZXMYAiADKAsyGS5tdXN0ZXIud2lyZS52MS5NZW1iZXJGaXgiMAoEU2VudBIoCgdtZXNzYWdlGAEgASgLMhcubXVzdGVyLndpcmUudjEuTWVzc2FnZSJ4CgpQZW9wbGVQYWdlEgwKBHJvb20YASABKAkSJgoGcGVvcGxlGAIgAygLMhYubXVzdGVyLndpcmUudjEuUGVyc29uEgwKBG1vcmUYAyABKAgSJgoGY291bnRzGAQgASgLMhYubXVzdGVyLndpcmUudjEuQ291bnRzIk0KBFBhZ2USDAoEcm9vbRgBIAEoCRIpCghtZXNzYWdlcxgCIAMoCzIXLm11c3Rlci53aXJlLnYxLk1lc3NhZ2USDAoEbW9yZRgDIAEoCCIvCgRQb25nEicKA25vdxgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiTAoFRXJyb3ISDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhYKDnJldHJ5X2FmdGVyX21zGAMgASgNEgwKBHJvb20YBCABKAkiTQoFQ2xvc2USDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhYKDnJldHJ5X2FmdGVyX21zGAMgASgNEg0KBWVwb2NoGAQgASgEKkEKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASCAoETElWRRABEg0KCVNVU1BFTkRFRBACEggKBExFRlQQAypxCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASBwoDQllFEAESDQoJVElNRURfT1VUEAISCQoFTU9WRUQQAxILCgdSRU1PVkVEEAQSDgoKU0lHTkVEX09VVBAFEg8KC1JFR0lPTl9MT1NUEAYqRwoJVHJhbnNwb3J0EhkKFVRSQU5TUE9SVF9VTlNQRUNJRklFRBAAEhAKDFdFQlRSQU5TUE9SVBABEg0KCVdFQlNPQ0tFVBACQidaJWdpdGh1Yi5jb20vbXVzdGVybWVzaC9tdXN0ZXIvYXBpL3dpcmViBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * @generated from message muster.wire.v1.ClientFrame
@@ -113,6 +113,14 @@ export type ClientFrame = Message$1<"muster.wire.v1.ClientFrame"> & {
      */
     value: Bye;
     case: "bye";
+  } | {
+    /**
+     * -> PeoplePage
+     *
+     * @generated from field: muster.wire.v1.ListPeople list_people = 11;
+     */
+    value: ListPeople;
+    case: "listPeople";
   } | { case: undefined; value?: undefined };
 };
 
@@ -176,6 +184,13 @@ export type Hello = Message$1<"muster.wire.v1.Hello"> & {
    * @generated from field: string fallback = 7;
    */
   fallback: string;
+
+  /**
+   * The ticket of the last Welcome or Goaway, if any: it vouches for the epoch.
+   *
+   * @generated from field: bytes ticket = 8;
+   */
+  ticket: Uint8Array;
 };
 
 /**
@@ -388,6 +403,40 @@ export const ByeSchema: GenMessage<Bye> = /*@__PURE__*/
   messageDesc(file_wire_wire, 10);
 
 /**
+ * The people of a room by user id, page by page: for rooms whose Snapshot
+ * shows only some (Part.truncated).
+ *
+ * @generated from message muster.wire.v1.ListPeople
+ */
+export type ListPeople = Message$1<"muster.wire.v1.ListPeople"> & {
+  /**
+   * @generated from field: string room = 1;
+   */
+  room: string;
+
+  /**
+   * the last user id of the page before; empty: from the start
+   *
+   * @generated from field: string after = 2;
+   */
+  after: string;
+
+  /**
+   * at most 500; 0: 100
+   *
+   * @generated from field: uint32 limit = 3;
+   */
+  limit: number;
+};
+
+/**
+ * Describes the message muster.wire.v1.ListPeople.
+ * Use `create(ListPeopleSchema)` to create a new message.
+ */
+export const ListPeopleSchema: GenMessage<ListPeople> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 11);
+
+/**
  * @generated from message muster.wire.v1.ServerFrame
  */
 export type ServerFrame = Message$1<"muster.wire.v1.ServerFrame"> & {
@@ -463,6 +512,18 @@ export type ServerFrame = Message$1<"muster.wire.v1.ServerFrame"> & {
      */
     value: Close;
     case: "close";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.Goaway goaway = 12;
+     */
+    value: Goaway;
+    case: "goaway";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.PeoplePage people_page = 13;
+     */
+    value: PeoplePage;
+    case: "peoplePage";
   } | { case: undefined; value?: undefined };
 };
 
@@ -471,7 +532,7 @@ export type ServerFrame = Message$1<"muster.wire.v1.ServerFrame"> & {
  * Use `create(ServerFrameSchema)` to create a new message.
  */
 export const ServerFrameSchema: GenMessage<ServerFrame> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 11);
+  messageDesc(file_wire_wire, 12);
 
 /**
  * @generated from message muster.wire.v1.Welcome
@@ -555,6 +616,14 @@ export type Welcome = Message$1<"muster.wire.v1.Welcome"> & {
    * @generated from field: uint32 tick_ms = 13;
    */
   tickMs: number;
+
+  /**
+   * Names this session and its epoch, signed: the next Hello brings it, to any
+   * node of the region, also after a restart. Opaque to clients.
+   *
+   * @generated from field: bytes ticket = 14;
+   */
+  ticket: Uint8Array;
 };
 
 /**
@@ -562,7 +631,76 @@ export type Welcome = Message$1<"muster.wire.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 12);
+  messageDesc(file_wire_wire, 13);
+
+/**
+ * The node is about to go: connect to a target first (the best one is first),
+ * say Hello there with the ticket, and close this connection when that one has
+ * its Welcome and its rooms. At the deadline this one is closed.
+ *
+ * @generated from message muster.wire.v1.Goaway
+ */
+export type Goaway = Message$1<"muster.wire.v1.Goaway"> & {
+  /**
+   * @generated from field: bytes ticket = 1;
+   */
+  ticket: Uint8Array;
+
+  /**
+   * empty: choose by yourself
+   *
+   * @generated from field: repeated muster.wire.v1.Target targets = 2;
+   */
+  targets: Target[];
+
+  /**
+   * from now
+   *
+   * @generated from field: uint32 deadline_ms = 3;
+   */
+  deadlineMs: number;
+};
+
+/**
+ * Describes the message muster.wire.v1.Goaway.
+ * Use `create(GoawaySchema)` to create a new message.
+ */
+export const GoawaySchema: GenMessage<Goaway> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 14);
+
+/**
+ * @generated from message muster.wire.v1.Target
+ */
+export type Target = Message$1<"muster.wire.v1.Target"> & {
+  /**
+   * @generated from field: string region = 1;
+   */
+  region: string;
+
+  /**
+   * @generated from field: string node = 2;
+   */
+  node: string;
+
+  /**
+   * URL; empty: none
+   *
+   * @generated from field: string ws = 3;
+   */
+  ws: string;
+
+  /**
+   * @generated from field: string wt = 4;
+   */
+  wt: string;
+};
+
+/**
+ * Describes the message muster.wire.v1.Target.
+ * Use `create(TargetSchema)` to create a new message.
+ */
+export const TargetSchema: GenMessage<Target> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 15);
 
 /**
  * @generated from message muster.wire.v1.Done
@@ -575,7 +713,7 @@ export type Done = Message$1<"muster.wire.v1.Done"> & {
  * Use `create(DoneSchema)` to create a new message.
  */
 export const DoneSchema: GenMessage<Done> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 13);
+  messageDesc(file_wire_wire, 16);
 
 /**
  * A client's position in a room is one of these per origin region.
@@ -606,7 +744,7 @@ export type Position = Message$1<"muster.wire.v1.Position"> & {
  * Use `create(PositionSchema)` to create a new message.
  */
 export const PositionSchema: GenMessage<Position> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 14);
+  messageDesc(file_wire_wire, 17);
 
 /**
  * Replaces everything the client knows of the regions it lists; others stay.
@@ -645,7 +783,7 @@ export type Snapshot = Message$1<"muster.wire.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 15);
+  messageDesc(file_wire_wire, 18);
 
 /**
  * @generated from message muster.wire.v1.Part
@@ -667,6 +805,20 @@ export type Part = Message$1<"muster.wire.v1.Part"> & {
    * @generated from field: repeated muster.wire.v1.MemberFix fixes = 3;
    */
   fixes: MemberFix[];
+
+  /**
+   * of the region's part, whole
+   *
+   * @generated from field: muster.wire.v1.Counts counts = 4;
+   */
+  counts?: Counts | undefined;
+
+  /**
+   * people and fixes are only some: ListPeople has all
+   *
+   * @generated from field: bool truncated = 5;
+   */
+  truncated: boolean;
 };
 
 /**
@@ -674,7 +826,32 @@ export type Part = Message$1<"muster.wire.v1.Part"> & {
  * Use `create(PartSchema)` to create a new message.
  */
 export const PartSchema: GenMessage<Part> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 16);
+  messageDesc(file_wire_wire, 19);
+
+/**
+ * How many people (not devices) of one region are in a room: one whose devices
+ * are all suspended counts as suspended.
+ *
+ * @generated from message muster.wire.v1.Counts
+ */
+export type Counts = Message$1<"muster.wire.v1.Counts"> & {
+  /**
+   * @generated from field: uint32 live = 1;
+   */
+  live: number;
+
+  /**
+   * @generated from field: uint32 suspended = 2;
+   */
+  suspended: number;
+};
+
+/**
+ * Describes the message muster.wire.v1.Counts.
+ * Use `create(CountsSchema)` to create a new message.
+ */
+export const CountsSchema: GenMessage<Counts> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 20);
 
 /**
  * One entry per user; in a Presence event only the devices that changed.
@@ -703,7 +880,7 @@ export type Person = Message$1<"muster.wire.v1.Person"> & {
  * Use `create(PersonSchema)` to create a new message.
  */
 export const PersonSchema: GenMessage<Person> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 17);
+  messageDesc(file_wire_wire, 21);
 
 /**
  * @generated from message muster.wire.v1.Device
@@ -761,7 +938,7 @@ export type Device = Message$1<"muster.wire.v1.Device"> & {
  * Use `create(DeviceSchema)` to create a new message.
  */
 export const DeviceSchema: GenMessage<Device> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 18);
+  messageDesc(file_wire_wire, 22);
 
 /**
  * Something that happened in a room, numbered by its origin region.
@@ -800,7 +977,21 @@ export type Event = Message$1<"muster.wire.v1.Event"> & {
      */
     value: Changed;
     case: "changed";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.Continued continued = 7;
+     */
+    value: Continued;
+    case: "continued";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * Set on the first event of a slot epoch that goes on where another ended: it
+   * follows (prior_epoch, at.seq - 1) without a gap.
+   *
+   * @generated from field: uint64 prior_epoch = 6;
+   */
+  priorEpoch: bigint;
 };
 
 /**
@@ -808,7 +999,7 @@ export type Event = Message$1<"muster.wire.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 19);
+  messageDesc(file_wire_wire, 23);
 
 /**
  * @generated from message muster.wire.v1.Presence
@@ -818,6 +1009,13 @@ export type Presence = Message$1<"muster.wire.v1.Presence"> & {
    * @generated from field: repeated muster.wire.v1.Person people = 1;
    */
   people: Person[];
+
+  /**
+   * of the region's part, after this
+   *
+   * @generated from field: muster.wire.v1.Counts counts = 2;
+   */
+  counts?: Counts | undefined;
 };
 
 /**
@@ -825,7 +1023,22 @@ export type Presence = Message$1<"muster.wire.v1.Presence"> & {
  * Use `create(PresenceSchema)` to create a new message.
  */
 export const PresenceSchema: GenMessage<Presence> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 20);
+  messageDesc(file_wire_wire, 24);
+
+/**
+ * Another node owns the room now and lost nothing on the way.
+ *
+ * @generated from message muster.wire.v1.Continued
+ */
+export type Continued = Message$1<"muster.wire.v1.Continued"> & {
+};
+
+/**
+ * Describes the message muster.wire.v1.Continued.
+ * Use `create(ContinuedSchema)` to create a new message.
+ */
+export const ContinuedSchema: GenMessage<Continued> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 25);
 
 /**
  * @generated from message muster.wire.v1.Message
@@ -876,7 +1089,7 @@ export type Message = Message$1<"muster.wire.v1.Message"> & {
  * Use `create(MessageSchema)` to create a new message.
  */
 export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 21);
+  messageDesc(file_wire_wire, 26);
 
 /**
  * The group behind the room changed (members, name, settings): read it again.
@@ -897,7 +1110,7 @@ export type Changed = Message$1<"muster.wire.v1.Changed"> & {
  * Use `create(ChangedSchema)` to create a new message.
  */
 export const ChangedSchema: GenMessage<Changed> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 22);
+  messageDesc(file_wire_wire, 27);
 
 /**
  * @generated from message muster.wire.v1.Fix
@@ -947,7 +1160,7 @@ export type Fix = Message$1<"muster.wire.v1.Fix"> & {
  * Use `create(FixSchema)` to create a new message.
  */
 export const FixSchema: GenMessage<Fix> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 23);
+  messageDesc(file_wire_wire, 28);
 
 /**
  * @generated from message muster.wire.v1.Point
@@ -971,7 +1184,7 @@ export type Point = Message$1<"muster.wire.v1.Point"> & {
  * Use `create(PointSchema)` to create a new message.
  */
 export const PointSchema: GenMessage<Point> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 24);
+  messageDesc(file_wire_wire, 29);
 
 /**
  * @generated from message muster.wire.v1.MemberFix
@@ -1005,7 +1218,7 @@ export type MemberFix = Message$1<"muster.wire.v1.MemberFix"> & {
  * Use `create(MemberFixSchema)` to create a new message.
  */
 export const MemberFixSchema: GenMessage<MemberFix> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 25);
+  messageDesc(file_wire_wire, 30);
 
 /**
  * All who moved in one tick. Apply each entry if (epoch, n) is newer than what
@@ -1030,7 +1243,7 @@ export type Fixes = Message$1<"muster.wire.v1.Fixes"> & {
  * Use `create(FixesSchema)` to create a new message.
  */
 export const FixesSchema: GenMessage<Fixes> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 26);
+  messageDesc(file_wire_wire, 31);
 
 /**
  * @generated from message muster.wire.v1.Sent
@@ -1047,7 +1260,43 @@ export type Sent = Message$1<"muster.wire.v1.Sent"> & {
  * Use `create(SentSchema)` to create a new message.
  */
 export const SentSchema: GenMessage<Sent> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 27);
+  messageDesc(file_wire_wire, 32);
+
+/**
+ * @generated from message muster.wire.v1.PeoplePage
+ */
+export type PeoplePage = Message$1<"muster.wire.v1.PeoplePage"> & {
+  /**
+   * @generated from field: string room = 1;
+   */
+  room: string;
+
+  /**
+   * of all regions, by user id
+   *
+   * @generated from field: repeated muster.wire.v1.Person people = 2;
+   */
+  people: Person[];
+
+  /**
+   * @generated from field: bool more = 3;
+   */
+  more: boolean;
+
+  /**
+   * of all regions; who is in two counts once
+   *
+   * @generated from field: muster.wire.v1.Counts counts = 4;
+   */
+  counts?: Counts | undefined;
+};
+
+/**
+ * Describes the message muster.wire.v1.PeoplePage.
+ * Use `create(PeoplePageSchema)` to create a new message.
+ */
+export const PeoplePageSchema: GenMessage<PeoplePage> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 33);
 
 /**
  * @generated from message muster.wire.v1.Page
@@ -1076,7 +1325,7 @@ export type Page = Message$1<"muster.wire.v1.Page"> & {
  * Use `create(PageSchema)` to create a new message.
  */
 export const PageSchema: GenMessage<Page> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 28);
+  messageDesc(file_wire_wire, 34);
 
 /**
  * @generated from message muster.wire.v1.Pong
@@ -1093,7 +1342,7 @@ export type Pong = Message$1<"muster.wire.v1.Pong"> & {
  * Use `create(PongSchema)` to create a new message.
  */
 export const PongSchema: GenMessage<Pong> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 29);
+  messageDesc(file_wire_wire, 35);
 
 /**
  * A request (or a frame without id) was refused; the connection goes on.
@@ -1133,7 +1382,7 @@ export type Error = Message$1<"muster.wire.v1.Error"> & {
  * Use `create(ErrorSchema)` to create a new message.
  */
 export const ErrorSchema: GenMessage<Error> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 30);
+  messageDesc(file_wire_wire, 36);
 
 /**
  * @generated from message muster.wire.v1.Close
@@ -1167,7 +1416,7 @@ export type Close = Message$1<"muster.wire.v1.Close"> & {
  * Use `create(CloseSchema)` to create a new message.
  */
 export const CloseSchema: GenMessage<Close> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 31);
+  messageDesc(file_wire_wire, 37);
 
 /**
  * @generated from enum muster.wire.v1.State
