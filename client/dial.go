@@ -60,6 +60,10 @@ type Dialer struct {
 	// QUIC is a socket to share by all WebTransport connections; nil gives
 	// each its own.
 	QUIC *quic.Transport
+	// Dial, if set, makes the connections in place of all of the above: for
+	// simulations, which connect in memory, and for transports of one's own.
+	// ctx bounds the dial, not the connection.
+	Dial func(ctx context.Context, ep Endpoint) (Conn, error)
 
 	mu    sync.Mutex
 	avoid time.Time // WebTransport until then
@@ -67,15 +71,18 @@ type Dialer struct {
 }
 
 type dialed struct {
-	link link
+	conn Conn
 	err  error
 }
 
 // dial connects to an endpoint. fallback says why it became a WebSocket.
-func (d *Dialer) dial(ctx context.Context, ep Endpoint) (l link, fallback string, err error) {
+func (d *Dialer) dial(ctx context.Context, ep Endpoint) (l Conn, fallback string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, dialTimeout, errors.New("timeout"))
 	defer cancel()
 	switch {
+	case d.Dial != nil:
+		l, err = d.Dial(ctx, ep)
+		return l, "", err
 	case d.Transport == WebSocketOnly || d.Transport == Auto && ep.WT == "":
 		l, err = d.webSocket(ctx, ep)
 		return l, "", err
@@ -91,7 +98,7 @@ func (d *Dialer) dial(ctx context.Context, ep Endpoint) (l link, fallback string
 }
 
 // race gives WebTransport a head start and takes the first that is up.
-func (d *Dialer) race(ctx context.Context, ep Endpoint) (link, string, error) {
+func (d *Dialer) race(ctx context.Context, ep Endpoint) (Conn, string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	wt, ws := make(chan dialed, 1), make(chan dialed, 1)
 	var dials sync.WaitGroup
@@ -113,7 +120,7 @@ func (d *Dialer) race(ctx context.Context, ep Endpoint) (link, string, error) {
 			select {
 			case r := <-c:
 				if r.err == nil {
-					r.link.close(wire.CloseNormal)
+					r.conn.Close(wire.CloseNormal)
 				}
 			default:
 			}
@@ -129,7 +136,7 @@ func (d *Dialer) race(ctx context.Context, ep Endpoint) (link, string, error) {
 		case r := <-wt:
 			if r.err == nil {
 				d.remember("")
-				return r.link, "", nil
+				return r.conn, "", nil
 			}
 			wtErr, why = r.err, clip("webtransport: "+r.err.Error(), 120)
 			if !started {
@@ -144,12 +151,12 @@ func (d *Dialer) race(ctx context.Context, ep Endpoint) (link, string, error) {
 		case r := <-ws:
 			if r.err == nil {
 				d.remember(why)
-				return r.link, why, nil
+				return r.conn, why, nil
 			}
 			if wtErr == nil { // it may still come
 				if wtr := <-wt; wtr.err == nil {
 					d.remember("")
-					return wtr.link, "", nil
+					return wtr.conn, "", nil
 				} else {
 					wtErr = wtr.err
 				}
@@ -178,7 +185,7 @@ func (d *Dialer) remember(why string) {
 	}
 }
 
-func (d *Dialer) webTransport(ctx context.Context, ep Endpoint) (link, error) {
+func (d *Dialer) webTransport(ctx context.Context, ep Endpoint) (Conn, error) {
 	tr := webtransport.Transport{
 		TLSClientConfig: d.quicTLS(),
 		QUICConfig: &quic.Config{
@@ -221,7 +228,7 @@ func (d *Dialer) shared(ctx context.Context, addr string, cfg *tls.Config, qc *q
 	return d.QUIC.DialEarly(ctx, to, cfg, qc)
 }
 
-func (d *Dialer) webSocket(ctx context.Context, ep Endpoint) (link, error) {
+func (d *Dialer) webSocket(ctx context.Context, ep Endpoint) (Conn, error) {
 	opts := &websocket.DialOptions{Subprotocols: []string{wire.Binary}}
 	if d.TLS != nil {
 		cfg := d.TLS.Clone()

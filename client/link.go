@@ -14,28 +14,34 @@ import (
 	"github.com/mustermesh/muster/api/wire"
 )
 
-// link is one connection to an edge node, WebTransport or WebSocket.
-type link interface {
-	kind() wire.Transport
-	// receive hands the body of each frame to handle until the connection
-	// ends, and says why it did. Datagrams and stream may call it at once.
-	receive(ctx context.Context, handle func(body []byte)) error
-	// write sends frames, each with its prefix, of at most one message's size.
-	write(ctx context.Context, frames []byte) error
-	// datagram sends one frame without prefix; it may be lost.
-	datagram(body []byte) error
-	// close ends the connection: wire.CloseNormal after a bye, 0 when it broke.
-	close(number int)
+// Conn is one connection to an edge node: a WebTransport session with its
+// stream, a WebSocket, or what Dialer.Dial makes.
+type Conn interface {
+	Kind() wire.Transport
+	// Receive hands the body of each frame to handle until the connection or
+	// ctx ends, and says why it did: a *ClosedError if the server closed it.
+	// Datagrams and stream may call handle at once; the body is handle's until
+	// it returns. Receive is called once, and only Close is called after it.
+	Receive(ctx context.Context, handle func(body []byte)) error
+	// Write sends frames, each with its prefix, of at most one message's size.
+	// The bytes are the caller's again when it returns.
+	Write(ctx context.Context, frames []byte) error
+	// Datagram sends one frame without prefix; it may be lost. It is called
+	// only if Kind is WEBTRANSPORT.
+	Datagram(body []byte) error
+	// Close ends the connection: wire.CloseNormal after a bye, 0 when it broke
+	// or is no longer needed, which is no bye.
+	Close(number int)
 }
 
-// closedError is an end of a connection that the server gave a number for.
-type closedError struct {
-	number int
-	reason string
+// ClosedError is an end of a connection that the server gave a number for.
+type ClosedError struct {
+	Number int // of docs/protocol.md, or the transport's own
+	Reason string
 }
 
-func (e *closedError) Error() string {
-	return fmt.Sprintf("client: connection closed by the server: %d %s", e.number, e.reason)
+func (e *ClosedError) Error() string {
+	return fmt.Sprintf("client: connection closed by the server: %d %s", e.Number, e.Reason)
 }
 
 // gone is RFC 6455's "going away": an end that is no bye.
@@ -50,9 +56,9 @@ type wtLink struct {
 	cancel  context.CancelFunc // of the dial's context, which some of the session hangs on
 }
 
-func (l *wtLink) kind() wire.Transport { return wire.Transport_WEBTRANSPORT }
+func (l *wtLink) Kind() wire.Transport { return wire.Transport_WEBTRANSPORT }
 
-func (l *wtLink) receive(ctx context.Context, handle func([]byte)) error {
+func (l *wtLink) Receive(ctx context.Context, handle func([]byte)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var datagrams sync.WaitGroup
 	datagrams.Go(func() {
@@ -98,12 +104,12 @@ func (l *wtLink) reason(ctx context.Context, err error) error {
 		if number == 0 {
 			number = wire.CloseNormal
 		}
-		return &closedError{number, end.Message}
+		return &ClosedError{number, end.Message}
 	}
 	return fmt.Errorf("client: webtransport: %w", err)
 }
 
-func (l *wtLink) write(ctx context.Context, b []byte) error {
+func (l *wtLink) Write(ctx context.Context, b []byte) error {
 	deadline, _ := ctx.Deadline()
 	_ = l.stream.SetWriteDeadline(deadline)
 	if _, err := l.stream.Write(b); err != nil {
@@ -112,14 +118,14 @@ func (l *wtLink) write(ctx context.Context, b []byte) error {
 	return nil
 }
 
-func (l *wtLink) datagram(b []byte) error {
+func (l *wtLink) Datagram(b []byte) error {
 	if err := l.session.SendDatagram(b); err != nil {
 		return fmt.Errorf("client: webtransport: %w", err)
 	}
 	return nil
 }
 
-func (l *wtLink) close(number int) {
+func (l *wtLink) Close(number int) {
 	if number == wire.CloseNormal {
 		number = 0
 	} else if number == 0 {
@@ -135,9 +141,9 @@ type wsLink struct{ conn *websocket.Conn }
 // frames.
 const wsLimit = 4 * (wire.MaxServerFrame + wire.MaxPrefix)
 
-func (l *wsLink) kind() wire.Transport { return wire.Transport_WEBSOCKET }
+func (l *wsLink) Kind() wire.Transport { return wire.Transport_WEBSOCKET }
 
-func (l *wsLink) receive(ctx context.Context, handle func([]byte)) error {
+func (l *wsLink) Receive(ctx context.Context, handle func([]byte)) error {
 	l.conn.SetReadLimit(wsLimit)
 	var buf bytes.Buffer
 	for {
@@ -148,7 +154,7 @@ func (l *wsLink) receive(ctx context.Context, handle func([]byte)) error {
 		}
 		if err != nil {
 			if end, ok := errors.AsType[websocket.CloseError](err); ok {
-				return &closedError{int(end.Code), end.Reason}
+				return &ClosedError{int(end.Code), end.Reason}
 			}
 			return fmt.Errorf("client: websocket: %w", err)
 		}
@@ -165,16 +171,16 @@ func (l *wsLink) receive(ctx context.Context, handle func([]byte)) error {
 	}
 }
 
-func (l *wsLink) write(ctx context.Context, b []byte) error {
+func (l *wsLink) Write(ctx context.Context, b []byte) error {
 	if err := l.conn.Write(ctx, websocket.MessageBinary, b); err != nil {
 		return fmt.Errorf("client: websocket: %w", err)
 	}
 	return nil
 }
 
-func (l *wsLink) datagram([]byte) error { return errors.ErrUnsupported }
+func (l *wsLink) Datagram([]byte) error { return errors.ErrUnsupported }
 
-func (l *wsLink) close(number int) {
+func (l *wsLink) Close(number int) {
 	if number == wire.CloseNormal {
 		_ = l.conn.Close(websocket.StatusCode(number), "")
 		return

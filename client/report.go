@@ -155,7 +155,7 @@ func (s *Session) sendFixLocked(c *connection, r *report, w *work, now time.Time
 	frame := r.frame()
 	r.sent = true
 	s.counters.FixesSent++
-	if c.link.kind() == wire.Transport_WEBTRANSPORT && frame.SizeVT() <= maxDatagram {
+	if c.link.Kind() == wire.Transport_WEBTRANSPORT && frame.SizeVT() <= maxDatagram {
 		r.stream, r.due = false, now.Add(r.repeatAfter())
 		w.datagrams = append(w.datagrams, frame)
 		return

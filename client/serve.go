@@ -27,7 +27,7 @@ var (
 // connection is one link under a session. Its fields are guarded by the
 // session's lock.
 type connection struct {
-	link     link
+	link     Conn
 	queue    []*wire.ClientFrame
 	hello    uint64
 	live     bool
@@ -40,7 +40,7 @@ type connection struct {
 	renewing bool
 	settled  time.Time // when fixes may be repeated though rooms are not back yet
 	closing  *wire.Close
-	refused  *closedError
+	refused  *ClosedError
 }
 
 // run is the session's life: connect, serve, wait, again.
@@ -80,13 +80,13 @@ func (s *Session) ended(ctx context.Context, err error) (n next, final bool) {
 	c := s.conn
 	s.conn = nil
 	policy := wire.Reconnect
-	if end, ok := errors.AsType[*closedError](err); ok {
+	if end, ok := errors.AsType[*ClosedError](err); ok {
 		// A normal close that nobody asked for is some proxy's, not the end.
-		if end.number != wire.CloseNormal {
-			policy = wire.PolicyOf(uint16(end.number))
+		if end.Number != wire.CloseNormal {
+			policy = wire.PolicyOf(uint16(end.Number))
 		}
-		if code := wire.CloseCode(uint16(end.number)); code != "" {
-			err = &Error{Code: code, Message: end.reason}
+		if code := wire.CloseCode(uint16(end.Number)); code != "" {
+			err = &Error{Code: code, Message: end.Reason}
 		}
 	}
 	if c != nil {
@@ -196,10 +196,10 @@ func (s *Session) attempt(ctx context.Context, ep Endpoint) error {
 
 	var helpers sync.WaitGroup
 	ended := make(chan error, 1)
-	helpers.Go(func() { ended <- l.receive(ctx, func(body []byte) { s.handle(c, body) }) })
+	helpers.Go(func() { ended <- l.Receive(ctx, func(body []byte) { s.handle(c, body) }) })
 	number := 0 // gone without a word: the server suspends the session
 	defer func() {
-		l.close(number)
+		l.Close(number)
 		cancel()
 		helpers.Wait()
 	}()
@@ -322,13 +322,13 @@ func (s *Session) step(c *connection, now time.Time) work {
 }
 
 // send writes what is due: frames together, as far as they fit one message.
-func (w work) send(ctx context.Context, l link) error {
+func (w work) send(ctx context.Context, l Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	for _, f := range w.datagrams {
 		b, err := f.MarshalVT()
 		if err == nil {
-			err = l.datagram(b)
+			err = l.Datagram(b)
 		}
 		if err != nil {
 			return err
@@ -337,7 +337,7 @@ func (w work) send(ctx context.Context, l link) error {
 	var buf []byte
 	for _, f := range w.frames {
 		if len(buf) > 0 && len(buf)+f.SizeVT()+wire.MaxPrefix > wire.MaxClientFrame {
-			if err := l.write(ctx, buf); err != nil {
+			if err := l.Write(ctx, buf); err != nil {
 				return err
 			}
 			buf = buf[:0]
@@ -350,7 +350,7 @@ func (w work) send(ctx context.Context, l link) error {
 	if len(buf) == 0 {
 		return nil
 	}
-	return l.write(ctx, buf)
+	return l.Write(ctx, buf)
 }
 
 // welcomeLocked makes a connection live: what waits for an answer goes out.

@@ -421,7 +421,7 @@ func (s *Session) refusedLocked(c *connection, re uint64, e *wire.Error) {
 		s.notify()
 	case re == c.hello:
 		number, _ := wire.CloseNumber(e.GetCode())
-		c.refused = &closedError{int(number), e.GetCode()}
+		c.refused = &ClosedError{int(number), e.GetCode()}
 		s.notify()
 	default:
 		s.counters.Refused++
