@@ -23,6 +23,7 @@ import (
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/groups"
+	"github.com/mustermesh/muster/core/presence"
 	"github.com/mustermesh/muster/core/users"
 )
 
@@ -34,8 +35,10 @@ type Config struct {
 	Users  *users.Store
 	Groups *groups.Store
 
-	Messages Messages // nil: no operations on messages
-	Edges    Edges    // nil: no /api/v1/edge
+	Messages Messages        // nil: no operations on messages
+	Presence *presence.Store // nil: no operations on presence
+	Live     Live            // nil: nobody's state is known
+	Edges    Edges           // nil: no /api/v1/edge
 
 	Assets  fs.FS    // holds docs/swagger-ui.css and docs/swagger-ui-bundle.js; nil: /docs links to the document only
 	Origins []string // of pages that may call the API, or "*"; default: none but its own
@@ -125,6 +128,9 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Messages != nil {
 		a.messageOperations()
 	}
+	if cfg.Presence != nil {
+		a.presenceOperations()
+	}
 	if cfg.Edges != nil {
 		a.edgeOperations()
 	}
@@ -145,7 +151,7 @@ func New(cfg Config) (http.Handler, error) {
 // allowed returns the methods that a path takes.
 func allowed(mux *chi.Mux, path string) []string {
 	var methods []string
-	for _, m := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
+	for _, m := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
 		if mux.Match(chi.NewRouteContext(), m, path) || m == "HEAD" && slices.Contains(methods, "GET") {
 			methods = append(methods, m)
 		}

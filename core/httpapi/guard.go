@@ -58,7 +58,7 @@ func (a *api) cors(w http.ResponseWriter, r *http.Request) (done bool) {
 		h.Set("Access-Control-Expose-Headers", "Link, Retry-After, X-Request-Id, Idempotency-Replayed")
 		return false
 	}
-	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
+	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE")
 	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, X-Request-Id")
 	h.Set("Access-Control-Max-Age", "7200")
 	w.WriteHeader(http.StatusNoContent)

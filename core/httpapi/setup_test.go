@@ -18,12 +18,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/chat"
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/db/devdb"
 	"github.com/mustermesh/muster/core/groups"
+	"github.com/mustermesh/muster/core/presence"
 	"github.com/mustermesh/muster/core/users"
 )
 
@@ -35,6 +37,7 @@ type bundle struct {
 	metrics *prometheus.Registry
 	log     *lockedBuffer
 	sent    *sentMessages
+	live    *fakeLive
 
 	mu      sync.Mutex
 	now     time.Time
@@ -82,6 +85,46 @@ func (s *sentMessages) Send(ctx context.Context, d chat.Draft, name string) (cha
 	return m, err
 }
 
+func (b *bundle) PresenceChanged(_ context.Context, u core.UserID, invisible bool) {
+	b.told(fmt.Sprintf("%s invisible %t", u, invisible))
+}
+
+// fakeLive is who is in which room, as the mesh would tell.
+type fakeLive struct {
+	mu     sync.Mutex
+	rooms  map[string][]*wire.Person // by user id
+	err    error
+	states map[string]wire.State // of a user in a room, "user room"
+}
+
+func (l *fakeLive) Live(_ context.Context, user string, rooms []string) (wire.State, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	best := wire.State_LEFT
+	for _, r := range rooms {
+		if s, ok := l.states[user+" "+r]; ok {
+			best = min(best, s)
+		}
+	}
+	return best, l.err
+}
+
+func (l *fakeLive) People(_ context.Context, room, after string, limit int) (*wire.PeoplePage, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	page := &wire.PeoplePage{Room: room, Counts: &wire.Counts{Live: uint32(len(l.rooms[room])), Suspended: 7}}
+	for _, p := range l.rooms[room] {
+		switch {
+		case p.User <= after:
+		case len(page.People) == limit:
+			page.More = true
+		default:
+			page.People = append(page.People, p)
+		}
+	}
+	return page, l.err
+}
+
 type testEdges struct{}
 
 func (testEdges) Edges() EdgeDirectory {
@@ -116,12 +159,13 @@ func setup(t *testing.T, change ...func(*Config)) *bundle {
 	require.NoError(t, err)
 	require.NoError(t, a.Start(t.Context()))
 	t.Cleanup(a.Stop)
+	b.live = &fakeLive{rooms: map[string][]*wire.Person{}, states: map[string]wire.State{}}
 	b.sent = &sentMessages{Chat: chat.New(b.db)}
 	t.Cleanup(b.sent.Stop)
 	cfg := Config{
 		DB: b.db, Auth: a, Users: users.New(b.db, b.clock),
 		Groups:   groups.New(b.db, "eu-west", groups.Config{Now: b.clock, Announce: b, LinkBase: "https://example.org/join/"}),
-		Messages: b.sent, Edges: testEdges{},
+		Messages: b.sent, Presence: presence.New(b.db, b), Live: b.live, Edges: testEdges{},
 		Assets:  fstest.MapFS{"docs/swagger-ui.css": {Data: []byte("/* css */")}, "docs/swagger-ui-bundle.js": {Data: []byte("/* js */")}},
 		Origins: []string{"https://app.example.org"}, Log: log, Metrics: b.metrics, Now: b.clock,
 	}
