@@ -202,6 +202,7 @@ const (
 	CodeRateLimited     errs.Code = wire.CodeRateLimited
 	CodeRetry           errs.Code = wire.CodeRetry
 	CodeSuperseded      errs.Code = wire.CodeSuperseded
+	CodeBadTicket       errs.Code = wire.CodeBadTicket
 	CodeDraining        errs.Code = wire.CodeDraining
 	CodeSlow            errs.Code = wire.CodeSlow
 	CodeTimeout         errs.Code = wire.CodeTimeout

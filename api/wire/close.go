@@ -8,7 +8,8 @@ const (
 	Reconnect Policy = iota
 	// Final: don't reconnect by yourself; only a person or new code helps.
 	Final
-	// Refresh: get a fresh access token, then reconnect.
+	// Refresh: get fresh credentials (an access token; no ticket after
+	// bad_ticket), then reconnect.
 	Refresh
 )
 
@@ -41,6 +42,7 @@ var closes = [...]struct {
 
 	{CodeTokenExpired, 4200},
 	{CodeUnauthenticated, 4201},
+	{CodeBadTicket, 4202},
 }
 
 // CloseNumber returns the number a connection is closed with for a code;

@@ -23,6 +23,7 @@ const (
 	CodeRateLimited     = "rate_limited"
 	CodeRetry           = "retry"      // not ready: again after retry_after
 	CodeSuperseded      = "superseded" // live elsewhere under a higher epoch
+	CodeBadTicket       = "bad_ticket" // forged, old, or somebody else's: connect again without it
 	CodeDraining        = "draining"   // the node shuts down
 	CodeSlow            = "slow_reader"
 	CodeTimeout         = "timeout" // no hello, or no ping, for too long
