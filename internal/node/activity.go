@@ -9,10 +9,10 @@ import (
 	"github.com/mustermesh/muster/internal/run"
 )
 
-// activity carries the news that something happened in a room from the edge
-// to SQL, where a group's last_active stands: at once the first time, then at
-// most every few seconds a room, many rooms in one statement. What happened,
-// and where, is not part of it.
+// activity carries the news that something happened, in a room or by a user,
+// from the edge to SQL, where a group's last_active and a user's last_seen
+// stand: at once the first time, then at most every few seconds for each, many
+// in one statement. What happened, and where, is not part of it.
 type activity struct {
 	write func(ctx context.Context, at map[string]time.Time) error
 	log   *slog.Logger
@@ -21,14 +21,14 @@ type activity struct {
 
 	mu      sync.Mutex           // guards the following
 	waiting map[string]time.Time // to be written
-	written map[string]time.Time // per room, when last
+	written map[string]time.Time // when last
 }
 
 const (
-	touchEvery = 10 * time.Second       // a room
+	touchEvery = 10 * time.Second       // a room, or a user
 	touchBatch = 200 * time.Millisecond // collects what happens at the same time
 	touchLimit = 10 * time.Second       // of one write
-	touchRooms = 50_000                 // waiting; beyond that news is dropped
+	touchMost  = 50_000                 // waiting; beyond that news is dropped
 )
 
 func newActivity(write func(context.Context, map[string]time.Time) error, log *slog.Logger) *activity {
@@ -42,7 +42,7 @@ func newActivity(write func(context.Context, map[string]time.Time) error, log *s
 func (a *activity) Touch(room string, at time.Time) {
 	a.mu.Lock()
 	_, waits := a.waiting[room]
-	if !waits && (at.Sub(a.written[room]) < touchEvery || len(a.waiting) >= touchRooms) {
+	if !waits && (at.Sub(a.written[room]) < touchEvery || len(a.waiting) >= touchMost) {
 		a.mu.Unlock()
 		return
 	}
@@ -103,6 +103,6 @@ func (a *activity) flush(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, touchLimit)
 	defer cancel()
 	if err := a.write(ctx, at); err != nil {
-		a.log.Warn("last activity of rooms not written", "rooms", len(at), "err", err)
+		a.log.Warn("last activity not written", "of", len(at), "err", err)
 	}
 }
