@@ -32,6 +32,10 @@ type Config struct {
 	Devices  int           // sessions of one user on this node: 64. All of them are in every snapshot.
 	Limits   admit.Limits
 	Gate     admit.GateConfig
+
+	// TicketKey signs tickets: the same on all nodes. Without one, tickets are
+	// good on this node until it ends.
+	TicketKey []byte
 }
 
 func (c Config) defaults() Config {
@@ -47,15 +51,18 @@ func (c Config) defaults() Config {
 	return c
 }
 
-// Deps are what sessions use. Log and Metrics may be nil.
+// Deps are what sessions use. Log, Metrics, Settings and People may be nil.
 type Deps struct {
 	Hub      edge.Hub
 	Members  edge.Members
 	Messages edge.Messages
 	Verifier edge.Verifier
 	Roster   edge.Roster
-	Log      *slog.Logger
-	Metrics  *Metrics
+	Settings edge.Settings
+	// People returns a page of the people of a room, by user id.
+	People  func(ctx context.Context, room, after string, limit int) (*wire.PeoplePage, error)
+	Log     *slog.Logger
+	Metrics *Metrics
 }
 
 // device is the key of a session: a user may be live once per device.
@@ -103,9 +110,8 @@ func (r *Registry) Start(ctx context.Context) error {
 	return r.life.Start(ctx, func(context.Context) error { return nil })
 }
 
-// Drain tells all sessions to go elsewhere, once. Their connections close with
-// draining; new ones are refused the same way.
-func (r *Registry) Drain() {
+// Close ends all connections with draining, and refuses new ones.
+func (r *Registry) Close() {
 	r.mu.Lock()
 	r.draining = true
 	all := r.allLocked()
@@ -117,11 +123,11 @@ func (r *Registry) Drain() {
 
 // Stop drains, and ends what is left without a word to the rooms: this node is
 // gone, and its sessions are suspended until their devices return elsewhere.
-// Connections end with the transport, which is to be stopped after Drain and
+// Connections end with the transport, which is to be stopped after Close and
 // before this.
 func (r *Registry) Stop() {
 	r.life.Stop(func() {
-		r.Drain()
+		r.Close()
 		r.mu.Lock()
 		r.stopped = true
 		all := r.allLocked()

@@ -321,7 +321,7 @@ func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		p := w.live(t, "ann l1", "phone", roomA)
-		w.Drain()
+		w.Close()
 		c := p.lastWord(t)
 		require.Equal(t, wire.CodeDraining, c.Code)
 		require.NotZero(t, c.RetryAfterMs)
