@@ -53,12 +53,7 @@ func policy(connect []string) string {
 func handler(files fs.FS, connect []string) http.Handler {
 	server, policy := http.FileServerFS(files), policy(connect)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// On every file, not only on pages: a worker's policy is its script's.
-		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer") // the path may be an invite
-		h.Set("Permissions-Policy", "geolocation=(self), camera=(), microphone=()")
+		secure(w.Header(), policy)
 		name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
 		info, err := fs.Stat(files, name)
 		switch {
@@ -80,6 +75,15 @@ func handler(files fs.FS, connect []string) http.Handler {
 		}
 		server.ServeHTTP(w, r)
 	})
+}
+
+// secure says what a file may do; every file, not only pages: a worker's policy
+// is its script's.
+func secure(h http.Header, policy string) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer") // the path may be an invite
+	h.Set("Permissions-Policy", "geolocation=(self), camera=(), microphone=()")
 }
 
 func notBuilt(w http.ResponseWriter, _ *http.Request) {
