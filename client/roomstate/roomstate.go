@@ -6,12 +6,21 @@
 // # The rules
 //
 //   - A client follows every origin region of the room for itself. Its position
-//     is one (slot epoch, seq) per region. An event at seq+1 of the same slot
-//     epoch applies; one at or below the position (or of a lower slot epoch) is
+//     is one (slot epoch, seq) per region. An event at seq+1 applies if it is of
+//     the same slot epoch, or says that its own goes on where that one ended
+//     (prior_epoch); one at or below the position (or of a lower slot epoch) is
 //     a duplicate and dropped; anything else is a gap: something was missed, so
 //     the room has to be joined again with Positions.
 //   - A snapshot replaces everything known of the regions it lists, and sets
-//     their positions. Other regions stay as they are.
+//     their positions. Other regions stay as they are. A device that it lists
+//     keeps the fix known of it unless the snapshot has a newer one. While a
+//     session moves, two connections feed one state: a part below the position
+//     is what the slower of the two had to say, and is dropped; unless it says
+//     that the position could not be continued from.
+//   - A part that is truncated lists only some people. Of a region like that the
+//     members are those it lists and those heard of since; Counts has them all.
+//   - A user is live while any device is, else suspended while any device is,
+//     else gone.
 //   - Sessions are told apart by (user, device). The highest session epoch is
 //     the truth, a tie goes to the region whose name sorts last; what a lower
 //     epoch says later ("left") is ignored. So two regions that both speak of
@@ -59,12 +68,38 @@ type entry struct {
 
 type position struct{ epoch, seq uint64 }
 
+func (p position) below(q position) bool {
+	return p.epoch < q.epoch || p.epoch == q.epoch && p.seq < q.seq
+}
+
+// tally counts the devices of one user that are in the room.
+type tally struct{ live, suspended int }
+
+func (t tally) state() wire.State {
+	switch {
+	case t.live > 0:
+		return wire.State_LIVE
+	case t.suspended > 0:
+		return wire.State_SUSPENDED
+	}
+	return wire.State_LEFT
+}
+
+// origin is what is known of one region's part of the room.
+type origin struct {
+	known     bool // there was a part; else only events that came too early
+	at        position
+	gapped    bool // it missed something
+	counts    Counts
+	truncated bool
+}
+
 // State is the state of one room. Its methods are not safe for concurrent use.
 type State struct {
-	entries   map[key]*entry
-	gone      int // entries in state LEFT
-	positions map[string]position
-	gapped    map[string]bool // regions that missed something
+	entries map[key]*entry
+	gone    int // entries in state LEFT
+	people  map[string]tally
+	origins map[string]*origin
 
 	joined   bool // there was a snapshot
 	given    uint64
@@ -78,10 +113,10 @@ type State struct {
 // New returns the state of a room of which nothing is known.
 func New() *State {
 	return &State{
-		entries:   map[key]*entry{},
-		positions: map[string]position{},
-		gapped:    map[string]bool{},
-		waiting:   map[uint64]Message{},
+		entries: map[key]*entry{},
+		people:  map[string]tally{},
+		origins: map[string]*origin{},
+		waiting: map[uint64]Message{},
 	}
 }
 
@@ -111,27 +146,44 @@ func (s *State) Snapshot(f *wire.Snapshot) []Event {
 
 func (s *State) part(p *wire.Part, recovered bool) {
 	region := p.GetAt().GetRegion()
-	s.positions[region] = position{p.GetAt().GetEpoch(), p.GetAt().GetSeq()}
-	delete(s.gapped, region)
+	at := position{p.GetAt().GetEpoch(), p.GetAt().GetSeq()}
+	o := s.origins[region]
+	switch {
+	case o == nil:
+		o = &origin{}
+		s.origins[region] = o
+	case recovered && o.known && at.below(o.at):
+		s.counters.StaleParts++
+		return
+	}
+	*o = origin{known: true, at: at, counts: countsOf(p.GetCounts()), truncated: p.GetTruncated()}
 
-	listed := map[key]bool{}
+	listed, last := map[key]bool{}, ""
 	for _, person := range p.GetPeople() {
+		last = max(last, person.GetUser())
 		for _, d := range person.GetDevices() {
 			listed[key{person.GetUser(), d.GetDevice()}] = true
 			s.presence(person, d, region)
 		}
 	}
 	for k, e := range s.sorted() {
-		if e.device.Region == region && present(e.device.State) && !listed[k] {
-			e.device.State, e.device.Reason = wire.State_LEFT, wire.Reason_REASON_UNSPECIFIED
-			s.left(k, e)
-			s.out = append(s.out, PresenceChanged{k.user, e.name, e.device})
+		if e.device.Region != region || !present(e.device.State) || listed[k] {
+			continue
 		}
+		if o.truncated && k.user > last { // beyond the page: nobody knows
+			s.become(k, e, Device{})
+			delete(s.entries, k)
+			continue
+		}
+		d := e.device
+		d.State, d.Reason = wire.State_LEFT, wire.Reason_REASON_UNSPECIFIED
+		s.become(k, e, d)
+		s.say(k, e)
 	}
 	for _, f := range p.GetFixes() {
 		s.fix(f)
 	}
-	s.out = append(s.out, RegionReplaced{region, recovered})
+	s.out = append(s.out, RegionReplaced{Region: region, Recovered: recovered, Truncated: o.truncated})
 }
 
 // Verdict says what became of an event frame.
@@ -144,24 +196,43 @@ const (
 	Gap // join again with Positions
 )
 
+// Judge says what would become of an event frame.
+func (s *State) Judge(f *wire.Event) Verdict {
+	at := position{f.GetAt().GetEpoch(), f.GetAt().GetSeq()}
+	o := s.origins[f.GetAt().GetRegion()]
+	switch {
+	case o == nil || !o.known:
+		return Gap
+	case at == o.at || at.below(o.at):
+		return Duplicate
+	case at.seq != o.at.seq+1:
+		return Gap
+	case at.epoch == o.at.epoch, f.GetPriorEpoch() != 0 && f.GetPriorEpoch() == o.at.epoch:
+		return Applied
+	}
+	return Gap
+}
+
 // Event applies an event frame.
 func (s *State) Event(f *wire.Event) ([]Event, Verdict) {
 	region := f.GetAt().GetRegion()
-	at := position{f.GetAt().GetEpoch(), f.GetAt().GetSeq()}
-	known, ok := s.positions[region]
-	switch {
-	case ok && (at.epoch < known.epoch || at.epoch == known.epoch && at.seq <= known.seq):
+	o := s.origins[region]
+	switch s.Judge(f) {
+	case Duplicate:
 		s.counters.DuplicateEvents++
 		return nil, Duplicate
-	case !ok || at.epoch != known.epoch || at.seq != known.seq+1:
-		if !s.gapped[region] {
-			s.gapped[region] = true
+	case Gap:
+		if o == nil {
+			o = &origin{}
+			s.origins[region] = o
+		}
+		if !o.gapped {
+			o.gapped = true
 			s.counters.Gaps++
 		}
 		return nil, Gap
 	}
-	s.positions[region] = at
-	delete(s.gapped, region)
+	o.at, o.gapped = position{f.GetAt().GetEpoch(), f.GetAt().GetSeq()}, false
 	s.counters.Events++
 	switch body := f.GetBody().(type) {
 	case *wire.Event_Presence:
@@ -169,6 +240,9 @@ func (s *State) Event(f *wire.Event) ([]Event, Verdict) {
 			for _, d := range person.GetDevices() {
 				s.presence(person, d, region)
 			}
+		}
+		if c := body.Presence.GetCounts(); c != nil {
+			o.counts = countsOf(c)
 		}
 	case *wire.Event_Message:
 		s.message(body.Message)
@@ -193,30 +267,56 @@ func (s *State) presence(p *wire.Person, d *wire.Device, origin string) {
 		s.counters.StalePresence++
 		return
 	}
-	if old.State == wire.State_LEFT {
-		s.gone--
-	}
-	e.device = deviceOf(d, region)
 	e.name = cmp.Or(p.GetName(), e.name)
-	if e.device.State == wire.State_LEFT {
-		s.left(k, e)
-		if !present(old.State) {
-			return // nobody had seen it
-		}
-	} else if old == e.device {
-		return // a snapshot said again what was known
+	s.become(k, e, deviceOf(d, region))
+	switch {
+	case e.device.State == wire.State_LEFT && !present(old.State): // nobody had seen it
+	case e.device == old: // a snapshot said again what was known
+	default:
+		s.say(k, e)
 	}
-	s.out = append(s.out, PresenceChanged{k.user, e.name, e.device})
 }
 
-// left keeps a departed device as a mark against what older epochs say.
-func (s *State) left(k key, e *entry) {
-	e.fix = nil
-	s.gone++
+func (s *State) say(k key, e *entry) {
+	s.out = append(s.out, PresenceChanged{User: k.user, Name: e.name, Device: e.device, State: s.people[k.user].state()})
+}
+
+// become replaces what is known of a device, and keeps the counts. A departed
+// device is kept as a mark against what older epochs say.
+func (s *State) become(k key, e *entry, d Device) {
+	t := s.people[k.user]
+	for _, c := range []struct {
+		state wire.State
+		by    int
+	}{{e.device.State, -1}, {d.State, 1}} {
+		switch c.state {
+		case wire.State_LIVE:
+			t.live += c.by
+		case wire.State_SUSPENDED:
+			t.suspended += c.by
+		case wire.State_LEFT:
+			s.gone += c.by
+		}
+	}
+	e.device = d
+	if t == (tally{}) {
+		delete(s.people, k.user)
+	} else {
+		s.people[k.user] = t
+	}
+	if d.State == wire.State_LEFT {
+		e.fix = nil
+		s.forget()
+	}
+}
+
+// forget bounds the marks: the oldest goes.
+func (s *State) forget() {
 	if s.gone <= maxGone {
 		return
 	}
-	oldest, epoch := k, uint64(math.MaxUint64)
+	var oldest key
+	epoch := uint64(math.MaxUint64)
 	for k, e := range s.entries {
 		if e.device.State == wire.State_LEFT && e.device.Epoch < epoch {
 			oldest, epoch = k, e.device.Epoch
@@ -318,23 +418,60 @@ func (s *State) release() {
 func (s *State) Hole() (after uint64, ok bool) { return s.given, s.joined && s.heard > s.given }
 
 // Gapped reports whether events were missed: join again with Positions.
-func (s *State) Gapped() bool { return len(s.gapped) > 0 }
+func (s *State) Gapped() bool {
+	for _, o := range s.origins {
+		if o.gapped {
+			return true
+		}
+	}
+	return false
+}
 
 // Rejoined says that the server answered a join with the positions as they
 // are: what was missed follows now, so the next gap is a new one.
-func (s *State) Rejoined() { clear(s.gapped) }
+func (s *State) Rejoined() {
+	for _, o := range s.origins {
+		o.gapped = false
+	}
+}
 
 // Joined reports whether there was a snapshot.
 func (s *State) Joined() bool { return s.joined }
 
 // Positions returns how far each region has been followed, sorted by region.
 func (s *State) Positions() []*wire.Position {
-	out := make([]*wire.Position, 0, len(s.positions))
-	for _, region := range slices.Sorted(maps.Keys(s.positions)) {
-		p := s.positions[region]
-		out = append(out, &wire.Position{Region: region, Epoch: p.epoch, Seq: p.seq})
+	out := make([]*wire.Position, 0, len(s.origins))
+	for _, region := range slices.Sorted(maps.Keys(s.origins)) {
+		if o := s.origins[region]; o.known {
+			out = append(out, &wire.Position{Region: region, Epoch: o.at.epoch, Seq: o.at.seq})
+		}
 	}
 	return out
+}
+
+// Counts returns how many people are in the room. Where parts are truncated it
+// is the sum of what the regions say, so somebody who is in two counts twice.
+func (s *State) Counts() Counts {
+	var c Counts
+	for _, o := range s.origins {
+		if o.truncated {
+			c.Truncated = true
+		}
+		c.Live += o.counts.Live
+		c.Suspended += o.counts.Suspended
+	}
+	if c.Truncated {
+		return c
+	}
+	c = Counts{}
+	for _, t := range s.people {
+		if t.state() == wire.State_LIVE {
+			c.Live++
+		} else {
+			c.Suspended++
+		}
+	}
+	return c
 }
 
 // Members returns who is in the room, sorted by user and device.
@@ -348,6 +485,7 @@ func (s *State) Members() []Member {
 			out = append(out, Member{User: k.user})
 		}
 		m := &out[len(out)-1]
+		m.State = s.people[k.user].state()
 		m.Name = cmp.Or(e.name, m.Name)
 		m.Devices = append(m.Devices, e.device)
 	}
@@ -378,7 +516,8 @@ func (s *State) sorted() func(yield func(key, *entry) bool) {
 	})
 	return func(yield func(key, *entry) bool) {
 		for _, k := range keys {
-			if !yield(k, s.entries[k]) {
+			// One may have been forgotten meanwhile.
+			if e := s.entries[k]; e != nil && !yield(k, e) {
 				return
 			}
 		}

@@ -12,17 +12,40 @@ import (
 type Member struct {
 	User    string
 	Name    string
+	State   wire.State // LIVE if any device is, else SUSPENDED
 	Devices []Device
 }
 
 // Live reports whether any of the user's devices is connected now.
-func (m Member) Live() bool {
-	for _, d := range m.Devices {
-		if d.State == wire.State_LIVE {
-			return true
+func (m Member) Live() bool { return m.State == wire.State_LIVE }
+
+// MemberOf turns the frame's form into ours, with the devices that are present.
+func MemberOf(p *wire.Person) Member {
+	m := Member{User: p.GetUser(), Name: p.GetName()}
+	var t tally
+	for _, d := range p.GetDevices() {
+		switch d.GetState() {
+		case wire.State_LIVE:
+			t.live++
+		case wire.State_SUSPENDED:
+			t.suspended++
+		default:
+			continue
 		}
+		m.Devices = append(m.Devices, deviceOf(d, d.GetRegion()))
 	}
-	return false
+	m.State = t.state()
+	return m
+}
+
+// Counts say how many people (not devices) are in a room: one whose devices are
+// all suspended counts as suspended.
+type Counts struct {
+	Live      int
+	Suspended int
+	// Truncated: Members and Fixed have only some of them, the frames' pages
+	// of people have all.
+	Truncated bool
 }
 
 // Device is what is known of one device of a member.
@@ -69,6 +92,7 @@ type PresenceChanged struct {
 	User   string
 	Name   string
 	Device Device
+	State  wire.State // of the user, of all devices: LEFT if none is present
 }
 
 // FixChanged carries a newer fix of a member's device.
@@ -85,6 +109,9 @@ type RegionReplaced struct {
 	// Recovered is false when events were lost on the way: the state is right,
 	// but what led there was not seen.
 	Recovered bool
+	// Truncated: the snapshot had only some of the region's people. Those
+	// beyond are no longer known, without an event of their own.
+	Truncated bool
 }
 
 // GroupChanged says that the group behind the room changed: read it again.
@@ -107,6 +134,7 @@ type Counters struct {
 	StaleFixes        uint64 // dropped: not newer than what is known
 	DuplicateMessages uint64
 	StalePresence     uint64 // dropped: from a lower session epoch
+	StaleParts        uint64 // of snapshots, dropped: below the position
 }
 
 func messageOf(m *wire.Message) Message {
@@ -114,6 +142,10 @@ func messageOf(m *wire.Message) Message {
 		Number: m.GetNumber(), ID: m.GetId(), Sender: m.GetSender(), SenderName: m.GetSenderName(),
 		ClientID: m.GetClientId(), Body: m.GetBody(), SentAt: m.GetSentAt().AsTime(),
 	}
+}
+
+func countsOf(c *wire.Counts) Counts {
+	return Counts{Live: int(c.GetLive()), Suspended: int(c.GetSuspended())}
 }
 
 // MessageOf turns the frame's form into ours.
