@@ -94,7 +94,7 @@ func New(cfg Config) *Hub {
 	h := &Hub{
 		cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registry), broken: map[link]bool{},
 		room: room.Config{
-			Region: cfg.Region, Others: cfg.Roster.Others(), Tick: cfg.Tick, Settle: cfg.Settle, Grace: cfg.Grace,
+			Region: cfg.Region, Others: cfg.Roster.Others(), Tick: cfg.Tick, Settle: cfg.Settle,
 			ApplyWait: applyWait,
 		}.WithDefaults(),
 	}

@@ -110,7 +110,7 @@ func (t *turn) asOwner(from regions.NodeID, region regions.RegionID, f *peer.Fra
 	case *peer.Frame_Join:
 		out = o.Join(t.now, from, b.Join)
 	case *peer.Frame_Attach:
-		out = o.Attach(t.now, from, b.Attach)
+		out = o.Attach(t.now, from, b.Attach, t.h.cfg.Roster.Stays(t.room))
 	case *peer.Frame_Change:
 		out = o.Change(t.now, from, b.Change)
 	case *peer.Frame_Report:

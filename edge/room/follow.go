@@ -15,7 +15,7 @@ func (r *Room) Subscribe(now time.Time, from regions.RegionID, p *wire.Position)
 	if p == nil {
 		positions = nil
 	}
-	r.arrive(now, positions)
+	r.used = now
 	if g := r.region(from); g != nil && g != r.own {
 		r.answer(request{region: g, positions: positions})
 	}
@@ -27,7 +27,6 @@ func (r *Room) Unsubscribe(now time.Time, from regions.RegionID) []Effect {
 	r.used = now
 	if g := r.region(from); g != nil {
 		g.listens = false
-		r.deferred = slices.DeleteFunc(r.deferred, func(q request) bool { return q.region == g })
 	}
 	return r.take()
 }

@@ -79,7 +79,7 @@ func feedAny(r *Room, now time.Time, from byte, f *peer.Frame) {
 	case *peer.Frame_Join:
 		r.Join(now, node, b.Join)
 	case *peer.Frame_Attach:
-		r.Attach(now, node, b.Attach)
+		r.Attach(now, node, b.Attach, nil)
 	case *peer.Frame_Change:
 		r.Change(now, node, b.Change)
 	case *peer.Frame_Report:

@@ -22,7 +22,7 @@ type request struct {
 // Join takes one session in and answers with Joined: a Snapshot of the regions
 // that it can't continue, then the events it missed of the others.
 func (r *Room) Join(now time.Time, from regions.NodeID, j *peer.Join) []Effect {
-	r.arrive(now, j.GetPositions())
+	r.used = now
 	r.last = max(r.last, j.GetLastNumber())
 	r.version = max(r.version, j.GetVersion())
 	var told []*member
@@ -41,8 +41,8 @@ func (r *Room) Join(now time.Time, from regions.NodeID, j *peer.Join) []Effect {
 
 // Attach takes all sessions of a node, after its link was reset, and continues
 // its feed.
-func (r *Room) Attach(now time.Time, from regions.NodeID, a *peer.Attach) []Effect {
-	r.arrive(now, a.GetPositions())
+func (r *Room) Attach(now time.Time, from regions.NodeID, a *peer.Attach, stays []regions.Stay) []Effect {
+	r.used = now
 	if len(a.GetMembers()) == 0 {
 		r.Stats.Dropped++
 		return r.take()
@@ -61,7 +61,7 @@ func (r *Room) Attach(now time.Time, from regions.NodeID, a *peer.Attach) []Effe
 	}
 	for _, m := range r.roll.sorted {
 		if m.node == from && !listed[m.key] {
-			r.suspend(now, m, r.cfg.Grace)
+			r.suspend(now, m)
 		}
 	}
 	slices.SortFunc(told, compare)
@@ -76,37 +76,9 @@ func (r *Room) Attach(now time.Time, from regions.NodeID, a *peer.Attach) []Effe
 	return r.take()
 }
 
-// arrive notes that somebody spoke. If that is the first one, and it knows an
-// older epoch of this region, then this owner is the successor of one that had
-// members: it gathers them first.
-func (r *Room) arrive(now time.Time, ps []*wire.Position) {
-	r.used = now
-	if r.touched {
-		return
-	}
-	r.touched = true
-	for _, p := range ps {
-		if p.GetRegion() == string(r.own.id) && p.GetEpoch() != 0 && p.GetEpoch() < r.own.epoch {
-			r.gather = now.Add(r.cfg.Gather)
-		}
-	}
-}
-
-func (r *Room) endGather(time.Time) {
-	r.gather = time.Time{}
-	for _, q := range r.deferred {
-		r.answer(q)
-	}
-	r.deferred = nil
-}
-
 // answer brings somebody from a position to the present; from here on the feed
 // goes on for them.
 func (r *Room) answer(q request) {
-	if !r.gather.IsZero() {
-		r.deferred = append(r.deferred, q)
-		return
-	}
 	if q.region != nil {
 		q.region.listens = true
 		r.continueRegion(q)
@@ -114,7 +86,7 @@ func (r *Room) answer(q request) {
 	}
 	n := r.node(q.node)
 	if n == nil {
-		return // gone while we gathered
+		return
 	}
 	if !n.ready {
 		n.ready = true

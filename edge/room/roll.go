@@ -24,7 +24,6 @@ type member struct {
 	moved     time.Time       // when that came; members of this region only
 	dirty     bool            // it waits for the tick
 	unsettled bool            // it went by datagram and was not repeated yet
-	deadline  time.Time       // suspended: when the member times out; else zero
 	announced uint64          // the highest epoch that observers were told
 	shown     bool            // a snapshot showed it as suspended
 }
@@ -103,10 +102,6 @@ func (r *Room) enter(now time.Time, from regions.NodeID, in *peer.Member, told *
 		Device: k.device, Epoch: d.GetEpoch(), State: state, Region: string(r.own.id), Node: string(from),
 		Transport: d.GetTransport(), Since: since,
 	}
-	m.deadline = time.Time{}
-	if state == wire.State_SUSPENDED {
-		r.setDeadline(m, now.Add(2*r.cfg.Grace))
-	}
 	if !silent {
 		*told = append(*told, m)
 	}
@@ -135,7 +130,6 @@ func (r *Room) release(m *member) {
 	r.node(m.node).members--
 	m.node = ""
 	r.roll.own--
-	m.deadline = time.Time{}
 }
 
 // collect forgets nodes without members, and unsubscribes from the other
@@ -186,11 +180,7 @@ func (r *Room) Change(now time.Time, from regions.NodeID, c *peer.Change) []Effe
 		r.enter(now, from, &peer.Member{User: m.user, Name: m.name, Device: d}, &told)
 		r.announce(told)
 	case wire.State_SUSPENDED:
-		wait := 2 * r.cfg.Grace
-		if d.GetReason() == wire.Reason_MOVED {
-			wait = r.cfg.Grace // its node has closed it: nobody else will end it
-		}
-		r.suspend(now, m, wait)
+		r.suspend(now, m)
 	case wire.State_LEFT:
 		r.leave(now, []*member{m}, d.GetReason())
 		r.collect(now)
@@ -210,47 +200,18 @@ func (r *Room) NodeLost(now time.Time, id regions.NodeID) []Effect {
 	n.lost = true
 	for _, m := range r.roll.sorted {
 		if m.node == id {
-			r.suspend(now, m, r.cfg.Grace)
+			r.suspend(now, m)
 		}
 	}
 	r.checkApplied()
 	return r.take()
 }
 
-func (r *Room) suspend(now time.Time, m *member, wait time.Duration) {
+func (r *Room) suspend(now time.Time, m *member) {
 	if m.dev.State != wire.State_SUSPENDED {
 		d := copyDevice(m.dev)
 		d.State, d.Since = wire.State_SUSPENDED, stamp(now)
 		m.dev = d
-	}
-	if until := now.Add(wait); m.deadline.IsZero() || until.Before(m.deadline) {
-		r.setDeadline(m, until)
-	}
-}
-
-func (r *Room) setDeadline(m *member, t time.Time) {
-	m.deadline = t
-	if r.deadline.IsZero() || t.Before(r.deadline) {
-		r.deadline = t
-	}
-}
-
-// expire ends the members whose deadline has passed.
-func (r *Room) expire(now time.Time) {
-	var gone []*member
-	r.deadline = time.Time{}
-	for _, m := range r.roll.sorted {
-		switch {
-		case m.deadline.IsZero():
-		case due(m.deadline, now):
-			gone = append(gone, m)
-		default:
-			r.setDeadline(m, m.deadline)
-		}
-	}
-	if len(gone) > 0 {
-		r.leave(now, gone, wire.Reason_TIMED_OUT)
-		r.collect(now)
 	}
 }
 

@@ -19,8 +19,8 @@ type Config struct {
 
 	Tick       time.Duration // fixes are merged per tick; 100 ms
 	Settle     time.Duration // still for so long: the last fix is repeated; 2 s
-	Grace      time.Duration // a lost node's members stay so long; 30 s
-	Gather     time.Duration // a new owner waits so long for nodes to attach; 1.5 s, longer than links pause between dials
+	Merge      time.Duration // presence that follows so soon goes into one event; 50 ms, none if negative
+	Page       int           // a Part with more people is cut; 256
 	Linger     time.Duration // an empty room is remembered so long; 1 min
 	ApplyWait  time.Duration // nodes have so long to apply a membership version; 2 s
 	Resend     time.Duration // an unanswered Subscribe is repeated after; 5 s
@@ -32,8 +32,8 @@ type Config struct {
 func (c Config) WithDefaults() Config {
 	c.Tick = cmp.Or(c.Tick, 100*time.Millisecond)
 	c.Settle = cmp.Or(c.Settle, 2*time.Second)
-	c.Grace = cmp.Or(c.Grace, 30*time.Second)
-	c.Gather = cmp.Or(c.Gather, 1500*time.Millisecond)
+	c.Merge = cmp.Or(c.Merge, 50*time.Millisecond)
+	c.Page = cmp.Or(c.Page, 256)
 	c.Linger = cmp.Or(c.Linger, time.Minute)
 	c.ApplyWait = cmp.Or(c.ApplyWait, 2*time.Second)
 	c.Resend = cmp.Or(c.Resend, 5*time.Second)
@@ -74,10 +74,6 @@ type Room struct {
 
 	fixes    fixes
 	applying []applying
-	deferred []request // answered when gathering ends
-	gather   time.Time // when that is; zero if not gathering
-	touched  bool      // somebody spoke since New
-	deadline time.Time // the earliest of the suspended members; zero if none
 	used     time.Time // the last input: an empty room lingers from there
 
 	Stats Stats
@@ -92,6 +88,7 @@ type region struct {
 	seq     uint64
 	ring    ring
 	asked   time.Time // a Subscribe is unanswered since then; zero if none is
+	blind   bool      // the owner there may not have known of us when we asked
 	listens bool      // the owner there follows our own events
 }
 
@@ -175,8 +172,6 @@ func (r *Room) Next() time.Time {
 			next = t
 		}
 	}
-	sooner(r.gather)
-	sooner(r.deadline)
 	sooner(r.fixes.due())
 	for _, a := range r.applying {
 		sooner(a.until)
@@ -194,12 +189,6 @@ func (r *Room) Next() time.Time {
 
 // Tick does what is due.
 func (r *Room) Tick(now time.Time) []Effect {
-	if due(r.gather, now) {
-		r.endGather(now)
-	}
-	if due(r.deadline, now) {
-		r.expire(now)
-	}
 	r.flushFixes(now)
 	r.giveUpApplying(now)
 	for _, g := range r.regions[1:] {

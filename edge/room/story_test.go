@@ -116,7 +116,7 @@ func (s *story) do(line string) []string {
 		for _, w := range args[2:] {
 			a.Members = append(a.Members, session(w, kv["by"]))
 		}
-		out = s.r.Attach(s.now, node(), a)
+		out = s.r.Attach(s.now, node(), a, nil)
 	case "suspend", "leave":
 		m := session(args[2], "")
 		m.Device.State = wire.State_SUSPENDED

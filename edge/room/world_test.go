@@ -141,7 +141,7 @@ func (w *world) deliver(l [2]string) {
 	case *peer.Frame_Join:
 		w.effects(g, r.Join(w.now, node, b.Join))
 	case *peer.Frame_Attach:
-		w.effects(g, r.Attach(w.now, node, b.Attach))
+		w.effects(g, r.Attach(w.now, node, b.Attach, nil))
 	case *peer.Frame_Change:
 		w.effects(g, r.Change(w.now, node, b.Change))
 	case *peer.Frame_Report:
