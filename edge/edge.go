@@ -100,6 +100,8 @@ type Roster interface {
 	// Enter has the region note that a session is in rooms, before it joins
 	// them: what the roster doesn't know does not survive the owner. It returns
 	// CodeSuperseded if the session is not the device's present one any more.
+	// A hidden session stays out, and Leaves when it hides: a new owner shows
+	// whoever the roster has, and nobody misses one that is not seen.
 	Enter(ctx context.Context, id regions.SessionID, rooms ...string) error
 	// The following are noted in the order of the calls for a session, again
 	// and again until the region has them or the session is over; none blocks.
