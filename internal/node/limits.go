@@ -1,0 +1,49 @@
+package node
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/mustermesh/muster/core/auth"
+	"github.com/mustermesh/muster/edge/admit"
+)
+
+// LimitsConfig is how much a node lets through, as the file says it; what is
+// left out has its default. See docs/operations.md.
+type LimitsConfig struct {
+	Address     RateConfig `yaml:"address"`     // sign-ups, sign-ins, refreshes and joins, each, per client address
+	User        RateConfig `yaml:"user"`        // a user's requests to the HTTP API
+	Connections RateConfig `yaml:"connections"` // of sessions, per client address
+}
+
+// RateConfig is a bucket: so many at once, then so many a second.
+type RateConfig struct {
+	Burst     int     `yaml:"burst"`
+	PerSecond float64 `yaml:"per_second"`
+}
+
+func (r RateConfig) check(name string) error {
+	if r != (RateConfig{}) && (r.Burst < 1 || !(r.PerSecond > 0 && r.PerSecond <= 1e6)) {
+		return fmt.Errorf("limits: %s needs a burst of at least 1 and a per_second above 0", name)
+	}
+	return nil
+}
+
+func (r RateConfig) limit() auth.Limit {
+	if r == (RateConfig{}) {
+		return auth.Limit{}
+	}
+	return auth.Limit{Burst: r.Burst, Every: time.Duration(float64(time.Second) / r.PerSecond)}
+}
+
+// apply puts the limits where the node looks for them.
+func (l LimitsConfig) apply(c *Config) error {
+	for name, r := range map[string]RateConfig{"address": l.Address, "user": l.User, "connections": l.Connections} {
+		if err := r.check(name); err != nil {
+			return err
+		}
+	}
+	c.Limits.Address, c.Limits.User = l.Address.limit(), l.User.limit()
+	c.Session.Gate.Address = admit.Rate{PerSecond: l.Connections.PerSecond, Burst: float64(l.Connections.Burst)}
+	return nil
+}
