@@ -28,14 +28,13 @@ const (
 
 // Config is what a hub needs. The durations, Logger and Registry may be zero.
 type Config struct {
-	Self      regions.NodeID
-	Region    regions.RegionID
-	SlotEpoch regions.Epoch // of this incarnation: higher than any before
-	Roster    edge.Roster
-	Links     edge.Links
-	Members   edge.Members
-	Messages  Messages
-	Activity  edge.Activity
+	Self     regions.NodeID
+	Region   regions.RegionID
+	Roster   Roster
+	Links    edge.Links
+	Members  edge.Members
+	Messages Messages
+	Activity edge.Activity
 
 	Tick    time.Duration // see room.Config
 	Settle  time.Duration
@@ -65,6 +64,30 @@ type Hub struct {
 
 	linkMu sync.Mutex
 	broken map[link]bool // was up and is down
+}
+
+// Roster is what a hub asks of the roster, all of it this node's copy. Hub calls
+// it with a lock held: nothing in it blocks for longer than the copying takes,
+// and nothing calls the hub.
+type Roster interface {
+	// Slot returns the owner of a slot of this region ("": nobody) and its epoch.
+	Slot(slot int) (regions.NodeID, regions.Epoch)
+	// RoomsIn returns the rooms of a slot that sessions of this region are in.
+	RoomsIn(slot int) []string
+	// Stays returns the region's sessions in a room, suspended ones included.
+	Stays(room string) []regions.Stay
+	// Current reports whether this node heard of its region's leader lately
+	// enough to act as the owner of what it believes to own.
+	Current() bool
+	// Others returns the other regions.
+	Others() []regions.RegionID
+	// RegionOf returns the region of a node; "" if there is no such node.
+	RegionOf(node regions.NodeID) regions.RegionID
+	// OwnerIn returns the owner of a room in another region, as last heard.
+	OwnerIn(region regions.RegionID, room string) regions.NodeID
+	// HeardOwner takes what another region says of a room's owner; if it is news,
+	// OwnerIn answers with it from now on.
+	HeardOwner(region regions.RegionID, room string, owner regions.NodeID, epoch regions.Epoch)
 }
 
 // Messages is what a hub asks of the stored messages; edge.Messages has it.

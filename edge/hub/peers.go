@@ -9,7 +9,7 @@ import (
 // toOwner sends a frame to the room's owner in this region. If that is this
 // node, the room takes it here and now.
 func (t *turn) toOwner(f *peer.Frame) {
-	switch owner, _ := t.h.cfg.Roster.Owner(t.room); owner {
+	switch owner, _ := t.h.cfg.Roster.Slot(regions.SlotOf(t.room)); owner {
 	case t.h.cfg.Self:
 		t.asOwner(t.h.cfg.Self, t.h.cfg.Region, f)
 	case "": // nobody yet: what must not be lost is sent again when there is one
@@ -27,7 +27,7 @@ func (h *Hub) HandleFrame(from regions.NodeID, f *peer.Frame) {
 		h.metrics.dropped.Inc()
 		return
 	}
-	owner, _ := h.cfg.Roster.Owner(id)
+	owner, _ := h.cfg.Roster.Slot(regions.SlotOf(id))
 	t := h.begin(id)
 	defer t.end()
 	switch f.Body.(type) {
@@ -73,7 +73,7 @@ func (h *Hub) HandleFrame(from regions.NodeID, f *peer.Frame) {
 func (h *Hub) HandleFixes(from regions.NodeID, f *peer.Fixes) {
 	id := f.GetRoom()
 	region := h.cfg.Roster.RegionOf(from)
-	owner, _ := h.cfg.Roster.Owner(id)
+	owner, _ := h.cfg.Roster.Slot(regions.SlotOf(id))
 	t := h.begin(id)
 	defer t.end()
 	switch {
@@ -190,7 +190,7 @@ func (h *Hub) mended(l link) {
 		return
 	}
 	h.eachFollowed(func(t *turn) {
-		if owner, _ := h.cfg.Roster.Owner(t.room); owner != l.node {
+		if owner, _ := h.cfg.Roster.Slot(regions.SlotOf(t.room)); owner != l.node {
 			return
 		}
 		if fd := t.sh.feeds[t.room]; fd != nil {

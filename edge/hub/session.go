@@ -254,6 +254,3 @@ func (h *Hub) Publish(room string, m *wire.Message) {
 	t.end()
 	h.cfg.Activity.Touch(room, now)
 }
-
-// Hide makes a client seen by nobody, or seen again. See edge.Hub.
-func (h *Hub) Hide(edge.Client, bool) {}

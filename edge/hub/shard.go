@@ -73,7 +73,8 @@ func (t *turn) ownedOrNew() *owned {
 	o := t.sh.rooms[t.room]
 	if o == nil {
 		t.sh.seq++
-		o = &owned{Room: room.New(&t.h.room, t.room, t.h.cfg.SlotEpoch, t.sh.seq, t.now), id: t.room, index: -1}
+		_, epoch := t.h.cfg.Roster.Slot(regions.SlotOf(t.room))
+		o = &owned{Room: room.New(&t.h.room, t.room, epoch, t.sh.seq, t.now), id: t.room, index: -1}
 		t.sh.rooms[t.room] = o
 		t.h.metrics.rooms.Inc()
 	}
