@@ -125,6 +125,9 @@ func (c *Cluster) Err() error { return nil }
 // epoch.
 func (c *Cluster) Owner(room string) (regions.NodeID, regions.Epoch) { return "", 0 }
 
+// Slot returns the owner of a slot in this region ("": nobody) and its epoch.
+func (c *Cluster) Slot(slot int) (regions.NodeID, regions.Epoch) { return "", 0 }
+
 // OwnerIn returns the owner of a room in another region, as last heard.
 func (c *Cluster) OwnerIn(region regions.RegionID, room string) regions.NodeID { return "" }
 
