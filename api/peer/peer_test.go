@@ -26,7 +26,7 @@ func FuzzDecode(f *testing.F) {
 		roundTrip(t, b, new(Frame), new(Frame))
 		roundTrip(t, b, new(Datagram), new(Datagram))
 		roundTrip(t, b, new(Call), new(Call))
-		roundTrip(t, b, new(RosterBatch), new(RosterBatch))
+		roundTrip(t, b, new(RosterAnswer), new(RosterAnswer))
 		roundTrip(t, b, new(RosterCommand), new(RosterCommand))
 	})
 }

@@ -167,7 +167,7 @@ func FuzzAnswer(f *testing.F) {
 }
 
 func FuzzBatch(f *testing.F) {
-	f.Add(entry([][]byte{[]byte("a"), nil, []byte("ccc")}))
+	f.Add(encodeBatch([]byte{entryVersion}, [][]byte{[]byte("a"), nil, []byte("ccc")}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d := &decoder{b: b}
 		d.byte()
@@ -175,7 +175,7 @@ func FuzzBatch(f *testing.F) {
 		if err != nil {
 			return
 		}
-		d = &decoder{b: entry(parts)[1:]}
+		d = &decoder{b: encodeBatch(nil, parts)}
 		again, err := d.batch()
 		require.NoError(t, err)
 		require.Equal(t, len(parts), len(again))

@@ -53,6 +53,10 @@ type Config struct {
 	Memory *Memory
 
 	Machine Machine
+	// Version of the commands' meaning that the machine understands. A node that
+	// meets a higher one in the log leaves consensus: to skip what others apply
+	// would be a fork. Optional, if there is only one.
+	Version uint64
 	Links   Links
 
 	Voters        int           // optional: how many nodes vote, 3 (default) or 5; the others learn
@@ -67,12 +71,12 @@ type Config struct {
 	// Lead is what a leader has to do; optional. It runs while this node leads
 	// and its machine has everything of the terms before; ctx ends with the
 	// leadership, and the next Lead waits for this one to return.
-	Lead func(ctx context.Context)
-	// PeerUp and PeerDown are told to the leader, one at a time, of the region's
-	// other nodes; optional. For each node the first of a term says how it is;
-	// since is its last sign of life.
-	PeerUp   func(node regions.NodeID)
-	PeerDown func(node regions.NodeID, since time.Time)
+	Lead func(ctx context.Context, term uint64)
+	// PeerUp and PeerDown are told to the leader of that term, beside Lead and
+	// one at a time, of the region's other nodes; optional. For each node the
+	// first of a term says how it is; since is its last sign of life.
+	PeerUp   func(term uint64, node regions.NodeID)
+	PeerDown func(term uint64, node regions.NodeID, since time.Time)
 	// Failed is told once that the node's disk or machine failed; optional. The
 	// node has left consensus then, and only a restart brings it back.
 	Failed func(error)
@@ -125,6 +129,7 @@ func (c *Config) voters(n int) int {
 type Node struct {
 	cfg     Config
 	log     *slog.Logger
+	origin  time.Time // of our monotonic clock, as stamps tell it
 	metrics *metrics
 	life    run.Lifecycle
 	fsm     *fsm
@@ -162,13 +167,14 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg:     cfg,
 		log:     cfg.Logger.With("part", "consensus"),
+		origin:  time.Now(),
 		metrics: m,
 		acks:    newAcks(),
 		limiter: rate.NewLimiter(cfg.Rate, max(int(cfg.Rate/4), 1)),
 		failed:  make(chan struct{}),
 		notify:  make(chan bool, 64),
 	}
-	n.fsm = &fsm{machine: cfg.Machine, fail: n.fail}
+	n.fsm = &fsm{machine: cfg.Machine, version: cfg.Version, fail: n.fail}
 	n.queue.init(cfg.Queue)
 	return n, nil
 }

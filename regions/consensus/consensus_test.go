@@ -264,14 +264,14 @@ func TestPeersUpAndDown(t *testing.T) {
 			lines = append(lines, fmt.Sprintf(format, args...))
 		}
 		g := newGroup(t, 3, func(c *Config) {
-			c.PeerUp = func(n regions.NodeID) { add("%s: up %s", c.Self, n) }
-			c.PeerDown = func(n regions.NodeID, since time.Time) {
+			c.PeerUp = func(_ uint64, n regions.NodeID) { add("%s: up %s", c.Self, n) }
+			c.PeerDown = func(_ uint64, n regions.NodeID, since time.Time) {
 				add("%s: down %s", c.Self, n)
 				mu.Lock()
 				took[n] = time.Now()
 				mu.Unlock()
 			}
-			c.Lead = func(ctx context.Context) { add("%s: leads", c.Self); <-ctx.Done(); add("%s: done", c.Self) }
+			c.Lead = func(ctx context.Context, _ uint64) { add("%s: leads", c.Self); <-ctx.Done(); add("%s: done", c.Self) }
 		}).startAll()
 		defer g.stopAll()
 		has := func(line string) bool {
@@ -335,6 +335,56 @@ func TestDiskFailureEndsOneNodeOnly(t *testing.T) {
 			})
 		})
 	}
+}
+
+// All replicas are told the same time of a command: its leader's.
+func TestStampsAreTheLeaders(t *testing.T) {
+	bubble(t, 3, nil, func(t *testing.T, g *group) {
+		for i := range uint64(20) {
+			if i == 10 {
+				require.NoError(t, g.leader().TransferLeadership(t.Context()))
+			}
+			time.Sleep(7 * time.Millisecond)
+			require.NoError(t, g.put(g.follower(), 1, i, i))
+		}
+		lead := g.leader()
+		require.NoError(t, g.read(lead))
+		stamps := g.machine(lead).stamps
+		require.Len(t, stamps, 20)
+		last := stamps[19]
+		require.Equal(t, lead.raft.CurrentTerm(), last.Term)
+		require.InDelta(t, time.Now().UnixMilli(), last.ClockMs, 100)
+		require.InDelta(t, time.Since(lead.origin).Milliseconds(), last.UptimeMs, 100)
+		require.Greater(t, last.Term, stamps[0].Term)
+		for i, s := range stamps[1:] {
+			require.GreaterOrEqual(t, s.Term, stamps[i].Term)
+			require.Greater(t, s.ClockMs, stamps[i].ClockMs)
+		}
+		for _, n := range g.nodes {
+			require.NoError(t, g.read(n))
+			require.Equal(t, stamps, g.machine(n).stamps)
+		}
+	})
+}
+
+// A node that is too old for a command leaves, the others go on.
+func TestNewerCommandsEndAnOlderNode(t *testing.T) {
+	bubble(t, 3, func(c *Config) {
+		if c.Self != "n3" {
+			c.Version = 7
+		}
+	}, func(t *testing.T, g *group) {
+		lead := g.leader()
+		if lead.cfg.Self == "n3" { // what it writes, the others can read
+			require.NoError(t, lead.TransferLeadership(t.Context()))
+			lead = g.leader("n3")
+		}
+		require.NoError(t, g.put(lead, 1, 1, 1))
+		eventually(t, func() bool { return g.nodes["n3"].Err() != nil }, "it goes on")
+		require.ErrorIs(t, g.nodes["n3"].Err(), errTooNew)
+		require.Zero(t, g.machines["n3"].count())
+		require.NoError(t, g.put(g.leader("n3"), 1, 2, 2))
+	})
 }
 
 func TestQueueAndRateAreBounded(t *testing.T) {

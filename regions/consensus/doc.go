@@ -88,7 +88,7 @@
 // and entry types that it can't read, so those are checked before; a request
 // whose header names another node than the link's certificate is refused.
 //
-// A log entry is a version byte, a count, and the commands, each with its
-// length. A snapshot is a version byte, the index of the last command (8 bytes)
+// A log entry is a version byte, the version of its commands, the leader's wall
+// clock and its uptime in ms, a count, and the commands, each with its length. A snapshot is a version byte, the index of the last command (8 bytes)
 // and what the machine wrote.
 package consensus

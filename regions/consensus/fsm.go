@@ -2,13 +2,18 @@ package consensus
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/mustermesh/muster/regions"
 )
 
 // Machine is what is replicated. Its methods are called one at a time, but for
@@ -16,8 +21,9 @@ import (
 // depend on nothing but its commands: no clock, no chance, no map order.
 type Machine interface {
 	// Apply carries a command out and returns its result. Commands that were
-	// committed together have the same index; it never goes back.
-	Apply(index uint64, command []byte) (result []byte)
+	// committed together have the same index, which never goes back, and the
+	// same stamp.
+	Apply(index uint64, stamp regions.Stamp, command []byte) (result []byte)
 	// Snapshot returns at once a function that writes the state as it is now.
 	Snapshot() func(io.Writer) error
 	// Restore replaces the state by what a Snapshot wrote. After an error the
@@ -31,18 +37,26 @@ const (
 	snapshotVersion = 1
 )
 
+var errTooNew = errors.New("upgrade this node")
+
 // fsm is the Machine as raft sees it. All but applied belongs to raft's
 // goroutine for it.
 type fsm struct {
 	machine Machine
+	version uint64        // of commands that the machine understands
 	applied atomic.Uint64 // index of the last command that the machine has carried out
 	moved   signal
 	fail    func(error)
 }
 
-// entry encodes commands as the one log entry that carries them.
-func entry(commands [][]byte) []byte {
-	return encodeBatch([]byte{entryVersion}, commands)
+// entry encodes commands as the one log entry that carries them, stamped with
+// this moment; the term is raft's own for the entry.
+func (n *Node) entry(commands [][]byte) []byte {
+	now := time.Now()
+	b := binary.AppendUvarint([]byte{entryVersion}, n.cfg.Version)
+	b = binary.AppendUvarint(b, uint64(max(now.UnixMilli(), 0)))
+	b = binary.AppendUvarint(b, uint64(now.Sub(n.origin).Milliseconds()))
+	return encodeBatch(b, commands)
 }
 
 // results is what Apply answers to the entry's proposer.
@@ -50,16 +64,18 @@ type results [][]byte
 
 func (f *fsm) Apply(l *raft.Log) any {
 	d := &decoder{b: l.Data}
-	version := d.byte()
+	format, version := d.byte(), d.uint()
+	stamp := regions.Stamp{Term: l.Term, ClockMs: d.uint(), UptimeMs: d.uint()}
 	commands, err := d.batch()
-	if err != nil || version != entryVersion {
+	if err != nil || format != entryVersion || version > f.version {
 		// To skip it would be a fork. Other nodes may know what it means.
-		f.fail(fmt.Errorf("consensus: entry %d can't be read (version %d): %w", l.Index, version, err))
+		f.fail(fmt.Errorf("consensus: entry %d can't be read (format %d, we know %d; commands of version %d, we know %d): %w",
+			l.Index, format, entryVersion, version, f.version, cmp.Or(err, errTooNew)))
 		runtime.Goexit()
 	}
 	out := make(results, len(commands))
 	for i, c := range commands {
-		out[i] = f.machine.Apply(l.Index, c)
+		out[i] = f.machine.Apply(l.Index, stamp, c)
 	}
 	f.applied.Store(l.Index)
 	f.moved.fire()

@@ -192,6 +192,7 @@ type registers struct {
 	seen    map[uint64]uint64 // request → result
 	changes uint64
 	slow    time.Duration
+	stamps  []regions.Stamp
 }
 
 func newRegisters() *registers {
@@ -203,9 +204,10 @@ func put(register byte, id, value uint64) []byte {
 	return binary.BigEndian.AppendUint64(b, value)
 }
 
-func (r *registers) Apply(_ uint64, c []byte) []byte {
+func (r *registers) Apply(_ uint64, stamp regions.Stamp, c []byte) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.stamps = append(r.stamps, stamp)
 	if r.slow > 0 {
 		time.Sleep(r.slow)
 	}

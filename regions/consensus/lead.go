@@ -45,9 +45,9 @@ func (n *Node) startTerm(ctx context.Context) (end func()) {
 		}
 		n.ready.Store(term)
 		n.leader.fire()
-		work.Go(func() { n.watch(ctx) })
+		work.Go(func() { n.watch(ctx, term) })
 		if n.cfg.Lead != nil {
-			n.cfg.Lead(ctx)
+			n.cfg.Lead(ctx, term)
 		}
 	})
 	return func() {
@@ -78,7 +78,7 @@ func (n *Node) knowAll(ctx context.Context) bool {
 // half of that is enough: a majority has missed it already, or there would
 // have been no election. Silence counts only while this node has been awake
 // and followed by a majority itself; what slept can't judge.
-func (n *Node) watch(ctx context.Context) {
+func (n *Node) watch(ctx context.Context, term uint64) {
 	began := time.Now()
 	n.mu.Lock()
 	before := n.lastLeader
@@ -119,11 +119,11 @@ func (n *Node) watch(ctx context.Context) {
 			case seen.After(began) && now.Sub(seen) < limit:
 				if !was {
 					up[id] = true
-					n.peer(id, true, seen)
+					n.peer(term, id, true, seen)
 				}
 			case steady && (was || !told) && now.Sub(latest(seen, since)) > limit:
 				up[id] = false
-				n.peer(id, false, latest(seen, since))
+				n.peer(term, id, false, latest(seen, since))
 			}
 		}
 		n.promote(servers, now)
@@ -137,17 +137,17 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-func (n *Node) peer(id regions.NodeID, up bool, seen time.Time) {
+func (n *Node) peer(term uint64, id regions.NodeID, up bool, seen time.Time) {
 	if up {
 		n.log.Info("peer is up", "peer", id)
 		if n.cfg.PeerUp != nil {
-			n.cfg.PeerUp(id)
+			n.cfg.PeerUp(term, id)
 		}
 		return
 	}
 	n.log.Warn("peer is down", "peer", id, "silent", time.Since(seen))
 	if n.cfg.PeerDown != nil {
-		n.cfg.PeerDown(id, seen)
+		n.cfg.PeerDown(term, id, seen)
 	}
 }
 

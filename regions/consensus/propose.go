@@ -237,7 +237,7 @@ func (n *Node) apply(commands [][]byte) ([][]byte, error) {
 		return nil, nil
 	}
 	n.metrics.batch(len(commands))
-	f := n.raft.Apply(entry(commands), n.cfg.LeaderWait)
+	f := n.raft.Apply(n.entry(commands), n.cfg.LeaderWait)
 	switch err := f.Error(); {
 	case err == nil:
 		return f.Response().(results), nil

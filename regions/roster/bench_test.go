@@ -13,6 +13,7 @@ import (
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/regions"
 )
 
 const sessions = 50_000
@@ -30,22 +31,22 @@ func opening(i int, conn uint64) *peer.RosterCommand {
 // crowd is a region of three nodes and n sessions, each in two rooms of 50.
 func crowd(t testing.TB, n int) *Machine {
 	m := NewMachine("eu-west")
-	stamp := &peer.RosterStamp{Term: 1, ClockMs: 1_000_000}
+	stamp := regions.Stamp{Term: 1, ClockMs: 1_000_000}
 	index := uint64(0)
-	apply := func(c *peer.RosterCommand) *peer.RosterAnswer {
+	do := func(c *peer.RosterCommand) *peer.RosterAnswer {
 		index++
-		a := answers(t, m.Apply(index, seal(t, stamp, c)))[0]
+		a := apply(t, m, index, seal(t, stamp, c))[0]
 		require.Zero(t, a.Code)
 		return a
 	}
 	for i := range 3 {
-		apply(command(&peer.NodeUp{Node: fmt.Sprintf("eu-west-%d", i+1), Incarnation: 1, Capacity: 1}))
+		do(command(&peer.NodeUp{Node: fmt.Sprintf("eu-west-%d", i+1), Incarnation: 1, Capacity: 1}))
 	}
-	apply(command(&peer.SlotBalance{Max: 1024}))
+	do(command(&peer.SlotBalance{Max: 1024}))
 	rooms := max(1, n/25)
 	for i := range n {
-		a := apply(opening(i, uint64(i)))
-		apply(command(&peer.RoomJoin{User: userOf(i), Device: "device", Epoch: a.Epoch, Rooms: []string{roomOf(i % rooms), roomOf((i + rooms/2) % rooms)}}))
+		a := do(opening(i, uint64(i)))
+		do(command(&peer.RoomJoin{User: userOf(i), Device: "device", Epoch: a.Epoch, Rooms: []string{roomOf(i % rooms), roomOf((i + rooms/2) % rooms)}}))
 	}
 	return m
 }
@@ -54,14 +55,15 @@ func crowd(t testing.TB, n int) *Machine {
 // device of 50,000 that comes back on another connection.
 func BenchmarkOpen(b *testing.B) {
 	m := crowd(b, sessions)
-	entries := make([][]byte, 100_000)
+	entries := make([]entry, 100_000)
 	for i := range entries {
-		entries[i] = seal(b, &peer.RosterStamp{Term: 1, ClockMs: 2_000_000}, opening(i*7919%sessions, uint64(sessions+i)))
+		entries[i] = seal(b, regions.Stamp{Term: 1, ClockMs: 2_000_000}, opening(i*7919%sessions, uint64(sessions+i)))
 	}
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		m.Apply(uint64(1_000_000+i), entries[i%len(entries)])
+		e := entries[i%len(entries)]
+		m.Apply(uint64(1_000_000+i), e.stamp, e.commands[0])
 		i++
 	}
 }
@@ -69,7 +71,7 @@ func BenchmarkOpen(b *testing.B) {
 func BenchmarkJoinLeave(b *testing.B) {
 	m := crowd(b, sessions)
 	x, _ := m.state.Session(userOf(7), "device")
-	stamp := &peer.RosterStamp{Term: 1, ClockMs: 2_000_000}
+	stamp := regions.Stamp{Term: 1, ClockMs: 2_000_000}
 	join := command(&peer.RoomJoin{User: x.User, Device: x.Device, Epoch: uint64(x.Epoch), Rooms: []string{roomOf(900)}})
 	leave := command(&peer.RoomLeave{User: x.User, Device: x.Device, Epoch: uint64(x.Epoch), Rooms: []string{roomOf(900)}})
 	b.ReportAllocs()
@@ -133,7 +135,7 @@ func BenchmarkDeadNode(b *testing.B) {
 	m := crowd(b, sessions)
 	var image bytes.Buffer
 	require.NoError(b, m.Snapshot()(&image))
-	stamp := &peer.RosterStamp{Term: 1, ClockMs: 3_000_000}
+	stamp := regions.Stamp{Term: 1, ClockMs: 3_000_000}
 	n := 0
 	var longest, total time.Duration
 	for b.Loop() {
@@ -172,9 +174,9 @@ func BenchmarkStall(b *testing.B) {
 			var all []time.Duration
 			i := 0
 			for b.Loop() {
-				e := seal(b, &peer.RosterStamp{Term: 1, ClockMs: 2_000_000}, opening(i*7919%sessions, uint64(sessions+i)))
+				e := seal(b, regions.Stamp{Term: 1, ClockMs: 2_000_000}, opening(i*7919%sessions, uint64(sessions+i)))
 				start := time.Now()
-				m.Apply(uint64(1_000_000+i), e)
+				m.Apply(uint64(1_000_000+i), e.stamp, e.commands[0])
 				all = append(all, time.Since(start))
 				i++
 			}

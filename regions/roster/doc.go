@@ -4,10 +4,10 @@
 // randomness or I/O. The same commands give the same state, answers and effects
 // on every node.
 //
-//	node ──RosterCommand──▶ leader: Seal(stamp, many) ──log──▶ every node: Machine.Apply
-//	                                                              ├─▶ RosterAnswers, to who asked
-//	                                                              ├─▶ Effects, to this node's edge
-//	                                                              └─▶ View: owners, sessions, members
+//	node ──RosterCommand──▶ leader: stamps them ──log──▶ every node: Machine.Apply
+//	                                                        ├─▶ RosterAnswer, to who asked
+//	                                                        ├─▶ Effects, to this node's edge
+//	                                                        └─▶ View: owners, sessions, members
 //
 // State is the machine, Machine is State behind a lock in the shape that
 // consensus asks for. api/peer/roster.proto holds the commands.
@@ -105,6 +105,7 @@
 // # Trust
 //
 // Whatever a command holds is refused, bounded or done, and never panics. What
-// does panic is a broken invariant (an epoch that would go back) and a stamp of
-// a later version: this node would no longer do as the others do, and must stop.
+// does panic is a broken invariant (an epoch that would go back): this node
+// would no longer do as the others do. That it understands all commands of the
+// log is Version's part, and consensus's.
 package roster

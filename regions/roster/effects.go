@@ -49,7 +49,8 @@ type SessionSuspended struct {
 	User, Device string
 	Node         regions.NodeID
 	Epoch        regions.Epoch
-	NodeLost     bool // because its node is: nobody there will say so
+	NodeLost     bool     // because its node is: nobody there will say so
+	Rooms        []string // that it is in, in order
 }
 
 // SessionEnded: the device left its rooms, for this reason.
@@ -58,6 +59,7 @@ type SessionEnded struct {
 	Node         regions.NodeID
 	Epoch        regions.Epoch
 	Reason       wire.Reason
+	Rooms        []string // that it was in, in order
 }
 
 // Restored: a snapshot replaced the state. Effects in between are lost; read

@@ -47,22 +47,29 @@ func command(m any) *peer.RosterCommand {
 	return c
 }
 
-func seal(t testing.TB, stamp *peer.RosterStamp, cs ...*peer.RosterCommand) []byte {
-	encoded := make([][]byte, len(cs))
-	for i, c := range cs {
-		b, err := c.MarshalVT()
-		require.NoError(t, err)
-		encoded[i] = b
-	}
-	b, err := Seal(stamp, encoded...)
-	require.NoError(t, err)
-	return b
+// entry is what consensus gives to a machine at once.
+type entry struct {
+	stamp    regions.Stamp
+	commands [][]byte
 }
 
-func answers(t testing.TB, result []byte) []*peer.RosterAnswer {
-	var a peer.RosterAnswers
-	require.NoError(t, a.UnmarshalVT(result))
-	return a.Answers
+func seal(t testing.TB, stamp regions.Stamp, cs ...*peer.RosterCommand) entry {
+	e := entry{stamp: stamp}
+	for _, c := range cs {
+		b, err := c.MarshalVT()
+		require.NoError(t, err)
+		e.commands = append(e.commands, b)
+	}
+	return e
+}
+
+func apply(t testing.TB, m *Machine, index uint64, e entry) (as []*peer.RosterAnswer) {
+	for _, c := range e.commands {
+		a := &peer.RosterAnswer{}
+		require.NoError(t, a.UnmarshalVT(m.Apply(index, e.stamp, c)))
+		as = append(as, a)
+	}
+	return as
 }
 
 // image is a state as its snapshot: equal states have equal ones.
@@ -131,6 +138,14 @@ func check(t testing.TB, s *State) {
 	for name, members := range rooms {
 		require.Equal(t, members, s.rooms[name].members)
 	}
+	listed = 0
+	for slot, of := range s.inSlot {
+		listed += len(of)
+		for i, r := range of {
+			require.True(t, r.at == i && r.slot == slot && s.rooms[r.name] == r && regions.SlotOf(r.name) == slot, r.name)
+		}
+	}
+	require.Equal(t, counts.Rooms, listed)
 	for node, p := range s.held {
 		var got []int32
 		p.each(func(place int32) { got = append(got, place) })

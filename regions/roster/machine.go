@@ -9,11 +9,11 @@ import (
 	"github.com/mustermesh/muster/regions"
 )
 
-// Machine is a State behind a lock, fed by a log of sealed batches: what a
-// consensus library calls its state machine. Apply, Snapshot and Restore are
+// Machine is a State behind a lock, fed by the region's log of RosterCommands:
+// what regions/consensus asks of its machine. Apply, Snapshot and Restore are
 // called by one goroutine; View by any.
 type Machine struct {
-	// OnEffects is told, in order and without a lock held, what each entry
+	// OnEffects is told, in order and without a lock held, what each command
 	// caused, and of a restored snapshot. It is set before the first Apply and
 	// must not block: the log waits.
 	OnEffects func(index uint64, effects []Effect)
@@ -26,35 +26,20 @@ type Machine struct {
 // NewMachine returns a machine with an empty roster.
 func NewMachine(region regions.RegionID) *Machine { return &Machine{state: New(region)} }
 
-// Apply does all commands of a batch, and returns their RosterAnswers. What
-// can't be read changes nothing and is answered as invalid.
-func (m *Machine) Apply(index uint64, command []byte) (result []byte) {
-	var batch peer.RosterBatch
-	answers := &peer.RosterAnswers{}
-	var effects []Effect
-	if err := batch.UnmarshalVT(command); err != nil {
-		answers.Answers = append(answers.Answers, refuse(invalid, 0))
-		batch = peer.RosterBatch{}
+// Apply does one RosterCommand and returns its RosterAnswer. What can't be read
+// changes nothing and is answered as invalid.
+func (m *Machine) Apply(index uint64, stamp regions.Stamp, command []byte) (result []byte) {
+	var c peer.RosterCommand
+	if err := c.UnmarshalVT(command); err != nil {
+		c = peer.RosterCommand{}
 	}
 	m.mu.Lock()
-	for _, b := range batch.Commands {
-		var c peer.RosterCommand
-		if err := c.UnmarshalVT(b); err != nil {
-			c = peer.RosterCommand{}
-		}
-		a, e := m.state.Apply(batch.Stamp, &c)
-		answers.Answers = append(answers.Answers, a)
-		if effects == nil {
-			effects = e
-		} else {
-			effects = append(effects, e...)
-		}
-	}
+	answer, effects := m.state.Apply(stamp, &c)
 	m.index = index
 	m.mu.Unlock()
-	result, err := answers.MarshalVT()
+	result, err := answer.MarshalVT()
 	if err != nil {
-		panic(fmt.Sprintf("roster: encode answers: %v", err)) // of our own making
+		panic(fmt.Sprintf("roster: encode answer: %v", err)) // of our own making
 	}
 	if len(effects) > 0 && m.OnEffects != nil {
 		m.OnEffects(index, effects)
@@ -95,19 +80,4 @@ func (m *Machine) View(f func(s *State, index uint64)) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	f(m.state, m.index)
-}
-
-// Seal makes a log entry of encoded RosterCommands: the leader's part. The
-// version is set to what this node knows.
-func Seal(stamp *peer.RosterStamp, commands ...[]byte) ([]byte, error) {
-	b, err := (&peer.RosterBatch{
-		Stamp: &peer.RosterStamp{
-			Version: Version, Term: stamp.GetTerm(), ClockMs: stamp.GetClockMs(), UptimeMs: stamp.GetUptimeMs(),
-		},
-		Commands: commands,
-	}).MarshalVT()
-	if err != nil {
-		return nil, fmt.Errorf("roster: seal: %w", err)
-	}
-	return b, nil
 }

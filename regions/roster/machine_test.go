@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/regions"
 )
 
 func TestMachine(t *testing.T) {
@@ -20,22 +21,15 @@ func TestMachine(t *testing.T) {
 		m.View(func(_ *State, at uint64) { require.Equal(t, index, at) })
 		seen = append(seen, e...)
 	}
-	stamp := &peer.RosterStamp{Term: 1, ClockMs: 1000, Version: 99}
-	up, err := command(&peer.NodeUp{Node: "n1", Incarnation: 1, Capacity: 1}).MarshalVT()
-	require.NoError(t, err)
-	open, err := command(&peer.SessionOpen{User: "u", Device: "d", Node: "n1", Incarnation: 1, Connection: 1}).MarshalVT()
-	require.NoError(t, err)
-
+	e := seal(t, regions.Stamp{Term: 1, ClockMs: 1000}, command(&peer.NodeUp{Node: "n1", Incarnation: 1, Capacity: 1}), nil,
+		command(&peer.SessionOpen{User: "u", Device: "d", Node: "n1", Incarnation: 1, Connection: 1}))
 	// One command that can't be read spoils only itself.
-	entry, err := Seal(stamp, up, []byte{0xff}, open)
-	require.NoError(t, err)
-	as := answers(t, m.Apply(5, entry))
-	require.Len(t, as, 3)
+	e.commands[1] = []byte{0xff}
+	as := apply(t, m, 5, e)
 	require.Equal(t, peer.RosterCode_ROSTER_INVALID, as[1].Code)
 	require.Equal(t, uint64(1001), as[2].Epoch)
 	require.Len(t, seen, 2+1024)
-	require.Equal(t, peer.RosterCode_ROSTER_INVALID, answers(t, m.Apply(6, []byte{0xff}))[0].Code)
-	require.Empty(t, answers(t, m.Apply(7, nil)))
+	require.Equal(t, peer.RosterCode_ROSTER_INVALID, apply(t, m, 7, entry{commands: [][]byte{nil}})[0].Code)
 
 	var b bytes.Buffer
 	require.NoError(t, m.Snapshot()(&b))
@@ -97,7 +91,7 @@ func TestReadersBesideApply(t *testing.T) {
 		})
 	}
 	for i := range 3000 {
-		m.Apply(uint64(10_000+i), seal(t, &peer.RosterStamp{Term: 1, ClockMs: 2_000_000}, opening(i%500, uint64(1000+i)),
+		apply(t, m, uint64(10_000+i), seal(t, regions.Stamp{Term: 1, ClockMs: 2_000_000}, opening(i%500, uint64(1000+i)),
 			command(&peer.RoomLeave{User: userOf(i * 7 % 500), Device: "device", Epoch: 0})))
 	}
 	close(done)

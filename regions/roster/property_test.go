@@ -52,7 +52,7 @@ type world struct {
 	m, copy *Machine
 	effects [2][]Effect
 	index   uint64
-	stamp   *peer.RosterStamp
+	stamp   regions.Stamp
 	starts  map[string]uint64
 	conn    uint64
 	log     []*peer.RosterCommand // to say again
@@ -62,11 +62,11 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
-		t: t, rand: rand.New(rand.NewPCG(seed, 1)), stamp: &peer.RosterStamp{Term: 1, ClockMs: 1000},
+		t: t, rand: rand.New(rand.NewPCG(seed, 1)), stamp: regions.Stamp{Term: 1, ClockMs: 1000},
 		starts: map[string]uint64{}, codes: map[peer.RosterCode]int{}, watcher: newWatcher(t),
 	}
 	w.m = NewMachine("eu")
-	w.m.OnEffects = func(_ uint64, e []Effect) { w.effects[0] = e }
+	w.m.OnEffects = func(_ uint64, e []Effect) { w.effects[0] = append(w.effects[0], e...) }
 	w.fork()
 	return w
 }
@@ -76,7 +76,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 func (w *world) fork() {
 	write := w.m.Snapshot()
 	before := w.index
-	var tail [][]byte
+	var tail []entry
 	for range w.rand.IntN(5) {
 		tail = append(tail, w.stepOne())
 	}
@@ -85,9 +85,9 @@ func (w *world) fork() {
 	w.copy = NewMachine("eu")
 	require.NoError(w.t, w.copy.Restore(&b))
 	w.copy.View(func(_ *State, index uint64) { require.Equal(w.t, before, index) })
-	w.copy.OnEffects = func(_ uint64, e []Effect) { w.effects[1] = e }
+	w.copy.OnEffects = func(_ uint64, e []Effect) { w.effects[1] = append(w.effects[1], e...) }
 	for i, entry := range tail {
-		w.copy.Apply(before+uint64(i)+1, entry)
+		apply(w.t, w.copy, before+uint64(i)+1, entry)
 	}
 	require.Equal(w.t, image(w.t, w.m.state), image(w.t, w.copy.state))
 }
@@ -96,13 +96,13 @@ func (w *world) step() {
 	want := w.index + 1
 	entry := w.stepOne()
 	w.effects[1] = nil
-	got := w.copy.Apply(want, entry)
+	got := apply(w.t, w.copy, want, entry)
 	require.Equal(w.t, w.effects[0], w.effects[1])
 	require.NotEmpty(w.t, got)
 }
 
 // stepOne does one entry of a few commands, and returns it.
-func (w *world) stepOne() []byte {
+func (w *world) stepOne() entry {
 	switch w.rand.IntN(20) {
 	case 0: // a new leader, whose clock is behind or ahead
 		w.stamp.Term++
@@ -130,7 +130,7 @@ func (w *world) stepOne() []byte {
 	entry := seal(w.t, w.stamp, cs...)
 	w.index++
 	w.effects[0] = nil
-	as := answers(w.t, w.m.Apply(w.index, entry))
+	as := apply(w.t, w.m, w.index, entry)
 	require.Len(w.t, as, len(cs))
 	for i, a := range as {
 		w.codes[a.Code]++
@@ -296,7 +296,7 @@ func (w *watcher) saw(effects []Effect, cs []*peer.RosterCommand) {
 // What a connection was granted is one epoch, but for resumes, which are above.
 func TestOpenIsIdempotent(t *testing.T) {
 	s := New("eu")
-	stamp := &peer.RosterStamp{ClockMs: 1}
+	stamp := regions.Stamp{ClockMs: 1}
 	s.Apply(stamp, command(&peer.NodeUp{Node: "n1", Incarnation: 1, Capacity: 1}))
 	r := rand.New(rand.NewPCG(1, 2))
 	granted := map[uint64]uint64{}
@@ -327,7 +327,7 @@ func TestSpread(t *testing.T) {
 		worst := 0.0
 		for names := range 20 {
 			s := New("eu")
-			stamp := &peer.RosterStamp{ClockMs: 1}
+			stamp := regions.Stamp{ClockMs: 1}
 			total := uint32(0)
 			for i, c := range capacities {
 				total += c
@@ -374,7 +374,7 @@ func TestCost(t *testing.T) {
 
 func TestBounds(t *testing.T) {
 	s := New("eu")
-	stamp := &peer.RosterStamp{ClockMs: 1}
+	stamp := regions.Stamp{ClockMs: 1}
 	for i := range MaxNodes + 1 {
 		a, _ := s.Apply(stamp, command(&peer.NodeUp{Node: fmt.Sprintf("n%d", i), Incarnation: 1, Capacity: 1}))
 		require.Equal(t, i == MaxNodes, a.Code == peer.RosterCode_ROSTER_TOO_MANY)
@@ -414,9 +414,6 @@ func TestBounds(t *testing.T) {
 	require.Len(t, x.Elsewhere(), maxSeen)
 	require.Equal(t, regions.Epoch(5000+maxSeen+4), x.Highest())
 
-	require.PanicsWithValue(t, "roster: the log needs version 2, this node knows 1: upgrade it", func() {
-		s.Apply(&peer.RosterStamp{Version: 2}, nil)
-	})
 	// Nothing is so late that the queues grow without end.
 	for i := range 20_000 {
 		x, _ := s.Session("v", "d")

@@ -5,12 +5,15 @@ import (
 	"slices"
 
 	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/regions"
 )
 
 // room is who is in a room. The name never changes, so that a snapshot that is
 // being written may read it.
 type room struct {
 	name    string
+	slot    int
+	at      int     // where it is in the slot's rooms
 	members []int32 // places, in order
 }
 
@@ -80,9 +83,7 @@ func (s *State) leaveAll(x *Session) {
 func (s *State) enter(name string, place int32) *room {
 	r := s.rooms[name]
 	if r == nil {
-		r = &room{name: name}
-		s.rooms[name] = r
-		s.counts.Rooms++
+		r = s.newRoom(name)
 	}
 	i, _ := slices.BinarySearch(r.members, place)
 	r.members = slices.Insert(r.members, i, place)
@@ -97,7 +98,29 @@ func (s *State) exit(r *room, place int32) {
 	if len(r.members) == 0 {
 		delete(s.rooms, r.name)
 		s.counts.Rooms--
+		of := s.inSlot[r.slot]
+		last := of[len(of)-1]
+		of[r.at], last.at = last, r.at
+		of[len(of)-1] = nil
+		s.inSlot[r.slot] = of[:len(of)-1]
 	}
+}
+
+func (s *State) newRoom(name string) *room {
+	slot := regions.SlotOf(name)
+	r := &room{name: name, slot: slot, at: len(s.inSlot[slot])}
+	s.rooms[name] = r
+	s.inSlot[slot] = append(s.inSlot[slot], r)
+	s.counts.Rooms++
+	return r
+}
+
+func namesOf(rooms []*room) []string {
+	out := make([]string, len(rooms))
+	for i, r := range rooms {
+		out[i] = r.name
+	}
+	return out
 }
 
 // RoomMembers returns the sessions of this region that are in a room: what its
@@ -111,6 +134,13 @@ func (s *State) RoomMembers(name string) []*Session {
 	for i, place := range r.members {
 		out[i] = s.devices.all[place]
 	}
+	return out
+}
+
+// RoomsIn returns the rooms of a slot that somebody is in, in order.
+func (s *State) RoomsIn(slot int) []string {
+	out := namesOf(s.inSlot[slot])
+	slices.Sort(out)
 	return out
 }
 

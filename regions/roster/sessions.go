@@ -33,7 +33,7 @@ type Session struct {
 	Incarnation  uint64
 	Connection   uint64
 	Login, Name  string
-	Since        int64 // when the epoch was issued: Unix milliseconds of the leader
+	Since        int64 // of the state: Unix milliseconds of the leader then
 
 	rooms   []*room // by name
 	idle    idle    // unless it is live
@@ -59,13 +59,7 @@ type Seen struct {
 }
 
 // Rooms returns the rooms that the session is in, in order.
-func (x *Session) Rooms() []string {
-	out := make([]string, len(x.rooms))
-	for i, r := range x.rooms {
-		out[i] = r.name
-	}
-	return out
-}
+func (x *Session) Rooms() []string { return namesOf(x.rooms) }
 
 // Elsewhere returns the epochs that other regions have for the device.
 func (x *Session) Elsewhere() []Seen { return slices.Clone(x.seen) }
@@ -228,9 +222,9 @@ func (s *State) suspend(c *peer.SessionSuspend) *peer.RosterAnswer {
 
 func (s *State) suspendOne(old *Session, nodeLost bool) {
 	x := *old
-	x.State, x.idle = Suspended, s.nowIdle()
+	x.State, x.Since, x.idle = Suspended, int64(s.clock.wall), s.nowIdle()
 	s.put(old, &x)
-	s.emit(SessionSuspended{User: x.User, Device: x.Device, Node: x.Node, Epoch: x.Epoch, NodeLost: nodeLost})
+	s.emit(SessionSuspended{User: x.User, Device: x.Device, Node: x.Node, Epoch: x.Epoch, NodeLost: nodeLost, Rooms: x.Rooms()})
 }
 
 // suspendAll suspends the sessions of a node that died.
@@ -259,9 +253,9 @@ func (s *State) end(old *Session, seen []Seen, why wire.Reason) {
 	s.leaveAll(old)
 	s.put(old, &Session{
 		User: old.User, Device: old.Device, Epoch: old.Epoch, Node: old.Node, Incarnation: old.Incarnation,
-		Connection: old.Connection, Since: old.Since, idle: s.nowIdle(), earlier: old.earlier, seen: seen,
+		Connection: old.Connection, Since: int64(s.clock.wall), idle: s.nowIdle(), earlier: old.earlier, seen: seen,
 	})
-	s.emit(SessionEnded{User: old.User, Device: old.Device, Node: old.Node, Epoch: old.Epoch, Reason: why})
+	s.emit(SessionEnded{User: old.User, Device: old.Device, Node: old.Node, Epoch: old.Epoch, Reason: why, Rooms: old.Rooms()})
 	s.bound()
 }
 

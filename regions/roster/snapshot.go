@@ -246,10 +246,7 @@ func (s *State) decode(d *peer.RosterDevice, rooms []*room) ([]*room, error) {
 		if s.rooms[name] != nil {
 			return nil, corrupt("room", nil)
 		}
-		r := &room{name: name}
-		s.rooms[name] = r
-		s.counts.Rooms++
-		rooms = append(rooms, r)
+		rooms = append(rooms, s.newRoom(name))
 	}
 	if len(d.Rooms) > 0 {
 		x.rooms = make([]*room, 0, len(d.Rooms))

@@ -1,8 +1,6 @@
 package roster
 
 import (
-	"fmt"
-
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/regions"
 )
@@ -10,8 +8,8 @@ import (
 const (
 	invalid = peer.RosterCode_ROSTER_INVALID
 
-	// Version of the commands' meaning. A node that meets a higher one in the
-	// log can't know what the others do, and must stop.
+	// Version of the commands' meaning, for consensus: a node that meets a
+	// higher one in the log can't know what the others do.
 	Version = 1
 
 	// MaxEpoch bounds what a command may bring into epochs: numbers that JSON
@@ -39,6 +37,8 @@ type State struct {
 	slots [regions.Slots]Slot
 	held  map[regions.NodeID]places // sessions by node
 	rooms map[string]*room
+	// inSlot is the rooms by slot, in no order.
+	inSlot [regions.Slots][]*room
 
 	devices table
 	counts  Counts
@@ -84,14 +84,10 @@ func New(region regions.RegionID) *State {
 }
 
 // Apply does one command, stamped by the leader, and returns its answer and
-// what it caused. It reads nothing else. A stamp of a version that it does not
-// know makes it panic: to go on would be to differ from the others.
-func (s *State) Apply(stamp *peer.RosterStamp, c *peer.RosterCommand) (*peer.RosterAnswer, []Effect) {
+// what it caused. It reads nothing else.
+func (s *State) Apply(stamp regions.Stamp, c *peer.RosterCommand) (*peer.RosterAnswer, []Effect) {
 	s.effects = nil
-	if v := stamp.GetVersion(); v > Version {
-		panic(fmt.Sprintf("roster: the log needs version %d, this node knows %d: upgrade it", v, Version))
-	}
-	if stamp.GetClockMs() > MaxEpoch {
+	if stamp.ClockMs > MaxEpoch {
 		return refuse(invalid, 0), nil
 	}
 	s.clock.tick(stamp)
@@ -133,12 +129,12 @@ func (s *State) Apply(stamp *peer.RosterStamp, c *peer.RosterCommand) (*peer.Ros
 
 // tick takes the leader's time. A new term's clock has an origin of its own;
 // within a term time never goes back, nor does it for what an old leader said.
-func (c *clock) tick(stamp *peer.RosterStamp) {
-	switch c.wall = regions.Epoch(stamp.GetClockMs()); {
-	case stamp.GetTerm() > c.term:
-		c.term, c.start, c.now = stamp.GetTerm(), stamp.GetUptimeMs(), stamp.GetUptimeMs()
-	case stamp.GetTerm() == c.term:
-		c.now = max(c.now, stamp.GetUptimeMs())
+func (c *clock) tick(stamp regions.Stamp) {
+	switch c.wall = regions.Epoch(stamp.ClockMs); {
+	case stamp.Term > c.term:
+		c.term, c.start, c.now = stamp.Term, stamp.UptimeMs, stamp.UptimeMs
+	case stamp.Term == c.term:
+		c.now = max(c.now, stamp.UptimeMs)
 	}
 }
 

@@ -45,7 +45,7 @@ func TestStories(t *testing.T) {
 // tell runs a story and returns it with what really happened.
 func tell(t *testing.T, in string) string {
 	var out strings.Builder
-	s := &story{t: t, m: NewMachine("eu"), stamp: &peer.RosterStamp{Term: 1, ClockMs: 1000, UptimeMs: 0}}
+	s := &story{t: t, m: NewMachine("eu"), stamp: regions.Stamp{Term: 1, ClockMs: 1000, UptimeMs: 0}}
 	s.m.OnEffects = func(_ uint64, effects []Effect) { s.effects = effects }
 	skipping := false
 	for line := range strings.SplitSeq(strings.TrimRight(in, "\n"), "\n") {
@@ -72,7 +72,7 @@ func tell(t *testing.T, in string) string {
 type story struct {
 	t       *testing.T
 	m       *Machine
-	stamp   *peer.RosterStamp
+	stamp   regions.Stamp
 	index   uint64
 	effects []Effect
 }
@@ -169,7 +169,7 @@ func (s *story) command(args []string, kv map[string]string, num func(string) ui
 func (s *story) apply(c *peer.RosterCommand) []string {
 	s.effects = nil
 	s.index++
-	a := answers(s.t, s.m.Apply(s.index, seal(s.t, s.stamp, c)))[0]
+	a := apply(s.t, s.m, s.index, seal(s.t, s.stamp, c))[0]
 	out := []string{answer(a)}
 	return append(out, showEffects(s.effects)...)
 }
@@ -221,10 +221,7 @@ func (s *story) show(what string, args []string) (out []string) {
 
 func showSession(x *Session) string {
 	out := fmt.Sprintf("%s/%s@%d %v on %s", x.User, x.Device, x.Epoch, x.State, x.Node)
-	if r := x.Rooms(); len(r) > 0 {
-		out += " in " + strings.Join(r, " ")
-	}
-	return out
+	return out + in(x.Rooms())
 }
 
 // session reads user/device@epoch.
@@ -256,10 +253,7 @@ func answer(a *peer.RosterAnswer) string {
 	if a.More {
 		out += " more"
 	}
-	if len(a.Rooms) > 0 {
-		out += " in " + strings.Join(a.Rooms, " ")
-	}
-	return out
+	return out + in(a.Rooms)
 }
 
 // showEffects tells slots by their sum: there are too many for a story.
@@ -280,9 +274,9 @@ func showEffects(effects []Effect) (out []string) {
 			}
 			out = append(out, fmt.Sprintf("-> fenced %s/%s@%d on %s by %d%s", e.User, e.Device, e.Epoch, e.Node, e.Winning, by))
 		case SessionSuspended:
-			out = append(out, fmt.Sprintf("-> suspended %s/%s@%d on %s%s", e.User, e.Device, e.Epoch, e.Node, map[bool]string{true: ", node lost"}[e.NodeLost]))
+			out = append(out, fmt.Sprintf("-> suspended %s/%s@%d on %s%s", e.User, e.Device, e.Epoch, e.Node, map[bool]string{true: ", node lost"}[e.NodeLost])+in(e.Rooms))
 		case SessionEnded:
-			out = append(out, fmt.Sprintf("-> ended %s/%s@%d on %s %v", e.User, e.Device, e.Epoch, e.Node, e.Reason))
+			out = append(out, fmt.Sprintf("-> ended %s/%s@%d on %s %v", e.User, e.Device, e.Epoch, e.Node, e.Reason)+in(e.Rooms))
 		case Restored:
 			out = append(out, "-> restored")
 		}
@@ -294,6 +288,13 @@ func showEffects(effects []Effect) (out []string) {
 		out = append(out, fmt.Sprintf("-> %d %s", sums[k], k))
 	}
 	return out
+}
+
+func in(rooms []string) string {
+	if len(rooms) == 0 {
+		return ""
+	}
+	return " in " + strings.Join(rooms, " ")
 }
 
 func tally[T any](all []T, key func(T) string) map[string]int {
