@@ -52,7 +52,8 @@ type Frame struct {
 	// The epoch of the room's slot in the region of both nodes. From an owner: its
 	// own; a node whose roster knows a higher one refuses the frame. From a node to
 	// the owner: the one the node believes in; an owner that sees a higher one
-	// than its own stops owning. 0 between regions.
+	// than its own stops owning. Between regions, from an owner: its own, in its
+	// region.
 	Epoch         uint64 `protobuf:"varint,20,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1756,17 +1757,19 @@ func (x *Slots) GetEpochs() []uint64 {
 // there once the roster says that the slot is its own, if the slot's epoch was
 // the named one until then.
 type HandOver struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the slot, now
-	Room          string                 `protobuf:"bytes,3,opt,name=room,proto3" json:"room,omitempty"`
-	Tail          bool                   `protobuf:"varint,4,opt,name=tail,proto3" json:"tail,omitempty"`
-	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
-	LastNumber    uint64                 `protobuf:"varint,6,opt,name=last_number,json=lastNumber,proto3" json:"last_number,omitempty"`
-	Members       []*HandOverMember      `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`
-	Regions       []*HandOverRegion      `protobuf:"bytes,8,rep,name=regions,proto3" json:"regions,omitempty"` // the own one first
-	Nodes         []*HandOverNode        `protobuf:"bytes,9,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	Last          bool                   `protobuf:"varint,10,opt,name=last,proto3" json:"last,omitempty"` // of the slot's rooms, with tail
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Slot       uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Epoch      uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the slot, now
+	Room       string                 `protobuf:"bytes,3,opt,name=room,proto3" json:"room,omitempty"`
+	Tail       bool                   `protobuf:"varint,4,opt,name=tail,proto3" json:"tail,omitempty"`
+	Version    uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	LastNumber uint64                 `protobuf:"varint,6,opt,name=last_number,json=lastNumber,proto3" json:"last_number,omitempty"`
+	Members    []*HandOverMember      `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`
+	Regions    []*HandOverRegion      `protobuf:"bytes,8,rep,name=regions,proto3" json:"regions,omitempty"` // the own one first
+	Nodes      []*HandOverNode        `protobuf:"bytes,9,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Last       bool                   `protobuf:"varint,10,opt,name=last,proto3" json:"last,omitempty"` // of the slot's rooms, with tail
+	// Counts the owner's attempts: what came with a lower one is void.
+	Attempt       uint64 `protobuf:"varint,11,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1869,6 +1872,13 @@ func (x *HandOver) GetLast() bool {
 		return x.Last
 	}
 	return false
+}
+
+func (x *HandOver) GetAttempt() uint64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
 }
 
 type HandOverMember struct {
@@ -2387,7 +2397,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05nodes\x18\x02 \x03(\tR\x05nodes\x12\x16\n" +
 	"\x06owners\x18\x03 \x03(\rR\x06owners\x12\x16\n" +
-	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"\xd3\x02\n" +
+	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"\xed\x02\n" +
 	"\bHandOver\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
@@ -2400,7 +2410,8 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\aregions\x18\b \x03(\v2\x1e.muster.peer.v1.HandOverRegionR\aregions\x122\n" +
 	"\x05nodes\x18\t \x03(\v2\x1c.muster.peer.v1.HandOverNodeR\x05nodes\x12\x12\n" +
 	"\x04last\x18\n" +
-	" \x01(\bR\x04last\"\xf5\x01\n" +
+	" \x01(\bR\x04last\x12\x18\n" +
+	"\aattempt\x18\v \x01(\x04R\aattempt\"\xf5\x01\n" +
 	"\x0eHandOverMember\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
