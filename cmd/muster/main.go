@@ -26,6 +26,7 @@ type cli struct {
 	Serve   ServeCmd   `cmd:"" help:"Run one node of a deployment."`
 	Migrate MigrateCmd `cmd:"" help:"Bring the database's schema up to date."`
 	CA      CACmd      `cmd:"" name:"ca" help:"Make the certificates by which nodes know each other."`
+	Ctl     CtlCmd     `cmd:"" help:"Look into a running process, and tell it what to do."`
 	Replay  ReplayCmd  `cmd:"" help:"Drive users along recorded GPS tracks."`
 	Bench   BenchCmd   `cmd:"" help:"Measure a mesh."`
 	Version VersionCmd `cmd:"" help:"Print the version."`

@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/internal/node"
 )
+
+// maxDrain bounds a drain. A second signal ends the process at once.
+const maxDrain = 5 * time.Minute
 
 // ServeCmd runs one node of a deployment.
 type ServeCmd struct {
@@ -29,7 +33,11 @@ func (c *ServeCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	log.Info("serving", "node", cfg.Node, "http", cfg.HTTP, "peer", cfg.Peer, "admin", cfg.Admin)
 	<-ctx.Done()
-	log.Info("draining")
+	drain, cancel := context.WithTimeout(context.Background(), maxDrain)
+	defer cancel()
+	if err := s.Drain(drain); err != nil {
+		log.Warn("not everybody left in time", "err", err)
+	}
 	return nil
 }
 

@@ -50,6 +50,7 @@ func StartWith(t *testing.T, cfg node.MeshConfig) *Mesh {
 	t.Cleanup(m.Stop)
 	require.NoError(t, m.Start(context.Background()))
 	mesh := &Mesh{Mesh: m, API: m.Topology.Regions[0].Nodes[0].HTTP, DB: cfg.DB, t: t}
+	mesh.Eventually("slots are where they belong", mesh.Balanced)
 	mesh.edge, err = client.NewAPI(mesh.API, client.APIConfig{}).Edge(t.Context())
 	require.NoError(t, err)
 	return mesh
@@ -154,7 +155,24 @@ func FixOf(r *client.Room, user string) (client.MemberFix, bool) {
 	return client.MemberFix{}, false
 }
 
-// OwnerOf returns the node that owns a group's room in a region.
+// OwnerOf returns the node that owns a group's room in a region, as a node of
+// it that runs knows.
 func (m *Mesh) OwnerOf(region int, group string) regions.NodeID {
-	return regions.NewStatic(m.Topology).Owner(m.Topology.Regions[region].Name, client.GroupRoom(group))
+	for _, n := range m.Nodes {
+		if n.Region() == m.Topology.Regions[region].Name && n.Cluster().Current() {
+			owner, _ := n.Cluster().Owner(client.GroupRoom(group))
+			return owner
+		}
+	}
+	return ""
+}
+
+// Balanced reports whether every slot is where it belongs.
+func (m *Mesh) Balanced() bool {
+	for _, n := range m.Nodes {
+		if !n.Cluster().Calm() || len(n.Cluster().Moves(1)) > 0 {
+			return false
+		}
+	}
+	return true
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"github.com/mustermesh/muster/core/httpapi"
 	"github.com/mustermesh/muster/internal/obs"
 	"github.com/mustermesh/muster/internal/run"
+	"github.com/mustermesh/muster/web"
 )
 
 // DevConfig says what `muster dev` runs.
@@ -121,15 +123,21 @@ func (d *Dev) start(ctx context.Context) error {
 	front := url(d.cfg.Front)
 	d.mesh, err = NewMesh(MeshConfig{
 		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Secret: secret,
-		CADir: filepath.Join(d.cfg.Data, "ca"), Origins: origins(front), InviteBase: front + "/join/",
-		Demo: d.demoGroup, Version: d.cfg.Version, Log: d.cfg.Log, Metrics: d.registry,
+		CADir: filepath.Join(d.cfg.Data, "ca"), Raft: filepath.Join(d.cfg.Data, "raft"), Origins: origins(front), InviteBase: front + "/join/",
+		Demo: d.demoGroup, Version: d.cfg.Version, Log: d.cfg.Log,
 	})
 	if err != nil {
 		return err
 	}
 	d.group.Add("mesh", d.mesh)
-	d.group.Add("front", newHTTPServer(d.cfg.Front, nil, d.mesh.Nodes[0].Handler(), d.cfg.Log))
-	d.group.Add("admin", newHTTPServer(d.cfg.Admin, nil, obs.Admin(d.registry, d.mesh.Ready), d.cfg.Log))
+	metrics := prometheus.Gatherers{d.registry, d.mesh}
+	ctl := (&control{nodes: d.mesh.nodes, gather: d.mesh, kill: d.mesh.killNode, restart: d.mesh.restartNode}).handler()
+	admin := obs.Admin(metrics, d.mesh.Ready)
+	admin.Handle("/ctl/", ctl)
+	admin.Handle("/console/", web.Console())
+	admin.Handle("/assets/", web.Console())
+	d.group.Add("front", newHTTPServer(d.cfg.Front, nil, d.front(ctl), d.cfg.Log))
+	d.group.Add("admin", newHTTPServer(d.cfg.Admin, nil, admin, d.cfg.Log))
 	if err := d.group.Start(ctx); err != nil {
 		return err
 	}
@@ -146,6 +154,23 @@ func (d *Dev) start(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+// front is what the first page talks to: whichever node runs, and the console.
+func (d *Dev) front(ctl http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/ctl/", ctl)
+	mux.Handle("/console/", web.Console())
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		for _, n := range d.mesh.nodes() {
+			if n.running() {
+				n.Handler().ServeHTTP(w, r)
+				return
+			}
+		}
+		http.Error(w, "no node runs", http.StatusServiceUnavailable)
+	})
+	return mux
 }
 
 // Stop ends the demo, drains the nodes, and stops the database last.

@@ -5,31 +5,26 @@ import (
 	"errors"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/regions"
+	"github.com/mustermesh/muster/regions/cluster"
 	"github.com/mustermesh/muster/regions/peerlink"
+	"github.com/mustermesh/muster/regions/roster"
 )
 
-// links joins the hub, which speaks peer frames, and the peer links, which
-// carry bytes.
+// links joins the realtime side, which speaks peer frames, and the peer links,
+// which carry bytes.
 type links struct {
-	log     *slog.Logger
-	peers   *peerlink.Links // set before anything starts
-	hub     linkHub         // likewise
-	revoke  func(login string)
-	garbled atomic.Uint64 // frames that did not decode
-}
-
-// linkHub is what the links tell of other nodes; edge/hub is it.
-type linkHub interface {
-	HandleFrame(from regions.NodeID, f *peer.Frame)
-	HandleFixes(from regions.NodeID, f *peer.Fixes)
-	LinkUp(to regions.NodeID)
-	LinkDown(to regions.NodeID)
-	PeerJoined(from regions.NodeID)
-	PeerLeft(from regions.NodeID)
+	log      *slog.Logger
+	rt       *Realtime
+	revoke   func(login string)
+	presence func(ctx context.Context, user string, invisible bool)
+	garbled  atomic.Uint64 // frames that did not decode
 }
 
 // Send satisfies edge.Links. A frame that can't be queued is lost together with
@@ -37,7 +32,7 @@ type linkHub interface {
 func (l *links) Send(to regions.NodeID, f *peer.Frame) {
 	b, err := f.MarshalVT()
 	if err == nil {
-		err = l.peers.Send(to, b)
+		err = l.rt.peers.Send(to, b)
 	}
 	if err != nil {
 		l.log.Debug("frame not sent", "to", to, "err", err)
@@ -50,7 +45,7 @@ func (l *links) SendFixes(to regions.NodeID, f *peer.Fixes) {
 	d := peer.Datagram{Body: &peer.Datagram_Fixes{Fixes: f}}
 	b, err := d.MarshalVT()
 	if err == nil {
-		err = l.peers.SendDatagram(to, b)
+		err = l.rt.peers.SendDatagram(to, b)
 	}
 	switch {
 	case errors.Is(err, peerlink.ErrTooLarge), errors.Is(err, peerlink.ErrDown):
@@ -62,13 +57,16 @@ func (l *links) SendFixes(to regions.NodeID, f *peer.Fixes) {
 
 // The rest satisfies peerlink.Handler.
 
-func (l *links) Up(to peerlink.Peer) { l.hub.LinkUp(to.Node) }
+func (l *links) Up(to peerlink.Peer) {
+	l.rt.Hub.LinkUp(to.Node)
+	l.rt.Cluster.LinkUp(to.Node)
+}
 
-func (l *links) Down(to regions.NodeID, _ error) { l.hub.LinkDown(to) }
+func (l *links) Down(to regions.NodeID, _ error) { l.rt.Hub.LinkDown(to) }
 
-func (l *links) Joined(from peerlink.Peer) { l.hub.PeerJoined(from.Node) }
+func (l *links) Joined(from peerlink.Peer) { l.rt.Hub.PeerJoined(from.Node) }
 
-func (l *links) Left(from peerlink.Peer) { l.hub.PeerLeft(from.Node) }
+func (l *links) Left(from peerlink.Peer) { l.rt.Hub.PeerLeft(from.Node) }
 
 func (l *links) Frame(from peerlink.Peer, b []byte) {
 	f := new(peer.Frame)
@@ -77,7 +75,13 @@ func (l *links) Frame(from peerlink.Peer, b []byte) {
 		l.log.Warn("frame of a peer does not decode", "from", from.Node, "err", err)
 		return
 	}
-	l.hub.HandleFrame(from.Node, f)
+	if slots := f.GetSlots(); slots != nil {
+		if slots.GetRegion() == string(from.Region) { // a region speaks for itself
+			l.rt.Cluster.HeardSlots(slots)
+		}
+		return
+	}
+	l.rt.Hub.HandleFrame(from.Node, f)
 }
 
 func (l *links) Datagram(from peerlink.Peer, b []byte) {
@@ -86,20 +90,72 @@ func (l *links) Datagram(from peerlink.Peer, b []byte) {
 		l.garbled.Add(1)
 		return
 	}
-	l.hub.HandleFixes(from.Node, d.GetFixes())
+	l.rt.Hub.HandleFixes(from.Node, d.GetFixes())
 }
 
-func (l *links) Call(_ context.Context, _ peerlink.Peer, b []byte) ([]byte, error) {
+func (l *links) Call(ctx context.Context, from peerlink.Peer, b []byte) ([]byte, error) {
 	var c peer.Call
 	if err := c.UnmarshalVT(b); err != nil {
 		l.garbled.Add(1)
 		return nil, errs.New(errs.Invalid, "bad_frame", "the call does not decode")
 	}
+	answer := &peer.Answer{}
 	switch body := c.Body.(type) {
 	case *peer.Call_Revoke:
 		l.revoke(body.Revoke.GetLogin())
+	case *peer.Call_PresenceChanged:
+		l.presence(ctx, body.PresenceChanged.GetUser(), body.PresenceChanged.GetInvisible())
+	case *peer.Call_HandOver:
+		if from.Region != l.rt.region {
+			return nil, errs.New(errs.Forbidden, "other_region", "rooms are handed over within a region")
+		}
+		if err := l.rt.Hub.Receive(from.Node, body.HandOver); err != nil {
+			return nil, err
+		}
+	case *peer.Call_ListPeople:
+		ask := body.ListPeople
+		page, _, here := l.rt.Hub.People(ask.GetRoom(), ask.GetAfter(), int(ask.GetLimit()))
+		if !here {
+			return nil, errNoOwner
+		}
+		answer.Body = &peer.Answer_PeoplePage{PeoplePage: page}
 	default:
 		return nil, errs.New(errs.Invalid, "unknown_call", "this node does not know that call: are the versions too far apart?")
 	}
-	return (&peer.Answer{}).MarshalVT()
+	return answer.MarshalVT()
+}
+
+var errNoOwner = errs.New(errs.Unavailable, edge.CodeRetry, "the room changes its owner right now; try again").After(time.Second)
+
+// hooks are what the region's roster tells this node, in the order of its log.
+func (r *Realtime) hooks() cluster.Hooks {
+	self := r.cfg.ID
+	return cluster.Hooks{
+		SlotsMoved:  func(moves []regions.SlotMove) { r.Hub.SlotsMoved(moves) },
+		RegionMoved: func(region regions.RegionID, slots []int) { r.Hub.RegionMoved(region, slots) },
+		Resync: func() {
+			r.Hub.Resync()
+			r.Sessions.Reconcile(r.held())
+		},
+		NodeChanged: func(n roster.NodeChanged) {
+			if n.Node == self && n.Incarnation == r.incarnation() && n.State == roster.Draining {
+				r.leave()
+			}
+		},
+		NodeLost: func() { r.Sessions.NodeLost() },
+		SessionFenced: func(node regions.NodeID, id regions.SessionID, winning regions.Epoch) {
+			if node == self {
+				r.Sessions.Fenced(id, winning)
+			}
+		},
+		SessionSuspended: func(_ regions.NodeID, id regions.SessionID, rooms []string) {
+			r.Hub.SessionSuspended(id, rooms)
+		},
+		SessionEnded: func(node regions.NodeID, id regions.SessionID, rooms []string, reason wire.Reason) {
+			r.Hub.SessionEnded(id, rooms, reason)
+			if node == self {
+				r.Sessions.Ended(id, reason)
+			}
+		},
+	}
 }

@@ -9,10 +9,12 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/httpapi"
@@ -22,6 +24,7 @@ import (
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/internal/simnet"
 	"github.com/mustermesh/muster/regions"
+	"github.com/mustermesh/muster/regions/consensus"
 	"github.com/mustermesh/muster/regions/peerlink"
 
 	"encoding/base64"
@@ -55,15 +58,16 @@ type MeshConfig struct {
 	DB     *db.DB
 	Secret []byte
 	CADir  string // where the mesh's authority is kept; empty: one for this run
+	Raft   string // directory of the regions' logs; empty: in memory
 
 	Origins    []string
 	InviteBase string
 	Demo       func() (httpapi.Demo, bool)
 	Session    session.Config
+	Drain      DrainConfig
 	Net        simnet.Config // distance, jitter and loss between the regions
 	Version    string
 	Log        *slog.Logger
-	Metrics    prometheus.Registerer // optional: each node adds region and node
 }
 
 // Mesh is several regions of nodes in one process, with the distance between
@@ -75,11 +79,14 @@ type Mesh struct {
 	// CertSHA256 is base64 of the certificate that WebTransport shows.
 	CertSHA256 string
 
-	cfg       MeshConfig
-	authority *peerlink.Authority
-	cert      tls.Certificate
-	sockets   []*sockets // by node
-	life      run.Lifecycle
+	cfg        MeshConfig
+	authority  *peerlink.Authority
+	cert       tls.Certificate
+	sockets    []*sockets // by node
+	memories   map[regions.NodeID]*consensus.Memory
+	mu         sync.Mutex // guards Nodes and registries, when a node is restarted
+	registries map[regions.NodeID]*prometheus.Registry
+	life       run.Lifecycle
 }
 
 // sockets are what a node listens on.
@@ -154,7 +161,8 @@ func NewMesh(cfg MeshConfig) (_ *Mesh, err error) {
 		return nil, err
 	}
 
-	m := &Mesh{Topology: &regions.Topology{}, Net: simnet.New(cfg.Net), cfg: cfg, authority: authority}
+	m := &Mesh{Topology: &regions.Topology{}, Net: simnet.New(cfg.Net), cfg: cfg, authority: authority,
+		memories: map[regions.NodeID]*consensus.Memory{}, registries: map[regions.NodeID]*prometheus.Registry{}}
 	defer func() {
 		if err != nil {
 			for _, s := range m.sockets {
@@ -215,17 +223,25 @@ func (m *Mesh) assemble(region regions.RegionID, id regions.NodeID, s *sockets) 
 		return nil, err
 	}
 	cfg := &m.cfg
-	var metrics prometheus.Registerer
-	if cfg.Metrics != nil {
-		metrics = obs.Labelled(cfg.Metrics, string(region), string(id))
+	// Each start of a node has a registry of its own, or the next one could not
+	// register its metrics.
+	registry := prometheus.NewRegistry()
+	m.registries[id] = registry
+	var dir string
+	if cfg.Raft != "" {
+		// What a region's nodes are is part of its log: another number of them is
+		// another mesh.
+		dir = filepath.Join(cfg.Raft, fmt.Sprintf("%dx%d", cfg.Regions, cfg.Nodes), string(id))
+	} else if m.memories[id] == nil {
+		m.memories[id] = consensus.NewMemory()
 	}
 	return New(Config{
-		ID: id, Topology: m.Topology, DB: cfg.DB, Secret: cfg.Secret,
+		ID: id, Topology: m.Topology, DB: cfg.DB, Secret: cfg.Secret, Raft: dir, Memory: m.memories[id], Drain: cfg.Drain,
 		HTTP: s.http, WebTransport: s.wt, CertSHA256: m.CertSHA256,
 		WebTransportTLS: &tls.Config{Certificates: []tls.Certificate{m.cert}},
 		Peer:            m.Net.Wrap(s.peer, string(region)), Identity: identity, CA: m.authority.Pool(),
 		Origins: cfg.Origins, InviteBase: cfg.InviteBase, Demo: cfg.Demo, Session: cfg.Session,
-		Version: cfg.Version, Log: cfg.Log, Metrics: metrics,
+		Version: cfg.Version, Log: cfg.Log, Metrics: obs.Labelled(registry, string(region), string(id)),
 	})
 }
 
@@ -265,13 +281,47 @@ func (m *Mesh) Start(ctx context.Context) error {
 			m.each(func(_ int, n *Node) { n.Stop() })
 			return err
 		}
-		return nil
+		return m.settle(ctx)
 	})
 }
 
-// Stop stops all nodes at once: each drains by itself.
+// settleWait is how long the regions may take to find themselves.
+const settleWait = 30 * time.Second
+
+// settle waits until every node is in its region.
+func (m *Mesh) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleWait)
+	defer cancel()
+	for _, n := range m.Nodes {
+		if err := n.rt.Ready(ctx); err != nil {
+			m.each(func(_ int, n *Node) { n.Stop() })
+			return fmt.Errorf("node %s is not in its region: %w", n.ID(), err)
+		}
+	}
+	return nil
+}
+
+// Stop stops all nodes at once: there is nobody to drain to.
 func (m *Mesh) Stop() {
 	m.life.Stop(func() { m.each(func(_ int, n *Node) { n.Stop() }) })
+}
+
+// Gather returns the metrics of all nodes, those that were killed included.
+func (m *Mesh) Gather() ([]*dto.MetricFamily, error) {
+	m.mu.Lock()
+	var all prometheus.Gatherers
+	for _, r := range m.registries {
+		all = append(all, r)
+	}
+	m.mu.Unlock()
+	return all.Gather()
+}
+
+// nodes returns the present nodes.
+func (m *Mesh) nodes() []*Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.Nodes)
 }
 
 // Kill ends a node as the end of its process would: its sockets are gone at
@@ -285,8 +335,7 @@ func (m *Mesh) Kill(i int) {
 }
 
 // Restart starts a node again that was stopped or killed: the same name and
-// addresses, a new incarnation. Not while others use Nodes. With Metrics set it
-// fails: the old node's are still registered.
+// addresses, a new incarnation. Not while others use Nodes.
 func (m *Mesh) Restart(ctx context.Context, i int) error {
 	id, region := m.Nodes[i].ID(), m.Nodes[i].Region()
 	old := m.sockets[i]
@@ -294,13 +343,36 @@ func (m *Mesh) Restart(ctx context.Context, i int) error {
 	if err != nil {
 		return fmt.Errorf("node %s: %w", id, err)
 	}
+	m.mu.Lock()
 	n, err := m.assemble(region, id, s)
+	if err == nil {
+		m.sockets[i], m.Nodes[i] = s, n
+	}
+	m.mu.Unlock()
 	if err != nil {
 		s.close()
 		return fmt.Errorf("node %s: %w", id, err)
 	}
-	m.sockets[i], m.Nodes[i] = s, n
 	return n.Start(context.WithoutCancel(ctx))
+}
+
+// killNode is Kill by name, for the console.
+func (m *Mesh) killNode(id regions.NodeID) error {
+	i := slices.IndexFunc(m.nodes(), func(n *Node) bool { return n.ID() == id && n.running() })
+	if i < 0 {
+		return errNoNode
+	}
+	m.Kill(i)
+	return nil
+}
+
+// restartNode is Restart by name.
+func (m *Mesh) restartNode(ctx context.Context, id regions.NodeID) error {
+	i := slices.IndexFunc(m.nodes(), func(n *Node) bool { return n.ID() == id && !n.running() })
+	if i < 0 {
+		return errNoNode
+	}
+	return m.Restart(ctx, i)
 }
 
 func (m *Mesh) each(f func(int, *Node)) {

@@ -12,16 +12,17 @@
 //	housekeeping   answers to repeated requests, forgotten after a while
 //	chat           messages
 //	activity       last_active of groups
-//	hub            rooms
-//	peer links     other nodes; from here on frames arrive
+//	settings       how users want to be seen
+//	realtime       rooms, links to other nodes, the region's roster, sessions
 //	revocations    ended logins
-//	sessions       registry of this node's sessions
 //	transport      WebTransport; from here on clients arrive
 //	HTTP           API, WebSocket, web app
 //
-// On a stop the HTTP server takes no more requests, sessions are told
-// `draining` and when to come back, what is being stored is stored, and then
-// the links close. The database is the caller's: many nodes may share it.
+// Drain comes before a stop that clients shall not notice: the node hands its
+// rooms over and sends them to other nodes. On the stop itself the HTTP server
+// takes no more requests, the sessions that are left are told `draining` and
+// when to come back, what is being stored is stored, and then the links close.
+// The database is the caller's: many nodes may share it.
 package node
 
 import (
@@ -34,6 +35,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,12 +45,15 @@ import (
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/httpapi"
+	"github.com/mustermesh/muster/core/presence"
 	"github.com/mustermesh/muster/core/users"
 	"github.com/mustermesh/muster/edge/hub"
 	"github.com/mustermesh/muster/edge/session"
 	"github.com/mustermesh/muster/edge/transport"
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/regions"
+	"github.com/mustermesh/muster/regions/cluster"
+	"github.com/mustermesh/muster/regions/consensus"
 	"github.com/mustermesh/muster/regions/peerlink"
 	"github.com/mustermesh/muster/web"
 )
@@ -71,6 +76,11 @@ type Config struct {
 	WebTransportTLS *tls.Config
 	CertSHA256      string // optional: base64, for clients that pin the certificate
 
+	// Raft is the directory of the region's log; without it the log is in
+	// Memory, for tests.
+	Raft   string
+	Memory *consensus.Memory
+
 	Peer     net.PacketConn // the UDP socket of the peer links
 	Identity tls.Certificate
 	CA       *x509.CertPool
@@ -83,6 +93,8 @@ type Config struct {
 	Log        *slog.Logger                       // optional
 	Metrics    prometheus.Registerer              // optional
 	Session    session.Config                     // optional: limits and times
+	Capacity   uint32                             // optional: the node's share of its region
+	Drain      DrainConfig                        // optional
 	Limits     struct{ Address, User auth.Limit } // optional: of the HTTP API
 }
 
@@ -93,10 +105,8 @@ type Node struct {
 	log     *slog.Logger
 	group   run.Group
 	handler http.Handler
-
-	// Hub and Sessions are for tests and tools that look inside.
-	Hub      *hub.Hub
-	Sessions *session.Registry
+	rt      *Realtime
+	state   atomic.Int32 // see running
 }
 
 // New assembles a node; nothing runs or listens yet.
@@ -105,16 +115,15 @@ func New(cfg Config) (*Node, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	started := time.Now()
-	owners, err := regions.NewStatic(cfg.Topology).Local(cfg.ID, started)
-	if err != nil {
-		return nil, err
+	_, region, ok := cfg.Topology.Node(cfg.ID)
+	if !ok {
+		return nil, fmt.Errorf("node %q is not in the topology", cfg.ID)
 	}
-	n := &Node{cfg: cfg, region: owners.RegionOf(cfg.ID)}
+	n := &Node{cfg: cfg, region: region}
 	n.log = cfg.Log.With("region", n.region, "node", cfg.ID)
 
-	// The links know the hub, and the hub the links.
-	wires := &links{log: n.log}
-	revoked := &revocations{self: cfg.ID, region: n.region, topology: cfg.Topology, log: n.log}
+	others := &tell{self: cfg.ID, region: n.region, topology: cfg.Topology, log: n.log}
+	revoked := &revocations{tell: others, log: n.log}
 
 	accounts, err := auth.New(cfg.DB, cfg.Secret, string(n.region), auth.Config{
 		VerifierConfig: auth.VerifierConfig{Log: n.log}, Announce: revoked,
@@ -126,19 +135,25 @@ func New(cfg Config) (*Node, error) {
 	teams := groups.New(cfg.DB, string(n.region), groups.Config{Announce: announce, LinkBase: cfg.InviteBase})
 	messages := chat.New(cfg.DB)
 	touches := newActivity(teams.Touch, n.log)
+	people := users.New(cfg.DB, time.Now)
 	standings := members{teams}
 
-	n.Hub = hub.New(hub.Config{
-		Self: cfg.ID, Region: n.region, SlotEpoch: regions.ClockEpoch(started),
-		Roster: owners, Links: wires, Members: standings, Messages: messages, Activity: touches,
-		Grace: cfg.Session.Grace, Tick: cfg.Session.Tick,
-		Logger: n.log, Registry: cfg.Metrics,
+	changes := &presenceChanges{tell: others}
+	present := presence.New(cfg.DB, changes)
+	seen := newSettings(present, n.log)
+	n.rt, err = NewRealtime(RealtimeConfig{
+		ID: cfg.ID, Topology: cfg.Topology, Started: started, Secret: cfg.Secret, Raft: cfg.Raft, Memory: cfg.Memory,
+		Members: standings, Messages: store{messages}, Verifier: verifier{accounts.Verifier()}, Settings: seen, Activity: touches,
+		Session: cfg.Session, Capacity: cfg.Capacity, Drain: cfg.Drain, Log: n.log, Metrics: cfg.Metrics,
 	})
-	wires.hub, announce.hub = n.Hub, n.Hub
-
-	wires.peers, err = peerlink.New(peerlink.Config{
+	if err != nil {
+		return nil, err
+	}
+	announce.hub = n.rt.Hub
+	peers, err := peerlink.New(peerlink.Config{
 		Self: cfg.ID, Region: n.region, Incarnation: uint64(started.UnixMilli()),
-		Conn: cfg.Peer, Identity: cfg.Identity, CA: cfg.CA, Handler: wires, Logger: n.log, Metrics: cfg.Metrics,
+		Conn: cfg.Peer, Identity: cfg.Identity, CA: cfg.CA, Handler: n.rt.Handler(), Stream: n.rt.Stream,
+		Logger: n.log, Metrics: cfg.Metrics,
 		Peers: func(id regions.NodeID) (string, regions.RegionID, bool) {
 			node, region, ok := cfg.Topology.Node(id)
 			return node.Peer, region, ok
@@ -147,24 +162,21 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-
-	cfg.Session.Region, cfg.Session.Node = n.region, cfg.ID
-	n.Sessions = session.NewRegistry(cfg.Session, session.Deps{
-		Hub: n.Hub, Members: standings, Messages: store{messages}, Verifier: verifier{accounts.Verifier()},
-		Roster: owners, Log: n.log, Metrics: session.NewMetrics(cfg.Metrics),
-	})
-	revoked.call, revoked.since, revoked.close = wires.peers.Call, accounts.RevokedSince, n.Sessions.Revoke
-	wires.revoke = n.Sessions.Revoke
+	n.rt.Connect(peers)
+	others.call = peers.Call
+	changes.settings, changes.rt = seen, n.rt
+	revoked.since, revoked.close = accounts.RevokedSince, n.rt.Sessions.Revoke
+	n.rt.links.revoke, n.rt.links.presence = n.rt.Sessions.Revoke, changes.heard
 
 	realtime := transport.New(transport.Config{
 		Origins: cfg.Origins, UDP: cfg.WebTransport, TLS: cfg.WebTransportTLS, ClientAddr: cfg.ClientAddr, Log: n.log,
-		Admit: func(from netip.Addr) time.Duration { return n.Sessions.Gate().Connect(time.Now(), from) },
-	}, n.Sessions.Accept)
+		Admit: func(from netip.Addr) time.Duration { return n.rt.Sessions.Gate().Connect(time.Now(), from) },
+	}, n.rt.Sessions.Accept)
 
 	assets, _ := web.Dist()
 	api, err := httpapi.New(httpapi.Config{
-		DB: cfg.DB, Auth: accounts, Users: users.New(cfg.DB, time.Now), Groups: teams,
-		Messages: conversation{messages, n.Hub}, Edges: directory{cfg.Topology, cfg.CertSHA256, cfg.Demo},
+		DB: cfg.DB, Auth: accounts, Users: people, Groups: teams,
+		Messages: conversation{messages, n.rt.Hub}, Presence: present, Live: n.rt, Edges: directory{cfg.Topology, cfg.CertSHA256, cfg.Demo},
 		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: cfg.ClientAddr,
 		AddressLimit: cfg.Limits.Address, UserLimit: cfg.Limits.User,
 		Log: n.log, Metrics: cfg.Metrics,
@@ -180,12 +192,12 @@ func New(cfg Config) (*Node, error) {
 	}})
 	n.group.Add("chat", stopper(messages.Stop))
 	n.group.Add("activity", touches)
-	n.group.Add("hub", n.Hub)
-	n.group.Add("peer links", wires.peers)
+	n.group.Add("settings", seen)
+	n.group.Add("realtime", n.rt)
+	n.group.Add("others", others)
 	n.group.Add("revocations", revoked)
-	n.group.Add("sessions", n.Sessions)
 	n.group.Add("transport", realtime)
-	n.group.Add("drain", stopper(n.Sessions.Drain)) // before the transport stops
+	n.group.Add("farewell", stopper(n.rt.Sessions.Close)) // before the transport stops
 	n.group.Add("http", newHTTPServer(cfg.HTTP, cfg.HTTPTLS, n.handler, n.log))
 	return n, nil
 }
@@ -207,11 +219,21 @@ func (n *Node) Start(ctx context.Context) error {
 	if err := n.group.Start(ctx); err != nil {
 		return fmt.Errorf("node %s: %w", n.cfg.ID, err)
 	}
+	n.state.CompareAndSwap(0, 1)
 	return nil
 }
 
-// Stop drains the node, stops its parts in reverse and closes its sockets.
+// running reports whether the node was started and not stopped.
+func (n *Node) running() bool { return n.state.Load() == 1 }
+
+// Drain hands over what the node has and sends its clients to other nodes of
+// the region; it returns when none is left, or ctx ends. Stop comes next.
+func (n *Node) Drain(ctx context.Context) error { return n.rt.Drain(ctx) }
+
+// Stop stops the node's parts in reverse and closes its sockets. Clients that
+// are left are told to come back in a while.
 func (n *Node) Stop() {
+	n.state.Store(2)
 	n.group.Stop()
 	_ = n.cfg.HTTP.Close()
 	_ = n.cfg.Peer.Close()
@@ -234,8 +256,17 @@ func (n *Node) Ready(ctx context.Context) error {
 	if err := n.cfg.DB.Ping(ctx); err != nil {
 		return errors.New("the database does not answer")
 	}
-	return nil
+	return n.rt.Ready(ctx)
 }
+
+// Hub is the node's rooms, for tests and tools that look inside.
+func (n *Node) Hub() *hub.Hub { return n.rt.Hub }
+
+// Sessions are the node's, likewise.
+func (n *Node) Sessions() *session.Registry { return n.rt.Sessions }
+
+// Cluster is the node's part in its region, likewise.
+func (n *Node) Cluster() *cluster.Cluster { return n.rt.Cluster }
 
 // stopper is a service that only has an end.
 type stopper func()

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -25,6 +26,7 @@ import (
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/regions"
 	"github.com/mustermesh/muster/regions/peerlink"
+	"github.com/mustermesh/muster/web"
 )
 
 // ServeConfig is the file that `muster serve --config` reads, YAML. Paths are
@@ -41,7 +43,10 @@ type ServeConfig struct {
 	HTTP         string `yaml:"http"`         // TCP address of the API, the WebSocket and the web app
 	WebTransport string `yaml:"webtransport"` // UDP address; empty: none
 	Peer         string `yaml:"peer"`         // UDP address of the peer links
-	Admin        string `yaml:"admin"`        // TCP address of health, metrics, profiles: private
+	Admin        string `yaml:"admin"`        // TCP address of health, metrics, profiles, muster ctl and the console: private
+	// Data is where the node keeps the log of its region. A node that lost it
+	// comes back as if it had been away for long.
+	Data string `yaml:"data"`
 
 	// TLS is the public certificate, for HTTP and WebTransport. Without it HTTP
 	// is plain, for a proxy in front, and there can be no WebTransport.
@@ -58,8 +63,17 @@ type ServeConfig struct {
 	// ProxyHeader names the header in which a trusted proxy tells the client's
 	// address, such as X-Forwarded-For (its last entry counts). Set it only
 	// behind such a proxy: limits per address would be anybody's to evade.
-	ProxyHeader string `yaml:"proxy_header"`
-	DBConns     int32  `yaml:"database_connections"` // most at a time; default 16
+	ProxyHeader string       `yaml:"proxy_header"`
+	DBConns     int32        `yaml:"database_connections"` // most at a time; default 16
+	Limits      LimitsConfig `yaml:"limits"`
+
+	Capacity uint32 `yaml:"capacity"` // the node's share of its region's rooms, beside the others'; default 100
+	// Drain says how clients are sent away: how many a second (default 100), and
+	// how long each may take (default 10s).
+	Drain struct {
+		Rate     float64       `yaml:"rate"`
+		Deadline time.Duration `yaml:"deadline"`
+	} `yaml:"drain"`
 }
 
 // LoadServeConfig reads and checks the file. Unknown keys are errors.
@@ -80,7 +94,7 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 	var missing []string
 	for key, value := range map[string]string{
 		"node": string(c.Node), "topology": c.Topology, "secret_file": c.SecretFile, "http": c.HTTP,
-		"peer": c.Peer, "admin": c.Admin, "peer_tls": c.PeerTLS, "database (or MUSTER_DATABASE_URL)": c.Database,
+		"peer": c.Peer, "admin": c.Admin, "data": c.Data, "peer_tls": c.PeerTLS, "database (or MUSTER_DATABASE_URL)": c.Database,
 	} {
 		if value == "" {
 			missing = append(missing, key)
@@ -101,7 +115,7 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 		}
 	}
 	dir := filepath.Dir(path)
-	paths := []*string{&c.Topology, &c.SecretFile, &c.PeerTLS}
+	paths := []*string{&c.Topology, &c.SecretFile, &c.PeerTLS, &c.Data}
 	if c.TLS != nil {
 		paths = append(paths, &c.TLS.Cert, &c.TLS.Key)
 	}
@@ -144,9 +158,14 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 	cfg := Config{
 		ID: c.Node, Topology: topology, Secret: secret, Identity: identity, CA: ca,
 		Origins: c.Origins, InviteBase: c.InviteBase, Version: version, Log: log,
+		Raft: filepath.Join(c.Data, "raft"), Capacity: c.Capacity,
+		Drain: DrainConfig{Rate: c.Drain.Rate, Deadline: c.Drain.Deadline},
 	}
 	if c.ProxyHeader != "" {
 		cfg.ClientAddr = forwardedAddr(c.ProxyHeader)
+	}
+	if err = c.Limits.apply(&cfg); err != nil {
+		return nil, err
 	}
 	if cfg.HTTPTLS, cfg.WebTransportTLS, err = c.certificates(); err != nil {
 		return nil, err
@@ -190,14 +209,22 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		return nil, err
 	}
 	s.group.Add("node", s.node)
-	s.group.Add("admin", newHTTPServer(s.admin, nil, obs.Admin(registry, s.node.Ready), log))
+	admin := obs.Admin(registry, s.node.Ready)
+	admin.Handle("/ctl/", (&control{nodes: func() []*Node { return []*Node{s.node} }, gather: registry}).handler())
+	admin.Handle("/console/", web.Console())
+	admin.Handle("/assets/", web.Console())
+	s.group.Add("admin", newHTTPServer(s.admin, nil, admin, log))
 	return s, nil
 }
 
 // Start starts the node.
 func (s *Server) Start(ctx context.Context) error { return s.group.Start(ctx) }
 
-// Stop drains the node and closes everything.
+// Drain sends the node's clients and rooms to other nodes. It returns when none
+// is left, or ctx ends.
+func (s *Server) Drain(ctx context.Context) error { return s.node.Drain(ctx) }
+
+// Stop stops the node and closes everything.
 func (s *Server) Stop() {
 	s.group.Stop()
 	_ = s.admin.Close()

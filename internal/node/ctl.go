@@ -1,0 +1,420 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mustermesh/muster/internal/errs"
+	"github.com/mustermesh/muster/regions"
+	"github.com/mustermesh/muster/regions/roster"
+)
+
+// The admin address answers what operators ask of a running process: `muster
+// ctl` and the console page speak JSON to it.
+//
+//	GET  /ctl/roster            RosterView
+//	GET  /ctl/sessions?user=ID  SessionsView
+//	GET  /ctl/room?id=ROOM      RoomView
+//	POST /ctl/drain?node=ID     the node takes nothing new, hands over what it has and sends its clients away
+//	POST /ctl/remove?node=ID    a dead node is taken out of its region for good
+//	POST /ctl/transfer?region=R another voter leads the region; without region: that of this process
+//	POST /ctl/kill?node=ID      muster dev only: as the end of its process would
+//	POST /ctl/restart?node=ID   muster dev only
+//
+// What is posted must come from a page of the same origin, or from no page.
+
+// RosterView is what a process knows of the regions it is part of.
+type RosterView struct {
+	Regions []RegionView `json:"regions"`
+	Dev     bool         `json:"dev"`
+}
+
+// RegionView is one region.
+type RegionView struct {
+	Name      string     `json:"name"`
+	Leader    string     `json:"leader"`          // empty: none, as far as is known here
+	ContactMS int64      `json:"term_contact_ms"` // since the leader was last heard of
+	Index     uint64     `json:"index"`           // of the log, as applied here
+	Nodes     []NodeView `json:"nodes"`
+	Slots     SlotsView  `json:"slots"`
+	Sessions  struct {
+		Live      int `json:"live"`
+		Suspended int `json:"suspended"`
+		Gone      int `json:"gone"` // devices without a session that are remembered
+	} `json:"sessions"`
+	Rates map[string]float64 `json:"rates"`
+}
+
+// NodeView is one node of a region.
+type NodeView struct {
+	ID          string `json:"id"`
+	State       string `json:"state"` // up, draining, down; absent: the region has never seen it
+	Voter       bool   `json:"voter"`
+	Incarnation uint64 `json:"incarnation"`
+	Since       string `json:"since,omitempty"` // of the state
+	Slots       int    `json:"slots"`
+	Sessions    struct {
+		Live      int `json:"live"`
+		Suspended int `json:"suspended"`
+	} `json:"sessions"`
+	RoomsOwned int  `json:"rooms_owned"` // with sessions of this region in them
+	Self       bool `json:"self"`
+}
+
+// SlotsView says who owns the region's slots.
+type SlotsView struct {
+	Owners          []int `json:"owners"` // per slot: 1 + the place in nodes; 0: nobody
+	MovedLastMinute int   `json:"moved_last_minute"`
+}
+
+// SessionsView is what the regions of this process know of a user's devices.
+type SessionsView struct {
+	Sessions []SessionView `json:"sessions"`
+}
+
+// SessionView is one device.
+type SessionView struct {
+	Region    string   `json:"region"`
+	Device    string   `json:"device"`
+	State     string   `json:"state"` // live, suspended, gone
+	Epoch     uint64   `json:"epoch"`
+	Node      string   `json:"node"`
+	Transport string   `json:"transport"`
+	Since     string   `json:"since"`
+	IdleMS    int64    `json:"idle_ms,omitempty"` // since it was suspended, or ended
+	Rooms     []string `json:"rooms"`
+}
+
+// RoomView says who owns a room, per region, and how many are in it there.
+type RoomView struct {
+	Room   string      `json:"room"`
+	Slot   int         `json:"slot"`
+	Owners []RoomOwner `json:"owners"`
+}
+
+// RoomOwner is a room in one region. Sessions is 0 for regions that this
+// process is no part of.
+type RoomOwner struct {
+	Region   string `json:"region"`
+	Node     string `json:"node"`
+	Epoch    uint64 `json:"epoch,omitempty"`
+	Sessions int    `json:"sessions"`
+}
+
+// control answers them for the nodes of one process.
+type control struct {
+	nodes   func() []*Node
+	gather  prometheus.Gatherer
+	kill    func(id regions.NodeID) error // nil: not in dev
+	restart func(ctx context.Context, id regions.NodeID) error
+
+	mu    sync.Mutex // guards rates
+	rates map[string]*rate
+}
+
+// ctlWait is how long a command of an operator may take.
+const ctlWait = 10 * time.Second
+
+func (c *control) handler() http.Handler {
+	mux := http.NewServeMux()
+	get := func(path string, f func(r *http.Request) (any, error)) {
+		mux.HandleFunc("GET /ctl/"+path, func(w http.ResponseWriter, r *http.Request) {
+			v, err := f(r)
+			reply(w, v, err)
+		})
+	}
+	post := func(path string, f func(ctx context.Context, r *http.Request) error) {
+		mux.HandleFunc("POST /ctl/"+path, func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithTimeout(r.Context(), ctlWait)
+			defer cancel()
+			reply(w, struct{}{}, f(ctx, r))
+		})
+	}
+	get("roster", func(*http.Request) (any, error) { return c.roster() })
+	get("sessions", func(r *http.Request) (any, error) { return c.sessions(r.FormValue("user")) })
+	get("room", func(r *http.Request) (any, error) { return c.room(r.FormValue("id")) })
+	post("drain", func(ctx context.Context, r *http.Request) error {
+		n, id, err := c.beside(r.FormValue("node"))
+		if err != nil {
+			return err
+		}
+		return n.rt.Cluster.Drain(ctx, id)
+	})
+	post("remove", func(ctx context.Context, r *http.Request) error {
+		n, id, err := c.beside(r.FormValue("node"))
+		if err != nil {
+			return err
+		}
+		return n.rt.Cluster.RemoveNode(ctx, id)
+	})
+	post("transfer", func(ctx context.Context, r *http.Request) error {
+		return c.transfer(ctx, regions.RegionID(r.FormValue("region")))
+	})
+	if c.kill != nil {
+		post("kill", func(_ context.Context, r *http.Request) error { return c.kill(regions.NodeID(r.FormValue("node"))) })
+		post("restart", func(ctx context.Context, r *http.Request) error {
+			return c.restart(ctx, regions.NodeID(r.FormValue("node")))
+		})
+	}
+	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+func reply(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if err != nil {
+		e, _ := errs.From(err)
+		w.WriteHeader(int(e.Kind))
+		v = map[string]string{"code": string(e.Code), "error": err.Error()}
+	}
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+var errNoNode = errs.New(errs.NotFound, "no_such_node", "no such node in the topology of this process; `muster ctl roster` lists them")
+
+// beside returns a running node that is in the region of the named one, itself
+// only if there is no other.
+func (c *control) beside(name string) (*Node, regions.NodeID, error) {
+	id := regions.NodeID(name)
+	var found *Node
+	for _, n := range c.nodes() {
+		_, region, ok := n.cfg.Topology.Node(id)
+		if ok && n.Region() == region && n.running() && (found == nil || found.ID() == id) {
+			found = n
+		}
+	}
+	if found == nil {
+		return nil, id, errNoNode
+	}
+	return found, id, nil
+}
+
+func (c *control) transfer(ctx context.Context, region regions.RegionID) error {
+	leader := regions.NodeID("")
+	for _, n := range c.nodes() {
+		if !n.running() || region != "" && n.Region() != region {
+			continue
+		}
+		if leader = n.rt.Cluster.Leader(); leader == n.ID() {
+			return n.rt.Cluster.TransferLeadership(ctx)
+		}
+	}
+	if leader != "" {
+		return errs.New(errs.Conflict, "not_leader", "%s leads: ask the admin address of its process", leader)
+	}
+	return errs.New(errs.NotFound, "no_such_region", "this process is no part of that region, or it has no leader")
+}
+
+// each calls f with one running node per region, the one that knows most.
+func (c *control) each(f func(*Node)) {
+	best := map[regions.RegionID]*Node{}
+	var order []regions.RegionID
+	for _, n := range c.nodes() {
+		if !n.running() {
+			continue
+		}
+		was := best[n.Region()]
+		if was == nil {
+			order = append(order, n.Region())
+		}
+		if was == nil || n.rt.Cluster.Contact().After(was.rt.Cluster.Contact()) {
+			best[n.Region()] = n
+		}
+	}
+	for _, r := range order {
+		f(best[r])
+	}
+}
+
+func (c *control) roster() (*RosterView, error) {
+	out := &RosterView{Dev: c.kill != nil}
+	here := map[regions.NodeID]bool{}
+	for _, n := range c.nodes() {
+		here[n.ID()] = n.running()
+	}
+	rates := c.rate()
+	c.each(func(n *Node) {
+		v := RegionView{Name: string(n.Region()), Leader: string(n.rt.Cluster.Leader()), Rates: rates[string(n.Region())]}
+		if at := n.rt.Cluster.Contact(); !at.IsZero() {
+			v.ContactMS = time.Since(at).Milliseconds()
+		} else {
+			v.ContactMS = -1
+		}
+		voters := map[regions.NodeID]bool{}
+		for _, m := range n.rt.Cluster.Members() {
+			voters[m.Node] = m.Voter
+		}
+		n.rt.Cluster.View(func(s *roster.State, index uint64) {
+			v.Index = index
+			at := map[regions.NodeID]int{}
+			add := func(id regions.NodeID) *NodeView {
+				v.Nodes = append(v.Nodes, NodeView{ID: string(id), Voter: voters[id], Self: here[id]})
+				at[id] = len(v.Nodes)
+				return &v.Nodes[len(v.Nodes)-1]
+			}
+			for _, node := range s.Nodes() {
+				nv := add(node.ID)
+				nv.State, nv.Incarnation = node.State.String(), node.Incarnation
+				nv.Since = time.UnixMilli(node.Since).UTC().Format(time.RFC3339)
+				for _, x := range s.SessionsOn(node.ID) {
+					if x.State == roster.Live {
+						nv.Sessions.Live++
+					} else {
+						nv.Sessions.Suspended++
+					}
+				}
+			}
+			if i := slices.IndexFunc(n.cfg.Topology.Regions, func(r regions.Region) bool { return r.Name == n.Region() }); i >= 0 {
+				for _, node := range n.cfg.Topology.Regions[i].Nodes {
+					if at[node.ID] == 0 {
+						add(node.ID)
+					}
+				}
+			}
+			v.Slots.Owners = make([]int, regions.Slots)
+			for slot := range v.Slots.Owners {
+				owner := s.Owner(slot)
+				v.Slots.Owners[slot] = at[owner.Owner]
+				if owner.Owner != "" && at[owner.Owner] > 0 {
+					v.Nodes[at[owner.Owner]-1].Slots++
+				}
+				// An epoch is at least the clock of when it was issued.
+				if time.Since(time.UnixMilli(int64(owner.Epoch))) < time.Minute {
+					v.Slots.MovedLastMinute++
+				}
+			}
+			s.Rooms(func(room string, _ int) {
+				if i := at[s.OwnerOf(room).Owner]; i > 0 {
+					v.Nodes[i-1].RoomsOwned++
+				}
+			})
+			counts := s.Counts()
+			v.Sessions.Live, v.Sessions.Suspended, v.Sessions.Gone = counts.Live, counts.Suspended, counts.Gone
+		})
+		out.Regions = append(out.Regions, v)
+	})
+	return out, nil
+}
+
+func (c *control) sessions(user string) (*SessionsView, error) {
+	if user == "" {
+		return nil, errs.New(errs.Invalid, "invalid_user", "name a user by id: ?user=")
+	}
+	out := &SessionsView{Sessions: []SessionView{}}
+	c.each(func(n *Node) {
+		n.rt.Cluster.View(func(s *roster.State, _ uint64) {
+			for _, x := range s.Sessions(user) {
+				v := SessionView{
+					Region: string(n.Region()), Device: x.Device, State: x.State.String(), Epoch: uint64(x.Epoch), Node: string(x.Node),
+					Transport: strings.ToLower(x.Transport.String()), Since: time.UnixMilli(x.Since).UTC().Format(time.RFC3339), Rooms: x.Rooms(),
+				}
+				if x.State != roster.Live {
+					v.IdleMS = s.IdleFor(x).Milliseconds()
+				}
+				out.Sessions = append(out.Sessions, v)
+			}
+		})
+	})
+	return out, nil
+}
+
+func (c *control) room(id string) (*RoomView, error) {
+	if id == "" {
+		return nil, errs.New(errs.Invalid, "invalid_room", "name a room: ?id=group:<uuid>")
+	}
+	out := &RoomView{Room: id, Slot: regions.SlotOf(id)}
+	known := map[regions.RegionID]bool{}
+	var any *Node
+	c.each(func(n *Node) {
+		any = n
+		known[n.Region()] = true
+		owner, epoch := n.rt.Cluster.Owner(id)
+		out.Owners = append(out.Owners, RoomOwner{
+			Region: string(n.Region()), Node: string(owner), Epoch: uint64(epoch), Sessions: len(n.rt.Cluster.Stays(id)),
+		})
+	})
+	if any == nil {
+		return nil, errors.New("no node of this process runs")
+	}
+	for _, r := range any.rt.Cluster.Others() {
+		if !known[r] {
+			out.Owners = append(out.Owners, RoomOwner{Region: string(r), Node: string(any.rt.Cluster.OwnerIn(r, id))})
+		}
+	}
+	return out, nil
+}
+
+// rate is a counter as it was when it was last read.
+type rate struct {
+	at    time.Time
+	value float64
+	per   float64
+}
+
+// ratesOf are the counters that rates are made of, summed per region; of a
+// counter with events only those that are named.
+var ratesOf = map[string]struct {
+	name   string
+	events []string
+}{
+	"muster_session_transitions_total": {"opens_per_s", []string{"welcomed", "resumed"}},
+	"muster_hub_events_total":          {"events_per_s", nil},
+	"muster_hub_fixes_total":           {"fixes_per_s", nil},
+	"muster_hub_deliveries_total":      {"deliveries_per_s", nil},
+}
+
+// rate returns per region how fast the counters grow, since they were last
+// asked for but over a second at least.
+func (c *control) rate() map[string]map[string]float64 {
+	out := map[string]map[string]float64{}
+	families, err := c.gather.Gather()
+	if err != nil {
+		return out
+	}
+	now := time.Now()
+	sums := map[[2]string]float64{}
+	for _, f := range families {
+		of, ok := ratesOf[f.GetName()]
+		if !ok {
+			continue
+		}
+		for _, m := range f.Metric {
+			labels := map[string]string{}
+			for _, l := range m.Label {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if of.events == nil || slices.Contains(of.events, labels["event"]) {
+				sums[[2]string{labels["region"], of.name}] += m.GetCounter().GetValue()
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.rates == nil {
+		c.rates = map[string]*rate{}
+	}
+	for key, value := range sums {
+		r := c.rates[key[0]+"/"+key[1]]
+		switch {
+		case r == nil:
+			r = &rate{at: now, value: value}
+			c.rates[key[0]+"/"+key[1]] = r
+		case now.Sub(r.at) >= time.Second:
+			r.per = max(0, value-r.value) / now.Sub(r.at).Seconds()
+			r.at, r.value = now, value
+		}
+		if out[key[0]] == nil {
+			out[key[0]] = map[string]float64{}
+		}
+		out[key[0]][key[1]] = r.per
+	}
+	return out
+}

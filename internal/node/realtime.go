@@ -1,0 +1,428 @@
+package node
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/edge/hub"
+	"github.com/mustermesh/muster/edge/session"
+	"github.com/mustermesh/muster/internal/run"
+	"github.com/mustermesh/muster/regions"
+	"github.com/mustermesh/muster/regions/cluster"
+	"github.com/mustermesh/muster/regions/consensus"
+	"github.com/mustermesh/muster/regions/peerlink"
+	"github.com/mustermesh/muster/regions/roster"
+)
+
+// RealtimeConfig is what a node's realtime side is made of. Fields without
+// "optional" are needed.
+type RealtimeConfig struct {
+	ID       regions.NodeID
+	Topology *regions.Topology
+	Started  time.Time // names this incarnation: later than all before
+	Secret   []byte    // at least 32 bytes, the same on all nodes
+
+	// Raft is the directory of the region's log; without it the log is in
+	// Memory, for tests.
+	Raft   string
+	Memory *consensus.Memory
+
+	Members  edge.Members
+	Messages edge.Messages
+	Verifier edge.Verifier
+	Settings edge.Settings
+	Activity edge.Activity
+
+	Session  session.Config // optional: limits and times
+	Capacity uint32         // optional: the node's share of the region's slots; 100
+	Drain    DrainConfig    // optional
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer // optional
+}
+
+// DrainConfig says how a node sends its clients away.
+type DrainConfig struct {
+	Rate     float64       // clients per second that are told to go; 100
+	Deadline time.Duration // how long one has to go, from when it is told; 10 s
+}
+
+// Peers carries frames to other nodes. regions/peerlink is it; tests in memory
+// have their own.
+type Peers interface {
+	run.Service
+	Send(to regions.NodeID, frame []byte) error
+	SendDatagram(to regions.NodeID, frame []byte) error
+	Call(ctx context.Context, to regions.NodeID, frame []byte) ([]byte, error)
+	Open(ctx context.Context, to regions.NodeID) (io.ReadWriteCloser, error)
+}
+
+// Realtime is the realtime side of a node without its listeners, HTTP and SQL:
+// rooms, sessions, its part in the region, and what joins them. It is a
+// run.Service.
+type Realtime struct {
+	Hub      *hub.Hub
+	Sessions *session.Registry
+	Cluster  *cluster.Cluster
+
+	cfg    RealtimeConfig
+	region regions.RegionID
+	log    *slog.Logger
+	links  *links
+	peers  Peers
+	group  run.Group
+
+	drains  sync.Once
+	leaving sync.WaitGroup
+	drained chan struct{} // closed when the drain is over
+}
+
+const (
+	aloneAfter  = 5 * time.Second        // without contact to the region's leader: clients are sent away
+	aloneTick   = 250 * time.Millisecond // how often that is looked at
+	moverTick   = 250 * time.Millisecond // how often slots are looked for that belong elsewhere
+	moverBatch  = 64                     // slots that are handed over at a time
+	drainMoving = 10 * time.Second       // slots have so long to find new owners
+	liveRooms   = 8                      // rooms that are asked about a user
+)
+
+// NewRealtime assembles it; Connect comes before Start.
+func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
+	_, region, ok := cfg.Topology.Node(cfg.ID)
+	if !ok {
+		return nil, fmt.Errorf("node %q is not in the topology", cfg.ID)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Drain.Rate <= 0 {
+		cfg.Drain.Rate = 100
+	}
+	if cfg.Drain.Deadline <= 0 {
+		cfg.Drain.Deadline = 10 * time.Second
+	}
+	r := &Realtime{cfg: cfg, region: region, log: cfg.Log, drained: make(chan struct{})}
+	r.links = &links{log: cfg.Log, rt: r}
+
+	var err error
+	r.Cluster, err = cluster.New(cluster.Config{
+		Self: cfg.ID, Region: region, Incarnation: r.incarnation(), Capacity: cfg.Capacity,
+		Topology: cfg.Topology, Dir: cfg.Raft, Memory: cfg.Memory, Grace: cfg.Session.Grace,
+		Links: r, Send: r.links.Send, Hooks: r.hooks(), Log: cfg.Log, Metrics: cfg.Metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.Hub = hub.New(hub.Config{
+		Self: cfg.ID, Region: region, Roster: r.Cluster, Links: r.links,
+		Members: cfg.Members, Messages: cfg.Messages, Activity: cfg.Activity,
+		Tick: cfg.Session.Tick, Logger: cfg.Log, Registry: cfg.Metrics,
+	})
+	key, err := hkdf.Key(sha256.New, cfg.Secret, nil, "muster ticket v1", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("ticket key: %w", err)
+	}
+	sessions := cfg.Session
+	sessions.Region, sessions.Node, sessions.TicketKey = region, cfg.ID, key
+	r.Sessions = session.NewRegistry(sessions, session.Deps{
+		Hub: r.Hub, Members: cfg.Members, Messages: cfg.Messages, Verifier: cfg.Verifier, Settings: cfg.Settings,
+		Roster: r.Cluster, People: r.People, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
+	})
+	return r, nil
+}
+
+// Connect gives it the way to other nodes, which it starts and stops.
+func (r *Realtime) Connect(p Peers) {
+	r.peers = p
+	r.group.Add("hub", r.Hub)
+	r.group.Add("peer links", p) // from here on frames arrive
+	r.group.Add("cluster", r.Cluster)
+	r.group.Add("sessions", r.Sessions)
+	r.group.Add("mover", newLoop(r.move))
+	r.group.Add("alone", newLoop(r.watchContact))
+}
+
+// incarnation is the number of this start of the node.
+func (r *Realtime) incarnation() uint64 { return uint64(r.cfg.Started.UnixMilli()) }
+
+// Handler is what its Peers tell of other nodes.
+func (r *Realtime) Handler() peerlink.Handler { return r.links }
+
+// Stream serves a stream that another node opened.
+func (r *Realtime) Stream(ctx context.Context, from peerlink.Peer, s io.ReadWriter) error {
+	if from.Region != r.region {
+		return errors.New("streams are for the nodes of a region")
+	}
+	return r.Cluster.Serve(ctx, from.Node, s)
+}
+
+// Open opens a stream to another node, for the cluster.
+func (r *Realtime) Open(ctx context.Context, to regions.NodeID) (io.ReadWriteCloser, error) {
+	return r.peers.Open(ctx, to)
+}
+
+// Start starts the parts. The node is in its region some time later: see Ready.
+func (r *Realtime) Start(ctx context.Context) error { return r.group.Start(ctx) }
+
+// Stop ends everything without a drain: the region finds out by itself.
+func (r *Realtime) Stop() {
+	r.group.Stop()
+	r.leaving.Wait()
+}
+
+// Ready reports why the node should not get new clients.
+func (r *Realtime) Ready(ctx context.Context) error { return r.Cluster.Ready(ctx) }
+
+// call makes a call to another node.
+func (r *Realtime) call(ctx context.Context, to regions.NodeID, c *peer.Call) (*peer.Answer, error) {
+	b, err := c.MarshalVT()
+	if err != nil {
+		return nil, fmt.Errorf("encode call: %w", err)
+	}
+	if b, err = r.peers.Call(ctx, to, b); err != nil {
+		return nil, err
+	}
+	a := new(peer.Answer)
+	if err := a.UnmarshalVT(b); err != nil {
+		return nil, fmt.Errorf("answer of %s: %w", to, err)
+	}
+	return a, nil
+}
+
+// People returns a page of a room's people, from the room's owner.
+func (r *Realtime) People(ctx context.Context, room, after string, limit int) (*wire.PeoplePage, error) {
+	page, owner, here := r.Hub.People(room, after, limit)
+	switch {
+	case here:
+		return page, nil
+	case owner == "":
+		return nil, errNoOwner
+	}
+	a, err := r.call(ctx, owner, &peer.Call{Body: &peer.Call_ListPeople{ListPeople: &peer.ListPeople{
+		Room: room, After: after, Limit: uint32(limit),
+	}}})
+	if err != nil {
+		return nil, err
+	}
+	return a.GetPeoplePage(), nil
+}
+
+// Live returns how a user is present in any of these rooms; see httpapi.Live.
+// This region's roster knows its own sessions; of other regions the rooms'
+// owners know what they were told.
+func (r *Realtime) Live(ctx context.Context, user string, rooms []string) (wire.State, error) {
+	best := wire.State_LEFT
+	r.Cluster.View(func(s *roster.State, _ uint64) {
+		for _, x := range s.Sessions(user) {
+			if !slices.ContainsFunc(x.Rooms(), func(room string) bool { return slices.Contains(rooms, room) }) {
+				continue
+			}
+			if x.State == roster.Live {
+				best = wire.State_LIVE
+			} else if best == wire.State_LEFT {
+				best = wire.State_SUSPENDED
+			}
+		}
+	})
+	if len(r.Cluster.Others()) == 0 || user == "" {
+		return best, nil
+	}
+	before := user[:len(user)-1] + string(user[len(user)-1]-1) + "~" // no id lies between
+	for _, room := range rooms[:min(len(rooms), liveRooms)] {
+		if best == wire.State_LIVE {
+			break
+		}
+		page, err := r.People(ctx, room, before, 1)
+		if err != nil {
+			return wire.State_STATE_UNSPECIFIED, nil
+		}
+		for _, p := range page.GetPeople() {
+			for _, d := range p.GetDevices() {
+				if p.GetUser() == user && (d.GetState() == wire.State_LIVE || best == wire.State_LEFT) {
+					best = d.GetState()
+				}
+			}
+		}
+	}
+	return best, nil
+}
+
+// held are the sessions that the region believes to be on this node.
+func (r *Realtime) held() (out []regions.Stay) {
+	r.Cluster.View(func(s *roster.State, _ uint64) {
+		for _, x := range s.SessionsOn(r.cfg.ID) {
+			out = append(out, regions.Stay{
+				SessionID: regions.SessionID{User: x.User, Device: x.Device, Epoch: x.Epoch},
+				Login:     x.Login, Name: x.Name, Node: x.Node, Transport: x.Transport,
+				Suspended: x.State == roster.Suspended, Since: time.UnixMilli(x.Since),
+			})
+		}
+	})
+	return out
+}
+
+// ---------------------------------------------------------------- slots
+
+// move hands over the slots that belong to other nodes: at once when this node
+// drains, else when nothing has changed for a while.
+func (r *Realtime) move(ctx context.Context) {
+	tick := time.NewTicker(moverTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-r.Cluster.Planned():
+		}
+		for r.Cluster.Current() && (r.draining() || r.Cluster.Calm()) {
+			var moves []regions.SlotMove
+			for _, m := range r.Cluster.Moves(moverBatch) {
+				moves = append(moves, regions.SlotMove{Slot: m.Slot, Epoch: m.Epoch, From: r.cfg.ID, To: m.To})
+			}
+			if len(moves) == 0 {
+				break
+			}
+			if err := r.Hub.HandOver(ctx, moves, r.give, r.commit); err != nil {
+				r.log.Info("slots not handed over, trying again", "slots", len(moves), "err", err)
+				break
+			}
+		}
+	}
+}
+
+// give sends a part of a room to its next owner.
+func (r *Realtime) give(ctx context.Context, to regions.NodeID, h *peer.HandOver) error {
+	_, err := r.call(ctx, to, &peer.Call{Body: &peer.Call_HandOver{HandOver: h}})
+	return err
+}
+
+// commit makes a slot another node's.
+func (r *Realtime) commit(ctx context.Context, m regions.SlotMove) error {
+	_, err := r.Cluster.Move(ctx, m.Slot, m.Epoch, m.To)
+	return err
+}
+
+// ---------------------------------------------------------------- alone, and leaving
+
+// watchContact sends the clients away when the node is cut off from its region.
+func (r *Realtime) watchContact(ctx context.Context) {
+	tick := time.NewTicker(aloneTick)
+	defer tick.Stop()
+	away := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		alone := time.Since(r.Cluster.Contact()) > aloneAfter
+		if alone && !away {
+			r.log.Warn("no contact to the region's leader: clients are sent away")
+			r.Sessions.SendAway()
+		}
+		away = alone
+	}
+}
+
+// Drain hands over what the node has and sends its clients to others; it
+// returns when none is left, or ctx ends. The node goes on as a voter.
+func (r *Realtime) Drain(ctx context.Context) error {
+	if err := r.Cluster.Drain(ctx, r.cfg.ID); err != nil {
+		r.log.Warn("the region does not know that this node drains", "err", err)
+	}
+	r.leave()
+	select {
+	case <-r.drained:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// leave does it, once, in a goroutine of its own.
+func (r *Realtime) leave() {
+	r.drains.Do(func() {
+		r.leaving.Go(func() {
+			defer close(r.drained)
+			r.sendAll()
+		})
+	})
+}
+
+func (r *Realtime) sendAll() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainMoving)
+	defer cancel()
+	r.log.Info("drains: handing over slots")
+	for ctx.Err() == nil && len(r.Cluster.Moves(1)) > 0 { // the mover is at it
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if err := r.Cluster.TransferLeadership(ctx); err != nil {
+		r.log.Warn("leadership not passed on", "err", err)
+	}
+	if len(r.targets()) == 0 {
+		r.log.Warn("no other node of the region takes clients: they stay until this one stops")
+		return
+	}
+	n := r.Sessions.Len()
+	all := time.Duration(float64(n)/r.cfg.Drain.Rate*float64(time.Second)) + r.cfg.Drain.Deadline
+	r.log.Info("drains: sending clients away", "sessions", n)
+	away, done := context.WithTimeout(context.Background(), all+time.Second)
+	defer done()
+	r.Sessions.Drain(away, session.DrainPlan{Rate: r.cfg.Drain.Rate, Deadline: r.cfg.Drain.Deadline, Targets: r.targets})
+	r.log.Info("drained")
+}
+
+// draining reports whether the region knows that this node drains.
+func (r *Realtime) draining() (yes bool) {
+	r.Cluster.View(func(s *roster.State, _ uint64) {
+		n, ok := s.Node(r.cfg.ID)
+		yes = ok && n.State == roster.Draining
+	})
+	return yes
+}
+
+// targets are the region's nodes that take clients, in no order.
+func (r *Realtime) targets() []*wire.Target {
+	var nodes []roster.Node
+	r.Cluster.View(func(s *roster.State, _ uint64) { nodes = s.Nodes() })
+	var out []*wire.Target
+	for _, node := range nodes {
+		if n, _, ok := r.cfg.Topology.Node(node.ID); ok && node.State == roster.Up && node.ID != r.cfg.ID {
+			out = append(out, &wire.Target{Region: string(r.region), Node: string(node.ID), Ws: n.WS, Wt: n.WT})
+		}
+	}
+	return out
+}
+
+// loop is a service that is one goroutine.
+type loop struct {
+	f    func(context.Context)
+	life run.Lifecycle
+}
+
+func newLoop(f func(context.Context)) *loop { return &loop{f: f} }
+
+func (l *loop) Start(ctx context.Context) error {
+	return l.life.Start(ctx, func(ctx context.Context) error {
+		l.life.Go(func() { l.f(ctx) })
+		return nil
+	})
+}
+
+func (l *loop) Stop() { l.life.Stop(nil) }

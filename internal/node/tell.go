@@ -1,0 +1,83 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/regions"
+)
+
+// tell makes a call to all other nodes. It is a run.Service: Stop waits for
+// what is under way, and nothing is told after it.
+type tell struct {
+	self     regions.NodeID
+	region   regions.RegionID
+	topology *regions.Topology
+	call     func(ctx context.Context, to regions.NodeID, frame []byte) ([]byte, error)
+	log      *slog.Logger
+	far      sync.WaitGroup
+}
+
+// tellWait is how long one node may take to answer.
+const tellWait = 2 * time.Second
+
+// all tells every other node, and waits for those of this region. what says in
+// the log what was told, if somebody could not be.
+func (t *tell) all(ctx context.Context, what string, c *peer.Call) {
+	frame, err := c.MarshalVT()
+	if err != nil {
+		t.log.Error("call not encoded", "what", what, "err", err)
+		return
+	}
+	var near sync.WaitGroup
+	for _, region := range t.topology.Regions {
+		for _, n := range region.Nodes {
+			if n.ID == t.self {
+				continue
+			}
+			one := func() {
+				// Each has its own time, so that those far away may take longer
+				// than this call.
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellWait)
+				defer cancel()
+				if _, err := t.call(ctx, n.ID, frame); err != nil {
+					t.log.Warn("node not told", "what", what, "to", n.ID, "err", err)
+				}
+			}
+			if region.Name == t.region {
+				near.Go(one)
+			} else {
+				t.far.Go(one)
+			}
+		}
+	}
+	near.Wait()
+}
+
+func (t *tell) Start(context.Context) error { return nil }
+
+// Stop waits. Nobody tells anything by then: the HTTP server has stopped.
+func (t *tell) Stop() { t.far.Wait() }
+
+// presenceChanges satisfies core/presence's Announcer.
+type presenceChanges struct {
+	tell     *tell
+	settings *settings
+	rt       *Realtime
+}
+
+func (p *presenceChanges) PresenceChanged(ctx context.Context, user core.UserID, invisible bool) {
+	p.heard(ctx, user.String(), invisible)
+	p.tell.all(ctx, "a presence setting", &peer.Call{Body: &peer.Call_PresenceChanged{PresenceChanged: &peer.PresenceChanged{
+		User: user.String(), Invisible: invisible,
+	}}})
+}
+
+// heard applies it on this node.
+func (p *presenceChanges) heard(ctx context.Context, user string, invisible bool) {
+	p.rt.Sessions.SetInvisible(user, p.settings.Changed(ctx, user, invisible))
+}
