@@ -240,8 +240,8 @@ func TestServeTwoNodes(t *testing.T) {
 		config := filepath.Join(dir, n+".yaml")
 		admin := free(t, "tcp")
 		require.NoError(t, os.WriteFile(config, fmt.Appendf(nil,
-			"node: %s\ntopology: topology.yaml\nsecret_file: secret\nhttp: %s\npeer: %s\nadmin: %s\npeer_tls: identities/%s\n",
-			n, https[i], peers[i], admin, n), 0o600))
+			"node: %s\ntopology: topology.yaml\nsecret_file: secret\nhttp: %s\npeer: %s\nadmin: %s\npeer_tls: identities/%s\ndata: data-%s\n",
+			n, https[i], peers[i], admin, n, n), 0o600))
 		cmd := exec.Command(bin, "serve", "--config", config)
 		cmd.Env = append(os.Environ(), "MUSTER_DATABASE_URL="+dev.ready.Database)
 		var log bytes.Buffer

@@ -80,6 +80,7 @@ peer: %s
 admin: %s
 tls: {cert: fullchain.pem, key: privkey.pem}
 peer_tls: identities/north-1
+data: data
 `, database, web, wt, peer, admin), 0o600))
 	serve := &ServeCmd{Config: in("north-1.yaml")}
 

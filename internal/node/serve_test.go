@@ -67,7 +67,7 @@ func TestLoadServeConfig(t *testing.T) {
 	t.Parallel()
 	load := func(more string) (*ServeConfig, error) {
 		file := filepath.Join(t.TempDir(), "node.yaml")
-		require.NoError(t, os.WriteFile(file, []byte("{node: n, topology: t, database: d, secret_file: s, http: h, peer: p, admin: a, peer_tls: i"+more+"}"), 0o600))
+		require.NoError(t, os.WriteFile(file, []byte("{node: n, topology: t, database: d, secret_file: s, http: h, peer: p, admin: a, data: d, peer_tls: i"+more+"}"), 0o600))
 		return LoadServeConfig(file)
 	}
 	c, err := load(`, origins: ["https://app.example.org", "http://localhost:8080"]`)
