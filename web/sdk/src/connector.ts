@@ -128,7 +128,7 @@ export async function connectTo<T>(
 }
 
 /** Gives f a signal that is aborted with the outer one or after some time. */
-async function within<T>(ms: number, outer: AbortSignal, f: (signal: AbortSignal) => Promise<T>): Promise<T> {
+export async function within<T>(ms: number, outer: AbortSignal, f: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const inner = new AbortController();
   const abort = () => inner.abort(outer.reason);
   outer.addEventListener("abort", abort, { once: true });

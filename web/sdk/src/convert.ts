@@ -3,7 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromDate, type Timestamp } from "@bufbuild/protobuf/wkt";
 import * as wire from "./gen/wire/wire_pb.js";
-import type { DeviceState, Fix, LeftReason, Message, TransportName } from "./types.js";
+import type { Device, DeviceState, Fix, LeftReason, Member, Message, TransportName } from "./types.js";
 
 const states: Partial<Record<wire.State, DeviceState>> = {
   [wire.State.LIVE]: "live",
@@ -23,9 +23,6 @@ const transports: Partial<Record<wire.Transport, TransportName>> = {
   [wire.Transport.WEBSOCKET]: "websocket",
 };
 
-/** A state this version doesn't know counts as live: the device is there. */
-export const deviceState = (s: wire.State): DeviceState => states[s] ?? "live";
-export const leftReason = (r: wire.Reason): LeftReason | undefined => reasons[r];
 export const transportName = (t: wire.Transport): TransportName | undefined => transports[t];
 
 export const date = (t: Timestamp | undefined): Date => (t ? timestampDate(t) : new Date(0));
@@ -50,6 +47,32 @@ export function fromFix(f: Fix, n: number): wire.Fix {
     n: BigInt(n),
   });
 }
+
+/** What the given region says of a device. */
+export function toDevice(d: wire.Device, region: string): Omit<Device, "fix"> {
+  const transport = transportName(d.transport);
+  const reason = reasons[d.reason];
+  return {
+    device: d.device,
+    epoch: Number(d.epoch),
+    state: states[d.state] ?? "live", // one that this version doesn't know: the device is there
+    region,
+    node: d.node,
+    since: date(d.since),
+    ...(transport && { transport }),
+    ...(reason && { reason }),
+  };
+}
+
+/** A person of all the devices that are here: live if any of them is. */
+export function merge(user: string, name: string, devices: readonly Device[]): Member {
+  const rank = (d: Device) => (d.state === "live" ? 1 : 0);
+  const sorted = [...devices].sort((a, b) => rank(b) - rank(a) || b.epoch - a.epoch);
+  return { user, name, state: sorted[0]?.state === "live" ? "live" : "suspended", devices: sorted };
+}
+
+export const toMember = (p: wire.Person): Member =>
+  merge(p.user, p.name, p.devices.filter((d) => d.state !== wire.State.LEFT).map((d) => toDevice(d, d.region)));
 
 export function toMessage(m: wire.Message): Message {
   return {

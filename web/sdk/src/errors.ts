@@ -9,6 +9,7 @@ export type Code =
   | "unauthenticated"
   | "token_expired"
   | "signed_out"
+  | "bad_ticket"
   | "bad_device"
   | "bad_room"
   | "not_member"

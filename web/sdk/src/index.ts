@@ -18,6 +18,7 @@ export { tabDevice } from "./device.js";
 export { MusterError, type Code } from "./errors.js";
 export { Room, type FixEvent, type PresenceEvent, type RoomEvents } from "./room.js";
 export { Session } from "./session.js";
-export type { SessionApi, SessionEvents, SessionOptions, SessionState, Status } from "./session.js";
+export type { SessionApi, SessionEvents, SessionOptions } from "./session.js";
+export type { SessionState, Status } from "./status.js";
 export { memoryTokens, webTokens, type Tokens, type TokenStore } from "./tokens.js";
 export type * from "./types.js";

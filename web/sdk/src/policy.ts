@@ -15,6 +15,7 @@ export type AfterClose = "reconnect" | "final" | "fresh-token";
 const byName: Readonly<Record<string, AfterClose>> = {
   token_expired: "fresh-token",
   unauthenticated: "fresh-token",
+  bad_ticket: "fresh-token",
   signed_out: "final",
   unsupported_version: "final",
   bad_device: "final",

@@ -3,23 +3,27 @@
 // server sent and what time it is; it never reads a clock or a socket, so every
 // order of events can be replayed in a test.
 //
-//	Snapshot   replaces what is known of the regions that it lists
+//	Snapshot   replaces what is known of the regions that it lists; the known
+//	           fix of a device that stays is kept until there is a newer one
 //	Event      seq = position+1 applies, up to the position is a duplicate,
-//	           anything else is a gap: join again with the positions
+//	           anything else is a gap: join again with the positions. A new slot
+//	           epoch begins without a gap if its prior_epoch is the one known
 //	Presence   per (user, device) the highest session epoch is the truth, a tie
 //	           goes to the region whose name sorts last
 //	Fixes      applies if (session epoch, n) is newer
 //	Message    shown in order of number without holes; what is missing for
 //	           longer than holeMs is fetched from history
 //
-// A device that left is remembered, lest an older word of it bring it back.
+// A device that left is remembered, lest an older word of it bring it back. A
+// part of a big room lists only some of its people (truncated): the others are
+// forgotten, and nobody is told that they left.
 
 import { create } from "@bufbuild/protobuf";
-import { date, deviceState, leftReason, toFix, toMessage, transportName } from "./convert.js";
+import { merge, toDevice, toFix, toMessage } from "./convert.js";
 import { Emitter } from "./emitter.js";
 import type { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
-import type { Device, DeviceState, Fix, LeftReason, Member, Message } from "./types.js";
+import type { Counts, Device, DeviceState, Fix, LeftReason, Member, Message } from "./types.js";
 
 /** How long a hole in the messages may be closed by what is still on its way. */
 export const holeMs = 500;
@@ -87,6 +91,8 @@ export class Room extends Emitter<RoomEvents> {
   readonly id: string;
 
   readonly #positions = new Map<string, Position>(); // by origin region
+  readonly #counts = new Map<string, Counts>(); // by origin region, as it said
+  readonly #truncated = new Set<string>(); // the regions whose people are only known in part
   readonly #entries = new Map<string, Map<string, Entry>>(); // user -> device
   readonly #absent = new Set<Entry>(); // the entries that are not in the view, oldest first
   readonly #members = new Map<string, Member>(); // the view
@@ -123,6 +129,25 @@ export class Room extends Emitter<RoomEvents> {
 
   member(user: string): Member | undefined {
     return this.#members.get(user);
+  }
+
+  /** The room is so big that members are only some: session.listPeople() has all. */
+  get truncated(): boolean {
+    return this.#truncated.size > 0;
+  }
+
+  /**
+   * How many people are here. Those of members; where these are only some, as
+   * the regions count them, and who is in two of them counts twice.
+   */
+  get counts(): Counts {
+    const sum = { live: 0, suspended: 0 };
+    if (this.truncated) {
+      for (const c of this.#counts.values()) [sum.live, sum.suspended] = [sum.live + c.live, sum.suspended + c.suspended];
+    } else {
+      for (const m of this.#members.values()) sum[m.state]++;
+    }
+    return sum;
   }
 
   /** The messages that are held: ascending, without holes. */
@@ -185,13 +210,15 @@ export class Room extends Emitter<RoomEvents> {
   #event(e: wire.Event, now: number): "ok" | "gap" {
     if (!this.#joined || !e.at) return "ok"; // the snapshot to come holds it
     const known = this.#positions.get(e.at.region);
-    if (!known || e.at.epoch > known.epoch) return "gap";
+    if (!known) return "gap";
     // A lower epoch: said by an owner that has been replaced.
-    if (e.at.epoch < known.epoch || e.at.seq <= known.seq) return "ok";
-    if (e.at.seq !== known.seq + 1n) return "gap";
+    if (e.at.epoch < known.epoch || (e.at.epoch === known.epoch && e.at.seq <= known.seq)) return "ok";
+    const goesOn = e.at.epoch === known.epoch || (e.priorEpoch > 0n && e.priorEpoch === known.epoch);
+    if (!goesOn || e.at.seq !== known.seq + 1n) return "gap";
     this.#positions.set(e.at.region, e.at);
     switch (e.body.case) {
       case "presence":
+        this.#count(e.at.region, e.body.value.counts);
         for (const p of e.body.value.people) for (const d of p.devices) this.#presence(p, d, e.at.region);
         break;
       case "message":
@@ -209,6 +236,9 @@ export class Room extends Emitter<RoomEvents> {
 
   #part(at: wire.Position, part: wire.Part): void {
     this.#positions.set(at.region, at);
+    this.#count(at.region, part.counts);
+    if (part.truncated) this.#truncated.add(at.region);
+    else this.#truncated.delete(at.region);
     const listed = new Set<Entry>();
     for (const p of part.people) {
       for (const d of p.devices) listed.add(this.#presence(p, d, at.region));
@@ -216,6 +246,12 @@ export class Room extends Emitter<RoomEvents> {
     for (const [user, devices] of this.#entries) {
       for (const [device, e] of devices) {
         if (!present(e) || e.device!.region !== at.region || listed.has(e)) continue;
+        if (part.truncated) {
+          e.device = undefined;
+          this.#remember(e);
+          this.#merge(user);
+          continue;
+        }
         const { reason: _, ...last } = e.device!;
         this.#set(user, device, e, { ...last, state: "left" });
       }
@@ -227,21 +263,10 @@ export class Room extends Emitter<RoomEvents> {
   #presence(p: wire.Person, d: wire.Device, origin: string): Entry {
     const e = this.#entry(p.user, d.device);
     const region = d.region || origin;
-    if (e.device && (d.epoch < e.epoch || (d.epoch === e.epoch && region < e.device.region))) return e;
-    const transport = transportName(d.transport);
-    const reason = leftReason(d.reason);
+    if (d.epoch < e.epoch || (d.epoch === e.epoch && e.device && region < e.device.region)) return e;
     e.epoch = d.epoch;
     e.name = p.name || e.name;
-    this.#set(p.user, d.device, e, {
-      device: d.device,
-      epoch: Number(d.epoch),
-      state: deviceState(d.state),
-      region,
-      node: d.node,
-      since: date(d.since),
-      ...(transport && { transport }),
-      ...(reason && { reason }),
-    });
+    this.#set(p.user, d.device, e, toDevice(d, region));
     return e;
   }
 
@@ -268,6 +293,10 @@ export class Room extends Emitter<RoomEvents> {
       ...(device.reason && { reason: device.reason }),
       ...(member && { member }),
     });
+  }
+
+  #count(region: string, c: wire.Counts | undefined): void {
+    if (c) this.#counts.set(region, { live: c.live, suspended: c.suspended });
   }
 
   #entry(user: string, device: string): Entry {
@@ -302,17 +331,11 @@ export class Room extends Emitter<RoomEvents> {
       this.#members.delete(user);
       return;
     }
-    const rank = (e: Entry) => (e.device!.state === "live" ? 1 : 0);
-    entries.sort((a, b) => rank(b) - rank(a) || b.device!.epoch - a.device!.epoch);
     let fix: Fix | undefined;
     for (const e of entries) if (e.fix && (!fix || e.fix.captured > fix.captured)) fix = e.fix;
-    this.#members.set(user, {
-      user,
-      name: entries[0]!.name,
-      state: rank(entries[0]!) ? "live" : "suspended",
-      devices: entries.map((e) => ({ ...e.device!, ...(e.fix && { fix: e.fix }) })),
-      ...(fix && { fix }),
-    });
+    const name = entries.reduce((a, b) => (b.epoch > a.epoch ? b : a)).name;
+    const merged = merge(user, name, entries.map((e) => ({ ...e.device!, ...(e.fix && { fix: e.fix }) })));
+    this.#members.set(user, fix ? { ...merged, fix } : merged);
   }
 
   // ------------------------------------------------------------ fixes

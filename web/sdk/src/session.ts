@@ -5,60 +5,42 @@
 //	     └──────────┴──────────┴──────▶ closed
 //
 // One loop (#run) makes one connection after the other; everything else only
-// wakes it or ends the connection it waits on.
+// wakes it or ends the connection it waits on. The exception is a node that is
+// about to go (Goaway): #move makes the next connection while the last one still
+// works. From its Welcome on all that is said goes over the new one, and both
+// are heard, since the server may still have something on its way over the old
+// one, until the new one has brought back every room. Rooms drop what they hear
+// twice.
 
 import { create } from "@bufbuild/protobuf";
-import { connectTo, Fallback, targets, type TransportChoice } from "./connector.js";
-import { date, toMessage, transportName } from "./convert.js";
+import { connectTo, Fallback, targets, type Target, type TransportChoice } from "./connector.js";
+import { date, toMember, toMessage, transportName } from "./convert.js";
 import { pageStorage, tabDevice } from "./device.js";
 import { Emitter } from "./emitter.js";
 import { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
+import { elsewhere, named } from "./goaway.js";
 import { greet, Refusal, type End, type Live } from "./greeting.js";
 import { backoff } from "./policy.js";
+import { watchPage } from "./page.js";
+import { probeMs, Pulse } from "./pulse.js";
 import { Reporter } from "./reporter.js";
 import { encode, Requests } from "./requests.js";
 import type { Room } from "./room.js";
+import { transitions, type Status } from "./status.js";
 import { maxPage, Stays } from "./stays.js";
+import { expiry } from "./tokens.js";
 import { platformDialers, type Dialers } from "./transport.js";
-import type { Edge, Fix, Message, Page, TransportName } from "./types.js";
+import type { Edge, Fix, Message, Page, People } from "./types.js";
 import { checkDevice, checkFix, checkMessage, checkRoom } from "./validate.js";
 
 export const version = "0.1.0";
 
 const byeMs = 250; // between Bye and the end of the connection
-const aliveMs = 5000; // for a sign of life after a ping
-const probeMs = 2500; // the same after the page woke up, when doubt is greater
-const frozenMs = 1000; // a timer that is late by this much slept with the page
 const steadyMs = 10_000; // a connection that lived this long was a good one
-const secondPingMs = 3000;
-const minPingMs = 1000;
+const roomsMs = 5000; // for the rooms to come over a new connection, before the old one is let go
+const maxPeople = 500;
 const maxTimer = 2 ** 31 - 1;
-
-export type SessionState = "connecting" | "live" | "reconnecting" | "closed";
-
-const transitions: Readonly<Record<SessionState, readonly SessionState[]>> = {
-  connecting: ["live", "closed"],
-  live: ["reconnecting", "closed"],
-  reconnecting: ["live", "closed"],
-  closed: [],
-};
-
-export interface Status {
-  readonly state: SessionState;
-  /** Of the connection; while reconnecting, of the last one. */
-  readonly region?: string;
-  readonly node?: string;
-  readonly transport?: TransportName;
-  /** The last measured round trip in milliseconds. */
-  readonly rtt?: number;
-  /** Why the connection is not a WebTransport one, if that was tried. */
-  readonly fallback?: string;
-  /** Why it is not live. */
-  readonly error?: MusterError;
-  /** When the next try is made. */
-  readonly retryAt?: Date;
-}
 
 export interface SessionEvents {
   status: Status;
@@ -94,6 +76,7 @@ export class Session extends Emitter<SessionEvents> {
   readonly #requests: Requests;
   readonly #stays: Stays;
   readonly #reporter: Reporter;
+  readonly #pulse: Pulse;
 
   #region: string | undefined;
   #choice: TransportChoice;
@@ -103,6 +86,9 @@ export class Session extends Emitter<SessionEvents> {
   readonly #stop = new AbortController();
   #wake: (() => void) | undefined; // ends the wait between two tries
   #live: Live | undefined;
+  #moving: { readonly done: Promise<void>; readonly stop: AbortController } | undefined;
+  #old: { readonly live: Live; readonly timer: ReturnType<typeof setTimeout> } | undefined; // heard for a little longer
+  #ticket: Uint8Array = new Uint8Array(); // vouches for the epoch, at any node
   #token = ""; // what the connection is authenticated with
 
   #user = "";
@@ -114,10 +100,6 @@ export class Session extends Emitter<SessionEvents> {
   #superseded: number[] = []; // when
   #asked = 0; // how often reconnect() was called
 
-  #pinged: { id: bigint; at: number } | undefined;
-  #pinger: ReturnType<typeof setInterval> | undefined;
-  #second: ReturnType<typeof setTimeout> | undefined;
-  #probe: ReturnType<typeof setTimeout> | undefined;
   #reauth: ReturnType<typeof setTimeout> | undefined;
   #unlisten: () => void = () => {};
 
@@ -133,6 +115,7 @@ export class Session extends Emitter<SessionEvents> {
     this.#fallback = new Fallback(o.storage ?? pageStorage());
     this.#start = Math.floor(this.#random() * 1024);
     this.#requests = new Requests((frame) => this.#live?.connection.send(frame), this.#random);
+    this.#pulse = new Pulse(() => this.#requests.nextId());
     this.#reporter = new Reporter(() => this.#live?.connection);
     this.#stays = new Stays({
       requests: this.#requests,
@@ -196,6 +179,7 @@ export class Session extends Emitter<SessionEvents> {
     if (o.transport !== undefined) this.#choice = o.transport;
     this.#edge = undefined;
     this.#asked++;
+    this.#moving?.stop.abort(asked().error);
     this.#live?.end(asked());
     this.#wake?.();
   }
@@ -264,6 +248,16 @@ export class Session extends Emitter<SessionEvents> {
     return { messages: a.value.messages.map(toMessage), more: a.value.more };
   }
 
+  /** The people of a room by user id: those after a user id, or the first. For rooms that are truncated. */
+  async listPeople(room: string, o: { after?: string; limit?: number } = {}): Promise<People> {
+    this.#open();
+    const value = create(wire.ListPeopleSchema, { room, after: o.after ?? "", limit: Math.min(o.limit ?? 100, maxPeople) });
+    const a = await this.#requests.request({ case: "listPeople", value });
+    if (a.case !== "peoplePage") throw new MusterError("bad_frame", "the server answered something else");
+    const { people, more, counts } = a.value;
+    return { people: people.map(toMember), more, counts: { live: counts?.live ?? 0, suspended: counts?.suspended ?? 0 } };
+  }
+
   /** Puts older messages before those that the room holds; false if there are no more. */
   loadOlder(room: string, limit = 50): Promise<boolean> {
     return this.#stays.loadOlder(room, Math.min(limit, maxPage));
@@ -287,9 +281,8 @@ export class Session extends Emitter<SessionEvents> {
         const since = Date.now();
         if (was === this.#asked) this.#begin(live);
         else live.end(asked()); // elsewhere by now
-        end = await live.ended;
+        end = await this.#last(live);
         livedMs = Math.max(Date.now() - since, 1);
-        this.#disconnected();
       } catch (e) {
         const error = MusterError.from(e);
         // 401: there is no token to be had.
@@ -305,21 +298,15 @@ export class Session extends Emitter<SessionEvents> {
         else stale = this.#token;
       }
       if (end.error.code === "superseded" && this.#mayGoAbove(end.error)) what = "reconnect";
+      const again = this.#dropTicket(end.error);
+      if (again) [what, stale] = ["reconnect", undefined];
       if (what === "final") return this.#finish(end.error);
 
       attempt = livedMs >= steadyMs ? 0 : attempt + 1;
       if (end.error.code === "draining") this.#start++;
       const wait =
-        end.asked || stale !== undefined ? 0 : backoff(Math.max(attempt - 1, 0), end.error.retryAfter, this.#random);
-      const { region, node, transport, state } = this.#status;
-      this.#set({
-        state: state === "connecting" ? state : "reconnecting",
-        ...(region !== undefined && { region }),
-        ...(node !== undefined && { node }),
-        ...(transport && { transport }),
-        error: end.error,
-        retryAt: new Date(Date.now() + wait),
-      });
+        end.asked || again || stale !== undefined ? 0 : backoff(Math.max(attempt - 1, 0), end.error.retryAfter, this.#random);
+      this.#lost(end.error, wait);
       if (wait > 0) await this.#pause(wait);
       if (this.#stop.signal.aborted) return;
     }
@@ -334,6 +321,13 @@ export class Session extends Emitter<SessionEvents> {
     this.#superseded = [...this.#superseded.filter((t) => now - t < 60_000), now];
     if (e instanceof Refusal && e.epoch > this.#epoch) this.#epoch = e.epoch;
     return this.#superseded.length <= 2;
+  }
+
+  /** A ticket that the server does not take is not shown again; true if there was one. */
+  #dropTicket(e: MusterError): boolean {
+    if (e.code !== "bad_ticket" || this.#ticket.length === 0) return false;
+    this.#ticket = new Uint8Array();
+    return true;
   }
 
   async #pause(ms: number): Promise<void> {
@@ -359,29 +353,33 @@ export class Session extends Emitter<SessionEvents> {
         if (!this.#edge) throw e;
       }
     }
-    const edge = this.#edge;
     let error: unknown = new MusterError("network", "the server names no edge to connect to");
-    for (const t of targets(edge, this.#region, attempt, this.#start)) {
+    for (const t of targets(this.#edge, this.#region, attempt, this.#start)) {
       try {
-        return await connectTo(
-          t.node,
-          {
-            choice: this.#choice,
-            dialers: this.#dialers,
-            fallback: this.#fallback,
-            ...(edge.certSha256 && { certSha256: edge.certSha256 }),
-            now: () => Date.now(),
-            signal: this.#stop.signal,
-            refused: (e) => e instanceof Refusal,
-          },
-          (dial, fallback, signal) => greet(dial, this.#requests.nextId(), this.#hello(fallback), signal),
-        );
+        return await this.#greet(t, this.#stop.signal);
       } catch (e) {
         error = e;
         if (e instanceof Refusal || this.#stop.signal.aborted) break;
       }
     }
     throw error;
+  }
+
+  #greet(t: Target, signal: AbortSignal): Promise<Live> {
+    const cert = this.#edge?.certSha256;
+    return connectTo(
+      t.node,
+      {
+        choice: this.#choice,
+        dialers: this.#dialers,
+        fallback: this.#fallback,
+        ...(cert && { certSha256: cert }),
+        now: () => Date.now(),
+        signal,
+        refused: (e) => e instanceof Refusal,
+      },
+      (dial, fallback, signal) => greet(dial, this.#requests.nextId(), this.#hello(fallback), signal),
+    );
   }
 
   #hello(fallback: string): wire.Hello {
@@ -393,7 +391,25 @@ export class Session extends Emitter<SessionEvents> {
       follows: this.#stays.follows(),
       epoch: this.#epoch,
       fallback,
+      ticket: this.#ticket,
     });
+  }
+
+  /** Waits for the end of a connection, and of those that take its place one after the other. */
+  async #last(live: Live): Promise<End> {
+    for (;;) {
+      const end = await live.ended;
+      if (this.#live === live) {
+        this.#disconnected();
+        if (this.#moving) {
+          // "superseded": the next connection's Welcome is on its way.
+          if (end.error.code !== "superseded") this.#lost(end.error);
+          await this.#moving.done;
+        }
+      }
+      if (!this.#live) return end;
+      live = this.#live;
+    }
   }
 
   #begin(live: Live): void {
@@ -403,6 +419,7 @@ export class Session extends Emitter<SessionEvents> {
     this.#user = w.user;
     this.#name = w.name;
     if (w.epoch > this.#epoch) this.#epoch = w.epoch;
+    this.#ticket = w.ticket;
     if (w.now) this.#skew = date(w.now).getTime() - Date.now();
     this.#set({
       state: "live",
@@ -413,44 +430,90 @@ export class Session extends Emitter<SessionEvents> {
     });
     if (this.#live !== live) return; // a listener has closed the session
     if (w.expires) this.#reauthIn(date(w.expires).getTime() - this.now().getTime());
-    const every = Math.max(w.pingMs || 15_000, minPingMs);
-    this.#pinger = setInterval(() => this.#ping(aliveMs), every);
-    this.#ping(aliveMs);
-    // The first one shares the line with all that a page loads.
-    this.#second = setTimeout(() => this.#ping(aliveMs), secondPingMs);
+    this.#pulse.start(live);
     live.start((f) => {
       if (this.#live === live) this.#frame(f);
+      else if (this.#old?.live === live) this.#lastFrame(f);
     });
+  }
+
+  // ------------------------------------------------- the node is about to go
+
+  #goaway(g: wire.Goaway): void {
+    if (g.ticket.length > 0) this.#ticket = g.ticket;
+    if (this.#moving) return;
+    const stop = new AbortController();
+    this.#moving = { stop, done: this.#move(g, stop) };
+  }
+
+  /**
+   * Goes on at another node. If there is none until this one is gone, the
+   * connection just ends, and is made again like any other.
+   */
+  async #move(g: wire.Goaway, stop: AbortController): Promise<void> {
+    const from = this.#live;
+    const signal = AbortSignal.any([this.#stop.signal, stop.signal]);
+    this.#start++; // whatever comes next, it is not this node
+    try {
+      const next = await elsewhere({
+        deadlineMs: g.deadlineMs,
+        stop: signal,
+        random: this.#random,
+        targets: async (attempt) => {
+          if (g.targets.length > 0) return named(g);
+          this.#edge = await this.#api.edge();
+          return targets(this.#edge, this.#region, attempt, this.#start);
+        },
+        authenticate: async (refused) => {
+          this.#token = refused ? await this.#api.refresh(this.#token) : await this.#api.accessToken();
+        },
+        greet: (t, signal) => this.#greet(t, signal),
+        helped: (e) => this.#dropTicket(e),
+      });
+      if (signal.aborted) return next.end(asked());
+      this.#moving = undefined;
+      if (this.#live) this.#retire(this.#live);
+      void next.ended.then(() => this.#letGo(true));
+      this.#begin(next);
+      this.#letGo();
+    } catch (e) {
+      this.#moving = undefined;
+      const error = MusterError.from(e);
+      if (from === this.#live) from?.end({ what: error instanceof Refusal ? error.what : "reconnect", error });
+    }
+  }
+
+  /** Another connection takes its place; what it still brings is heard. */
+  #retire(live: Live): void {
+    this.#disconnected();
+    this.#old?.live.end(asked());
+    clearTimeout(this.#old?.timer);
+    this.#old = { live, timer: setTimeout(() => this.#letGo(true), roomsMs) };
+  }
+
+  /** Ends the connection before, once it is not needed any more. No Bye: the session goes on. */
+  #letGo(now = false): void {
+    const old = this.#old;
+    if (!old || (!now && !this.#stays.settled)) return;
+    this.#old = undefined;
+    clearTimeout(old.timer);
+    old.live.end(asked());
+  }
+
+  #lastFrame(f: wire.ServerFrame): void {
+    const { body } = f;
+    if (body.case === "snapshot" || body.case === "event" || body.case === "fixes") this.#stays.frame(body, true);
+    // A refusal is only for this connection: the request was made again on the other.
+    if (f.re !== 0n && body.case !== "error") this.#requests.answer(f.re, body);
   }
 
   #disconnected(): void {
     this.#live = undefined;
-    this.#pinged = undefined;
-    clearInterval(this.#pinger);
-    clearTimeout(this.#second);
-    clearTimeout(this.#probe);
+    this.#pulse.stop();
     clearTimeout(this.#reauth);
     this.#reporter.disconnected();
     this.#stays.disconnected();
     this.#requests.disconnected();
-  }
-
-  /** Measures the round trip, and that there still is one. */
-  #ping(patience: number): void {
-    const live = this.#live;
-    if (!live) return;
-    const id = this.#requests.nextId();
-    this.#pinged = { id, at: performance.now() };
-    const rttUs = Math.round((this.#status.rtt ?? 0) * 1000);
-    live.connection.send(encode(id, { case: "ping", value: create(wire.PingSchema, { rttUs }) }));
-    const asked = Date.now();
-    clearTimeout(this.#probe);
-    this.#probe = setTimeout(() => {
-      if (this.#pinged?.id !== id || live.heardAt > asked) return;
-      // What came while the page was frozen has yet to be read.
-      if (Date.now() - asked > patience + frozenMs) return this.#ping(patience);
-      live.end({ what: "reconnect", error: new MusterError("timeout", "the server fell silent") });
-    }, patience);
   }
 
   #reauthIn(leftMs: number): void {
@@ -482,20 +545,23 @@ export class Session extends Emitter<SessionEvents> {
   #frame(f: wire.ServerFrame): void {
     const body = f.body;
     switch (body.case) {
-      case "pong":
-        if (f.re !== this.#pinged?.id) return;
-        this.#set({ ...this.#status, rtt: performance.now() - this.#pinged.at });
-        this.#pinged = undefined;
+      case "pong": {
+        const rtt = this.#pulse.answered(f.re);
+        if (rtt !== undefined) this.#set({ ...this.#status, rtt });
         return;
+      }
       case "error":
         if (this.#requests.answer(f.re, body) || this.#stays.refused(body.value)) return;
         return this.#complain(new MusterError(body.value.code, body.value.message, { retryAfter: body.value.retryAfterMs }));
+      case "goaway":
+        return this.#goaway(body.value);
       case "snapshot":
       case "event":
       case "fixes":
         this.#stays.frame(body);
     }
     if (f.re !== 0n) this.#requests.answer(f.re, body);
+    if (this.#old) this.#letGo();
   }
 
   #complain(e: unknown): void {
@@ -504,28 +570,21 @@ export class Session extends Emitter<SessionEvents> {
 
   // ------------------------------------------------------ life of the page
 
-  /** What the page learns of the network hastens what the timers would find out. */
   #listen(): void {
-    if (typeof globalThis.addEventListener !== "function") return;
-    const stop = new AbortController();
-    const on = (target: EventTarget | undefined, type: string, f: () => void) =>
-      target?.addEventListener(type, f, { signal: stop.signal });
-    on(globalThis as unknown as EventTarget, "online", () => {
-      this.#fallback.forget(); // another network may be another story
-      this.#hasten();
+    this.#unlisten = watchPage({
+      online: () => {
+        this.#fallback.forget(); // another network may be another story
+        this.#hasten();
+      },
+      offline: () => this.#pulse.ask(probeMs),
+      awake: () => this.#hasten(),
     });
-    on(globalThis as unknown as EventTarget, "offline", () => this.#ping(probeMs));
-    on(globalThis as unknown as EventTarget, "pageshow", () => this.#hasten());
-    on(globalThis.document, "visibilitychange", () => {
-      if (globalThis.document.visibilityState === "visible") this.#hasten();
-    });
-    this.#unlisten = () => stop.abort();
   }
 
   /** Tries again now, or asks for a sign of life. */
   #hasten(): void {
     this.#wake?.();
-    this.#ping(probeMs);
+    this.#pulse.ask(probeMs);
   }
 
   // ------------------------------------------------------------ state
@@ -543,6 +602,18 @@ export class Session extends Emitter<SessionEvents> {
     this.emit("status", next);
   }
 
+  #lost(error: MusterError, waitMs = 0): void {
+    const { region, node, transport, state } = this.#status;
+    this.#set({
+      state: state === "connecting" ? state : "reconnecting",
+      ...(region !== undefined && { region }),
+      ...(node !== undefined && { node }),
+      ...(transport && { transport }),
+      error,
+      retryAt: new Date(Date.now() + waitMs),
+    });
+  }
+
   #finish(error: MusterError, afterMs = 0): void {
     if (this.#status.state === "closed") return;
     const live = this.#live;
@@ -550,6 +621,7 @@ export class Session extends Emitter<SessionEvents> {
     this.#unlisten();
     this.#set({ state: "closed", error });
     this.#stop.abort(error);
+    this.#letGo(true);
     this.#wake?.();
     live?.end({ what: "final", error }, afterMs);
     this.#requests.end(error);
@@ -562,14 +634,3 @@ const asked = (): End => ({
   error: new MusterError("network", "reconnecting as asked"),
   asked: true,
 });
-
-/** When a token (a JWT, RFC 7519) expires, without a look at its signature. */
-function expiry(token: string): number | undefined {
-  try {
-    const payload = token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/");
-    const { exp } = JSON.parse(atob(payload)) as { exp?: number };
-    return typeof exp === "number" ? exp * 1000 : undefined;
-  } catch {
-    return undefined;
-  }
-}

@@ -40,6 +40,7 @@ export interface Host {
 export class Stays {
   readonly #stays = new Map<string, Stay>();
   readonly #host: Host;
+  #connection = 0; // counts them
 
   constructor(host: Host) {
     this.#host = host;
@@ -101,11 +102,13 @@ export class Stays {
     this.#watchHole(stay);
   }
 
-  frame(body: RoomBody): void {
+  /** `last`: from a connection whose place another one has taken. */
+  frame(body: RoomBody, last = false): void {
     const stay = this.#stays.get(body.value.room);
     if (!stay) return; // left meanwhile
-    if (stay.room.apply(body, Date.now()) === "gap") this.#rejoin(stay);
-    if (body.case === "snapshot" && !stay.current) {
+    const gap = stay.room.apply(body, Date.now()) === "gap";
+    if (gap && !last) this.#rejoin(stay);
+    if (body.case === "snapshot" && !stay.current && !last) {
       stay.current = true;
       this.#host.entered(stay.room.id);
     }
@@ -138,7 +141,14 @@ export class Stays {
     return stay !== undefined;
   }
 
+  /** The server put us into all the rooms over the current connection. */
+  get settled(): boolean {
+    return [...this.#stays.values()].every((s) => s.current || !s.room.joined);
+  }
+
+  /** The connection is gone, or another one takes its place. */
   disconnected(): void {
+    this.#connection++;
     for (const stay of this.#stays.values()) {
       stay.current = false;
       clearTimeout(stay.rejoin);
@@ -164,12 +174,16 @@ export class Stays {
   #rejoin(stay: Stay, afterMs = 0): void {
     if (stay.rejoin !== undefined || !this.#host.connected()) return;
     const wait = Math.max(afterMs, stay.rejoinedAt + rejoinMs - Date.now(), 0);
+    const connection = this.#connection;
     stay.rejoin = setTimeout(() => {
       stay.rejoinedAt = Date.now();
       const value = create(wire.JoinSchema, { room: stay.room.id, positions: stay.room.positions() });
       this.#host.requests.request({ case: "join", value }, { fleeting: true }).then(
-        () => delete stay.rejoin,
+        () => {
+          if (connection === this.#connection) delete stay.rejoin;
+        },
         (e: unknown) => {
+          if (connection !== this.#connection) return; // Hello asked for the room
           delete stay.rejoin;
           if (this.#stays.get(stay.room.id) !== stay) return;
           const error = MusterError.from(e);

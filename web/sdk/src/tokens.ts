@@ -40,3 +40,14 @@ export function webTokens(storage: Storage, key = "muster.tokens"): TokenStore {
     },
   };
 }
+
+/** When a token (a JWT, RFC 7519) expires, without a look at its signature. */
+export function expiry(token: string): number | undefined {
+  try {
+    const payload = token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/");
+    const { exp } = JSON.parse(atob(payload)) as { exp?: number };
+    return typeof exp === "number" ? exp * 1000 : undefined;
+  } catch {
+    return undefined;
+  }
+}

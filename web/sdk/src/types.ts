@@ -49,6 +49,21 @@ export interface Member {
   readonly fix?: Fix;
 }
 
+/** How many people, not devices: one whose devices are all suspended is suspended. */
+export interface Counts {
+  readonly live: number;
+  readonly suspended: number;
+}
+
+/** People of a room by user id, page by page. */
+export interface People {
+  readonly people: readonly Member[];
+  /** There are further ones after the last. */
+  readonly more: boolean;
+  /** Of the whole room. */
+  readonly counts: Counts;
+}
+
 export interface Message {
   /** Dense per room from 1: the only order of messages. */
   readonly number: number;

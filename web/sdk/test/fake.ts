@@ -49,7 +49,7 @@ export class Link {
     this.handlers.frame(toBinary(wire.ServerFrameSchema, create(wire.ServerFrameSchema, { re, body })));
   }
 
-  welcome(o: { epoch?: number; expiresInMs?: number; pingMs?: number; region?: string } = {}): void {
+  welcome(o: { epoch?: number; expiresInMs?: number; pingMs?: number; region?: string; ticket?: string } = {}): void {
     this.say(
       {
         case: "welcome",
@@ -64,10 +64,27 @@ export class Link {
           now: timestampFromMs(Date.now()),
           expires: timestampFromMs(Date.now() + (o.expiresInMs ?? 900_000)),
           pingMs: o.pingMs ?? 10_000,
+          ticket: new TextEncoder().encode(o.ticket ?? ""),
         }),
       },
       this.hello.id,
     );
+  }
+
+  /** The ticket of the last hello. */
+  get ticket(): string {
+    return new TextDecoder().decode(this.hello.value.ticket);
+  }
+
+  goaway(o: { ticket?: string; targets?: string[]; deadlineMs?: number } = {}): void {
+    this.say({
+      case: "goaway",
+      value: create(wire.GoawaySchema, {
+        ticket: new TextEncoder().encode(o.ticket ?? "goaway"),
+        targets: (o.targets ?? ["eu-2"]).map((node) => ({ region: "eu", node, ws: `ws://${node}`, wt: `https://${node}` })),
+        deadlineMs: o.deadlineMs ?? 10_000,
+      }),
+    });
   }
 
   error(code: string, re: bigint, o: { retryAfterMs?: number; room?: string } = {}): void {

@@ -56,7 +56,13 @@ export const message = (number: number): MessageInitShape<typeof wire.MessageSch
 });
 
 export const snapshot = (
-  parts: { at: wire.Position; people?: wire.Person[]; fixes?: wire.MemberFix[] }[],
+  parts: {
+    at: wire.Position;
+    people?: wire.Person[];
+    fixes?: wire.MemberFix[];
+    counts?: MessageInitShape<typeof wire.CountsSchema>;
+    truncated?: boolean;
+  }[],
   o: { recovered?: boolean; lastNumber?: number } = {},
 ): Body => ({
   case: "snapshot",
@@ -72,6 +78,18 @@ export const presence = (at: wire.Position, ...people: wire.Person[]): Body => (
   case: "event",
   value: create(wire.EventSchema, { room, at, body: { case: "presence", value: create(wire.PresenceSchema, { people }) } }),
 });
+
+/** The same event as the first one of its slot epoch, which goes on where `prior` ended. */
+export function after(prior: number, body: Body): Body {
+  if (body.case === "event") body.value.priorEpoch = BigInt(prior);
+  return body;
+}
+
+export const continued = (at: wire.Position, prior: number): Body =>
+  after(prior, {
+    case: "event",
+    value: create(wire.EventSchema, { room, at, body: { case: "continued", value: create(wire.ContinuedSchema) } }),
+  });
 
 export const said = (at: wire.Position, number: number): Body => ({
   case: "event",

@@ -8,7 +8,7 @@ import { create } from "@bufbuild/protobuf";
 import { toMessage } from "../src/convert.js";
 import * as wire from "../src/gen/wire/wire_pb.js";
 import { Room } from "../src/room.js";
-import { fix, fixes, message, person, position, presence, room as id, said, snapshot, type Body, type Says } from "./frames.js";
+import { continued, fix, fixes, message, person, position, presence, room as id, said, snapshot, type Body, type Says } from "./frames.js";
 import { seeded } from "./random.js";
 
 const { LIVE, SUSPENDED, LEFT } = wire.State;
@@ -18,7 +18,8 @@ const runs = Number((globalThis as { process?: { env: Record<string, string> } }
 class Region {
   slot = 1;
   seq = 0;
-  ring: { seq: number; body: (at: wire.Position) => Body }[] = [];
+  ring: { seq: number; body: Body }[] = [];
+  chain = new Set([1]); // the slot epochs that go on in each other up to now
   sessions = new Map<string, Says>(); // by user/device, those that are here
   inFlight: Body[] = [];
 
@@ -28,9 +29,10 @@ class Region {
   ) {}
 
   emit(body: (at: wire.Position) => Body): void {
-    this.ring.push({ seq: ++this.seq, body });
+    const event = body(position(this.name, this.slot, ++this.seq));
+    this.ring.push({ seq: this.seq, body: event });
     if (this.ring.length > 6) this.ring.shift();
-    this.inFlight.push(body(position(this.name, this.slot, this.seq)));
+    this.inFlight.push(event);
   }
 
   say(s: Says): void {
@@ -53,6 +55,14 @@ class Region {
     this.slot++;
     this.seq = 0;
     this.ring = [];
+    this.chain = new Set([this.slot]);
+  }
+
+  /** Another node becomes the owner, and is given all by the one before. */
+  handedOver(): void {
+    const prior = this.slot++;
+    this.chain.add(this.slot);
+    this.emit((at) => continued(at, prior));
   }
 }
 
@@ -102,8 +112,8 @@ function world(seed: number): void {
     for (const g of regions) {
       const p = at.get(g.name);
       const first = g.ring[0]?.seq ?? g.seq + 1;
-      if (p && p.epoch === BigInt(g.slot) && Number(p.seq) + 1 >= first) {
-        for (const e of g.ring) if (e.seq > Number(p.seq)) missed.push(e.body(position(g.name, g.slot, e.seq)));
+      if (p && g.chain.has(Number(p.epoch)) && Number(p.seq) + 1 >= first) {
+        for (const e of g.ring) if (e.seq > Number(p.seq)) missed.push(e.body);
       } else {
         parts.push(g.part());
       }
@@ -171,6 +181,7 @@ function world(seed: number): void {
       }
       case 7:
         if (r.next() < 0.1) r.pick(regions).replaced();
+        else if (r.next() < 0.2) r.pick(regions).handedOver();
         break;
     }
     for (const g of r.shuffle(regions)) if (r.next() < 0.6) deliver(g);

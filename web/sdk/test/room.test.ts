@@ -3,7 +3,7 @@ import { toMessage } from "../src/convert.js";
 import * as wire from "../src/gen/wire/wire_pb.js";
 import { create } from "@bufbuild/protobuf";
 import { Room } from "../src/room.js";
-import { changed, fix, fixes, message, person, position, presence, room as id, said, snapshot } from "./frames.js";
+import { after, changed, continued, fix, fixes, message, person, position, presence, room as id, said, snapshot } from "./frames.js";
 
 const { LIVE, SUSPENDED, LEFT } = wire.State;
 const msg = (n: number) => toMessage(create(wire.MessageSchema, message(n)));
@@ -27,6 +27,20 @@ describe("positions", () => {
     expect(r.apply(presence(position("eu", 0, 7), person({ user: "y", epoch: 1 })), 0)).toBe("ok");
     expect(who(r)).toEqual(["ana:live:d@eu", "bo:live:d@eu"]);
     expect(r.positions().map((p) => `${p.region} ${p.epoch} ${p.seq}`)).toEqual(["eu 1 6", "us 1 2"]);
+  });
+
+  test("a new slot epoch that goes on where the known one ended is no gap", () => {
+    const r = joined();
+    expect(r.apply(continued(position("eu", 3, 6), 1), 0)).toBe("ok");
+    expect(r.apply(presence(position("eu", 3, 7), person({ user: "bo", epoch: 1 })), 0)).toBe("ok");
+    expect(r.apply(after(3, presence(position("eu", 4, 8), person({ user: "cy", epoch: 1 }))), 0)).toBe("ok");
+    expect(r.apply(after(4, presence(position("eu", 5, 10), person({ user: "x", epoch: 1 }))), 0)).toBe("gap"); // 9 is missing
+    expect(r.apply(continued(position("eu", 6, 9), 5), 0)).toBe("gap"); // it goes on from another epoch
+    expect(r.apply(presence(position("eu", 5, 9), person({ user: "x", epoch: 1 })), 0)).toBe("gap"); // it doesn't say
+    expect(r.apply(continued(position("eu", 3, 6), 1), 0)).toBe("ok"); // heard before
+    expect(r.apply(presence(position("eu", 1, 9), person({ user: "x", epoch: 1 })), 0)).toBe("ok"); // the owner before
+    expect(r.positions().map((p) => `${p.region} ${p.epoch} ${p.seq}`)).toEqual(["eu 4 8", "us 1 2"]);
+    expect(who(r)).toEqual(["ana:live:d@eu", "bo:live:d@eu", "cy:live:d@eu"]);
   });
 
   test("what comes before the first snapshot is in it", () => {
@@ -82,6 +96,44 @@ describe("presence", () => {
     expect(r.member("ana")).toMatchObject({ state: "suspended" });
   });
 
+  test("live if any device is", () => {
+    const r = joined();
+    const says = (device: string, state: wire.State, seq: number) =>
+      r.apply(presence(position("us", 1, seq), person({ user: "ana", device, epoch: 12, state })), 0);
+    says("phone", LIVE, 3);
+    r.apply(presence(position("eu", 1, 6), person({ user: "ana", epoch: 10, state: SUSPENDED })), 0);
+    expect(r.member("ana")).toMatchObject({ state: "live", devices: [{ device: "phone" }, { state: "suspended" }] });
+    expect(r.counts).toEqual({ live: 1, suspended: 0 });
+    says("phone", SUSPENDED, 4);
+    expect(r.member("ana")).toMatchObject({ state: "suspended" });
+    expect(r.counts).toEqual({ live: 0, suspended: 1 });
+  });
+
+  test("a big room lists only some: the others are counted, and nobody left", () => {
+    const r = joined();
+    r.apply(presence(position("eu", 1, 6), person({ user: "zoe", epoch: 11 })), 0);
+    const left: string[] = [];
+    r.on("presence", (e) => e.state === "left" && left.push(e.user));
+    expect(r.truncated).toBe(false);
+    const part = { at: position("eu", 2, 9), people: [person({ user: "ana", epoch: 10 })], counts: { live: 700, suspended: 3 } };
+    r.apply(snapshot([{ ...part, truncated: true }, { at: position("us", 1, 2), counts: { live: 5 } }]), 0);
+    expect(r.truncated).toBe(true);
+    expect(r.counts).toEqual({ live: 705, suspended: 3 });
+    expect(who(r)).toEqual(["ana:live:d@eu"]);
+    expect(left).toEqual([]);
+    const event = presence(position("eu", 2, 10), person({ user: "zoe", epoch: 11, state: SUSPENDED }));
+    if (event.case === "event" && event.value.body.case === "presence") {
+      event.value.body.value.counts = create(wire.CountsSchema, { live: 699, suspended: 4 });
+    }
+    r.apply(event, 0);
+    expect(who(r)).toEqual(["ana:live:d@eu", "zoe:suspended:d@eu"]);
+    expect(r.counts).toEqual({ live: 704, suspended: 4 });
+    r.apply(snapshot([part]), 0);
+    expect(r.truncated).toBe(false);
+    expect(left).toEqual(["zoe"]);
+    expect(r.counts).toEqual({ live: 1, suspended: 0 });
+  });
+
   test("leaving and coming back under one epoch", () => {
     const r = joined();
     r.apply(presence(position("eu", 1, 6), person({ user: "ana", epoch: 10, state: LEFT })), 0);
@@ -106,6 +158,17 @@ describe("fixes", () => {
     r.apply(snapshot([{ at: position("eu", 1, 5), people: [person({ user: "ana", epoch: 10 })], fixes: [fix("ana", 10, 3)] }]), 0);
     expect(r.member("ana")?.fix?.point.lng).toBe(0.05);
     r.apply(fixes(fix("ana", 11, 1)), 0);
+    expect(r.member("ana")?.fix?.point).toEqual({ lat: 11, lng: 0.01 });
+  });
+
+  test("who stays keeps the known position through a snapshot that has none, and a new session", () => {
+    const r = joined();
+    r.apply(fixes(fix("ana", 10, 5)), 0);
+    r.apply(snapshot([{ at: position("eu", 2, 0), people: [person({ user: "ana", epoch: 10, state: SUSPENDED })] }]), 0);
+    expect(r.member("ana")).toMatchObject({ state: "suspended", fix: { point: { lat: 10, lng: 0.05 } } });
+    r.apply(presence(position("eu", 2, 1), person({ user: "ana", epoch: 11 })), 0);
+    expect(r.member("ana")).toMatchObject({ state: "live", fix: { point: { lat: 10, lng: 0.05 } } });
+    r.apply(snapshot([{ at: position("eu", 2, 1), people: [person({ user: "ana", epoch: 11 })], fixes: [fix("ana", 11, 1)] }]), 0);
     expect(r.member("ana")?.fix?.point).toEqual({ lat: 11, lng: 0.01 });
   });
 
