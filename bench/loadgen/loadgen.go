@@ -116,3 +116,18 @@ func parseStat(stat string) (time.Duration, error) {
 	const hz = 100 // USER_HZ, the same on every Linux that Go runs on
 	return time.Duration(ticks / hz * float64(time.Second)), nil
 }
+
+// RSS returns the memory that a process has in RAM, in bytes.
+func RSS(pid int) (int64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0, fmt.Errorf("memory: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		var kib int64
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kib); err == nil {
+			return kib << 10, nil
+		}
+	}
+	return 0, fmt.Errorf("memory: process %d has none", pid)
+}

@@ -51,3 +51,11 @@ func TestCPU(t *testing.T) {
 	_, err = parseStat("nonsense")
 	require.Error(t, err)
 }
+
+func TestRSS(t *testing.T) {
+	rss, err := RSS(os.Getpid())
+	require.NoError(t, err)
+	require.Greater(t, rss, int64(1<<20))
+	_, err = RSS(1 << 30)
+	require.Error(t, err)
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"runtime"
 	"text/tabwriter"
 	"time"
 )
@@ -32,6 +33,23 @@ func (q Quantiles) Less(ms float64) Quantiles {
 	return Quantiles{round(q.P50 - ms), round(q.P90 - ms), round(q.P99 - ms), round(q.Max - ms)}
 }
 
+// Here is the machine that this runs on.
+func Here() Machine {
+	return Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(), Go: runtime.Version()}
+}
+
+// Head is what all results begin with.
+type Head struct {
+	Scenario string    `json:"scenario"`
+	Time     time.Time `json:"time"`
+	Machine  Machine   `json:"machine"`
+}
+
+// NewHead returns the head of a result that is ready now.
+func NewHead(scenario string) Head {
+	return Head{Scenario: scenario, Time: time.Now().UTC().Truncate(time.Second), Machine: Here()}
+}
+
 // QuantilesOf reads them from a source.
 func QuantilesOf(at func(p float64) time.Duration, most time.Duration) Quantiles {
 	return Quantiles{Millis(at(50)), Millis(at(90)), Millis(at(99)), Millis(most)}
@@ -49,9 +67,7 @@ func round(ms float64) float64 {
 
 // Presence is the result of `muster bench presence`.
 type Presence struct {
-	Scenario string    `json:"scenario"` // "presence"
-	Time     time.Time `json:"time"`
-	Machine  Machine   `json:"machine"`
+	Head
 
 	Users     int     `json:"users"`
 	RoomSize  int     `json:"room_size"`
@@ -104,11 +120,11 @@ type Pair struct {
 	BeyondTick *Quantiles `json:"beyond_tick,omitempty"`
 }
 
-// WriteJSON writes the JSON form.
-func (p *Presence) WriteJSON(w io.Writer) error {
+// WriteJSON writes the JSON form of a result.
+func WriteJSON(w io.Writer, result any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	if err := e.Encode(p); err != nil {
+	if err := e.Encode(result); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	return nil

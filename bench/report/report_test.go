@@ -17,7 +17,7 @@ func TestPresence(t *testing.T) {
 	added := latency.Less(37.5)
 	beyond := added.Less(100)
 	link := 37.5
-	p := &report.Presence{Scenario: "presence", Users: 2, Pairs: []report.Pair{
+	p := &report.Presence{Head: report.NewHead("presence"), Users: 2, Pairs: []report.Pair{
 		{From: "eu-west", To: "us-east", Deliveries: 3, Latency: latency, Link: &link, Added: &added, BeyondTick: &beyond},
 		{From: "eu-west", To: "eu-west", Latency: latency},
 	}}
@@ -25,7 +25,7 @@ func TestPresence(t *testing.T) {
 	require.NoError(t, p.Print(&text))
 	require.Contains(t, text.String(), "61.5")
 	require.Contains(t, text.String(), "-38.5")
-	require.NoError(t, p.WriteJSON(&raw))
+	require.NoError(t, report.WriteJSON(&raw, p))
 	var back report.Presence
 	require.NoError(t, json.Unmarshal(raw.Bytes(), &back))
 	require.Equal(t, *p, back)

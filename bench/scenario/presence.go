@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -41,37 +40,17 @@ type Presence struct {
 	Progress func(format string, args ...any)
 }
 
-const (
-	setupAtOnce = 16               // users who sign up at once
-	seeTimeout  = 60 * time.Second // until everybody sees everybody
-	settle      = 10 * time.Second // at most, until all final positions are there
-)
+const settle = 10 * time.Second // at most, until all final positions are there
 
-// crowd is a running scenario.
-type crowd struct {
+// walk is a running scenario.
+type walk struct {
 	Presence
-	users   []*user
-	rooms   int
+	*crowd
 	regions []string
 
 	from, to time.Time // what was meant to be sent between counts
 	pairs    map[[2]string]*pair
 	sent     atomic.Int64
-}
-
-// user is one sender and receiver.
-type user struct {
-	index   int
-	region  string
-	peers   []*user // of the same room, without the user
-	byID    map[string]*user
-	id      string
-	api     *client.API
-	session *client.Session
-	room    *client.Room
-
-	mu   sync.Mutex
-	last time.Time // capture time of the last fix sent
 }
 
 type pair struct {
@@ -92,7 +71,7 @@ func (p Presence) Run(ctx context.Context) (*report.Presence, error) {
 	if p.Progress == nil {
 		p.Progress = func(string, ...any) {}
 	}
-	c := &crowd{Presence: p, rooms: p.Users / p.RoomSize, pairs: map[[2]string]*pair{}}
+	c := &walk{Presence: p, crowd: newCrowd(p.Users, p.RoomSize, p.Progress), pairs: map[[2]string]*pair{}}
 	defer c.leave()
 	if err := c.gather(ctx); err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
@@ -105,7 +84,7 @@ func (p Presence) Run(ctx context.Context) (*report.Presence, error) {
 }
 
 // gather signs everybody up and brings them into their rooms.
-func (c *crowd) gather(ctx context.Context) error {
+func (c *walk) gather(ctx context.Context) error {
 	// One pool of connections for all users' HTTP calls.
 	pool := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: setupAtOnce}}
 	defer pool.CloseIdleConnections()
@@ -129,23 +108,10 @@ func (c *crowd) gather(ctx context.Context) error {
 
 	c.Progress("signing up %d users in %d regions", c.Users, len(c.regions))
 	began := time.Now()
-	for i := range c.Users {
-		c.users = append(c.users, &user{
-			index: i, region: c.regions[i%len(c.regions)], byID: map[string]*user{},
-			api: client.NewAPI(c.API, client.APIConfig{HTTP: pool}),
-		})
+	for _, u := range c.users {
+		u.region = c.regions[u.index%len(c.regions)]
 	}
-	if err := c.each(ctx, func(ctx context.Context, u *user) error {
-		return client.Patiently(ctx, func() error {
-			creds, err := u.api.Guest(ctx, "", "muster bench")
-			u.id = creds.UserID
-			return err
-		})
-	}); err != nil {
-		return fmt.Errorf("sign up: %w", err)
-	}
-	groups, err := c.groups(ctx)
-	if err != nil {
+	if err := c.signUp(ctx, c.API, pool); err != nil {
 		return err
 	}
 	c.Progress("opening %d sessions", c.Users)
@@ -163,71 +129,20 @@ func (c *crowd) gather(ctx context.Context) error {
 			return err
 		}
 		u.session = s
-		u.room, err = s.Join(ctx, client.GroupRoom(groups[u.index/c.RoomSize]))
+		u.room, err = s.Join(ctx, c.roomOf(u))
 		return err
 	}); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	err = c.until(ctx, seeTimeout, func(u *user) int {
-		live := 0
-		for _, m := range u.room.Members() {
-			if m.Live() {
-				live++
-			}
-		}
-		return c.RoomSize - live
-	})
-	if err != nil {
-		return fmt.Errorf("not everybody sees everybody: %w", err)
+	if err := c.together(ctx); err != nil {
+		return err
 	}
 	c.Progress("everybody sees everybody after %.1f s", time.Since(began).Seconds())
 	return nil
 }
 
-// groups makes a group per room and brings its users in.
-func (c *crowd) groups(ctx context.Context) ([]string, error) {
-	groups := make([]string, c.rooms)
-	codes := make([]string, c.rooms)
-	for i, u := range c.users {
-		room := i / c.RoomSize
-		mates := c.users[room*c.RoomSize : (room+1)*c.RoomSize]
-		for _, m := range mates {
-			u.byID[m.id] = m
-			if m != u {
-				u.peers = append(u.peers, m)
-			}
-		}
-	}
-	err := c.each(ctx, func(ctx context.Context, u *user) error {
-		if u.index%c.RoomSize != 0 {
-			return nil
-		}
-		room := u.index / c.RoomSize
-		return client.Patiently(ctx, func() error {
-			g, err := u.api.CreateGroup(ctx, client.GroupDraft{Name: fmt.Sprintf("Bench %d", room+1)})
-			groups[room], codes[room] = g.GroupID, g.InviteCode
-			return err
-		})
-	})
-	if err == nil {
-		err = c.each(ctx, func(ctx context.Context, u *user) error {
-			if u.index%c.RoomSize == 0 {
-				return nil
-			}
-			return client.Patiently(ctx, func() error {
-				_, err := u.api.Join(ctx, codes[u.index/c.RoomSize])
-				return err
-			})
-		})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("groups: %w", err)
-	}
-	return groups, nil
-}
-
 // measure plays the load.
-func (c *crowd) measure(ctx context.Context) (*report.Presence, error) {
+func (c *walk) measure(ctx context.Context) (*report.Presence, error) {
 	period := time.Duration(float64(time.Second) / c.Rate)
 	every := period / time.Duration(c.Users)
 	start := time.Now().Add(100 * time.Millisecond)
@@ -276,7 +191,7 @@ func (c *crowd) measure(ctx context.Context) (*report.Presence, error) {
 
 // send reports the k-th fix of a user: a walk around the block. Its capture
 // time is the time it was meant to be sent, by which receivers measure.
-func (c *crowd) send(u *user, k int, due time.Time) {
+func (c *walk) send(u *user, k int, due time.Time) {
 	at := geo.Destination(geo.Point{Lat: 52.52, Lng: 13.4}, float64(k*3%360), 100+float64(u.index))
 	u.mu.Lock()
 	u.last = due
@@ -294,7 +209,7 @@ func (c *crowd) send(u *user, k int, due time.Time) {
 }
 
 // read is the application of one user.
-func (c *crowd) read(ctx context.Context, u *user) {
+func (c *walk) read(ctx context.Context, u *user) {
 	type seen struct{ epoch, n uint64 }
 	known := map[string]seen{}
 	for ev := range u.room.Events(ctx) {
@@ -338,7 +253,7 @@ func (u *user) behind() (out []*user) {
 }
 
 // echo measures the bare links while the load runs.
-func (c *crowd) echo(ctx context.Context, links map[[2]string]time.Duration) error {
+func (c *walk) echo(ctx context.Context, links map[[2]string]time.Duration) error {
 	if c.Echo == nil {
 		return nil
 	}
@@ -365,11 +280,10 @@ func (c *crowd) echo(ctx context.Context, links map[[2]string]time.Duration) err
 	return g.Wait()
 }
 
-func (c *crowd) result(links map[[2]string]time.Duration, cpu time.Duration) *report.Presence {
+func (c *walk) result(links map[[2]string]time.Duration, cpu time.Duration) *report.Presence {
 	r := &report.Presence{
-		Scenario: "presence", Time: time.Now().UTC().Truncate(time.Second),
-		Machine: report.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(), Go: runtime.Version()},
-		Users:   c.Users, RoomSize: c.RoomSize, Rooms: c.rooms, Rate: c.Rate,
+		Head:  report.NewHead("presence"),
+		Users: c.Users, RoomSize: c.RoomSize, Rooms: c.rooms(), Rate: c.Rate,
 		Seconds: c.Duration.Seconds(), Warmup: c.Warmup.Seconds(),
 		Baseline: "none", CPUSeconds: cpu.Seconds(),
 		CPUScope: "servers and load generator together: they share the process",
@@ -421,48 +335,4 @@ func (c *crowd) result(links map[[2]string]time.Duration, cpu time.Duration) *re
 		r.CPUPerMillion = cpu.Seconds() / float64(r.Deliveries) * 1e6
 	}
 	return r
-}
-
-// each does something for all users, several at once.
-func (c *crowd) each(ctx context.Context, f func(ctx context.Context, u *user) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(setupAtOnce)
-	for _, u := range c.users {
-		g.Go(func() error { return f(ctx, u) })
-	}
-	return g.Wait()
-}
-
-// until waits until missing is 0 for every user.
-func (c *crowd) until(ctx context.Context, limit time.Duration, missing func(*user) int) error {
-	deadline := time.Now().Add(limit)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		total := 0
-		for _, u := range c.users {
-			total += missing(u)
-		}
-		if total == 0 {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%d missing after %s", total, limit)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func (c *crowd) leave() {
-	var closing sync.WaitGroup
-	for _, u := range c.users {
-		if u.session != nil {
-			closing.Go(u.session.Close)
-		}
-	}
-	closing.Wait()
 }

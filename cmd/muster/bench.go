@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/mustermesh/muster/bench/report"
 	"github.com/mustermesh/muster/bench/scenario"
 	"github.com/mustermesh/muster/internal/node"
 	"github.com/mustermesh/muster/internal/simnet"
@@ -17,6 +16,7 @@ import (
 // BenchCmd holds the benchmarks.
 type BenchCmd struct {
 	Presence BenchPresenceCmd `cmd:"" help:"How fast people in rooms that span regions see each other move."`
+	Idle     BenchIdleCmd     `cmd:"" help:"What sessions cost that do nothing but be there."`
 }
 
 // BenchPresenceCmd is the presence scenario.
@@ -107,17 +107,4 @@ func (c *BenchPresenceCmd) mesh(ctx context.Context, log *slog.Logger) (*node.De
 		return nil, nil, err
 	}
 	return dev, stop, nil
-}
-
-func writeReport(path string, r *report.Presence) (err error) {
-	f, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("--json: %w", err)
-	}
-	defer func() {
-		if cerr := f.Close(); err == nil && cerr != nil {
-			err = fmt.Errorf("--json: %w", cerr)
-		}
-	}()
-	return r.WriteJSON(f)
 }

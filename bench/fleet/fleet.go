@@ -1,0 +1,226 @@
+// Package fleet runs one region of real `muster serve` processes on this
+// machine, as a deployment would: each with its own configuration, certificate,
+// log on disk and admin address, over one database. Benchmarks drain, kill and
+// pause them.
+//
+// A process is ended by its own id and no other way. If this one dies without
+// Stop, the kernel ends them (Linux).
+package fleet
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mustermesh/muster/client"
+	"github.com/mustermesh/muster/regions"
+	"github.com/mustermesh/muster/regions/peerlink"
+)
+
+// Region is the name of the region.
+const Region = "bench"
+
+// Config describes a fleet; Binary, Dir and Database are needed.
+type Config struct {
+	Binary   string   // of muster
+	Env      []string // beside this process's own
+	Dir      string   // for everything that is written; it has to exist
+	Database string   // URL of an empty or migrated database
+	Nodes    int      // default 3
+
+	DrainRate     float64       // clients a second that a draining node sends away; 0: the default
+	DrainDeadline time.Duration // how long one may take; 0: the default
+}
+
+// Fleet is the processes.
+type Fleet struct {
+	Nodes []*Process
+	cfg   Config
+	admin *http.Client // of the admin addresses
+}
+
+// New writes what the processes need; nothing runs yet.
+func New(cfg Config) (*Fleet, error) {
+	cfg.Nodes = cmp.Or(cfg.Nodes, 3)
+	f := &Fleet{cfg: cfg, admin: &http.Client{Timeout: 5 * time.Second}}
+	if err := f.write(); err != nil {
+		return nil, fmt.Errorf("fleet: %w", err)
+	}
+	return f, nil
+}
+
+func (f *Fleet) write() error {
+	authority, err := peerlink.OpenAuthority(filepath.Join(f.cfg.Dir, "ca"))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(f.cfg.Dir, "secret"), []byte(strings.Repeat("5e", 32)), 0o600); err != nil {
+		return err
+	}
+	topology := "regions:\n  - name: " + Region + "\n    location: {lat: 52.52, lng: 13.4}\n    nodes:\n"
+	for i := range f.cfg.Nodes {
+		p := &Process{ID: regions.NodeID(fmt.Sprintf("%s-%d", Region, i+1)), fleet: f}
+		var web, peer string
+		if web, err = free("tcp"); err != nil {
+			return err
+		}
+		if peer, err = free("udp"); err != nil {
+			return err
+		}
+		if p.Admin, err = free("tcp"); err != nil {
+			return err
+		}
+		p.HTTP, p.WS = "http://"+web, "ws://"+web+"/ws"
+		p.log = filepath.Join(f.cfg.Dir, string(p.ID)+".log")
+		topology += fmt.Sprintf("      - {id: %s, peer: %q, http: %q, ws: %q}\n", p.ID, peer, p.HTTP, p.WS)
+		cert, err := authority.Issue(Region, p.ID)
+		if err != nil {
+			return err
+		}
+		if err := authority.WriteIdentity(filepath.Join(f.cfg.Dir, "identities", string(p.ID)), p.ID, cert); err != nil {
+			return err
+		}
+		// All clients of a benchmark share one address.
+		config := fmt.Sprintf(`node: %[1]s
+topology: topology.yaml
+secret_file: secret
+data: data/%[1]s
+http: %[2]s
+peer: %[3]s
+admin: %[4]s
+peer_tls: identities/%[1]s
+limits:
+  address: {burst: 20000, per_second: 20000}
+  connections: {burst: 20000, per_second: 20000}
+drain: {rate: %[5]g, deadline: %[6]s}
+`, p.ID, web, peer, p.Admin, f.cfg.DrainRate, f.cfg.DrainDeadline)
+		if err := os.WriteFile(f.config(p), []byte(config), 0o600); err != nil {
+			return err
+		}
+		f.Nodes = append(f.Nodes, p)
+	}
+	return os.WriteFile(filepath.Join(f.cfg.Dir, "topology.yaml"), []byte(topology), 0o600)
+}
+
+func (f *Fleet) config(p *Process) string { return filepath.Join(f.cfg.Dir, string(p.ID)+".yaml") }
+
+// free returns an address of this machine that nobody listens on.
+func free(network string) (string, error) {
+	if network == "udp" {
+		c, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = c.Close() }()
+		return c.LocalAddr().String(), nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String(), nil
+}
+
+// Start brings the schema up to date, starts all processes and waits until
+// they take traffic. On an error, Stop still has to be called.
+func (f *Fleet) Start(ctx context.Context) error {
+	migrate := exec.CommandContext(ctx, f.cfg.Binary, "migrate")
+	migrate.Env = f.env()
+	if out, err := migrate.CombinedOutput(); err != nil {
+		return fmt.Errorf("fleet: migrate: %w: %s", err, bytes.TrimSpace(out))
+	}
+	for _, p := range f.Nodes {
+		if err := p.Start(); err != nil {
+			return err
+		}
+	}
+	for _, p := range f.Nodes {
+		if err := p.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Fleet) env() []string {
+	return append(append(os.Environ(), "MUSTER_DATABASE_URL="+f.cfg.Database), f.cfg.Env...)
+}
+
+// Stop ends all processes: politely, then not.
+func (f *Fleet) Stop() {
+	var wg sync.WaitGroup
+	for _, p := range f.Nodes {
+		wg.Go(p.end)
+	}
+	wg.Wait()
+	f.admin.CloseIdleConnections()
+}
+
+// Endpoints are the nodes for clients, the one at place first before the others.
+func (f *Fleet) Endpoints(first int) []client.Endpoint {
+	var list []client.Endpoint
+	for i := range f.Nodes {
+		p := f.Nodes[(first+i)%len(f.Nodes)]
+		list = append(list, client.Endpoint{Region: Region, Node: string(p.ID), WS: p.WS})
+	}
+	return list
+}
+
+// Node returns the process of a node; nil if there is none.
+func (f *Fleet) Node(id string) *Process {
+	for _, p := range f.Nodes {
+		if string(p.ID) == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// API is where the first node's HTTP API is; Client finds it elsewhere when
+// that one is down.
+func (f *Fleet) API() string { return f.Nodes[0].HTTP }
+
+// Client is for the HTTP API of whichever node answers: what can't connect
+// asks the next one. Close its idle connections at the end.
+func (f *Fleet) Client() *http.Client {
+	return &http.Client{Timeout: 30 * time.Second, Transport: &anyNode{f, &http.Transport{MaxIdleConnsPerHost: 64}}}
+}
+
+type anyNode struct {
+	fleet *Fleet
+	*http.Transport
+}
+
+func (a *anyNode) RoundTrip(r *http.Request) (*http.Response, error) {
+	var last error
+	for _, p := range a.fleet.Nodes {
+		try := r.Clone(r.Context())
+		try.URL.Host = strings.TrimPrefix(p.HTTP, "http://")
+		try.Host = ""
+		if r.GetBody != nil {
+			body, err := r.GetBody()
+			if err != nil {
+				return nil, err
+			}
+			try.Body = body
+		}
+		resp, err := a.Transport.RoundTrip(try)
+		var op *net.OpError
+		if err == nil || !errors.As(err, &op) || op.Op != "dial" {
+			return resp, err
+		}
+		last = err
+	}
+	return nil, last
+}
