@@ -77,8 +77,6 @@ type dialed struct {
 
 // dial connects to an endpoint. fallback says why it became a WebSocket.
 func (d *Dialer) dial(ctx context.Context, ep Endpoint) (l Conn, fallback string, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, dialTimeout, errors.New("timeout"))
-	defer cancel()
 	switch {
 	case d.Dial != nil:
 		l, err = d.Dial(ctx, ep)

@@ -23,6 +23,7 @@ type (
 	RegionReplaced  = roomstate.RegionReplaced
 	GroupChanged    = roomstate.GroupChanged
 	RoomCounters    = roomstate.Counters
+	RoomCounts      = roomstate.Counts
 )
 
 // Event is something that happened in a room: one of PresenceChanged,
@@ -45,6 +46,9 @@ type Ended struct{ Err error }
 // holeAfter is how long a hole in the messages may close by itself: messages
 // of two regions overtake each other by less.
 const holeAfter = 500 * time.Millisecond
+
+// maxPeople is the longest page of ListPeople.
+const maxPeople = 500
 
 // Room is a room the session is in. Its methods are safe for concurrent use.
 type Room struct {
@@ -95,11 +99,45 @@ func (r *Room) Events(ctx context.Context) iter.Seq[Event] {
 	}
 }
 
-// Members returns who is in the room: one entry per user with their devices.
+// Members returns who is in the room: one entry per user with their devices. Of
+// a big room it may be only some, see Counts; ListPeople has all.
 func (r *Room) Members() []Member {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	return r.state.Members()
+}
+
+// Counts returns how many people are in the room.
+func (r *Room) Counts() RoomCounts {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.state.Counts()
+}
+
+// PeoplePage is one page of the people of a room.
+type PeoplePage struct {
+	People []Member   // by user id
+	More   bool       // there are others: ask after the last one's user id
+	Counts RoomCounts // of the whole room; who is in two regions counts once
+}
+
+// ListPeople reads who is in the room, page by page: those whose user id is
+// above after, at most limit (0 means 100; 500 is the most).
+func (r *Room) ListPeople(ctx context.Context, after string, limit int) (PeoplePage, error) {
+	f, err := r.s.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_ListPeople{
+		ListPeople: &wire.ListPeople{Room: r.id, After: after, Limit: uint32(min(max(limit, 0), maxPeople))},
+	}})
+	if err != nil {
+		return PeoplePage{}, err
+	}
+	got := f.GetPeoplePage()
+	page := PeoplePage{More: got.GetMore(), Counts: RoomCounts{
+		Live: int(got.GetCounts().GetLive()), Suspended: int(got.GetCounts().GetSuspended()),
+	}}
+	for _, p := range got.GetPeople() {
+		page.People = append(page.People, roomstate.MemberOf(p))
+	}
+	return page, nil
 }
 
 // Fixes returns the last fix of every device in the room that has one.

@@ -17,6 +17,7 @@ const (
 	writeTimeout   = 10 * time.Second
 	defaultPing    = 10 * time.Second
 	idle           = time.Hour // nothing to do until something happens
+	retireAfter    = 5 * time.Second
 )
 
 var (
@@ -24,205 +25,124 @@ var (
 	errNoWelcome = errors.New("client: no welcome from the server")
 )
 
-// connection is one link under a session. Its fields are guarded by the
-// session's lock.
+// connection is one link under a session, from its dial to its end. There is at
+// most one that is live (Session.conn), one that is on the way there (next), and
+// one that was replaced and is heard to its end (old).
 type connection struct {
-	link     Conn
-	queue    []*wire.ClientFrame
-	hello    uint64
-	live     bool
-	started  time.Time
-	heard    time.Time
-	ping     time.Duration
-	nextPing time.Time
-	reauth   time.Time     // zero: never
-	lifetime time.Duration // of access tokens
-	renewing bool
-	settled  time.Time // when fixes may be repeated though rooms are not back yet
-	closing  *wire.Close
-	refused  *ClosedError
+	ep       Endpoint
+	wake     chan struct{} // there is something to do
+	welcomed chan struct{} // closed with the Welcome
+	back     chan struct{} // closed when the rooms it follows were all answered
+	goaway   chan struct{} // the server asks to go elsewhere
+	ended    chan struct{} // closed at the end
+	cancel   context.CancelCauseFunc
+	err      error // why it ended; set before ended is closed
+
+	// What it said hello with; set before that.
+	token    string
+	ticket   []byte
+	fallback string
+
+	// Guarded by the session's lock.
+	link         Conn
+	queue        []*wire.ClientFrame
+	hello        uint64
+	live         bool
+	started      time.Time
+	heard        time.Time
+	ping         time.Duration
+	nextPing     time.Time
+	reauth       time.Time     // zero: never
+	lifetime     time.Duration // of access tokens
+	renewing     bool
+	settled      time.Time // when fixes may be repeated though rooms are not back yet
+	region, node string
+	epoch        uint64
+	awaits       map[string]bool // rooms it follows that were not answered yet
+	backAt       time.Time
+	retire       time.Time // when to close it at the latest, once a newer one is live
+	away         *wire.Goaway
+	closing      *wire.Close
+	refused      *ClosedError
+	applied      uint64 // events
+	duplicates   uint64
+	unrecovered  int // rooms
 }
 
-// run is the session's life: connect, serve, wait, again.
-func (s *Session) run(ctx context.Context) {
-	defer close(s.done)
-	at, attempt := 0, 0
-	for {
-		started := time.Now()
-		err := s.attempt(ctx, s.cfg.Endpoints[at])
-		after, final := s.ended(ctx, err)
-		if final {
-			return
-		}
-		if after.worked && time.Since(started) > 10*time.Second {
-			attempt = 0
-		}
-		// The same node first if it worked: it may hold the session. Else
-		// around the list, and slower with each round.
-		if !after.worked || after.elsewhere {
-			at = (at + 1) % len(s.cfg.Endpoints)
-		}
-		_ = sleep(ctx, after.wait+jitter(attempt/len(s.cfg.Endpoints), reconnectRetry))
-		attempt++
+func (c *connection) isWelcomed() bool {
+	select {
+	case <-c.welcomed:
+		return true
+	default:
+		return false
 	}
 }
 
-// next is what follows the end of a connection.
-type next struct {
-	worked    bool // it had been live
-	elsewhere bool // better try another node
-	wait      time.Duration
-}
-
-// ended decides what follows the end of a connection.
-func (s *Session) ended(ctx context.Context, err error) (n next, final bool) {
-	s.mu.Lock()
-	c := s.conn
-	s.conn = nil
-	policy := wire.Reconnect
-	if end, ok := errors.AsType[*ClosedError](err); ok {
-		// A normal close that nobody asked for is some proxy's, not the end.
-		if end.Number != wire.CloseNormal {
-			policy = wire.PolicyOf(uint16(end.Number))
-		}
-		if code := wire.CloseCode(uint16(end.Number)); code != "" {
-			err = &Error{Code: code, Message: end.Reason}
-		}
+// start makes a connection and serves it to its end.
+func (s *Session) start(ctx context.Context, ep Endpoint, dial time.Duration) *connection {
+	ctx, cancel := context.WithCancelCause(ctx)
+	c := &connection{
+		ep: ep, cancel: cancel, started: time.Now(), wake: make(chan struct{}, 1), goaway: make(chan struct{}, 1),
+		welcomed: make(chan struct{}), back: make(chan struct{}), ended: make(chan struct{}),
 	}
-	if c != nil {
-		n.worked = c.live
-		if c.closing != nil {
-			// The frame says it even if the number behind it was cut off.
-			if number, ok := wire.CloseNumber(c.closing.GetCode()); ok {
-				policy = wire.PolicyOf(number)
-			}
-			n.wait = millis(c.closing.GetRetryAfterMs())
-			n.elsewhere = c.closing.GetCode() == wire.CodeDraining
-			err = &Error{Code: c.closing.GetCode(), Message: c.closing.GetMessage(), RetryAfter: n.wait}
-		}
-	}
-	if refused, ok := errors.AsType[*Error](err); ok && refused.Status == 401 {
-		policy = wire.Final // the token source itself was refused
-	}
-	for id, r := range s.pending {
-		if !r.keep {
-			delete(s.pending, id)
-			r.reply(nil, errSilent)
-		}
-	}
-	st := s.status
-	st.Err = err
-	switch {
-	case s.bye || ctx.Err() != nil:
-		st.Phase, st.Err, final = Closed, ErrClosed, true
-	case policy == wire.Final:
-		st.Phase, final = Closed, true
-	case st.Phase == Live:
-		st.Phase = Reconnecting
-	}
-	if policy == wire.Refresh {
-		if s.refreshes++; s.refreshes > 2 { // fresh tokens are refused as well
-			st.Phase, final = Closed, true
-		}
-	}
-	stale := s.token
-	if final {
-		for _, r := range slices.Collect(maps.Values(s.rooms)) {
-			r.end(st.Err)
-		}
-	}
-	s.mu.Unlock()
-	s.log.Debug("connection ended", "error", err, "final", final)
-
-	if policy == wire.Refresh && !final {
-		if _, terr := s.cfg.Tokens.Token(ctx, stale); terr != nil {
-			if refused, ok := errors.AsType[*Error](terr); ok && refused.Status != 0 && refused.Status < 500 && refused.Status != 429 {
-				st.Phase, st.Err, final = Closed, terr, true
+	s.conns.Go(func() {
+		defer cancel(nil)
+		err := s.serve(ctx, c, dial)
+		s.mu.Lock()
+		for _, held := range []**connection{&s.conn, &s.next, &s.old} {
+			if *held == c {
+				*held = nil
 			}
 		}
-	}
-	s.setStatus(st)
-	return n, final
+		s.notify()
+		s.mu.Unlock()
+		s.log.Debug("connection is over", "region", ep.Region, "node", ep.Node, "error", err)
+		c.err = err
+		close(c.ended)
+	})
+	return c
 }
 
-func (s *Session) setStatus(st Status) {
-	s.mu.Lock()
-	changed := s.status.Phase != st.Phase || s.status.Epoch != st.Epoch
-	s.status = st
-	if changed {
-		for _, r := range s.rooms {
-			r.queue.push(ConnectionChanged{st})
-		}
-	}
-	first := !s.said && (st.Phase == Live || st.Phase == Closed)
-	s.said = s.said || first
-	s.mu.Unlock()
-	if changed && s.cfg.OnStatus != nil {
-		s.cfg.OnStatus(st)
-	}
-	if first {
-		close(s.first)
-	}
-}
-
-// attempt makes one connection and serves it to its end.
-func (s *Session) attempt(ctx context.Context, ep Endpoint) error {
+func (s *Session) serve(ctx context.Context, c *connection, dial time.Duration) error {
 	token, err := s.cfg.Tokens.Token(ctx, "")
 	if err != nil {
 		return fmt.Errorf("client: access token: %w", err)
 	}
-	s.mu.Lock()
-	s.token = token
-	s.mu.Unlock()
-	l, fallback, err := s.dialer.dial(ctx, ep)
+	c.token = token
+	dialing, cancel := context.WithTimeoutCause(ctx, dial, errors.New("timeout"))
+	l, fallback, err := s.dialer.dial(dialing, c.ep)
+	cancel()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	now := time.Now()
-	c := &connection{link: l, started: now, heard: now}
-
-	s.mu.Lock()
-	s.nextID++
-	c.hello = s.nextID
-	c.queue = append(c.queue, &wire.ClientFrame{Id: c.hello, Body: &wire.ClientFrame_Hello{Hello: &wire.Hello{
-		Version: wire.Version, Token: token, Device: s.cfg.Device, Sdk: SDK,
-		Follows: s.followsLocked(), Epoch: s.status.Epoch, Fallback: fallback,
-	}}})
-	s.conn = c
-	s.status.Fallback = fallback
-	s.mu.Unlock()
-
-	var helpers sync.WaitGroup
-	ended := make(chan error, 1)
-	helpers.Go(func() { ended <- l.Receive(ctx, func(body []byte) { s.handle(c, body) }) })
+	receiving, stop := context.WithCancel(ctx)
 	number := 0 // gone without a word: the server suspends the session
+	var helpers sync.WaitGroup
 	defer func() {
 		l.Close(number)
-		cancel()
+		stop()
 		helpers.Wait()
 	}()
+	if !s.greet(c, l, fallback) {
+		return ErrClosed
+	}
+	ended := make(chan error, 1)
+	helpers.Go(func() { ended <- l.Receive(receiving, func(body []byte) { s.handle(c, body) }) })
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	announced := false
 	for {
 		select {
 		case err := <-ended:
 			return err
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.wake:
+			return context.Cause(ctx)
+		case <-c.wake:
 		case <-timer.C:
 		}
 		w := s.step(c, time.Now())
-		if w.live && !announced {
-			announced = true
-			s.setStatus(w.status)
-		}
 		if w.renew {
-			helpers.Go(func() { s.renew(ctx, c, token) })
+			helpers.Go(func() { s.renew(receiving, c) })
 		}
 		if err := w.send(ctx, l); err != nil {
 			return s.whyBroken(ended, err)
@@ -241,6 +161,29 @@ func (s *Session) attempt(ctx context.Context, ep Endpoint) error {
 	}
 }
 
+// greet prepares the hello, unless the session is about to end.
+func (s *Session) greet(c *connection, l Conn, fallback string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bye {
+		return false
+	}
+	c.link, c.fallback, c.started = l, fallback, time.Now()
+	c.heard, c.ticket, c.awaits = c.started, s.ticket, map[string]bool{}
+	follows := s.followsLocked()
+	for _, f := range follows {
+		c.awaits[f.GetRoom()] = true
+	}
+	s.nextID++
+	c.hello = s.nextID
+	c.queue = append(c.queue, &wire.ClientFrame{Id: c.hello, Body: &wire.ClientFrame_Hello{Hello: &wire.Hello{
+		Version: wire.Version, Token: c.token, Device: s.cfg.Device, Sdk: SDK, Follows: follows,
+		Epoch: max(s.status.Epoch, s.above), Fallback: fallback, Ticket: c.ticket,
+	}}})
+	s.next = c
+	return true
+}
+
 // whyBroken prefers the reason that the server gave to the failed write.
 func (s *Session) whyBroken(ended <-chan error, err error) error {
 	timer := time.NewTimer(closeWait)
@@ -257,8 +200,6 @@ func (s *Session) whyBroken(ended <-chan error, err error) error {
 type work struct {
 	frames    []*wire.ClientFrame
 	datagrams []*wire.ClientFrame
-	live      bool
-	status    Status
 	renew     bool
 	bye       bool
 	err       error
@@ -280,6 +221,15 @@ func (s *Session) step(c *connection, now time.Time) work {
 	case c.refused != nil:
 		w.err = c.refused
 		return w
+	case c.live && c != s.conn:
+		// A newer one has taken over. What this one still brings is welcome
+		// until the rooms are back there.
+		if c != s.old || s.conn == nil || len(s.conn.awaits) == 0 || !now.Before(c.retire) {
+			w.err = errRetired
+			return w
+		}
+		at(c.retire)
+		return w
 	case !c.live:
 		if now.Sub(c.started) > welcomeTimeout {
 			w.err = errNoWelcome
@@ -289,9 +239,6 @@ func (s *Session) step(c *connection, now time.Time) work {
 		w.frames, c.queue = c.queue, nil
 		return w
 	}
-	w.live, w.status = true, s.status
-	w.status.Phase, w.status.Err = Live, nil
-
 	if now.Sub(c.heard) > 3*c.ping {
 		w.err = errSilent
 		return w
@@ -314,7 +261,7 @@ func (s *Session) step(c *connection, now time.Time) work {
 	}
 	at(s.reportLocked(c, &w, now))
 	w.frames, c.queue = append(w.frames, c.queue...), nil
-	if s.bye {
+	if s.bye && s.next == nil { // else the session is about to be another's
 		w.bye = true
 		w.frames = append(w.frames, &wire.ClientFrame{Body: &wire.ClientFrame_Bye{Bye: &wire.Bye{}}})
 	}
@@ -353,7 +300,8 @@ func (w work) send(ctx context.Context, l Conn) error {
 	return l.Write(ctx, buf)
 }
 
-// welcomeLocked makes a connection live: what waits for an answer goes out.
+// welcomeLocked makes a connection the live one: what waits for an answer goes
+// out there. The server takes nothing more from the one before.
 func (s *Session) welcomeLocked(c *connection, m *wire.Welcome) {
 	if c.live {
 		return
@@ -370,18 +318,56 @@ func (s *Session) welcomeLocked(c *connection, m *wire.Welcome) {
 		c.lifetime = m.GetExpires().AsTime().Sub(m.GetNow().AsTime())
 		c.reauth = now.Add(reauthAfter(c.lifetime))
 	}
+	c.region, c.node, c.epoch = m.GetRegion(), m.GetNode(), m.GetEpoch()
+
+	s.forgetLocked()
+	if s.conn != nil {
+		s.notify() // an older one goes
+		s.old = s.conn
+		s.old.retire = now.Add(retireAfter)
+	}
+	s.conn, s.next = c, nil
 	s.counters.Connections++
 	s.refreshes = 0
-	s.status.User, s.status.Name, s.status.Epoch = m.GetUser(), m.GetName(), m.GetEpoch()
-	s.status.Region, s.status.Node, s.status.Transport = m.GetRegion(), m.GetNode(), m.GetTransport()
-	s.status.Tick, s.status.RTT = millis(m.GetTickMs()), 0
+	s.ticket = m.GetTicket()
+	s.status = Status{
+		Phase: Live, User: m.GetUser(), Name: m.GetName(), Epoch: m.GetEpoch(),
+		Region: m.GetRegion(), Node: m.GetNode(), Transport: m.GetTransport(), Fallback: c.fallback,
+		Tick: millis(m.GetTickMs()),
+	}
 	for _, id := range slices.Sorted(maps.Keys(s.pending)) {
 		c.queue = append(c.queue, s.pending[id].body)
+	}
+	// Rooms joined or left since the hello, over the connection before.
+	for id, r := range s.rooms {
+		if r.state.Joined() && !c.awaits[id] {
+			r.synced = nil
+			s.rejoinLocked(r)
+		}
+	}
+	for id := range c.awaits {
+		if s.rooms[id] == nil {
+			delete(c.awaits, id)
+			s.requestLocked(&wire.ClientFrame{Body: &wire.ClientFrame_Leave{Leave: &wire.Leave{Room: id}}},
+				false, func(*wire.ServerFrame, error) {})
+		}
 	}
 	for _, r := range s.reports {
 		r.again(s, now)
 	}
+	close(c.welcomed)
+	s.answeredLocked(c, "")
 	s.notify()
+}
+
+// answeredLocked notes the answer to a room that a connection follows.
+func (s *Session) answeredLocked(c *connection, room string) {
+	delete(c.awaits, room)
+	if len(c.awaits) == 0 && c.live && c.backAt.IsZero() {
+		c.backAt = time.Now()
+		close(c.back)
+		s.notify()
+	}
 }
 
 // reauthAfter leaves the last fifth of a token's life, at most a minute, for
@@ -392,7 +378,10 @@ func reauthAfter(lifetime time.Duration) time.Duration {
 
 // renew gets a fresh token and shows it to the server. If that fails, the
 // server closes the connection when the token ends, which says the rest.
-func (s *Session) renew(ctx context.Context, c *connection, stale string) {
+func (s *Session) renew(ctx context.Context, c *connection) {
+	s.mu.Lock()
+	stale := c.token
+	s.mu.Unlock()
 	token, err := s.cfg.Tokens.Token(ctx, stale)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -406,6 +395,7 @@ func (s *Session) renew(ctx context.Context, c *connection, stale string) {
 		s.notify()
 		return
 	}
+	c.token = token
 	frame := &wire.ClientFrame{Body: &wire.ClientFrame_Reauth{Reauth: &wire.Reauth{Token: token}}}
 	c.reauth = time.Now().Add(reauthAfter(remaining(token, c.lifetime)))
 	s.requestLocked(frame, false, func(_ *wire.ServerFrame, err error) {

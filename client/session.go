@@ -46,7 +46,10 @@ type Config struct {
 	// OnStatus is told of every change of Status, in order, by one goroutine.
 	// It must not block.
 	OnStatus func(Status)
-	Log      *slog.Logger // nil: silent
+	// OnMove is told of every change of connection after the first one, once the
+	// rooms are back, by the goroutine of OnStatus. It must not block.
+	OnMove func(Move)
+	Log    *slog.Logger // nil: silent
 	// QueueSize bounds the events that wait in a room for the application;
 	// 0 means 1,024. See Room.Events.
 	QueueSize int
@@ -91,6 +94,7 @@ type Counters struct {
 	FixRepeats  uint64 // sent again on the stream
 	Refused     uint64 // frames without id that the server refused
 	BadFrames   uint64
+	Goaways     uint64 // requests of a server to go elsewhere
 }
 
 // Session is one device's realtime session. Its methods are safe for
@@ -100,24 +104,29 @@ type Session struct {
 	dialer *Dialer
 	log    *slog.Logger
 	cancel context.CancelFunc
-	wake   chan struct{} // something for the connection to do
+	conns  sync.WaitGroup
 	first  chan struct{} // closed with the first Welcome, or the end
 	done   chan struct{} // closed when all is over
 
-	mu        sync.Mutex // guards the following fields
-	status    Status
-	token     string // last shown
-	refreshes int    // closes for a bad token since the last Welcome
-	nextID    uint64
-	pending   map[uint64]*request
-	rooms     map[string]*Room
-	reports   map[string]*report // by the rooms they name
-	n         uint64             // of the last fix
-	conn      *connection        // nil while there is none
-	counters  Counters
-	bye       bool
-	said      bool // the first status is decided
-	slots     chan struct{}
+	mu         sync.Mutex // guards the following fields
+	status     Status
+	told       Status      // what the application was told last
+	ticket     []byte      // of the last Welcome or Goaway
+	above      uint64      // an epoch that won against ours
+	refreshes  int         // closes for a bad token since the last Welcome
+	superseded []time.Time // lately
+	nextID     uint64
+	pending    map[uint64]*request
+	rooms      map[string]*Room
+	reports    map[string]*report // by the rooms they name
+	n          uint64             // of the last fix
+	conn       *connection        // the live one; nil while there is none
+	next       *connection        // it has said hello
+	old        *connection        // the live one before, until the rooms are back
+	counters   Counters
+	bye        bool
+	said       bool // the first status is decided
+	slots      chan struct{}
 }
 
 // maxPending bounds the unanswered requests of a session. A call that comes on
@@ -159,7 +168,7 @@ func Connect(ctx context.Context, cfg Config) (*Session, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Session{
 		cfg: cfg, dialer: cfg.Dialer, log: cfg.Log, cancel: cancel,
-		wake: make(chan struct{}, 1), first: make(chan struct{}), done: make(chan struct{}),
+		first: make(chan struct{}), done: make(chan struct{}),
 		pending: map[uint64]*request{}, rooms: map[string]*Room{}, reports: map[string]*report{},
 		slots: make(chan struct{}, maxPending),
 	}
@@ -209,10 +218,10 @@ func (s *Session) Done() <-chan struct{} { return s.done }
 func (s *Session) Close() {
 	s.mu.Lock()
 	s.bye = true
-	live := s.conn != nil && s.conn.live
+	live := s.conn != nil
+	s.notify()
 	s.mu.Unlock()
 	if live {
-		s.notify()
 		timer := time.NewTimer(2 * time.Second)
 		defer timer.Stop()
 		select {
@@ -224,10 +233,15 @@ func (s *Session) Close() {
 	<-s.done
 }
 
+// notify has the connections look for what is due. The caller holds the lock.
 func (s *Session) notify() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
+	for _, c := range []*connection{s.conn, s.next, s.old} {
+		if c != nil {
+			select {
+			case c.wake <- struct{}{}:
+			default:
+			}
+		}
 	}
 }
 
@@ -290,8 +304,8 @@ func (s *Session) once(ctx context.Context, body *wire.ClientFrame) (*wire.Serve
 	got := make(chan answer, 1)
 	s.mu.Lock()
 	id := s.requestLocked(body, true, func(f *wire.ServerFrame, err error) { got <- answer{f, err} })
-	s.mu.Unlock()
 	s.notify()
+	s.mu.Unlock()
 	select {
 	case a := <-got:
 		return a.f, a.err
@@ -312,10 +326,20 @@ func (s *Session) requestLocked(body *wire.ClientFrame, keep bool, reply func(*w
 	s.nextID++
 	r := &request{id: s.nextID, keep: keep, reply: reply, body: &wire.ClientFrame{Id: s.nextID, Body: body.GetBody()}}
 	s.pending[r.id] = r
-	if s.conn != nil && s.conn.live {
+	if s.conn != nil {
 		s.conn.queue = append(s.conn.queue, r.body)
 	}
 	return r.id
+}
+
+// forgetLocked fails the requests that are not sent again.
+func (s *Session) forgetLocked() {
+	for id, r := range s.pending {
+		if !r.keep {
+			delete(s.pending, id)
+			r.reply(nil, errSilent)
+		}
+	}
 }
 
 func (s *Session) over() error {
@@ -336,13 +360,15 @@ func (s *Session) handle(c *connection, body []byte) {
 		s.counters.BadFrames++
 		return
 	}
-	if s.conn != c {
-		return
-	}
 	c.heard = time.Now()
-	s.spreadLocked(c, f)
-	if f.GetRe() != 0 {
-		s.answerLocked(f)
+	switch c {
+	case s.conn, s.next:
+		s.spreadLocked(c, f)
+		if f.GetRe() != 0 {
+			s.answerLocked(f)
+		}
+	case s.old:
+		s.lateLocked(c, f)
 	}
 }
 
@@ -357,11 +383,7 @@ func (s *Session) spreadLocked(c *connection, f *wire.ServerFrame) {
 		}
 	case *wire.ServerFrame_Event:
 		if r := s.rooms[b.Event.GetRoom()]; r != nil && r.state.Joined() {
-			events, verdict := r.state.Event(b.Event)
-			r.push(events)
-			if verdict == roomstate.Gap || r.watchHole(time.Now()) {
-				s.notify()
-			}
+			s.eventLocked(c, r, b.Event)
 		}
 	case *wire.ServerFrame_Fixes:
 		if r := s.rooms[b.Fixes.GetRoom()]; r != nil {
@@ -370,7 +392,62 @@ func (s *Session) spreadLocked(c *connection, f *wire.ServerFrame) {
 	case *wire.ServerFrame_Error:
 		s.refusedLocked(c, f.GetRe(), b.Error)
 	case *wire.ServerFrame_Close:
-		c.closing = b.Close
+		s.closeLocked(c, b.Close)
+	case *wire.ServerFrame_Goaway:
+		s.counters.Goaways++
+		c.away = b.Goaway
+		if t := b.Goaway.GetTicket(); len(t) > 0 {
+			s.ticket = t
+		}
+		select {
+		case c.goaway <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// lateLocked takes what a connection still has to say after another one has
+// taken over: events that are the next ones, fixes, and answers. What it says
+// of rooms, and what it refuses, no longer counts.
+func (s *Session) lateLocked(c *connection, f *wire.ServerFrame) {
+	switch b := f.GetBody().(type) {
+	case *wire.ServerFrame_Event:
+		if r := s.rooms[b.Event.GetRoom()]; r != nil && r.state.Joined() && r.state.Judge(b.Event) != roomstate.Gap {
+			s.eventLocked(c, r, b.Event)
+		}
+	case *wire.ServerFrame_Fixes:
+		if r := s.rooms[b.Fixes.GetRoom()]; r != nil {
+			r.push(r.state.Fixes(b.Fixes.GetFixes()))
+		}
+	case *wire.ServerFrame_Sent, *wire.ServerFrame_Page, *wire.ServerFrame_PeoplePage:
+		s.answerLocked(f)
+	case *wire.ServerFrame_Close:
+		s.closeLocked(c, b.Close)
+	}
+}
+
+func (s *Session) eventLocked(c *connection, r *Room, e *wire.Event) {
+	events, verdict := r.state.Event(e)
+	r.push(events)
+	switch verdict {
+	case roomstate.Applied:
+		c.applied++
+	case roomstate.Duplicate:
+		// Whichever brought it second, it is the newer one's doing.
+		if s.conn != nil {
+			c = s.conn
+		}
+		c.duplicates++
+	}
+	if verdict == roomstate.Gap || r.watchHole(time.Now()) {
+		s.notify()
+	}
+}
+
+func (s *Session) closeLocked(c *connection, m *wire.Close) {
+	c.closing = m
+	if m.GetCode() == wire.CodeSuperseded {
+		s.above = max(s.above, m.GetEpoch())
 	}
 }
 
@@ -378,6 +455,10 @@ func (s *Session) snapshotLocked(c *connection, r *Room, snap *wire.Snapshot) {
 	fresh := !r.state.Joined()
 	r.push(r.state.Snapshot(snap))
 	r.rejoined(c, snap.GetRecovered())
+	if c.awaits[r.id] && !snap.GetRecovered() {
+		c.unrecovered++
+	}
+	s.answeredLocked(c, r.id)
 	if fresh {
 		s.offerLocked()
 	}
@@ -391,8 +472,17 @@ func (s *Session) answerLocked(f *wire.ServerFrame) {
 	if r == nil {
 		return
 	}
+	e := f.GetError()
+	if e.GetCode() == wire.CodeSuperseded {
+		// Said of the connection, which is about to end or to be replaced.
+		if !r.keep {
+			delete(s.pending, r.id)
+			r.reply(nil, errSilent)
+		}
+		return
+	}
 	delete(s.pending, r.id)
-	if e := f.GetError(); e != nil {
+	if e != nil {
 		r.reply(nil, refusal(e))
 		return
 	}
@@ -406,6 +496,7 @@ func (s *Session) refusedLocked(c *connection, re uint64, e *wire.Error) {
 		return
 	}
 	r := s.rooms[e.GetRoom()]
+	s.answeredLocked(c, e.GetRoom())
 	switch {
 	case r != nil && r.state.Joined():
 		err := refusal(e)
@@ -432,5 +523,8 @@ func (s *Session) refusedLocked(c *connection, re uint64, e *wire.Error) {
 // dropLocked takes the session out of a room for good.
 func (s *Session) dropLocked(r *Room, err error) {
 	delete(s.rooms, r.id)
+	if s.conn != nil {
+		s.answeredLocked(s.conn, r.id)
+	}
 	r.end(err)
 }
