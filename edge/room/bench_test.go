@@ -24,6 +24,8 @@ func crowd(n int) (*Room, []*peer.Member, time.Time) {
 		r.Join(now, nodeOf(i), &peer.Join{Member: m})
 		ms = append(ms, m)
 	}
+	now = now.Add(cfg.Merge)
+	r.Tick(now) // they have been told of
 	return r, ms, now
 }
 

@@ -53,7 +53,13 @@ func (r *Room) Report(now time.Time, from regions.NodeID, f *wire.MemberFix) []E
 
 func (r *Room) report(now time.Time, from regions.NodeID, f *wire.MemberFix) bool {
 	m := r.roll.index[key{f.GetUser(), f.GetDevice()}]
-	if m == nil || m.node != from || !m.remember(f) {
+	if m == nil || m.node != from {
+		return false
+	}
+	if m.hidden {
+		return true
+	}
+	if !m.remember(f) {
 		return false
 	}
 	r.Stats.FixesIn++
@@ -73,7 +79,7 @@ func (r *Room) report(now time.Time, from regions.NodeID, f *wire.MemberFix) boo
 // older session than the present one: whoever reconnects, here or in another
 // region, is where they were until they say more.
 func (m *member) remember(f *wire.MemberFix) bool {
-	if f.GetFix() == nil {
+	if f.GetFix() == nil || m.hidden {
 		return false
 	}
 	if old := m.fix; old != nil {

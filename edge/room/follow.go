@@ -82,10 +82,12 @@ func (r *Room) Event(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	}
 	at := e.GetAt()
 	switch {
-	case !g.known, at.GetEpoch() == g.epoch && at.GetSeq() <= g.seq:
-		r.Stats.Dropped++ // the Parts we asked for are ahead of it, or we had it
+	case !g.known, at.GetRegion() != string(g.id), at.GetEpoch() < g.epoch, at.GetEpoch() == g.epoch && at.GetSeq() <= g.seq:
+		// The Parts we asked for are ahead of it, or we had it, or an owner of the
+		// past speaks.
+		r.Stats.Dropped++
 		return r.take()
-	case at.GetEpoch() != g.epoch || at.GetSeq() != g.seq+1:
+	case prior(e) != g.epoch || at.GetSeq() != g.seq+1:
 		r.Stats.Dropped++
 		r.gap(now, g)
 		return r.take()
@@ -98,7 +100,7 @@ func (r *Room) Event(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 		r.gap(now, g)
 		return r.take()
 	}
-	g.seq++
+	g.epoch, g.seq = at.Epoch, at.Seq
 	g.ring.push(f, r.cfg)
 	r.version = max(r.version, e.Version)
 	r.Stats.Relayed++
@@ -139,13 +141,18 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 		return r.take()
 	}
 	part := p.Parts[0]
-	if len(p.Parts) != 1 || part.GetAt().GetRegion() != string(g.id) {
+	if len(p.Parts) != 1 || part.GetAt().GetRegion() != string(g.id) || g.known && part.At.Epoch < g.epoch {
 		r.Stats.Dropped++
 		return r.take()
 	}
 	g.asked, g.known = time.Time{}, true
 	g.epoch, g.seq = part.At.Epoch, part.At.Seq
 	g.ring.reset()
+	if len(part.People) > r.cfg.Page {
+		f = &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{
+			Room: r.id, Parts: []*wire.Part{cut(part, r.cfg.Page)}, Version: p.Version, LastNumber: p.LastNumber,
+		}}}
+	}
 	r.toNodes(f)
 
 	listed := map[key]uint64{}
@@ -171,17 +178,18 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	// who saw that device leave there must hear that it is here.
 	var told []*member
 	for _, m := range r.roll.sorted {
-		if m.node != "" && m.announced < m.dev.Epoch {
+		if m.node != "" && !m.hidden && m.announced < m.dev.Epoch {
 			told = append(told, m)
 		}
 	}
-	r.announce(told)
+	r.announce(now, told)
 	return r.take()
 }
 
 // presence applies what another region says of its sessions.
 func (r *Room) presence(now time.Time, g *region, people []*wire.Person) {
-	var withdrawn, again []*member
+	var told []*member
+	moved := false
 	for _, person := range people {
 		for _, d := range person.GetDevices() {
 			if d == nil {
@@ -191,16 +199,17 @@ func (r *Room) presence(now time.Time, g *region, people []*wire.Person) {
 			m := r.roll.index[k]
 			if m != nil && !m.beatenBy(d.Epoch, g.id) {
 				if m.node != "" && m.announced <= d.Epoch && m.announced < m.dev.Epoch {
-					again = append(again, m)
+					told = append(told, m.again(now))
 				}
 				continue
 			}
 			if m != nil && m.node != "" {
 				r.fence(m, d.Epoch)
-				// The old session, under its old epoch, is withdrawn below.
-				withdrawn = append(withdrawn, &member{key: k, name: m.name, region: r.own.id, dev: m.dev})
+				if !m.hidden { // the old session is withdrawn under its old epoch
+					told = append(told, m.left(now, wire.Reason_MOVED))
+				}
 				r.release(m)
-				m.dirty, m.unsettled = false, false
+				m.dirty, m.unsettled, m.hidden, moved = false, false, false, true
 			}
 			switch {
 			case d.State == wire.State_LEFT:
@@ -214,16 +223,8 @@ func (r *Room) presence(now time.Time, g *region, people []*wire.Person) {
 			}
 		}
 	}
-	for _, m := range withdrawn {
-		d := copyDevice(m.dev)
-		d.State, d.Reason, d.Since = wire.State_LEFT, wire.Reason_MOVED, stamp(now)
-		m.dev = d
-	}
-	slices.SortFunc(withdrawn, compare)
-	slices.SortFunc(again, compare)
-	r.announce(withdrawn)
-	r.announce(slices.Compact(again))
-	if len(withdrawn) > 0 {
+	r.announce(now, told)
+	if moved {
 		r.collect(now)
 	}
 }

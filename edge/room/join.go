@@ -1,7 +1,6 @@
 package room
 
 import (
-	"slices"
 	"time"
 
 	"github.com/mustermesh/muster/api/peer"
@@ -25,6 +24,12 @@ func (r *Room) Join(now time.Time, from regions.NodeID, j *peer.Join) []Effect {
 	r.used = now
 	r.last = max(r.last, j.GetLastNumber())
 	r.version = max(r.version, j.GetVersion())
+	if r.over(j.GetMember()) {
+		r.toNode(from, &peer.Frame{Body: &peer.Frame_Joined{Joined: &peer.Joined{
+			Room: r.id, Request: j.GetRequest(), Error: wire.CodeRetry,
+		}}})
+		return r.take()
+	}
 	var told []*member
 	m, ok := r.enter(now, from, j.GetMember(), &told)
 	if !ok {
@@ -33,23 +38,30 @@ func (r *Room) Join(now time.Time, from regions.NodeID, j *peer.Join) []Effect {
 		}}})
 		return r.take()
 	}
-	r.announce(told)
+	r.announce(now, told)
 	r.collect(now)
 	r.answer(request{node: from, join: j.GetRequest(), isJoin: true, positions: j.GetPositions()})
 	return r.take()
 }
 
-// Attach takes all sessions of a node, after its link was reset, and continues
-// its feed.
+// Attach takes all sessions of a node, after its link was reset or the room got
+// another owner, and continues its feed. Who was there and is no more has left,
+// unless the roster has it in the room: then it is on its way.
 func (r *Room) Attach(now time.Time, from regions.NodeID, a *peer.Attach, stays []regions.Stay) []Effect {
 	r.used = now
 	if len(a.GetMembers()) == 0 {
 		r.Stats.Dropped++
 		return r.take()
 	}
+	if n := r.node(from); n != nil {
+		n.ready = false // until it is answered, nothing fits
+	}
 	listed := make(map[key]bool, len(a.GetMembers()))
 	var told []*member
 	for _, in := range a.GetMembers() {
+		if r.over(in) {
+			continue
+		}
 		m, ok := r.enter(now, from, in, &told)
 		if !ok { // it moved on while its node was cut off
 			r.toNode(from, &peer.Frame{Body: &peer.Frame_Fence{Fence: &peer.Fence{
@@ -59,13 +71,20 @@ func (r *Room) Attach(now time.Time, from regions.NodeID, a *peer.Attach, stays 
 		}
 		listed[m.key] = true
 	}
+	has := byKey(stays)
+	var gone []*member
 	for _, m := range r.roll.sorted {
-		if m.node == from && !listed[m.key] {
+		if m.node != from || listed[m.key] {
+			continue
+		}
+		if _, in := has[m.key]; in && !m.hidden {
 			r.suspend(now, m)
+		} else {
+			gone = append(gone, m)
 		}
 	}
-	slices.SortFunc(told, compare)
-	r.announce(slices.Compact(told))
+	r.announce(now, told)
+	r.leave(now, gone, wire.Reason_BYE)
 	for _, f := range a.GetFixes() {
 		r.report(now, from, f)
 	}
@@ -116,7 +135,7 @@ func (r *Room) continueSession(q request) {
 		joined.Positions = append(joined.Positions, g.position())
 		n, ok := r.missed(g, p)
 		if !ok {
-			snap.Parts = append(snap.Parts, r.part(g))
+			snap.Parts = append(snap.Parts, r.part(g, r.cfg.Page))
 			snap.Recovered = snap.Recovered && p == nil
 			continue
 		}
@@ -137,7 +156,7 @@ func (r *Room) continueNode(q request) {
 		}
 		n, ok := r.missed(g, find(q.positions, g.id))
 		if !ok {
-			parts.Parts = append(parts.Parts, r.part(g))
+			parts.Parts = append(parts.Parts, r.part(g, r.cfg.Page))
 			continue
 		}
 		g.ring.last(n, func(f *peer.Frame) { r.toNode(q.node, f) })
@@ -151,7 +170,7 @@ func (r *Room) continueRegion(q request) {
 	r.toRegion(q.region.id, &peer.Frame{Body: &peer.Frame_Parts{Parts: parts}})
 	n, ok := r.missed(r.own, find(q.positions, r.own.id))
 	if !ok {
-		parts.Parts = []*wire.Part{r.part(r.own)}
+		parts.Parts = []*wire.Part{r.part(r.own, 0)} // to know only some would be to drop the others
 		return
 	}
 	r.own.ring.last(n, func(f *peer.Frame) { r.toRegion(q.region.id, f) })
@@ -163,36 +182,30 @@ func (r *Room) continueRegion(q request) {
 // missed returns how many events of a region come after a position, and
 // whether the ring still has all of them.
 func (r *Room) missed(g *region, p *wire.Position) (int, bool) {
-	if p == nil || p.Epoch != g.epoch {
+	switch {
+	case p == nil, p.Seq > g.seq && p.Epoch != g.epoch:
 		return 0, false
-	}
-	if p.Seq > g.seq {
+	case p.Seq > g.seq:
 		// On another node one can be ahead of what was relayed to us. Nobody is
 		// ahead of us in our own events: then the number is from another life.
 		return 0, g != r.own
+	case p.Seq == g.seq:
+		return 0, p.Epoch == g.epoch
+	case g.seq-p.Seq > uint64(len(g.ring.frames)):
+		return 0, false
 	}
-	n := g.seq - p.Seq
-	return int(n), n <= uint64(len(g.ring.frames))
+	// Seqs go on from epoch to epoch in a ring: the first missed event tells of
+	// which one the position must be.
+	n := int(g.seq - p.Seq)
+	return n, prior(g.ring.newest(n).GetEvent()) == p.Epoch
 }
 
-// part is the present state of a region's members.
-func (r *Room) part(g *region) *wire.Part {
-	p := &wire.Part{At: g.position()}
-	ms := make([]*member, 0, len(r.roll.sorted))
-	for _, m := range r.roll.sorted {
-		if m.region != g.id {
-			continue
-		}
-		ms = append(ms, m)
-		if m.dev.State == wire.State_SUSPENDED {
-			m.shown = true
-		}
-		if m.fix != nil {
-			p.Fixes = append(p.Fixes, m.fix)
-		}
+// prior returns the epoch of the event before one.
+func prior(e *peer.Event) uint64 {
+	if e.GetPriorEpoch() != 0 {
+		return e.GetPriorEpoch()
 	}
-	p.People = people(ms)
-	return p
+	return e.GetAt().GetEpoch()
 }
 
 func find(ps []*wire.Position, id regions.RegionID) *wire.Position {

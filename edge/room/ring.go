@@ -48,6 +48,11 @@ func (g *ring) last(n int, each func(*peer.Frame)) {
 	}
 }
 
+// newest returns the n-th newest frame, from 1.
+func (g *ring) newest(n int) *peer.Frame {
+	return g.frames[(g.head+len(g.frames)-n)%len(g.frames)]
+}
+
 func (g *ring) reset() { *g = ring{} }
 
 func size(f *peer.Frame) int { return len(f.GetEvent().GetFrame()) }

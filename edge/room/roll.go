@@ -26,6 +26,8 @@ type member struct {
 	unsettled bool            // it went by datagram and was not repeated yet
 	announced uint64          // the highest epoch that observers were told
 	shown     bool            // a snapshot showed it as suspended
+	hidden    bool            // follows the room, is seen by nobody
+	missing   time.Time       // since then the roster was seen to lack it; zero if not
 }
 
 // roll is the list of members: an index, and an order in which every snapshot
@@ -50,6 +52,15 @@ func (l *roll) add(m *member) {
 	l.sorted = slices.Insert(l.sorted, i, m)
 }
 
+// fill adds many at once.
+func (l *roll) fill(ms []*member) {
+	for _, m := range ms {
+		l.index[m.key] = m
+	}
+	l.sorted = append(l.sorted, ms...)
+	slices.SortFunc(l.sorted, compare)
+}
+
 func (l *roll) remove(m *member) {
 	delete(l.index, m.key)
 	if i, ok := l.find(m); ok {
@@ -64,8 +75,8 @@ func (m *member) beatenBy(epoch uint64, region regions.RegionID) bool {
 }
 
 // enter takes a session of this region in, or renews it. It returns the member,
-// and false if a newer session of the device is known. Members that observers
-// must hear of are appended to told.
+// and false if a newer session of the device is known. What observers must hear
+// of is appended to told.
 func (r *Room) enter(now time.Time, from regions.NodeID, in *peer.Member, told *[]*member) (*member, bool) {
 	d := in.GetDevice()
 	k := key{in.GetUser(), d.GetDevice()}
@@ -77,8 +88,14 @@ func (r *Room) enter(now time.Time, from regions.NodeID, in *peer.Member, told *
 	if d.GetState() == wire.State_SUSPENDED {
 		state = wire.State_SUSPENDED
 	}
+	seen := m != nil && !m.hidden
+	var gone *member
+	if seen && in.GetHidden() { // to everybody else this is all that happens
+		gone = m.left(now, wire.Reason_BYE)
+		gone.region, gone.dev.Region, gone.dev.Epoch = r.own.id, string(r.own.id), d.GetEpoch()
+	}
 	// A session that was only away for a moment comes back in silence.
-	silent := m != nil && m.node == from && m.dev.Transport == d.GetTransport() && m.name == in.GetName() && !m.shown
+	silent := seen && m.node == from && m.dev.Transport == d.GetTransport() && m.name == in.GetName() && !m.shown
 	since := stamp(now)
 	if m == nil {
 		m = &member{key: k}
@@ -97,12 +114,20 @@ func (r *Room) enter(now time.Time, from regions.NodeID, in *peer.Member, told *
 		}
 	}
 	r.node(from).lost = false
+	m.missing = time.Time{}
 	m.region, m.name = r.own.id, in.GetName()
 	m.dev = &wire.Device{
 		Device: k.device, Epoch: d.GetEpoch(), State: state, Region: string(r.own.id), Node: string(from),
 		Transport: d.GetTransport(), Since: since,
 	}
-	if !silent {
+	if m.hidden = in.GetHidden(); m.hidden {
+		m.fix, m.dirty, m.unsettled, m.shown = nil, false, false, false
+	}
+	switch {
+	case gone != nil:
+		m.announced = d.GetEpoch()
+		*told = append(*told, gone)
+	case !m.hidden && !silent:
 		*told = append(*told, m)
 	}
 	return m, true
@@ -176,10 +201,11 @@ func (r *Room) Change(now time.Time, from regions.NodeID, c *peer.Change) []Effe
 	}
 	switch d.GetState() {
 	case wire.State_LIVE:
-		var told []*member
-		r.enter(now, from, &peer.Member{User: m.user, Name: m.name, Device: d}, &told)
-		r.announce(told)
+		r.renew(now, from, m, d, c.GetHidden())
 	case wire.State_SUSPENDED:
+		if c.GetHidden() && !m.hidden {
+			r.renew(now, from, m, d, true)
+		}
 		r.suspend(now, m)
 	case wire.State_LEFT:
 		r.leave(now, []*member{m}, d.GetReason())
@@ -190,20 +216,33 @@ func (r *Room) Change(now time.Time, from regions.NodeID, c *peer.Change) []Effe
 	return r.take()
 }
 
-// NodeLost takes note that a node can't reach us: its members time out unless
-// it attaches again or they turn up elsewhere.
+func (r *Room) renew(now time.Time, from regions.NodeID, m *member, d *wire.Device, hidden bool) {
+	var told []*member
+	r.enter(now, from, &peer.Member{User: m.user, Name: m.name, Device: d, Hidden: hidden}, &told)
+	r.announce(now, told)
+}
+
+// NodeLost takes note that a node can't reach us. Its members stay until the
+// roster ends them: they are here again when it attaches, or turn up elsewhere.
+// Of hidden ones the roster knows nothing, and nobody misses them.
 func (r *Room) NodeLost(now time.Time, id regions.NodeID) []Effect {
 	n := r.node(id)
 	if n == nil {
 		return r.take()
 	}
 	n.lost = true
+	var gone []*member
 	for _, m := range r.roll.sorted {
-		if m.node == id {
+		switch {
+		case m.node != id:
+		case m.hidden:
+			gone = append(gone, m)
+		default:
 			r.suspend(now, m)
 		}
 	}
-	r.checkApplied()
+	r.leave(now, gone, wire.Reason_TIMED_OUT)
+	r.collect(now)
 	return r.take()
 }
 
@@ -215,46 +254,16 @@ func (r *Room) suspend(now time.Time, m *member) {
 	}
 }
 
-// leave takes members of this region out and tells everyone.
+// leave takes members of this region out and tells everyone. The caller goes on
+// to collect.
 func (r *Room) leave(now time.Time, gone []*member, reason wire.Reason) {
+	var told []*member
 	for _, m := range gone {
+		if !m.hidden {
+			told = append(told, m.left(now, reason))
+		}
 		r.release(m)
 		r.roll.remove(m)
-		d := copyDevice(m.dev)
-		d.State, d.Reason, d.Since = wire.State_LEFT, reason, stamp(now)
-		m.dev = d
 	}
-	r.announce(gone)
-}
-
-// announce makes one event of members that are new, changed or gone.
-func (r *Room) announce(told []*member) {
-	if len(told) == 0 {
-		return
-	}
-	for _, m := range told {
-		m.announced = m.dev.Epoch
-		m.shown = m.dev.State == wire.State_SUSPENDED
-	}
-	r.emit(&wire.Event{Body: &wire.Event_Presence{Presence: &wire.Presence{People: people(told)}}})
-}
-
-// people groups members that are sorted by user into one entry per user.
-func people(ms []*member) []*wire.Person {
-	var out []*wire.Person
-	for _, m := range ms {
-		if n := len(out); n > 0 && out[n-1].User == m.user {
-			out[n-1].Devices = append(out[n-1].Devices, m.dev)
-			continue
-		}
-		out = append(out, &wire.Person{User: m.user, Name: m.name, Devices: []*wire.Device{m.dev}})
-	}
-	return out
-}
-
-func copyDevice(d *wire.Device) *wire.Device {
-	return &wire.Device{
-		Device: d.Device, Epoch: d.Epoch, State: d.State, Region: d.Region, Node: d.Node,
-		Transport: d.Transport, Since: d.Since, Reason: d.Reason,
-	}
+	r.announce(now, told)
 }

@@ -73,8 +73,10 @@ type Room struct {
 	nodes   []*node   // of this region, with members here
 
 	fixes    fixes
+	news     news
 	applying []applying
-	used     time.Time // the last input: an empty room lingers from there
+	ended    map[key]ending // sessions that the roster ended lately
+	used     time.Time      // the last input: an empty room lingers from there
 
 	Stats Stats
 	out   []Effect
@@ -88,7 +90,7 @@ type region struct {
 	seq     uint64
 	ring    ring
 	asked   time.Time // a Subscribe is unanswered since then; zero if none is
-	blind   bool      // the owner there may not have known of us when we asked
+	hurry   int       // so often it is repeated sooner: the region may not know us yet
 	listens bool      // the owner there follows our own events
 }
 
@@ -113,6 +115,9 @@ func New(cfg *Config, id string, epoch regions.Epoch, seq uint64, now time.Time)
 	}
 	return r
 }
+
+// Epoch returns the slot epoch under which the room numbers its events.
+func (r *Room) Epoch() regions.Epoch { return regions.Epoch(r.own.epoch) }
 
 // Seq returns the number of the last event of this region.
 func (r *Room) Seq() uint64 { return r.own.seq }
@@ -149,6 +154,7 @@ func (r *Room) Publish(now time.Time, m *wire.Message) []Effect {
 		return r.take()
 	}
 	r.last = max(r.last, m.Number)
+	r.tell(now)
 	r.emit(&wire.Event{Body: &wire.Event_Message{Message: m}})
 	return r.take()
 }
@@ -157,11 +163,16 @@ func (r *Room) Publish(now time.Time, m *wire.Message) []Effect {
 // may have been lost on their way here, and tells everybody.
 func (r *Room) LastNumber(n uint64) []Effect {
 	if r.last = max(r.last, n); r.last > 0 {
-		f := &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last}}}
-		r.toNodes(f)
-		r.toRegions(f)
+		r.hint()
 	}
 	return r.take()
+}
+
+// hint tells everybody the numbers that stand in no event.
+func (r *Room) hint() {
+	f := &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last}}}
+	r.toNodes(f)
+	r.toRegions(f)
 }
 
 // Next returns when Tick has something to do; zero if never.
@@ -172,13 +183,14 @@ func (r *Room) Next() time.Time {
 			next = t
 		}
 	}
+	sooner(r.news.due())
 	sooner(r.fixes.due())
 	for _, a := range r.applying {
 		sooner(a.until)
 	}
 	for _, g := range r.regions[1:] {
 		if !g.asked.IsZero() {
-			sooner(g.asked.Add(r.cfg.Resend))
+			sooner(g.again(r.cfg))
 		}
 	}
 	if next.IsZero() && r.empty() {
@@ -189,10 +201,14 @@ func (r *Room) Next() time.Time {
 
 // Tick does what is due.
 func (r *Room) Tick(now time.Time) []Effect {
+	if due(r.news.due(), now) {
+		r.tell(now)
+	}
 	r.flushFixes(now)
 	r.giveUpApplying(now)
 	for _, g := range r.regions[1:] {
-		if !g.asked.IsZero() && due(g.asked.Add(r.cfg.Resend), now) {
+		if !g.asked.IsZero() && due(g.again(r.cfg), now) {
+			g.hurry = max(0, g.hurry-1)
 			r.subscribe(now, g)
 		}
 	}
@@ -205,7 +221,7 @@ func (r *Room) emit(e *wire.Event) {
 	r.Stats.Events++
 	e.Room, e.At = r.id, r.own.position()
 	f := &peer.Frame{Body: &peer.Frame_Event{Event: &peer.Event{
-		Room: r.id, At: e.At, Version: r.version,
+		Room: r.id, At: e.At, Version: r.version, PriorEpoch: e.PriorEpoch,
 		Frame: encode(&wire.ServerFrame{Body: &wire.ServerFrame_Event{Event: e}}),
 	}}}
 	r.own.ring.push(f, r.cfg)
@@ -264,6 +280,14 @@ func (r *Room) node(id regions.NodeID) *node {
 
 func (g *region) position() *wire.Position {
 	return &wire.Position{Region: string(g.id), Epoch: g.epoch, Seq: g.seq}
+}
+
+// again returns when an unanswered Subscribe is repeated.
+func (g *region) again(cfg *Config) time.Time {
+	if g.hurry > 0 {
+		return g.asked.Add(cfg.Resend / 10)
+	}
+	return g.asked.Add(cfg.Resend)
 }
 
 func due(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }

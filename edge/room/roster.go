@@ -1,6 +1,8 @@
 package room
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -9,90 +11,142 @@ import (
 	"github.com/mustermesh/muster/regions"
 )
 
-// recheck is how long a member must have been unknown to the roster to be a
-// ghost: longer than a copy of the roster is ever behind.
-const recheck = 5 * time.Second
+const (
+	// recheck is for how long the roster must have lacked a member until it is a
+	// ghost: longer than this node's copy of the roster is ever behind.
+	recheck = 5 * time.Second
+	// hurries is how often a new owner repeats itself sooner when it subscribes:
+	// as long as other regions may answer to its predecessor.
+	hurries = 10
+)
 
-// Adopt begins a new room with the sessions that the region's roster has in it,
-// because its owner is gone: nobody is told of them, since whoever asks this
-// owner comes with positions of another epoch and gets them in a Part.
+// ending is a session that the roster ended.
+type ending struct {
+	epoch uint64
+	at    time.Time
+}
+
+// Adopt begins a room that was just made with New with the sessions that the
+// region's roster has in it: the former owner is gone. Nobody is told of them,
+// since whoever asks this owner has positions of another epoch and gets them in
+// a Part.
 func (r *Room) Adopt(now time.Time, stays []regions.Stay) []Effect {
 	r.used = now
-	for _, s := range stays {
-		k := key{s.User, s.Device}
-		if m := r.roll.index[k]; m != nil && !m.beatenBy(uint64(s.Epoch), r.own.id) {
+	var ms []*member
+	for k, s := range byKey(stays) {
+		if r.roll.index[k] != nil {
 			continue
-		} else if m != nil {
-			r.release(m)
-			r.roll.remove(m)
-		}
-		state := wire.State_LIVE
-		if s.Suspended {
-			state = wire.State_SUSPENDED
 		}
 		m := &member{key: k, name: s.Name, region: r.own.id, announced: uint64(s.Epoch), dev: &wire.Device{
-			Device: s.Device, Epoch: uint64(s.Epoch), State: state, Region: string(r.own.id), Node: string(s.Node),
+			Device: s.Device, Epoch: uint64(s.Epoch), State: wire.State_LIVE, Region: string(r.own.id), Node: string(s.Node),
 			Transport: s.Transport, Since: stamp(s.Since),
 		}}
+		if s.Suspended {
+			m.dev.State = wire.State_SUSPENDED
+		}
 		r.admit(m, s.Node)
-		r.roll.add(m)
+		ms = append(ms, m)
 	}
-	r.findLost()
-	r.collect(now)
-	for _, g := range r.regions[1:] {
-		g.blind = !g.asked.IsZero()
-	}
+	r.roll.fill(ms)
+	r.settleIn(now)
 	return r.take()
 }
 
-// findLost guesses which nodes can't be reached: those of which nobody is live.
-func (r *Room) findLost() {
+// settleIn ends the making of a room that had another owner before.
+func (r *Room) settleIn(now time.Time) {
+	slices.SortFunc(r.nodes, func(a, b *node) int { return cmp.Compare(a.id, b.id) })
+	// The nodes of which nobody is live have most likely died.
+	live := map[regions.NodeID]bool{}
+	for _, m := range r.roll.sorted {
+		live[m.node] = live[m.node] || m.dev.State == wire.State_LIVE
+	}
 	for _, n := range r.nodes {
-		n.lost = !slices.ContainsFunc(r.roll.sorted, func(m *member) bool {
-			return m.node == n.id && m.dev.State == wire.State_LIVE
-		})
+		n.lost = !live[n.id]
 	}
+	for _, g := range r.regions[1:] {
+		g.hurry = hurries
+		if g.known && r.roll.own > 0 {
+			r.subscribe(now, g)
+		}
+	}
+	r.collect(now)
 }
 
-// End takes a session out that the roster has ended. What its node may still
-// say of it comes too late.
+// End takes a session out that the roster has ended. What its node says of it
+// later is ignored.
 func (r *Room) End(now time.Time, id regions.SessionID, reason wire.Reason) []Effect {
+	r.used = now
+	k := key{id.User, id.Device}
+	if r.ended == nil {
+		r.ended = map[key]ending{}
+	}
+	r.ended[k] = ending{max(uint64(id.Epoch), r.ended[k].epoch), now}
+	if m := r.roll.index[k]; m != nil && m.node != "" && m.dev.Epoch <= uint64(id.Epoch) {
+		r.leave(now, []*member{m}, reason)
+		r.collect(now)
+	}
 	return r.take()
+}
+
+// over reports whether the roster has ended a session that its node still has.
+func (r *Room) over(m *peer.Member) bool {
+	e, ok := r.ended[key{m.GetUser(), m.GetDevice().GetDevice()}]
+	return ok && m.GetDevice().GetEpoch() <= e.epoch
 }
 
 // Suspend takes note that the roster has suspended a session. Nobody is told.
 func (r *Room) Suspend(now time.Time, id regions.SessionID) []Effect {
+	if m := r.roll.index[key{id.User, id.Device}]; m != nil && m.node != "" && m.dev.Epoch <= uint64(id.Epoch) {
+		r.suspend(now, m)
+	}
 	return r.take()
 }
 
-// Reconcile compares the members of this region with the roster, regularly: one
-// that it lacks twice, recheck apart, is a ghost and leaves.
+// Reconcile compares the members of this region with the roster. It is called
+// every few seconds and is the backstop for what the room was not told: a
+// member that the roster lacks twice, some time apart, is a ghost and leaves.
 func (r *Room) Reconcile(now time.Time, stays []regions.Stay) []Effect {
+	maps.DeleteFunc(r.ended, func(_ key, e ending) bool { return due(e.at.Add(r.cfg.Linger), now) })
+	gone := r.lacking(now, stays)
+	gone = slices.DeleteFunc(gone, func(m *member) bool {
+		if m.missing.IsZero() {
+			m.missing = now
+		}
+		return now.Before(m.missing.Add(recheck))
+	})
+	if len(gone) > 0 {
+		r.leave(now, gone, wire.Reason_TIMED_OUT)
+		r.collect(now)
+	}
 	return r.take()
 }
 
-// Export returns the room as another node of the region needs it to go on in
-// our place: all of it, or, given what was exported first, what has changed
-// since. The second time the room must have come to a halt, and stay so if the
-// slot moves. Slot and last are the caller's to fill in.
-func (r *Room) Export(first *peer.HandOver) *peer.HandOver {
-	return &peer.HandOver{Room: r.id, Epoch: r.own.epoch, Tail: first != nil}
+// lacking returns the members of this region that the roster lacks, and
+// suspends those that it has as suspended. Hidden ones it does not know.
+func (r *Room) lacking(now time.Time, stays []regions.Stay) (ms []*member) {
+	has := byKey(stays)
+	for _, m := range r.roll.sorted {
+		if m.node == "" || m.hidden {
+			continue
+		}
+		s, ok := has[m.key]
+		if !ok {
+			ms = append(ms, m)
+			continue
+		}
+		if m.missing = (time.Time{}); s.Suspended && m.dev.Epoch <= uint64(s.Epoch) {
+			r.suspend(now, m)
+		}
+	}
+	return ms
 }
 
-// Import goes on with a room under the slot's next epoch, as its owner exported
-// it: first all of it, then the tail. Stays are the roster's, as of the move or
-// later: whoever is not among them has left meanwhile. If it returns an error,
-// the room is to be made with New and Adopt.
-func Import(cfg *Config, first, tail *peer.HandOver, epoch regions.Epoch, stays []regions.Stay, now time.Time) (*Room, []Effect, error) {
-	r := New(cfg, tail.GetRoom(), epoch, 0, now)
-	return r, r.take(), nil
+func byKey(stays []regions.Stay) map[key]regions.Stay {
+	all := make(map[key]regions.Stay, len(stays))
+	for _, s := range stays {
+		if k := (key{s.User, s.Device}); all[k].Epoch <= s.Epoch {
+			all[k] = s
+		}
+	}
+	return all
 }
-
-// People returns a page of the people of all regions by user id, after a user:
-// up to limit (at most 500; 0: 100).
-func (r *Room) People(after string, limit int) *wire.PeoplePage {
-	return &wire.PeoplePage{Room: r.id}
-}
-
-// Epoch returns the slot epoch under which the room numbers its events.
-func (r *Room) Epoch() regions.Epoch { return regions.Epoch(r.own.epoch) }

@@ -71,6 +71,7 @@ type story struct {
 	cfg   Config
 	r     *Room
 	calls uint64
+	first *peer.HandOver // exported
 }
 
 // do runs one command: a verb, plain words, and key=value words.
@@ -95,7 +96,13 @@ func (s *story) do(line string) []string {
 	var out []Effect
 	switch args[0] {
 	case "new":
-		s.cfg = Config{Region: regions.RegionID(args[1]), RingEvents: int(num("ring"))}.WithDefaults()
+		s.cfg = Config{Region: regions.RegionID(args[1]), RingEvents: int(num("ring")), Merge: -1, Page: int(num("page"))}
+		if kv["merge"] != "" {
+			d, err := time.ParseDuration(kv["merge"])
+			require.NoError(s.t, err)
+			s.cfg.Merge = d
+		}
+		s.cfg = s.cfg.WithDefaults()
 		for _, o := range args[2:] {
 			s.cfg.Others = append(s.cfg.Others, regions.RegionID(o))
 		}
@@ -111,12 +118,47 @@ func (s *story) do(line string) []string {
 			Room: "r", Request: s.calls, Member: session(args[2], kv["by"]), Positions: ps,
 			Version: num("version"), LastNumber: num("last"),
 		})
+	case "hidden": // joins so
+		s.calls++
+		m := session(args[2], kv["by"])
+		m.Hidden = true
+		out = s.r.Join(s.now, node(), &peer.Join{Room: "r", Request: s.calls, Member: m, Positions: ps})
+	case "hide", "show":
+		m := session(args[2], kv["by"])
+		out = s.r.Change(s.now, node(), &peer.Change{Room: "r", User: m.User, Device: m.Device, Hidden: args[0] == "hide"})
+	case "adopt":
+		s.r = New(&s.cfg, "r", regions.Epoch(num("epoch")), 0, s.now)
+		out = s.r.Adopt(s.now, stays(args[1:]))
+	case "end":
+		m := stays(args[1:2])[0]
+		out = s.r.End(s.now, m.SessionID, wire.Reason(wire.Reason_value[args[2]]))
+	case "roster-suspends":
+		out = s.r.Suspend(s.now, stays(args[1:2])[0].SessionID)
+	case "reconcile":
+		out = s.r.Reconcile(s.now, stays(args[1:]))
+	case "export":
+		s.first = copied(s.t, s.r.Export(nil))
+		return nil
+	case "import":
+		tail := copied(s.t, s.r.Export(s.first))
+		r, effects, err := Import(&s.cfg, s.first, tail, regions.Epoch(num("epoch")), stays(args[1:]), s.now)
+		if err != nil {
+			return []string{err.Error()}
+		}
+		s.r, out = r, effects
+	case "people":
+		limit, _ := strconv.Atoi(kv["limit"])
+		p := s.r.People(kv["after"], limit)
+		return []string{fmt.Sprintf("%d live, %d suspended, more=%v", p.Counts.Live, p.Counts.Suspended, p.More) + showPeople(p.People)}
 	case "attach":
 		a := &peer.Attach{Room: "r", Positions: ps}
 		for _, w := range args[2:] {
-			a.Members = append(a.Members, session(w, kv["by"]))
+			w, hidden := strings.CutSuffix(w, ":hidden")
+			m := session(w, kv["by"])
+			m.Hidden = hidden
+			a.Members = append(a.Members, m)
 		}
-		out = s.r.Attach(s.now, node(), a, nil)
+		out = s.r.Attach(s.now, node(), a, stays(strings.Split(kv["stays"], ",")))
 	case "suspend", "leave":
 		m := session(args[2], "")
 		m.Device.State = wire.State_SUSPENDED
@@ -163,11 +205,11 @@ func (s *story) do(line string) []string {
 			m.Device.State = wire.State_LEFT
 			m.Device.Reason = wire.Reason(wire.Reason_value[args[3]])
 		}
-		e := &wire.Event{Room: "r", At: ps[0], Body: &wire.Event_Presence{Presence: &wire.Presence{
+		e := &wire.Event{Room: "r", At: ps[0], PriorEpoch: num("prior"), Body: &wire.Event_Presence{Presence: &wire.Presence{
 			People: []*wire.Person{{User: m.User, Name: m.Name, Devices: []*wire.Device{m.Device}}},
 		}}}
 		out = s.r.Event(s.now, region(), &peer.Frame{Body: &peer.Frame_Event{Event: &peer.Event{
-			Room: "r", At: ps[0], Version: num("version"),
+			Room: "r", At: ps[0], Version: num("version"), PriorEpoch: num("prior"),
 			Frame: encode(&wire.ServerFrame{Body: &wire.ServerFrame_Event{Event: e}}),
 		}}})
 	case "fixes":
@@ -215,6 +257,31 @@ func session(w, transport string) *peer.Member {
 	return &peer.Member{User: user, Name: strings.ToUpper(user), Device: &wire.Device{
 		Device: device, Epoch: e, State: wire.State_LIVE, Transport: tr,
 	}}
+}
+
+// stays reads user/device@epoch:node and :suspended.
+func stays(words []string) []regions.Stay {
+	var out []regions.Stay
+	for _, w := range words {
+		if f := strings.Split(w, ":"); f[0] != "" {
+			m := session(f[0], "")
+			out = append(out, regions.Stay{
+				SessionID: regions.SessionID{User: m.User, Device: m.Device.Device, Epoch: regions.Epoch(m.Device.Epoch)},
+				Name:      m.Name, Node: regions.NodeID(append(f, "")[1]), Transport: m.Device.Transport,
+				Suspended: len(f) > 2, Since: time.Unix(999_000, 0),
+			})
+		}
+	}
+	return out
+}
+
+// copied sends a hand-over to another node.
+func copied(t *testing.T, h *peer.HandOver) *peer.HandOver {
+	b, err := h.MarshalVT()
+	require.NoError(t, err)
+	var c peer.HandOver
+	require.NoError(t, c.UnmarshalVT(b))
+	return &c
 }
 
 func memberFix(m *peer.Member, n uint64, at time.Time) *wire.MemberFix {
@@ -310,6 +377,8 @@ func showFrame(body []byte) string {
 			s += fmt.Sprintf(" message %d", e.Message.Number)
 		case *wire.Event_Changed:
 			s += fmt.Sprintf(" changed %d", e.Changed.Version)
+		case *wire.Event_Continued:
+			s += fmt.Sprintf(" continued from %d", b.Event.PriorEpoch)
 		}
 		return s
 	case *wire.ServerFrame_Fixes:
@@ -320,6 +389,9 @@ func showFrame(body []byte) string {
 
 func showPart(p *wire.Part) string {
 	s := "part " + showAts([]*wire.Position{p.At}) + showPeople(p.People)
+	if p.Truncated {
+		s += fmt.Sprintf(" and more: %d live, %d suspended", p.Counts.GetLive(), p.Counts.GetSuspended())
+	}
 	if len(p.Fixes) > 0 {
 		s += " fixes" + showFixes(p.Fixes)
 	}
