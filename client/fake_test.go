@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,7 +38,8 @@ type fake struct {
 	mu       sync.Mutex
 	on       func(c *fakeConn, f *wire.ClientFrame, datagram bool)
 	hello    func(c *fakeConn, f *wire.ClientFrame) bool // true: handled
-	epoch    uint64
+	epoch    *atomic.Uint64                              // of all nodes that a test has
+	ticket   []byte
 	lifetime time.Duration
 	ping     time.Duration
 	conns    chan *fakeConn // every connection that said hello
@@ -47,6 +49,8 @@ type fake struct {
 type fakeConn struct {
 	kind  wire.Transport
 	hello *wire.Hello
+	epoch uint64 // of the welcome
+	re    uint64 // of the hello
 	gone  chan struct{}
 
 	mu      sync.Mutex
@@ -55,9 +59,15 @@ type fakeConn struct {
 	closing func(number int)
 }
 
+func bareFake(t *testing.T, ep Endpoint) *fake {
+	f := &fake{t: t, ep: ep, epoch: new(atomic.Uint64), lifetime: time.Hour, ping: time.Second, conns: make(chan *fakeConn, 64)}
+	f.epoch.Store(100)
+	return f
+}
+
 func newFake(t *testing.T) *fake {
 	t.Helper()
-	f := &fake{t: t, epoch: 100, lifetime: time.Hour, ping: time.Second, conns: make(chan *fakeConn, 64)}
+	f := bareFake(t, Endpoint{Region: "eu-west", Node: "eu-west-1"})
 
 	ws := httptest.NewServer(http.HandlerFunc(f.serveWS))
 	t.Cleanup(ws.Close)
@@ -79,11 +89,8 @@ func newFake(t *testing.T) *fake {
 		serving.Wait() // before Close: its WaitGroup must not be at zero between the two
 		_ = srv.Close()
 	})
-	f.ep = Endpoint{
-		Region: "eu-west", Node: "eu-west-1",
-		WS: "ws" + strings.TrimPrefix(ws.URL, "http") + wire.PathWebSocket,
-		WT: fmt.Sprintf("https://%s%s", udp.LocalAddr(), wire.PathWebTransport),
-	}
+	f.ep.WS = "ws" + strings.TrimPrefix(ws.URL, "http") + wire.PathWebSocket
+	f.ep.WT = fmt.Sprintf("https://%s%s", udp.LocalAddr(), wire.PathWebTransport)
 	return f
 }
 
@@ -176,7 +183,7 @@ func (f *fake) frame(c *fakeConn, body []byte, datagram bool) {
 	f.mu.Unlock()
 	switch b := cf.GetBody().(type) {
 	case *wire.ClientFrame_Hello:
-		c.hello = b.Hello
+		c.hello, c.re = b.Hello, cf.GetId()
 		if hello == nil || !hello(c, cf) {
 			f.welcome(c, cf.GetId())
 		}
@@ -196,13 +203,10 @@ func (f *fake) frame(c *fakeConn, body []byte, datagram bool) {
 }
 
 func (f *fake) welcome(c *fakeConn, re uint64) {
-	f.mu.Lock()
-	f.epoch++
-	epoch := f.epoch
-	f.mu.Unlock()
+	c.epoch = f.epoch.Add(1)
 	now := time.Now()
 	c.send(&wire.ServerFrame{Re: re, Body: &wire.ServerFrame_Welcome{Welcome: &wire.Welcome{
-		Version: 1, User: "me", Name: "Me", Epoch: epoch, Region: "eu-west", Node: "eu-west-1", Transport: c.kind,
+		Version: 1, User: "me", Name: "Me", Epoch: c.epoch, Region: f.ep.Region, Node: f.ep.Node, Transport: c.kind, Ticket: f.ticket,
 		Now: timestamppb.New(now), Expires: timestamppb.New(now.Add(f.lifetime)),
 		PingMs: uint32(f.ping.Milliseconds()), TickMs: 100,
 	}}})
