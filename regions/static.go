@@ -48,8 +48,13 @@ func NewStatic(t *Topology) *Static {
 
 // Owner returns the owner of a room in a region; "" if there is no such region.
 func (s *Static) Owner(region RegionID, room string) NodeID {
+	return s.OwnerOf(region, SlotOf(room))
+}
+
+// OwnerOf returns the owner of a slot in a region; "" if there is no such region.
+func (s *Static) OwnerOf(region RegionID, slot int) NodeID {
 	if table := s.owners[region]; table != nil {
-		return table[SlotOf(room)]
+		return table[slot]
 	}
 	return ""
 }

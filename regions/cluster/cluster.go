@@ -1,5 +1,3 @@
-// Package cluster is one node's part in its region: consensus and the roster
-// that it replicates, what the leader has to do, and commands as Go calls.
 package cluster
 
 import (
@@ -8,15 +6,24 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/regions"
 	"github.com/mustermesh/muster/regions/consensus"
 	"github.com/mustermesh/muster/regions/roster"
+)
+
+// Reasons why this start of a node can't take part in its region any more.
+var (
+	ErrRemoved  = errors.New("cluster: this node was removed from its region")
+	ErrReplaced = errors.New("cluster: a later start of this node is in the region")
 )
 
 // Config describes a node. Fields without "optional" are needed.
@@ -36,15 +43,16 @@ type Config struct {
 	Memory *consensus.Memory
 	// Links carry the streams of consensus; Serve serves them.
 	Links consensus.Links
-	// Send sends a frame to a node of another region. It must not block, and
-	// may lose frames. Optional in a world of one region.
+	// Send sends a frame to a node of another region. It must not block, may
+	// lose frames, and must not change them: they are shared. Optional in a
+	// world of one region.
 	Send func(to regions.NodeID, f *peer.Frame)
 	// Hooks are told what changed.
 	Hooks Hooks
 
 	Grace         time.Duration // optional: how long a session may be suspended, 30 s
 	Keep          time.Duration // optional: how long a device that has gone is remembered, 10 min
-	Voters        int           // optional: as in consensus.Config, like the following
+	Voters        int           // optional, as in consensus.Config; like the following
 	Heartbeat     time.Duration
 	CommitTimeout time.Duration
 	PeerTimeout   time.Duration
@@ -80,135 +88,188 @@ type Hooks struct {
 	NodeLost func()
 }
 
-// PlannedMove is one of this node's slots that should go elsewhere.
-type PlannedMove struct {
-	Slot  int
-	Epoch regions.Epoch // that the slot has
-	To    regions.NodeID
-}
-
-// ErrStaleSlot: the slot moved meanwhile, or can't go there.
-var ErrStaleSlot = errors.New("cluster: the slot is not as named, or can't go there")
-
 // Cluster is one node's part in its region. It is a run.Service, and satisfies
 // what the edge wants to know of its region.
 type Cluster struct {
-	cfg Config
+	cfg     Config
+	log     *slog.Logger
+	life    run.Lifecycle
+	machine *roster.Machine
+	node    *consensus.Node
+	tables  tables
+	events  events
+	wishes  wishes
+	leader  leader
+	metrics *metrics
+
+	origin  time.Time    // of the times below, in ns
+	proved  atomic.Int64 // the copy of the roster was the latest then; 0: never
+	changed atomic.Int64 // a node changed last
+	nodes   chan struct{}
+	planned chan struct{}
+
+	ready  chan struct{} // closed when the node is in for the first time
+	failed chan struct{} // closed with err
+	mu     sync.Mutex
+	err    error
 }
 
 // New checks the configuration.
 func New(cfg Config) (*Cluster, error) {
-	if _, ok := cfg.Topology.Region(cfg.Region); !ok {
-		return nil, fmt.Errorf("cluster: region %q is not in the topology", cfg.Region)
+	if cfg.Topology == nil || cfg.Links == nil || cfg.Incarnation == 0 {
+		return nil, errors.New("cluster: Topology, Links and Incarnation are needed")
 	}
-	return &Cluster{cfg: cfg}, nil
+	if _, region, _ := cfg.Topology.Node(cfg.Self); region == "" || region != cfg.Region {
+		return nil, fmt.Errorf("cluster: node %q is not in region %q of the topology", cfg.Self, cfg.Region)
+	}
+	if cfg.Capacity == 0 {
+		cfg.Capacity = 100
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 30 * time.Second
+	}
+	if cfg.Keep == 0 {
+		cfg.Keep = 10 * time.Minute
+	}
+	if cfg.PeerTimeout == 0 {
+		cfg.PeerTimeout = time.Second
+	}
+	if cfg.Send == nil {
+		cfg.Send = func(regions.NodeID, *peer.Frame) {}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	c := &Cluster{
+		cfg: cfg, log: cfg.Log.With("part", "cluster"), machine: roster.NewMachine(cfg.Region), origin: time.Now(),
+		nodes: make(chan struct{}, 1), planned: make(chan struct{}, 1), ready: make(chan struct{}), failed: make(chan struct{}),
+	}
+	c.machine.OnEffects = c.effects
+	c.tables.init(cfg.Topology, cfg.Region)
+	c.events.wake = make(chan struct{}, 1)
+	c.wishes.init()
+	c.leader.init()
+	region, _ := cfg.Topology.Region(cfg.Region)
+	var members []regions.NodeID
+	for _, n := range region.Nodes {
+		members = append(members, n.ID)
+	}
+	var err error
+	c.node, err = consensus.New(consensus.Config{
+		Self: cfg.Self, Region: cfg.Region, Nodes: members, Dir: cfg.Dir, Memory: cfg.Memory,
+		Machine: c.machine, Version: roster.Version, Links: cfg.Links,
+		Voters: cfg.Voters, Heartbeat: cfg.Heartbeat, CommitTimeout: cfg.CommitTimeout, PeerTimeout: cfg.PeerTimeout,
+		LeaderWait: cfg.LeaderWait, SnapshotEvery: cfg.SnapshotEvery,
+		Lead:     c.lead,
+		PeerUp:   func(term uint64, node regions.NodeID) { c.leader.heard(term, node, false) },
+		PeerDown: func(term uint64, node regions.NodeID, _ time.Time) { c.leader.heard(term, node, true) },
+		Failed:   c.fail,
+		Logger:   cfg.Log, Metrics: cfg.Metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.metrics, err = newMetrics(c, cfg.Metrics); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // Start joins the region. It doesn't wait until the node is in: see Ready.
-func (c *Cluster) Start(ctx context.Context) error { return nil }
-
-// Stop leaves the region without telling it.
-func (c *Cluster) Stop() {}
-
-// Serve answers the requests on a stream that a peer opened: for the links'
-// handler of streams.
-func (c *Cluster) Serve(ctx context.Context, from regions.NodeID, s io.ReadWriter) error { return nil }
-
-// Ready waits until the node is up in its region's roster and its copy current
-// for the first time.
-func (c *Cluster) Ready(ctx context.Context) error { return nil }
-
-// Err is why this start of the node can't take part in its region any more.
-func (c *Cluster) Err() error { return nil }
-
-// Owner returns the owner of a room in this region ("": nobody) and the slot's
-// epoch.
-func (c *Cluster) Owner(room string) (regions.NodeID, regions.Epoch) { return "", 0 }
-
-// Slot returns the owner of a slot in this region ("": nobody) and its epoch.
-func (c *Cluster) Slot(slot int) (regions.NodeID, regions.Epoch) { return "", 0 }
-
-// OwnerIn returns the owner of a room in another region, as last heard.
-func (c *Cluster) OwnerIn(region regions.RegionID, room string) regions.NodeID { return "" }
-
-// Others returns the other regions.
-func (c *Cluster) Others() []regions.RegionID { return nil }
-
-// RegionOf returns the region of a node; "" if there is no such node.
-func (c *Cluster) RegionOf(node regions.NodeID) regions.RegionID { return "" }
-
-// Stays returns the region's sessions in a room, suspended ones included.
-func (c *Cluster) Stays(room string) []regions.Stay { return nil }
-
-// RoomsIn returns the rooms of a slot that sessions of this region are in.
-func (c *Cluster) RoomsIn(slot int) []string { return nil }
-
-// Current reports whether this node's copy of the roster was the region's
-// latest less than 2 s ago.
-func (c *Cluster) Current() bool { return false }
-
-// Contact is the latest time at which this node's copy of the roster is known
-// to have been the region's latest; zero: never.
-func (c *Cluster) Contact() time.Time { return time.Time{} }
-
-// Open has the region open a session.
-func (c *Cluster) Open(ctx context.Context, o regions.Opening) (regions.Opened, error) {
-	return regions.Opened{}, nil
+func (c *Cluster) Start(ctx context.Context) error {
+	return c.life.Start(ctx, func(ctx context.Context) error {
+		// Consensus outlives the goroutines that use it.
+		if err := c.node.Start(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+		c.life.Go(func() { c.tell(ctx) })
+		c.life.Go(func() { c.prove(ctx) })
+		c.life.Go(func() { c.stay(ctx) })
+		c.life.Go(func() { c.grant(ctx) })
+		return nil
+	})
 }
 
-// Enter has the region note that a session is in rooms.
-func (c *Cluster) Enter(ctx context.Context, id regions.SessionID, rooms ...string) error { return nil }
-
-// Leave notes that a session left rooms.
-func (c *Cluster) Leave(id regions.SessionID, rooms ...string) {}
-
-// Suspend notes that a session's connection is gone.
-func (c *Cluster) Suspend(id regions.SessionID) {}
-
-// Close notes that a session ended.
-func (c *Cluster) Close(id regions.SessionID, reason wire.Reason) {}
-
-// Settle waits until the region has all that Leave, Suspend and Close noted.
-func (c *Cluster) Settle(ctx context.Context) error { return nil }
-
-// LinkUp tells that a link to a node is up.
-func (c *Cluster) LinkUp(node regions.NodeID) {}
-
-// HeardSlots takes what another region says of its slots.
-func (c *Cluster) HeardSlots(s *peer.Slots) {}
-
-// HeardOwner takes what another region says of one room's owner.
-func (c *Cluster) HeardOwner(region regions.RegionID, room string, owner regions.NodeID, epoch regions.Epoch) {
+// Stop leaves the region without telling it: whoever drains does so before.
+// The data stays.
+func (c *Cluster) Stop() {
+	c.life.Stop(nil)
+	c.node.Stop()
+	c.metrics.unregister()
 }
 
-// Moves returns up to most of this node's slots that should go elsewhere.
-func (c *Cluster) Moves(most int) []PlannedMove { return nil }
-
-// Planned is signalled when Moves or Calm may have changed.
-func (c *Cluster) Planned() <-chan struct{} { return nil }
-
-// Calm reports whether no node changed in the last second.
-func (c *Cluster) Calm() bool { return false }
-
-// Move gives one of the slots to another node and returns its new epoch.
-func (c *Cluster) Move(ctx context.Context, slot int, epoch regions.Epoch, to regions.NodeID) (regions.Epoch, error) {
-	return 0, nil
+// Serve answers the requests on a stream that a peer opened, until its end:
+// for the links' handler of streams. Links make sure that from is who it says.
+func (c *Cluster) Serve(ctx context.Context, from regions.NodeID, s io.ReadWriter) error {
+	if r := c.RegionOf(from); r != c.cfg.Region {
+		return fmt.Errorf("cluster: %s of region %q has no part in the consensus of %s", from, r, c.cfg.Region)
+	}
+	return c.node.Serve(ctx, from, s)
 }
 
-// Drain has a node of the region take nothing new.
-func (c *Cluster) Drain(ctx context.Context, node regions.NodeID) error { return nil }
+// Ready waits until the node is in: up in its region's roster, with a copy that
+// is the latest.
+func (c *Cluster) Ready(ctx context.Context) error {
+	select {
+	case <-c.failed:
+		return c.Err()
+	default:
+	}
+	select {
+	case <-c.ready:
+		return nil
+	case <-c.failed:
+		return c.Err()
+	case <-ctx.Done():
+		return fmt.Errorf("cluster: %s is not in its region yet: %w", c.cfg.Self, ctx.Err())
+	}
+}
 
-// RemoveNode takes a node, dead or alive, out of the region.
-func (c *Cluster) RemoveNode(ctx context.Context, node regions.NodeID) error { return nil }
+// Err is why this start of the node can't take part in its region any more:
+// ErrRemoved, ErrReplaced, or what ended its consensus. A restart may help.
+func (c *Cluster) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
 
-// TransferLeadership has another node lead, if this one does.
-func (c *Cluster) TransferLeadership(ctx context.Context) error { return nil }
+// fail takes the node out for good.
+func (c *Cluster) fail(err error) {
+	c.mu.Lock()
+	first := c.err == nil
+	if first {
+		c.err = err
+		close(c.failed)
+	}
+	c.mu.Unlock()
+	if first {
+		c.log.Error("out of the region", "err", err)
+		c.events.push(nodeLost{})
+	}
+}
 
 // View calls f with the roster; f must keep only what its methods return.
-func (c *Cluster) View(f func(s *roster.State, index uint64)) {}
+func (c *Cluster) View(f func(s *roster.State, index uint64)) { c.machine.View(f) }
 
 // Leader is the region's leader as far as this node knows; "" for none.
-func (c *Cluster) Leader() regions.NodeID { return "" }
+func (c *Cluster) Leader() regions.NodeID { return c.node.Leader() }
 
 // Members are the members of the region's consensus, as far as this node knows.
-func (c *Cluster) Members() []consensus.Member { return nil }
+func (c *Cluster) Members() []consensus.Member { return c.node.Members() }
+
+func wake(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// pause waits, and reports whether ctx lets go on.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
