@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -32,14 +33,15 @@ const (
 type core struct {
 	mu       sync.Mutex
 	expires  map[string]time.Time // by token
-	epoch    regions.Epoch
-	openErr  error
-	opening  func() // called by Open, if not nil
 	numbers  map[string]uint64
 	stored   map[string]*wire.Message // by room/user/client id
 	block    chan struct{}            // Last waits for it, if not nil
 	blocking int
 	lastErr  error
+
+	invisible   map[string]bool
+	settingsErr error
+	wasHere     []string
 }
 
 func (c *core) Verify(token string) (edge.Identity, error) {
@@ -56,26 +58,26 @@ func (c *core) Verify(token string) (edge.Identity, error) {
 	return edge.Identity{User: user, Name: "Name of " + user, Login: strings.Fields(login)[0], Expires: expires}, nil
 }
 
-func (c *core) Current() bool                                             { return true }
-func (c *core) Stays(string) []regions.Stay                               { return nil }
-func (c *core) Enter(context.Context, regions.SessionID, ...string) error { return nil }
-func (c *core) Leave(regions.SessionID, ...string)                        {}
-func (c *core) Suspend(regions.SessionID)                                 {}
-func (c *core) Close(regions.SessionID, wire.Reason)                      {}
-func (c *core) Open(_ context.Context, o regions.Opening) (regions.Opened, error) {
-	if c.opening != nil {
-		c.opening()
-	}
+func (c *core) Invisible(_ context.Context, user string) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.epoch = max(c.epoch, o.Floor) + 1
-	return regions.Opened{Epoch: c.epoch}, c.openErr
+	return c.invisible[user], c.settingsErr
 }
 
-func (c *core) Owner(string) (regions.NodeID, regions.Epoch)    { return "n1", 1 }
-func (c *core) OwnerIn(regions.RegionID, string) regions.NodeID { return "" }
-func (c *core) Others() []regions.RegionID                      { return nil }
-func (c *core) RegionOf(regions.NodeID) regions.RegionID        { return "r1" }
+func (c *core) Seen(user string, _ time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wasHere = append(c.wasHere, user)
+}
+
+func (c *core) People(_ context.Context, room, after string, limit int) (*wire.PeoplePage, error) {
+	p := &wire.PeoplePage{Room: room, Counts: &wire.Counts{Live: 1000}}
+	for i := range limit {
+		p.People = append(p.People, &wire.Person{User: fmt.Sprint(after, i), Name: strings.Repeat("x", 4000)})
+	}
+	return p, nil
+}
+
 func (c *core) Member(_ context.Context, _, room string, _ uint64) (edge.Membership, error) {
 	if room == roomC {
 		return edge.Membership{}, errs.New(errs.Forbidden, edge.CodeNotMember, "join the group first")
@@ -129,12 +131,16 @@ type rooms struct {
 	in   map[string]map[*Session]bool
 	last *Session
 	fix  *wire.Fix
+
+	positions []*wire.Position // of the last join
+	hidden    bool
+	refuse    error // joins
 }
 
 func (h *rooms) say(c edge.Client, what ...string) *Session {
 	s := c.(*Session)
 	h.last = s
-	h.log = append(h.log, s.member.User+"/"+s.device+" "+strings.Join(what, " "))
+	h.log = append(h.log, s.member.User+"/"+s.name()+" "+strings.Join(what, " "))
 	return s
 }
 
@@ -143,6 +149,8 @@ func short(room string) string { return room[len(room)-1:] }
 func (h *rooms) Join(c edge.Client, j edge.Join) {
 	h.mu.Lock()
 	s := h.say(c, "join", short(j.Room))
+	h.positions, h.hidden = j.Positions, j.Hidden
+	refusal := h.refuse
 	for other := range h.in[j.Room] {
 		if other.key() == s.key() {
 			delete(h.in[j.Room], other)
@@ -151,8 +159,14 @@ func (h *rooms) Join(c edge.Client, j edge.Join) {
 	if h.in[j.Room] == nil {
 		h.in[j.Room] = map[*Session]bool{}
 	}
-	h.in[j.Room][s] = true
+	if refusal == nil {
+		h.in[j.Room][s] = true
+	}
 	h.mu.Unlock()
+	if refusal != nil {
+		c.Refused(j.Re, j.Room, refusal)
+		return
+	}
 	c.Deliver(edge.NewFrame(&wire.ServerFrame{Re: j.Re, Body: &wire.ServerFrame_Snapshot{Snapshot: &wire.Snapshot{Room: j.Room, LastNumber: j.LastNumber}}}))
 }
 
@@ -177,7 +191,11 @@ func (h *rooms) Gone(c edge.Client, r wire.Reason) {
 	}
 }
 
-func (h *rooms) Hide(edge.Client, bool) {}
+func (h *rooms) Hide(c edge.Client, hidden bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.say(c, "hide", fmt.Sprint(hidden))
+}
 
 func (h *rooms) Report(c edge.Client, fix *wire.Fix, rooms []string) error {
 	h.mu.Lock()
@@ -210,19 +228,32 @@ type world struct {
 	*Registry
 	core    *core
 	hub     *rooms
+	region  *region
 	metrics *prometheus.Registry
 }
 
 func newWorld(t testing.TB, c Config) *world {
+	return newRegion().node(t, "n1", c)
+}
+
+// node adds a node to a region.
+func (r *region) node(t testing.TB, name regions.NodeID, c Config) *world {
 	w := &world{
-		core:    &core{expires: map[string]time.Time{}, numbers: map[string]uint64{}, stored: map[string]*wire.Message{}},
+		core: &core{
+			expires: map[string]time.Time{}, numbers: map[string]uint64{}, stored: map[string]*wire.Message{}, invisible: map[string]bool{},
+		},
 		hub:     &rooms{in: map[string]map[*Session]bool{}},
+		region:  r,
 		metrics: prometheus.NewRegistry(),
 	}
-	c.Region, c.Node = "r1", "n1"
+	c.Region, c.Node, c.TicketKey = "r1", name, []byte("the key of all nodes")
 	w.Registry = NewRegistry(c, Deps{
-		Hub: w.hub, Members: w.core, Messages: w.core, Verifier: w.core, Roster: w.core, Metrics: NewMetrics(w.metrics),
+		Hub: w.hub, Members: w.core, Messages: w.core, Verifier: w.core, Settings: w.core, People: w.core.People,
+		Roster: seat{r, name}, Metrics: NewMetrics(w.metrics),
 	})
+	r.mu.Lock()
+	r.nodes[name] = w.Registry
+	r.mu.Unlock()
 	require.NoError(t, w.Start(t.Context()))
 	return w
 }

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -19,123 +21,164 @@ import (
 // clocks differ, but an epoch that a client made up could leave no higher one.
 const epochAhead = 24 * time.Hour
 
-// devicesWait is when a user with too many devices may try again with one more.
-const devicesWait = 30 * time.Second
-
 // hello makes the session live, or closes it. It runs in the reader.
 func (s *Session) hello(re uint64, h *wire.Hello) {
 	if !s.move(Hello) {
 		return
 	}
-	old, err := s.authenticate(h)
+	r := s.registry
+	id, floor, err := s.authenticate(h)
+	var opened regions.Opened
+	var losses int
+	if err == nil {
+		opened, losses, err = s.open(h.Device, id, floor)
+	}
 	if err != nil {
 		e, known := errs.From(err)
 		if !known {
-			s.registry.deps.Log.Error("hello failed", "device", s.device, "err", err)
+			r.deps.Log.Error("hello failed", "device", printable(h.Device), "err", err)
 		}
 		s.end(0, &wire.Close{Code: string(e.Code), Message: e.Message, RetryAfterMs: millis(e.RetryAfter)})
 		return
 	}
-	previous, winner, draining, ok := s.registry.enter(s)
-	if !ok {
-		s.end(0, superseded(winner))
+	previous, over, plan := r.enter(s, losses)
+	if over != nil {
+		if s.finish(Fenced, wire.Reason_MOVED, over); over.Code == wire.CodeRetry {
+			r.deps.Roster.Suspend(s.id()) // in case it is live all the same
+		}
+		if previous != nil {
+			previous.finish(Fenced, wire.Reason_MOVED, superseded(s.epoch()))
+		}
 		return
 	}
-	if s.registry.isRevoked(s.identity.Login) { // since it was verified; from enter on, Revoke finds us
-		s.end(0, signedOut())
+	if r.isRevoked(id.Login) { // since it was verified; from enter on, Revoke finds us
+		s.end(wire.Reason_SIGNED_OUT, signedOut())
 	}
-	welcomed := Welcomed
-	if previous != nil {
-		welcomed = Resumed
+	e := Welcomed
+	if previous != nil || opened.PreviousEpoch != 0 {
+		e = Resumed
 	}
+	wanted, left := split(h, opened.Rooms)
 	s.mu.Lock()
-	ok = s.state == Authenticating && s.moveLocked(welcomed)
+	ok := s.state == Authenticating && s.moveLocked(e)
 	if ok {
-		s.expires = s.identity.Expires
+		s.since = r.now()
+		s.expires = s.since + time.Until(id.Expires)
+		s.pendLocked(wanted...)
+		s.timer.Reset(0) // the deadlines are other ones now
 	}
 	s.mu.Unlock()
-	var inherited map[string]edge.Membership
 	if previous != nil {
-		inherited = previous.replace(s.epoch)
+		previous.replace(s.epoch())
 	}
-	if !ok { // it took too long or was signed out, and was closed meanwhile
-		s.registry.forget(s)
+	if !ok { // signed out, or superseded
 		if previous != nil {
-			s.relieve(previous, inherited, h.Follows)
+			previous.relieve(wire.Reason_MOVED)
 		}
 		return
 	}
-	s.timer.Reset(0) // the deadlines are other ones now
-	s.registry.deps.Log.Debug("session is live", "user", s.identity.User, "device", s.device, "epoch", s.epoch,
-		"transport", s.conn.Transport(), "sdk", printable(h.Sdk), "fallback", printable(h.Fallback), "resumed", old > 0 || previous != nil)
+	r.deps.Log.Debug("session is live", "user", id.User, "device", h.Device, "epoch", opened.Epoch,
+		"transport", s.conn.Transport(), "sdk", printable(h.Sdk), "fallback", printable(h.Fallback), "resumed", e == Resumed)
 
-	welcome := s.welcome(s.conn.Transport())
+	welcome := s.welcome(id.Expires)
 	welcome.Re = re
 	s.send(welcome)
-	if old == 0 {
-		// A client that was started anew (a page that was reloaded) has forgotten
-		// its rooms and is about to join them: it leaves them by a time-out only.
-		inherited = nil
-	}
+	s.abandon(left)
 	s.follow(h.Follows, func() {
 		if previous != nil {
-			s.relieve(previous, inherited, h.Follows)
+			previous.relieve(wire.Reason_MOVED)
 		}
 	})
-	if draining {
-		s.drain()
+	if plan != nil { // since the hello
+		s.goaway(plan)
 	}
 }
 
-// authenticate checks a hello and gets the session's epoch. The result is the
-// epoch that the client had before.
-func (s *Session) authenticate(h *wire.Hello) (old regions.Epoch, err error) {
+// split tells the device's rooms that the client goes on with from those that it
+// has left. One that was started anew (a page that was reloaded) has forgotten
+// its rooms and is about to join them: it has not left any yet.
+func split(h *wire.Hello, rooms []string) (wanted, left []string) {
+	if h.Epoch == 0 && len(h.Ticket) == 0 {
+		return rooms, nil
+	}
+	for _, room := range rooms {
+		if slices.ContainsFunc(h.Follows, func(f *wire.Follow) bool { return f.GetRoom() == room }) {
+			wanted = append(wanted, room)
+		} else {
+			left = append(left, room)
+		}
+	}
+	return wanted, left
+}
+
+// authenticate checks a hello. floor is the highest epoch that the client knows
+// of its device.
+func (s *Session) authenticate(h *wire.Hello) (id edge.Identity, floor regions.Epoch, err error) {
 	if h.Version != wire.Version {
-		return 0, errs.New(errs.Invalid, edge.CodeBadVersion, "this node speaks version %d", wire.Version)
+		return id, 0, errs.New(errs.Invalid, edge.CodeBadVersion, "this node speaks version %d", wire.Version)
 	}
 	if p := wire.CheckDevice(h.Device); p != nil {
-		return 0, errs.New(errs.Invalid, errs.Code(p.Code), "%s", p.Message)
+		return id, 0, errs.New(errs.Invalid, errs.Code(p.Code), "%s", p.Message)
 	}
-	id, err := s.verify(h.Token)
-	if err != nil {
-		return 0, err
+	if id, err = s.verify(h.Token); err != nil {
+		return id, 0, err
 	}
 	now := time.Now()
-	old = regions.Epoch(h.Epoch)
-	if old > regions.ClockEpoch(now.Add(epochAhead)) {
-		return 0, errs.New(errs.Invalid, edge.CodeBadRequest, "the epoch is the one of the last welcome")
+	if len(h.Ticket) > 0 {
+		t, err := unseal(s.registry.config.TicketKey, h.Ticket, now)
+		if err == nil && (t.user != id.User || t.device != h.Device) {
+			err = fmt.Errorf("%w: of another device", errTicket)
+		}
+		if err != nil {
+			s.registry.deps.Log.Debug("ticket refused", "user", id.User, "device", h.Device, "err", err)
+			return id, 0, errs.New(errs.Invalid, edge.CodeBadTicket, "connect again without the ticket")
+		}
+		floor = t.epoch
 	}
-	s.identity, s.device = id, h.Device
-	floor := old
-	current, room := s.registry.current(s.key())
-	if !room {
-		return 0, errs.New(errs.RateLimited, edge.CodeRateLimited,
-			"%d devices of yours are connected to this node: close one first", s.registry.config.Devices).After(devicesWait)
+	if told := regions.Epoch(h.Epoch); told > floor {
+		if told > regions.ClockEpoch(now.Add(epochAhead)) {
+			return id, 0, errs.New(errs.Invalid, edge.CodeBadRequest, "the epoch is the one of the last welcome")
+		}
+		floor = told
 	}
-	if current != nil {
-		floor = max(floor, current.epoch)
+	return id, floor, nil
+}
+
+// open has the region open the session.
+func (s *Session) open(dev string, id edge.Identity, floor regions.Epoch) (opened regions.Opened, losses int, err error) {
+	r := s.registry
+	if !r.deps.Roster.Current() {
+		return opened, 0, errs.New(errs.Unavailable, edge.CodeRetry, "this node has no contact to its region: connect to another one").
+			After(time.Duration(spread(0)) * time.Millisecond)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Hello)
-	defer cancel()
-	opened, err := s.registry.deps.Roster.Open(ctx, regions.Opening{
-		User: id.User, Device: h.Device, Login: id.Login, Name: id.Name,
-		Transport: s.conn.Transport(), Floor: floor,
-	})
-	epoch := opened.Epoch
+	key := device{id.User, dev}
+	here, losses, err := r.expect(key)
 	if err != nil {
-		s.registry.deps.Log.Warn("no epoch for a session", "device", s.device, "err", err)
-		return 0, errs.New(errs.Unavailable, edge.CodeRetry, "this node can't take you now: connect again").After(time.Second)
+		return opened, 0, err
 	}
-	s.epoch = epoch
+	ctx, cancel := context.WithTimeout(context.Background(), r.config.Hello)
+	defer cancel()
+	opened, err = r.deps.Roster.Open(ctx, regions.Opening{
+		User: id.User, Device: dev, Login: id.Login, Name: id.Name,
+		Transport: s.conn.Transport(), Floor: max(floor, here), Connection: r.connection.Add(1),
+	})
+	if err != nil {
+		r.unexpect(key)
+		if _, known := errs.From(err); !known {
+			r.deps.Log.Warn("no epoch for a session", "device", dev, "err", err)
+			err = errs.New(errs.Unavailable, edge.CodeRetry, "this node can't take you now: connect again").After(time.Second)
+		}
+		return opened, 0, err
+	}
 	s.member = &peer.Member{
 		User: id.User, Name: id.Name, Login: id.Login,
 		Device: &wire.Device{
-			Device: h.Device, Epoch: uint64(epoch), State: wire.State_LIVE,
-			Region: string(s.registry.config.Region), Node: string(s.registry.config.Node),
-			Transport: s.conn.Transport(), Since: timestamppb.New(now),
+			Device: dev, Epoch: uint64(opened.Epoch), State: wire.State_LIVE,
+			Region: string(r.config.Region), Node: string(r.config.Node),
+			Transport: s.conn.Transport(), Since: timestamppb.Now(),
 		},
 	}
-	return old, nil
+	return opened, losses, nil
 }
 
 // verify checks a token, and that its login was not ended here: a token stays
@@ -193,8 +236,6 @@ func (s *Session) follow(follows []*wire.Follow, then func()) {
 	}
 	s.registry.run(finished) // may call the hub; never in the middle of a frame
 }
-
-var tooManyRooms = &wire.Problem{Code: wire.CodeTooManyRooms, Message: "leave a room first: a session is in at most 64"}
 
 // printable is a client's own words, fit for a log.
 func printable(v string) string {

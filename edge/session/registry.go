@@ -3,15 +3,20 @@ package session
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"maps"
+	mrand "math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/admit"
 	"github.com/mustermesh/muster/edge/transport"
+	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/regions"
 )
@@ -24,7 +29,8 @@ type Config struct {
 
 	Hello    time.Duration // how long a connection may take to say it: 5 s
 	Ping     time.Duration // how often clients ping: 10 s; three missed close
-	Grace    time.Duration // how long a lost connection keeps the session: 30 s
+	Grace    time.Duration // how long a lost connection keeps the session, as the region has it: 30 s
+	Memory   time.Duration // how long a suspended session is kept without a word of the region: 4 times Grace
 	Tick     time.Duration // what the hub merges fixes over, told to clients: 100 ms
 	Request  time.Duration // how long core may take for a request: 10 s
 	InFlight int           // requests of one session that wait for core: 16
@@ -42,12 +48,17 @@ func (c Config) defaults() Config {
 	c.Hello = cmp.Or(c.Hello, 5*time.Second)
 	c.Ping = cmp.Or(c.Ping, 10*time.Second)
 	c.Grace = cmp.Or(c.Grace, 30*time.Second)
+	c.Memory = cmp.Or(c.Memory, 4*c.Grace)
 	c.Tick = cmp.Or(c.Tick, 100*time.Millisecond)
 	c.Request = cmp.Or(c.Request, 10*time.Second)
 	c.InFlight = cmp.Or(c.InFlight, 16)
 	c.AtOnce = cmp.Or(c.AtOnce, 256)
 	c.Devices = cmp.Or(c.Devices, 64)
 	c.Limits = c.Limits.Defaults()
+	if len(c.TicketKey) == 0 {
+		c.TicketKey = make([]byte, 32)
+		_, _ = rand.Read(c.TicketKey) // it never fails
+	}
 	return c
 }
 
@@ -70,20 +81,34 @@ type device struct{ user, id string }
 
 // Registry holds the sessions of a node.
 type Registry struct {
-	config Config
-	deps   Deps
-	gate   *admit.Gate
-	core   chan struct{} // a place per request that core works on
-	life   run.Lifecycle
+	config     Config
+	deps       Deps
+	gate       *admit.Gate
+	core       chan struct{} // a place per request that core works on
+	began      time.Time
+	connection atomic.Uint64 // the last one's number
+	life       run.Lifecycle
 
-	mu       sync.Mutex // guards the following
-	draining bool
-	stopped  bool
-	sessions map[device]*Session
-	logins   map[string]map[*Session]struct{}
-	devices  map[string]int // sessions by user
-	revoked  map[string]time.Time
-	work     sync.WaitGroup // connections, requests and timers under way
+	mu        sync.Mutex // guards the following
+	plan      *DrainPlan // once the node is about to go
+	stopped   bool
+	users     map[string][]*Session // the sessions of a user, one per device
+	logins    map[string][]*Session
+	size      int // sessions in users
+	connected int // connections that were welcomed
+	opening   map[device]*opening
+	losses    int // how often the region gave this node up
+	revoked   map[string]time.Time
+	work      sync.WaitGroup // connections, requests and timers under way
+}
+
+// opening is what the region says of a device while it is asked for a session
+// of it here: its word may overtake its answer.
+type opening struct {
+	n      int           // how many times it is being asked
+	fenced regions.Epoch // sessions up to this one are over, since the device
+	winner regions.Epoch // is live under this one
+	ended  regions.Epoch // sessions up to this one have ended
 }
 
 // NewRegistry returns an empty registry. Its Accept is the transport's.
@@ -96,11 +121,15 @@ func NewRegistry(c Config, d Deps) *Registry {
 	}
 	c = c.defaults()
 	return &Registry{
-		config: c, deps: d, gate: admit.NewGate(c.Gate), core: make(chan struct{}, c.AtOnce),
-		sessions: make(map[device]*Session), logins: make(map[string]map[*Session]struct{}),
-		devices: make(map[string]int), revoked: make(map[string]time.Time),
+		config: c, deps: d, gate: admit.NewGate(c.Gate), core: make(chan struct{}, c.AtOnce), began: time.Now(),
+		users: make(map[string][]*Session), logins: make(map[string][]*Session),
+		opening: make(map[device]*opening), revoked: make(map[string]time.Time),
 	}
 }
+
+// now is the time since the registry began, which no step of the wall clock
+// moves.
+func (r *Registry) now() time.Duration { return time.Since(r.began) }
 
 // Gate meters connections: its Connect is for the transport's Admit.
 func (r *Registry) Gate() *admit.Gate { return r.gate }
@@ -110,21 +139,10 @@ func (r *Registry) Start(ctx context.Context) error {
 	return r.life.Start(ctx, func(context.Context) error { return nil })
 }
 
-// Close ends all connections with draining, and refuses new ones.
-func (r *Registry) Close() {
-	r.mu.Lock()
-	r.draining = true
-	all := r.allLocked()
-	r.mu.Unlock()
-	for _, s := range all {
-		s.drain()
-	}
-}
-
-// Stop drains, and ends what is left without a word to the rooms: this node is
-// gone, and its sessions are suspended until their devices return elsewhere.
-// Connections end with the transport, which is to be stopped after Close and
-// before this.
+// Stop closes all connections, and ends what is left without a word to the
+// rooms: this node is gone, and its sessions are suspended until their devices
+// return elsewhere. Connections end with the transport, which is to be stopped
+// after Close and before this.
 func (r *Registry) Stop() {
 	r.life.Stop(func() {
 		r.Close()
@@ -157,10 +175,7 @@ func (r *Registry) Revoke(login string) {
 	if len(r.revoked) < maxRevoked { // else those tokens live out their time
 		r.revoked[login] = now
 	}
-	all := make([]*Session, 0, len(r.logins[login]))
-	for s := range r.logins[login] {
-		all = append(all, s)
-	}
+	all := slices.Clone(r.logins[login])
 	r.mu.Unlock()
 	for _, s := range all {
 		s.end(wire.Reason_SIGNED_OUT, signedOut())
@@ -186,7 +201,7 @@ func (r *Registry) isRevoked(login string) bool {
 func (r *Registry) Len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.sessions)
+	return r.size
 }
 
 // Accept runs a connection until it is over.
@@ -205,6 +220,11 @@ func (r *Registry) Accept(c transport.Conn) {
 	s := newSession(r, c)
 	err := c.Serve(s.frame)
 	s.lost(err)
+	if s.counted {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.connected--
+	}
 }
 
 func ignore(*wire.ClientFrame, int, error) {}
@@ -213,7 +233,7 @@ func ignore(*wire.ClientFrame, int, error) {}
 func (r *Registry) begin() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stopped || r.draining {
+	if r.stopped || r.plan != nil {
 		return false
 	}
 	r.work.Add(1)
@@ -230,43 +250,100 @@ func (r *Registry) run(f func()) {
 }
 
 func (r *Registry) allLocked() []*Session {
-	all := make([]*Session, 0, len(r.sessions))
-	for _, s := range r.sessions {
-		all = append(all, s)
+	all := make([]*Session, 0, r.size)
+	for _, of := range r.users {
+		all = append(all, of...)
 	}
 	return all
 }
 
-// enter makes s the session of its device. If there was an older one it is
-// returned, to be replaced; if there is a newer one, s is too late (ok false).
-func (r *Registry) enter(s *Session) (old *Session, winner regions.Epoch, draining, ok bool) {
+func (r *Registry) all() []*Session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := s.key()
-	if old = r.sessions[key]; old != nil {
-		if old.epoch >= s.epoch {
-			return nil, old.epoch, r.draining, false
-		}
-		r.forgetLocked(old)
-	}
-	r.sessions[key] = s
-	r.devices[key.user]++
-	of := r.logins[s.identity.Login]
-	if of == nil {
-		of = make(map[*Session]struct{})
-		r.logins[s.identity.Login] = of
-	}
-	of[s] = struct{}{}
-	return old, s.epoch, r.draining, true
+	return r.allLocked()
 }
 
-// current returns the session of a device, nil if there is none, and whether
-// there is room for one.
-func (r *Registry) current(key device) (s *Session, room bool) {
+func (r *Registry) findLocked(key device) *Session {
+	for _, s := range r.users[key.user] {
+		if s.member.Device.Device == key.id {
+			return s
+		}
+	}
+	return nil
+}
+
+// devicesWait is when a user with too many devices may try again with one more.
+const devicesWait = 30 * time.Second
+
+// expect notes that the region is being asked for a session of a device, until
+// enter or unexpect. floor is the epoch that it has here, if any.
+func (r *Registry) expect(key device) (floor regions.Epoch, losses int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s = r.sessions[key]
-	return s, s != nil || r.devices[key.user] < r.config.Devices
+	if r.plan != nil {
+		return 0, 0, errs.New(errs.Unavailable, edge.CodeDraining, "the node shuts down: connect to another one").
+			After(time.Duration(spread(0)) * time.Millisecond)
+	}
+	if s := r.findLocked(key); s != nil {
+		floor = s.epoch()
+	} else if len(r.users[key.user]) >= r.config.Devices {
+		return 0, 0, errs.New(errs.RateLimited, edge.CodeRateLimited,
+			"%d devices of yours are connected to this node: close one first", r.config.Devices).After(devicesWait)
+	}
+	o := r.opening[key]
+	if o == nil {
+		o = &opening{}
+		r.opening[key] = o
+	}
+	o.n++
+	return floor, r.losses, nil
+}
+
+// unexpect is for when the region gave no session. What Fenced left to enter is
+// done here.
+func (r *Registry) unexpect(key device) {
+	r.mu.Lock()
+	o, s := *r.unexpectLocked(key), r.findLocked(key)
+	r.mu.Unlock()
+	if s != nil && s.epoch() <= o.fenced {
+		s.finish(Fenced, wire.Reason_MOVED, superseded(o.winner))
+	}
+}
+
+func (r *Registry) unexpectLocked(key device) *opening {
+	o := r.opening[key]
+	if o.n--; o.n == 0 {
+		delete(r.opening, key)
+	}
+	return o
+}
+
+// enter makes s the session of its device, unless that is over already: then it
+// returns with what to close s. If there was an older one it is returned, and
+// over in any case: to be replaced by s, or by what replaced s.
+func (r *Registry) enter(s *Session, losses int) (old *Session, over *wire.Close, plan *DrainPlan) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key, epoch := s.key(), s.epoch()
+	o := r.unexpectLocked(key)
+	old = r.findLocked(key)
+	switch {
+	case old != nil && old.epoch() >= epoch:
+		return nil, superseded(old.epoch()), nil
+	case epoch <= o.fenced || epoch < o.winner:
+		return old, superseded(o.winner), nil
+	case epoch <= o.ended, losses != r.losses:
+		return old, again("the session is over already: connect again", 0), nil
+	}
+	if old != nil {
+		r.forgetLocked(old)
+	}
+	r.users[key.user] = append(r.users[key.user], s)
+	r.logins[s.member.Login] = append(r.logins[s.member.Login], s)
+	r.size++
+	r.connected++
+	s.counted = true
+	return old, nil, r.plan
 }
 
 // forget takes a session that is over out of the tables.
@@ -277,15 +354,30 @@ func (r *Registry) forget(s *Session) {
 }
 
 func (r *Registry) forgetLocked(s *Session) {
-	if key := s.key(); r.sessions[key] == s {
-		delete(r.sessions, key)
-		if r.devices[key.user]--; r.devices[key.user] == 0 {
-			delete(r.devices, key.user)
-		}
+	if without(r.users, s.member.User, s) {
+		without(r.logins, s.member.Login, s)
+		r.size--
 	}
-	if of := r.logins[s.identity.Login]; of != nil {
-		if delete(of, s); len(of) == 0 {
-			delete(r.logins, s.identity.Login)
-		}
+}
+
+// without takes a session off a list; false: it was not on it.
+func without(lists map[string][]*Session, key string, s *Session) bool {
+	list := lists[key]
+	i := slices.Index(list, s)
+	switch {
+	case i < 0:
+		return false
+	case len(list) == 1:
+		delete(lists, key)
+	default:
+		lists[key] = slices.Delete(list, i, i+1)
 	}
+	return true
+}
+
+// spread is when one of n clients that are sent away at once may come back, in
+// milliseconds: at random, so that a deploy is not a stampede.
+func spread(n int) uint32 {
+	const perSecond = 500
+	return 100 + mrand.Uint32N(uint32(max(1900, n*1000/perSecond)))
 }

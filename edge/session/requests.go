@@ -18,7 +18,7 @@ var notJoined = &wire.Problem{Code: wire.CodeNotJoined, Message: "join the room 
 // frame takes one frame from the client: the transport's Handler.
 func (s *Session) frame(f *wire.ClientFrame, size int, err error) {
 	now := time.Now()
-	s.seen.Store(int64(now.Sub(s.started)))
+	s.seen.Store(int64(now.Sub(s.registry.began)))
 	id := f.GetId()
 	kind, name := kindOf(f)
 	s.registry.deps.Metrics.frames.WithLabelValues(name).Inc()
@@ -48,7 +48,7 @@ func (s *Session) frame(f *wire.ClientFrame, size int, err error) {
 			return
 		}
 		s.hello(id, h)
-	case state == Live, state == Draining:
+	case state.connected():
 		s.request(id, f)
 	}
 }
@@ -69,6 +69,8 @@ func kindOf(f *wire.ClientFrame) (admit.Kind, string) {
 		return admit.Message, "send"
 	case *wire.ClientFrame_History:
 		return admit.Other, "history"
+	case *wire.ClientFrame_ListPeople:
+		return admit.Other, "list_people"
 	case *wire.ClientFrame_Ping:
 		return admit.Other, "ping"
 	case *wire.ClientFrame_Bye:
@@ -111,6 +113,11 @@ func (s *Session) request(id uint64, f *wire.ClientFrame) {
 		if s.checked(id, h.GetRoom(), p) {
 			s.enqueue(id, h.Room, func(ctx context.Context) { s.history(ctx, id, h) })
 		}
+	case *wire.ClientFrame_ListPeople:
+		l := f.GetListPeople()
+		if s.checked(id, l.GetRoom(), nil) {
+			s.enqueue(id, l.Room, func(ctx context.Context) { s.people(ctx, id, l) })
+		}
 	case *wire.ClientFrame_Ping:
 		s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Pong{Pong: &wire.Pong{Now: timestamppb.Now()}}})
 	case *wire.ClientFrame_Bye:
@@ -135,7 +142,7 @@ func (s *Session) checked(id uint64, room string, p *wire.Problem) bool {
 
 func (s *Session) reauth(id uint64, token string) {
 	fresh, err := s.verify(token)
-	if err == nil && (fresh.User != s.identity.User || fresh.Login != s.identity.Login) {
+	if err == nil && (fresh.User != s.member.User || fresh.Login != s.member.Login) {
 		err = errs.New(errs.Unauthorized, edge.CodeUnauthenticated, "the token is of another login: open another connection")
 	}
 	if err != nil {
@@ -143,7 +150,7 @@ func (s *Session) reauth(id uint64, token string) {
 		return
 	}
 	s.mu.Lock()
-	s.expires = fresh.Expires
+	s.expires = s.registry.now() + time.Until(fresh.Expires)
 	s.mu.Unlock()
 	s.done(id)
 }
@@ -158,7 +165,7 @@ func (s *Session) report(id uint64, r *wire.Report) {
 		return
 	}
 	for _, room := range r.Rooms {
-		if _, joined := s.membership(room); !joined {
+		if _, joined := s.in(room); !joined {
 			if wire.CheckRoom(room) != nil {
 				room = ""
 			}
@@ -186,197 +193,4 @@ func known(f *wire.Fix) *wire.Fix {
 		Point: &wire.Point{Lat: f.Point.Lat, Lng: f.Point.Lng}, Accuracy: f.Accuracy, Speed: f.Speed, Heading: f.Heading,
 		Captured: &timestamppb.Timestamp{Seconds: f.Captured.Seconds, Nanos: f.Captured.Nanos}, N: f.N,
 	}
-}
-
-// ---------------------------------------------------------------- with core
-
-// job is a request that needs core.
-type job func(context.Context)
-
-// enqueue runs a job after the earlier ones of its room, unless too many wait.
-func (s *Session) enqueue(id uint64, room string, j job) {
-	s.mu.Lock()
-	full := s.inFlight >= s.registry.config.InFlight
-	s.mu.Unlock()
-	if full { // only the reader adds
-		s.refuse(id, room, errs.New(errs.RateLimited, edge.CodeRateLimited, "wait for answers before you ask more").After(200*time.Millisecond))
-		return
-	}
-	s.queue(room, j)
-}
-
-func (s *Session) queue(room string, j job) {
-	s.mu.Lock()
-	s.inFlight++
-	if s.lanes == nil {
-		s.lanes = make(map[string][]job)
-	}
-	waiting, busy := s.lanes[room]
-	if busy {
-		s.lanes[room] = append(waiting, j)
-		s.mu.Unlock()
-		return
-	}
-	s.lanes[room] = nil
-	s.mu.Unlock()
-	s.registry.run(func() { s.lane(room, j) })
-}
-
-// lane works off a room's jobs.
-func (s *Session) lane(room string, j job) {
-	for more := true; more; {
-		s.work(j)
-		s.mu.Lock()
-		s.inFlight--
-		if waiting := s.lanes[room]; len(waiting) > 0 {
-			j, s.lanes[room] = waiting[0], waiting[1:]
-		} else {
-			more = false
-			if delete(s.lanes, room); len(s.lanes) == 0 {
-				s.lanes = nil
-			}
-		}
-		s.mu.Unlock()
-	}
-}
-
-// work does a job when core has a place for it. It is not cut short when the
-// connection goes: a message that is stored is also spread.
-func (s *Session) work(j job) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Request)
-	defer cancel()
-	select {
-	case s.registry.core <- struct{}{}:
-		defer func() { <-s.registry.core }()
-	case <-ctx.Done(): // the job finds that out
-	}
-	j(ctx)
-}
-
-func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.Position) {
-	d := &s.registry.deps
-	m, err := d.Members.Member(ctx, s.identity.User, room, 0)
-	var last uint64
-	if err == nil {
-		last, err = d.Messages.Last(ctx, room)
-	}
-	if err != nil {
-		s.sendError(id, room, err)
-		return
-	}
-	positions := make([]*wire.Position, len(at))
-	for i, p := range at {
-		positions[i] = &wire.Position{Region: p.Region, Epoch: p.Epoch, Seq: p.Seq}
-	}
-	s.hub.Lock()
-	defer s.hub.Unlock()
-	if s.silent {
-		return
-	}
-	s.mu.Lock()
-	if s.rooms == nil {
-		s.rooms = make(map[string]edge.Membership)
-	}
-	_, again := s.rooms[room]
-	full := !again && len(s.rooms) >= wire.MaxRooms
-	if !full {
-		s.rooms[room] = m
-	}
-	suspended := s.state == Suspended
-	s.mu.Unlock()
-	if full {
-		s.sendError(id, room, tooManyRooms)
-		return
-	}
-	d.Hub.Join(s, edge.Join{Room: room, Re: id, Membership: m, Positions: positions, LastNumber: last})
-	if suspended { // lost while this was under way
-		d.Hub.Suspend(s)
-	}
-}
-
-func (s *Session) leave(id uint64, room string) {
-	s.hub.Lock()
-	defer s.hub.Unlock()
-	s.mu.Lock()
-	_, joined := s.rooms[room]
-	delete(s.rooms, room)
-	s.mu.Unlock()
-	switch {
-	case !joined:
-		s.refuse(id, room, notJoined)
-	case !s.silent:
-		s.registry.deps.Hub.Leave(s, room, wire.Reason_BYE)
-		s.done(id)
-	}
-}
-
-func (s *Session) message(ctx context.Context, id uint64, m *wire.Send) {
-	d := &s.registry.deps
-	as, joined := s.membership(m.Room)
-	if !joined {
-		s.refuse(id, m.Room, notJoined)
-		return
-	}
-	// Cached, and no older than the join; fails closed where the answer lapsed.
-	as, err := d.Members.Member(ctx, s.identity.User, m.Room, as.Version)
-	if err != nil {
-		s.refuse(id, m.Room, err)
-		return
-	}
-	name := as.Name
-	if name == "" {
-		name = s.identity.Name
-	}
-	stored, spread, err := d.Messages.Store(ctx, edge.Draft{
-		Room: m.Room, Sender: s.identity.User, SenderName: name, ClientID: m.ClientId, Body: m.Body,
-	})
-	if err != nil {
-		s.refuse(id, m.Room, err)
-		return
-	}
-	if spread {
-		d.Hub.Publish(m.Room, stored)
-	}
-	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Sent{Sent: &wire.Sent{Message: stored}}})
-}
-
-const defaultHistory = 50
-
-func (s *Session) history(ctx context.Context, id uint64, h *wire.History) {
-	d := &s.registry.deps
-	if _, err := d.Members.Member(ctx, s.identity.User, h.Room, 0); err != nil {
-		s.refuse(id, h.Room, err)
-		return
-	}
-	limit := int(min(h.Limit, wire.MaxHistory))
-	if limit == 0 {
-		limit = defaultHistory
-	}
-	ms, more, err := d.Messages.History(ctx, h.Room, h.Before, h.After, limit)
-	if err != nil {
-		s.refuse(id, h.Room, err)
-		return
-	}
-	ms, cut := fit(ms, h.After != 0)
-	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Page{Page: &wire.Page{Room: h.Room, Messages: ms, More: more || cut}}})
-}
-
-// fit cuts a page to what a frame holds, at the end that the client asks for
-// next.
-func fit(ms []*wire.Message, forward bool) (some []*wire.Message, cut bool) {
-	const room = wire.MaxServerFrame - 1024
-	size := 0
-	for i := range ms {
-		at := i
-		if !forward {
-			at = len(ms) - 1 - i
-		}
-		if size += ms[at].SizeVT() + 8; size > room {
-			if forward {
-				return ms[:at], true
-			}
-			return ms[at+1:], true
-		}
-	}
-	return ms, false
 }

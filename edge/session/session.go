@@ -1,42 +1,33 @@
 package session
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/admit"
 	"github.com/mustermesh/muster/edge/transport"
-	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/regions"
 )
 
 // Session is one device's session; see the package comment. It is the
-// edge.Client that rooms know.
+// edge.Client that rooms know. Times are those of Registry.now. There may be
+// many: what a session at rest does not need is not in it.
 type Session struct {
 	registry *Registry
 	conn     transport.Conn
 	timer    *time.Timer // for the earliest of the deadlines below
-	started  time.Time
-	seen     atomic.Int64 // when the last frame came: ns since started, which no step of the wall clock moves
-
-	// Written by the reader during hello, not changed after.
-	identity edge.Identity // but for the expiry
-	device   string
-	epoch    regions.Epoch
-	member   *peer.Member
+	seen     atomic.Int64
+	member   *peer.Member // set by the reader during hello, not changed after; nil before
 
 	// The reader's own.
-	meter admit.Client // but for Unasked, which mu guards
-	bad   admit.Bucket // of frames that don't decode
+	meter   admit.Client // but for Unasked, which mu guards
+	bad     admit.Bucket // of frames that don't decode
+	counted bool         // among the registry's connected ones
 
 	// hub is held during calls to the hub, so that they take effect in order.
 	// The hub may call back meanwhile: it is taken before mu, never after.
@@ -45,18 +36,32 @@ type Session struct {
 
 	mu       sync.Mutex // guards the following
 	state    State
-	expires  time.Time
-	grace    time.Time
-	rooms    map[string]edge.Membership
+	hidden   bool          // the user wants to be seen by nobody,
+	asked    bool          // as the settings said
+	since    time.Duration // of the connection, then of the welcome
+	expires  time.Duration // the access token
+	until    time.Duration // draining: it must go; suspended: it is forgotten
+	settle   time.Duration // when pending is left; 0: nothing is
+	rooms    []stay
+	pending  []string         // rooms that the region has the session in, but it is not, or not yet
+	busy     *entry           // what the region is being told
+	next     *entry           // what it is told then
 	lanes    map[string][]job // per room; a key means that a goroutine works on it
 	inFlight int
+}
+
+// stay is a room that the session is in, and the version of the membership that
+// was checked for it.
+type stay struct {
+	room    string
+	version uint64
 }
 
 // badFrames is how many undecodable frames a connection survives.
 var badFrames = admit.Rate{PerSecond: 0.2, Burst: 10}
 
 func newSession(r *Registry, c transport.Conn) *Session {
-	s := &Session{registry: r, conn: c, started: time.Now()}
+	s := &Session{registry: r, conn: c, since: r.now()}
 	r.deps.Metrics.sessions.WithLabelValues(Connecting.String()).Inc()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +69,15 @@ func newSession(r *Registry, c transport.Conn) *Session {
 	return s
 }
 
-func (s *Session) key() device { return device{s.identity.User, s.device} }
+func (s *Session) key() device          { return device{s.member.User, s.member.Device.Device} }
+func (s *Session) epoch() regions.Epoch { return regions.Epoch(s.member.Device.Epoch) }
+
+func (s *Session) id() regions.SessionID {
+	return regions.SessionID{User: s.member.User, Device: s.member.Device.Device, Epoch: s.epoch()}
+}
+
+// name is the device, for logs.
+func (s *Session) name() string { return s.member.GetDevice().GetDevice() }
 
 // move changes the state; the place on the node is given back with the end.
 func (s *Session) move(e Event) (ok bool) {
@@ -94,40 +107,57 @@ func (s *Session) current() State {
 
 // check does what is due, and sets the timer for what is next.
 func (s *Session) check() {
-	now, c := time.Now(), &s.registry.config
+	now, c := s.registry.now(), &s.registry.config
 	s.mu.Lock()
-	var due time.Time
+	var due time.Duration
 	var last *wire.Close
+	sooner := func(at time.Duration, c *wire.Close) {
+		if due == 0 || at < due {
+			due, last = at, c
+		}
+	}
 	switch s.state {
 	case Connecting, Authenticating:
-		due = s.started.Add(c.Hello)
-		last = &wire.Close{Code: wire.CodeTimeout, Message: "say hello sooner"}
-	case Live, Draining:
-		due = s.started.Add(time.Duration(s.seen.Load()) + 3*c.Ping)
-		last = &wire.Close{Code: wire.CodeTimeout, Message: "ping more often"}
-		if s.expires.Before(due) {
-			due = s.expires
-			last = &wire.Close{Code: wire.CodeTokenExpired, Message: "get a fresh access token and connect again"}
+		sooner(s.since+c.Hello, &wire.Close{Code: wire.CodeTimeout, Message: "say hello sooner"})
+	case Draining:
+		sooner(s.until, transport.Draining())
+		fallthrough
+	case Live:
+		sooner(time.Duration(s.seen.Load())+3*c.Ping, &wire.Close{Code: wire.CodeTimeout, Message: "ping more often"})
+		sooner(s.expires, &wire.Close{Code: wire.CodeTokenExpired, Message: "get a fresh access token and connect again"})
+		if s.settle != 0 {
+			sooner(s.settle, nil)
 		}
 	case Suspended:
-		due = s.grace
+		sooner(s.until, nil)
 	case Closed:
 		s.mu.Unlock()
 		return
 	}
-	if wait := due.Sub(now); wait > 0 {
+	if wait := due - now; wait > 0 {
 		s.timer.Reset(wait)
 		s.mu.Unlock()
 		return
 	}
+	suspended := s.state == Suspended
 	s.mu.Unlock()
-	if last != nil {
+	switch {
+	case last != nil:
 		s.close(last) // lost sets the timer again
-		return
+	case suspended:
+		s.finish(Expired, wire.Reason_MOVED, nil) // rooms hear from the region
+	default:
+		s.abandon(s.unsettled())
+		s.wake()
 	}
-	if s.move(Expired) {
-		s.leaveHub(wire.Reason_TIMED_OUT)
-		s.registry.forget(s)
+}
+
+// wake has the deadlines looked at.
+func (s *Session) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != Closed {
+		s.timer.Reset(0)
 	}
 }
 
@@ -142,6 +172,7 @@ func (s *Session) close(c *wire.Close) {
 
 // lost is called when the connection is gone.
 func (s *Session) lost(err error) {
+	r := s.registry
 	s.mu.Lock()
 	from := s.state
 	if from == Closed {
@@ -149,38 +180,53 @@ func (s *Session) lost(err error) {
 		return
 	}
 	s.moveLocked(Lost)
-	if s.state == Suspended {
-		s.grace = time.Now().Add(s.registry.config.Grace)
-		s.timer.Reset(s.registry.config.Grace)
-	}
 	suspended := s.state == Suspended
+	if suspended {
+		s.until = r.now() + r.config.Memory
+		s.timer.Reset(r.config.Memory)
+	}
 	s.mu.Unlock()
-	s.registry.deps.Log.Debug("connection lost", "from", from, "device", s.device, "epoch", s.epoch, "err", err)
+	r.deps.Log.Debug("connection lost", "from", from, "device", s.name(), "err", err)
 	if suspended {
 		s.hub.Lock()
 		defer s.hub.Unlock()
 		if !s.silent {
-			s.registry.deps.Hub.Suspend(s)
+			r.deps.Hub.Suspend(s)
+			r.deps.Roster.Suspend(s.id())
+			r.wasHere(s)
 		}
 	}
 }
 
-// end closes the session for good; others see it leave for the given reason.
-// Nil is a normal close of the connection.
+// end closes the session for good and tells the region; others see it leave for
+// the given reason. Nil is a normal close of the connection.
 func (s *Session) end(reason wire.Reason, c *wire.Close) {
+	if s.finish(Ended, reason, c) && s.member != nil {
+		s.registry.deps.Roster.Close(s.id(), reason)
+	}
+}
+
+// finish closes the session for good; false: it was already. MOVED is no reason
+// that others see.
+func (s *Session) finish(e Event, reason wire.Reason, c *wire.Close) bool {
 	s.mu.Lock()
-	known := s.member != nil && s.state != Closed && s.state != Authenticating && s.state != Connecting
-	if s.state == Closed {
-		s.mu.Unlock()
-		return
-	}
-	s.moveLocked(Ended)
+	from := s.state
+	ok := from != Closed && s.moveLocked(e)
 	s.mu.Unlock()
-	if known {
-		s.leaveHub(reason)
+	if !ok {
+		return false
 	}
-	s.registry.forget(s)
-	s.close(c)
+	if s.member != nil {
+		s.leaveHub(reason)
+		s.registry.forget(s)
+	}
+	if from.connected() && reason != wire.Reason_MOVED {
+		s.registry.wasHere(s)
+	}
+	if from != Suspended {
+		s.close(c)
+	}
+	return true
 }
 
 func (s *Session) leaveHub(reason wire.Reason) {
@@ -192,150 +238,149 @@ func (s *Session) leaveHub(reason wire.Reason) {
 	}
 }
 
-// replace silences s, whose device is live again under a higher epoch, and
-// returns the rooms it was in. They still hold it: see relieve.
-func (s *Session) replace(epoch regions.Epoch) (rooms map[string]edge.Membership) {
+// replace silences s, whose device is live again under a higher epoch. Its
+// rooms still hold it: see relieve.
+func (s *Session) replace(epoch regions.Epoch) {
 	s.hub.Lock()
 	defer s.hub.Unlock()
 	s.silent = true
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state == Live || s.state == Draining {
+	if s.state.connected() {
 		s.close(superseded(epoch))
 	}
 	if s.state != Closed {
 		s.moveLocked(Replaced)
 	}
-	rooms, s.rooms = s.rooms, nil
-	return rooms
+}
+
+// relieve takes a replaced session out of the rooms, which its successor has
+// joined, or is about to.
+func (s *Session) relieve(reason wire.Reason) {
+	s.hub.Lock()
+	defer s.hub.Unlock()
+	s.registry.deps.Hub.Gone(s, reason)
 }
 
 func superseded(epoch regions.Epoch) *wire.Close {
 	return &wire.Close{Code: wire.CodeSuperseded, Message: "this device is connected elsewhere", Epoch: uint64(epoch)}
 }
 
-// relieve takes a replaced session out of the rooms that s, its successor, did
-// not join. It left those that it does not want; one that it could not join now
-// it may join in a moment.
-func (s *Session) relieve(old *Session, rooms map[string]edge.Membership, follows []*wire.Follow) {
-	old.hub.Lock()
-	defer old.hub.Unlock()
-	for room := range rooms {
-		_, joined := s.membership(room)
-		wanted := slices.ContainsFunc(follows, func(f *wire.Follow) bool { return f.GetRoom() == room })
-		if !joined && !wanted {
-			s.registry.deps.Hub.Leave(old, room, wire.Reason_BYE)
-		}
-	}
-	s.registry.deps.Hub.Gone(old, wire.Reason_MOVED)
+// again closes a connection that is to be made anew: n clients are told so at
+// the same time, and come back spread out.
+func again(message string, n int) *wire.Close {
+	return &wire.Close{Code: wire.CodeRetry, Message: message, RetryAfterMs: spread(n)}
 }
 
-func (s *Session) drain() {
+// goaway tells the client to go to another node.
+func (s *Session) goaway(plan *DrainPlan) bool {
 	s.mu.Lock()
 	ok := s.state == Live && s.moveLocked(Drain)
-	s.mu.Unlock()
 	if ok {
-		s.close(transport.Draining())
+		s.until = s.registry.now() + plan.Deadline
+		s.timer.Reset(0)
+	}
+	s.mu.Unlock()
+	if !ok {
+		return false
+	}
+	g := &wire.Goaway{Ticket: s.ticket(), DeadlineMs: millis(plan.Deadline)}
+	if plan.Targets != nil {
+		g.Targets = plan.Targets()
+	}
+	s.send(&wire.ServerFrame{Body: &wire.ServerFrame_Goaway{Goaway: g}})
+	return true
+}
+
+// hide has the session seen by nobody, or again by all.
+func (s *Session) hide(hidden bool) {
+	s.hub.Lock()
+	defer s.hub.Unlock()
+	s.mu.Lock()
+	news := !s.asked || s.hidden != hidden
+	s.hidden, s.asked = hidden, true
+	s.mu.Unlock()
+	if news && !s.silent {
+		s.registry.deps.Hub.Hide(s, hidden)
 	}
 }
 
-// ---------------------------------------------------------------- edge.Client
+// ---------------------------------------------------------------- its rooms
 
-// Member describes the session; it is not changed after the hello.
-func (s *Session) Member() *peer.Member { return s.member }
-
-// Deliver queues a frame for the client.
-func (s *Session) Deliver(f *edge.Frame) { s.conn.Send(f) }
-
-// Refused answers a Join.
-func (s *Session) Refused(re uint64, room string, err error) {
-	s.mu.Lock()
-	delete(s.rooms, room)
-	s.mu.Unlock()
-	s.sendError(re, room, err)
-}
-
-// Removed tells that the session is no longer in the room. The client is told
-// if that is news to it.
-func (s *Session) Removed(room string, reason wire.Reason) {
-	s.mu.Lock()
-	delete(s.rooms, room)
-	s.mu.Unlock()
-	if reason == wire.Reason_REMOVED {
-		s.sendError(0, room, errs.New(errs.Forbidden, edge.CodeNotMember, "you are no longer a member of this group"))
-	}
-}
-
-// Superseded closes the session: its device is live under a higher epoch. It
-// calls the hub, so not in the hub's goroutine.
-func (s *Session) Superseded(epoch uint64) {
-	s.registry.run(func() { s.end(wire.Reason_MOVED, superseded(regions.Epoch(epoch))) })
-}
-
-func (s *Session) membership(room string) (m edge.Membership, joined bool) {
+// in returns the session's stay in a room.
+func (s *Session) in(room string) (st stay, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m, joined = s.rooms[room]
-	return m, joined
-}
-
-// ---------------------------------------------------------------- answers
-
-func (s *Session) send(f *wire.ServerFrame) { s.conn.Send(edge.NewFrame(f)) }
-
-// answer sends the answer to a request that wants one.
-func (s *Session) answer(re uint64, f *wire.ServerFrame) {
-	if re != 0 {
-		f.Re = re
-		s.send(f)
+	if i := s.stayLocked(room); i >= 0 {
+		return s.rooms[i], true
 	}
+	return stay{}, false
 }
 
-func (s *Session) done(re uint64) {
-	s.answer(re, &wire.ServerFrame{Body: &wire.ServerFrame_Done{Done: &wire.Done{}}})
+func (s *Session) stayLocked(room string) int {
+	return slices.IndexFunc(s.rooms, func(st stay) bool { return st.room == room })
 }
 
-// refuse answers a frame with an error. One that did not ask for an answer
-// gets it too, but not as many as it likes.
-func (s *Session) refuse(re uint64, room string, err error) {
-	if re == 0 {
-		s.mu.Lock()
-		ok := s.meter.Unasked(time.Now(), &s.registry.config.Limits)
-		s.mu.Unlock()
-		if !ok {
-			return
+// dropLocked forgets a room; it reports whether the region may have the session
+// in it.
+func (s *Session) dropLocked(room string) bool {
+	n := len(s.rooms) + len(s.pending)
+	s.rooms = slices.DeleteFunc(s.rooms, func(st stay) bool { return st.room == room })
+	s.settledLocked(room)
+	return len(s.rooms)+len(s.pending) < n
+}
+
+// pendLocked has rooms left when the grace time is over, unless they are joined
+// until then.
+func (s *Session) pendLocked(rooms ...string) {
+	for _, room := range rooms {
+		if s.stayLocked(room) < 0 && !slices.Contains(s.pending, room) {
+			s.pending = append(s.pending, room)
 		}
 	}
-	s.sendError(re, room, err)
-}
-
-func (s *Session) sendError(re uint64, room string, err error) {
-	e := &wire.Error{Room: room}
-	var p *wire.Problem
-	switch {
-	case errors.As(err, &p):
-		e.Code, e.Message = p.Code, p.Message
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		e.Code, e.Message, e.RetryAfterMs = wire.CodeRetry, "this took too long: try again", 1000
-	default:
-		known, ok := errs.From(err)
-		if !ok {
-			s.registry.deps.Log.Error("request failed", "device", s.device, "room", room, "err", err)
+	if len(s.pending) > 0 && s.settle == 0 {
+		s.settle = s.registry.now() + s.registry.config.Grace
+		if s.state.connected() {
+			s.timer.Reset(0)
 		}
-		e.Code, e.Message, e.RetryAfterMs = string(known.Code), known.Message, millis(known.RetryAfter)
 	}
-	s.registry.deps.Metrics.errors.WithLabelValues(e.Code).Inc()
-	s.send(&wire.ServerFrame{Re: re, Body: &wire.ServerFrame_Error{Error: e}})
 }
 
-func millis(d time.Duration) uint32 { return uint32((d + time.Millisecond - 1) / time.Millisecond) }
-
-func (s *Session) welcome(transportKind wire.Transport) *wire.ServerFrame {
-	c := &s.registry.config
-	return &wire.ServerFrame{Body: &wire.ServerFrame_Welcome{Welcome: &wire.Welcome{
-		Version: wire.Version, User: s.identity.User, Name: s.identity.Name, Epoch: uint64(s.epoch),
-		Region: string(c.Region), Node: string(c.Node), Transport: transportKind,
-		Now: timestamppb.Now(), Expires: timestamppb.New(s.identity.Expires),
-		PingMs: millis(c.Ping), MaxFrame: wire.MaxClientFrame, GraceMs: millis(c.Grace), TickMs: millis(c.Tick),
-	}}}
+func (s *Session) settledLocked(room string) {
+	s.pending = slices.DeleteFunc(s.pending, func(p string) bool { return p == room })
+	if len(s.pending) == 0 {
+		s.pending, s.settle = nil, 0
+	}
 }
+
+// unsettled takes the rooms that were never joined, once their time is over.
+func (s *Session) unsettled() (rooms []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.settle != 0 && s.settle <= s.registry.now() {
+		rooms, s.pending, s.settle = s.pending, nil, 0
+	}
+	return rooms
+}
+
+// abandon takes the session out of rooms that its device was in before.
+func (s *Session) abandon(rooms []string) {
+	s.hub.Lock()
+	defer s.hub.Unlock()
+	if s.silent || len(rooms) == 0 {
+		return
+	}
+	for _, room := range rooms {
+		s.registry.deps.Hub.Leave(s, room, wire.Reason_BYE)
+	}
+	s.registry.deps.Roster.Leave(s.id(), rooms...)
+}
+
+// wasHere notes that the user was here until now.
+func (r *Registry) wasHere(s *Session) {
+	if r.deps.Settings != nil {
+		r.deps.Settings.Seen(s.member.User, time.Now())
+	}
+}
+
+var _ edge.Client = (*Session)(nil)

@@ -16,14 +16,14 @@ import (
 	"github.com/mustermesh/muster/internal/errs"
 )
 
-// Every pair of state and event, against the table as it is drawn in doc.go.
+// Every pair of state and event, against the table as it is drawn in state.go.
 func TestTransitions(t *testing.T) {
 	drawn := map[State]string{
 		Connecting:     "hello→authenticating lost→closed ended→closed",
-		Authenticating: "welcomed→live resumed→live lost→closed ended→closed",
-		Live:           "lost→suspended drain→draining replaced→closed ended→closed",
-		Draining:       "lost→suspended replaced→closed ended→closed",
-		Suspended:      "expired→closed replaced→closed ended→closed",
+		Authenticating: "welcomed→live resumed→live lost→closed fenced→closed ended→closed",
+		Live:           "lost→suspended drain→draining replaced→closed fenced→closed ended→closed",
+		Draining:       "lost→suspended replaced→closed fenced→closed ended→closed",
+		Suspended:      "expired→closed replaced→closed fenced→closed ended→closed",
 		Closed:         "",
 	}
 	for from := range states {
@@ -130,7 +130,8 @@ func TestGrace(t *testing.T) {
 			require.NotNil(t, q.next(t).GetSnapshot())
 			synctest.Wait()
 			said := w.hub.said()
-			require.Equal(t, []string{"ann/phone suspend", "ann/phone join b", "ann/phone leave a BYE", "ann/phone gone MOVED"}, said[2:])
+			require.Equal(t, []string{"ann/phone suspend", "ann/phone leave a BYE", "ann/phone join b", "ann/phone gone MOVED"}, said[2:])
+			require.Equal(t, "live 2 n1 b", w.region.of("ann", "phone"))
 			require.Equal(t, 1, w.hub.members(roomB))
 			time.Sleep(25 * time.Second) // the old grace time would be over
 			synctest.Wait()
@@ -183,6 +184,7 @@ func TestGrace(t *testing.T) {
 			c := p.lastWord(t)
 			require.EqualValues(t, 99, c.Epoch)
 			<-p.over
+			synctest.Wait()
 			require.Equal(t, "ann/phone gone MOVED", w.hub.said()[1])
 			require.Zero(t, w.Len())
 			w.Stop()
@@ -287,7 +289,7 @@ func TestRevokeDuringHello(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		first := w.live(t, "ann l1", "phone", roomA)
-		w.core.opening = func() { w.Revoke("l1") }
+		w.region.opening = func() { w.Revoke("l1") }
 		second := w.connect()
 		second.ask(1, hello("ann l1", "phone", roomA))
 		require.Equal(t, wire.CodeSignedOut, second.lastWord(t).Code)
@@ -410,7 +412,7 @@ func TestBadInput(t *testing.T) {
 			"no room":           {&wire.ClientFrame{Body: &wire.ClientFrame_Join{}}, nil, wire.CodeBadRoom},
 			"not member":        {join(roomC), nil, wire.CodeNotMember},
 			"odd position":      {&wire.ClientFrame{Body: &wire.ClientFrame_Join{Join: &wire.Join{Room: roomA, Positions: []*wire.Position{{}}}}}, nil, wire.CodeBadRequest},
-			"leave elsewhere":   {&wire.ClientFrame{Body: &wire.ClientFrame_Leave{Leave: &wire.Leave{Room: roomB}}}, nil, wire.CodeNotJoined},
+			"people elsewhere":  {&wire.ClientFrame{Body: &wire.ClientFrame_ListPeople{ListPeople: &wire.ListPeople{Room: roomB}}}, nil, wire.CodeNotJoined},
 			"fix elsewhere":     {report(goodFix(1), roomA, roomB), nil, wire.CodeNotJoined},
 			"65 rooms":          {report(goodFix(1), many...), nil, wire.CodeTooManyRooms},
 			"no fix":            {&wire.ClientFrame{Body: &wire.ClientFrame_Report{}}, nil, wire.CodeBadCoordinates},
@@ -542,12 +544,12 @@ func TestLimits(t *testing.T) {
 	t.Run("the node is full, or has no epoch", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, Config{Gate: admit.GateConfig{Sessions: 1}})
-			w.core.openErr = errs.New(errs.Unavailable, edge.CodeRetry, "no leader")
+			w.region.openErr = errs.New(errs.Unavailable, edge.CodeRetry, "no leader")
 			p := w.connect()
 			p.ask(1, hello("ann l1", "phone"))
 			require.Equal(t, wire.CodeRetry, p.lastWord(t).Code)
 			<-p.over
-			w.core.openErr = nil
+			w.region.openErr = nil
 			p = w.live(t, "ann l1", "phone")
 			require.Equal(t, wire.CodeRetry, w.connect().lastWord(t).Code)
 			p.cut()

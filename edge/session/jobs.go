@@ -1,0 +1,189 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/internal/errs"
+)
+
+// job is a request that does I/O.
+type job func(context.Context)
+
+// enqueue runs a job after the earlier ones of its room, unless too many wait.
+func (s *Session) enqueue(id uint64, room string, j job) {
+	s.mu.Lock()
+	full := s.inFlight >= s.registry.config.InFlight
+	s.mu.Unlock()
+	if full { // only the reader adds
+		s.refuse(id, room, errs.New(errs.RateLimited, edge.CodeRateLimited, "wait for answers before you ask more").After(200*time.Millisecond))
+		return
+	}
+	s.queue(room, j)
+}
+
+func (s *Session) queue(room string, j job) {
+	s.mu.Lock()
+	s.inFlight++
+	if s.lanes == nil {
+		s.lanes = make(map[string][]job)
+	}
+	waiting, busy := s.lanes[room]
+	if busy {
+		s.lanes[room] = append(waiting, j)
+		s.mu.Unlock()
+		return
+	}
+	s.lanes[room] = nil
+	s.mu.Unlock()
+	s.registry.run(func() { s.lane(room, j) })
+}
+
+// lane works off a room's jobs. They are not cut short when the connection
+// goes: a message that is stored is also spread.
+func (s *Session) lane(room string, j job) {
+	for more := true; more; {
+		ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Request)
+		j(ctx)
+		cancel()
+		s.mu.Lock()
+		s.inFlight--
+		if waiting := s.lanes[room]; len(waiting) > 0 {
+			j, s.lanes[room] = waiting[0], waiting[1:]
+		} else {
+			more = false
+			if delete(s.lanes, room); len(s.lanes) == 0 {
+				s.lanes = nil
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// ask has core asked when it has a place for that.
+func (r *Registry) ask(ctx context.Context, f func() error) error {
+	select {
+	case r.core <- struct{}{}:
+		defer func() { <-r.core }()
+		return f()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// still has core asked whether the session may be in a room that it joined. The
+// answer is cached, no older than the join, and fails closed where it lapsed.
+func (s *Session) still(ctx context.Context, room string) (as edge.Membership, err error) {
+	st, joined := s.in(room)
+	if !joined {
+		return as, notJoined
+	}
+	return s.registry.deps.Members.Member(ctx, s.member.User, room, st.version)
+}
+
+func (s *Session) message(ctx context.Context, id uint64, m *wire.Send) {
+	d := &s.registry.deps
+	var stored *wire.Message
+	var spread bool
+	err := s.registry.ask(ctx, func() error {
+		as, err := s.still(ctx, m.Room)
+		if err != nil {
+			return err
+		}
+		name := as.Name
+		if name == "" {
+			name = s.member.Name
+		}
+		stored, spread, err = d.Messages.Store(ctx, edge.Draft{
+			Room: m.Room, Sender: s.member.User, SenderName: name, ClientID: m.ClientId, Body: m.Body,
+		})
+		return err
+	})
+	if err != nil {
+		s.refuse(id, m.Room, err)
+		return
+	}
+	if spread {
+		d.Hub.Publish(m.Room, stored)
+	}
+	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Sent{Sent: &wire.Sent{Message: stored}}})
+}
+
+const defaultHistory = 50
+
+func (s *Session) history(ctx context.Context, id uint64, h *wire.History) {
+	d := &s.registry.deps
+	limit := int(min(h.Limit, wire.MaxHistory))
+	if limit == 0 {
+		limit = defaultHistory
+	}
+	var ms []*wire.Message
+	var more bool
+	err := s.registry.ask(ctx, func() error {
+		_, err := d.Members.Member(ctx, s.member.User, h.Room, 0)
+		if err == nil {
+			ms, more, err = d.Messages.History(ctx, h.Room, h.Before, h.After, limit)
+		}
+		return err
+	})
+	if err != nil {
+		s.refuse(id, h.Room, err)
+		return
+	}
+	ms, cut := fit(ms, h.After != 0)
+	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Page{Page: &wire.Page{Room: h.Room, Messages: ms, More: more || cut}}})
+}
+
+const (
+	maxPeople     = 500
+	defaultPeople = 100
+)
+
+func (s *Session) people(ctx context.Context, id uint64, l *wire.ListPeople) {
+	d := &s.registry.deps
+	limit := int(min(l.Limit, maxPeople))
+	if limit == 0 {
+		limit = defaultPeople
+	}
+	err := s.registry.ask(ctx, func() error {
+		_, err := s.still(ctx, l.Room)
+		return err
+	})
+	if err == nil && d.People == nil {
+		err = errs.New(errs.Unavailable, edge.CodeRetry, "this node keeps no lists of people")
+	}
+	var page *wire.PeoplePage
+	if err == nil {
+		page, err = d.People(ctx, l.Room, l.After, limit)
+	}
+	if err != nil {
+		s.refuse(id, l.Room, err)
+		return
+	}
+	some, cut := fit(page.People, true)
+	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_PeoplePage{PeoplePage: &wire.PeoplePage{
+		Room: l.Room, People: some, More: page.More || cut, Counts: page.Counts,
+	}}})
+}
+
+// fit cuts a page to what a frame holds, at the end that the client asks for
+// next.
+func fit[T interface{ SizeVT() int }](all []T, forward bool) (some []T, cut bool) {
+	const room = wire.MaxServerFrame - 1024
+	size := 0
+	for i := range all {
+		at := i
+		if !forward {
+			at = len(all) - 1 - i
+		}
+		if size += all[at].SizeVT() + 8; size > room {
+			if forward {
+				return all[:at], true
+			}
+			return all[at+1:], true
+		}
+	}
+	return all, false
+}
