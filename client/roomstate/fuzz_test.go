@@ -2,6 +2,7 @@ package roomstate_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -15,22 +16,49 @@ import (
 type origin struct {
 	region string
 	epoch  uint64
-	log    []*wire.Event // of the present slot epoch, from seq 1
+	log    []*wire.Event // from seq 1, of the present slot epoch and those that it goes on from
 	people map[string]*wire.Device
 	fixes  map[string]*wire.MemberFix
 }
 
 func (o *origin) at() *wire.Position { return pos(o.region, o.epoch, uint64(len(o.log))) }
 
+// holds reports whether the log goes on from a position.
+func (o *origin) holds(p *wire.Position) bool {
+	switch {
+	case p.Seq > uint64(len(o.log)):
+		return false
+	case p.Seq == uint64(len(o.log)) && p.Epoch == o.epoch:
+		return true
+	case p.Seq > 0 && o.log[p.Seq-1].At.Epoch == p.Epoch:
+		return true
+	}
+	// The last position of an epoch that another one goes on from.
+	return p.Seq < uint64(len(o.log)) && o.log[p.Seq].PriorEpoch == p.Epoch
+}
+
 func (o *origin) part() *wire.Part {
 	p := part(o.at())
 	for user, d := range o.people {
 		p.People = append(p.People, person(user, d))
 	}
+	p.Counts = o.counts()
 	for _, f := range o.fixes {
 		p.Fixes = append(p.Fixes, f)
 	}
 	return p
+}
+
+func (o *origin) counts() *wire.Counts {
+	c := &wire.Counts{}
+	for _, d := range o.people {
+		if d.State == wire.State_LIVE {
+			c.Live++
+		} else {
+			c.Suspended++
+		}
+	}
+	return c
 }
 
 func (o *origin) say(e *wire.Event) {
@@ -38,14 +66,31 @@ func (o *origin) say(e *wire.Event) {
 	e.At = o.at()
 }
 
+// goOn hands the room over to another owner, which loses nothing.
+func (o *origin) goOn() {
+	prior := o.epoch
+	o.epoch++
+	o.say(&wire.Event{PriorEpoch: prior, Body: &wire.Event_Continued{Continued: &wire.Continued{}}})
+}
+
 // FuzzConverges plays a random life of two regions against a client to which
-// events come late, twice, out of order or not at all, and which does what the
-// SDK does: it joins again after a gap. In the end both agree, no message was
-// given out twice or out of order, and no device's fix ever went back.
+// events come late, twice, out of order or not at all, snapshots late too, and
+// which does what the SDK does: it joins again after a gap. In the end both
+// agree, no message was given out twice or out of order, no device's fix and no
+// region's position ever went back, and the counts and the merged states of
+// people are those of their devices.
 func FuzzConverges(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte("the quick brown fox jumps over the lazy dog, twice, and back again"))
 	f.Add([]byte{16, 0, 17, 4, 33, 8, 0, 1, 255, 254, 128, 64, 32, 200, 201, 202, 203})
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 100 {
+		script := make([]byte, 20+rng.IntN(300))
+		for i := range script {
+			script[i] = byte(rng.Uint32())
+		}
+		f.Add(script)
+	}
 	f.Fuzz(func(t *testing.T, script []byte) {
 		origins := []*origin{{region: eu, epoch: 1}, {region: us, epoch: 1}}
 		for _, o := range origins {
@@ -54,6 +99,7 @@ func FuzzConverges(f *testing.F) {
 		var session, n, number uint64
 		s := roomstate.New()
 		var late []*wire.Event
+		var stale *wire.Snapshot
 		fixed := map[string][2]uint64{}
 		left := map[string]bool{}
 		newest := map[string]uint64{} // the last session of each user
@@ -86,7 +132,7 @@ func FuzzConverges(f *testing.F) {
 			positions := s.Positions()
 			for _, o := range origins {
 				i := slices.IndexFunc(positions, func(p *wire.Position) bool { return p.Region == o.region })
-				if i < 0 || positions[i].Epoch != o.epoch || positions[i].Seq > uint64(len(o.log)) {
+				if i < 0 || !o.holds(positions[i]) {
 					snapshot.Parts = append(snapshot.Parts, o.part())
 					snapshot.Recovered = snapshot.Recovered && i < 0
 					continue
@@ -109,6 +155,7 @@ func FuzzConverges(f *testing.F) {
 			o := origins[b>>4&1]
 			user := fmt.Sprint("u", b>>5&3)
 			before := len(o.log)
+			was := s.Positions()
 			switch b & 15 {
 			case 0, 1: // comes, resumes or moves here
 				session++
@@ -132,6 +179,14 @@ func FuzzConverges(f *testing.F) {
 			case 8: // a new owner, which rebuilt the members
 				o.epoch++
 				o.log = nil
+				before = 0
+			case 14: // a new owner, which was handed the room
+				o.goOn()
+			case 15: // what a slower connection says of a time before
+				if stale != nil {
+					see(s.Snapshot(stale))
+				}
+				stale = snap(number, o.part())
 			case 9, 10:
 				if d := o.people[user]; d != nil {
 					n++
@@ -150,6 +205,10 @@ func FuzzConverges(f *testing.F) {
 			case 13:
 				see(s.Snapshot(snap(number, o.part())))
 			}
+			for i, p := range s.Positions() {
+				require.False(t, i < len(was) && p.Region == was[i].Region && (p.Epoch < was[i].Epoch || p.Epoch == was[i].Epoch && p.Seq < was[i].Seq), "a position went back")
+			}
+			checkPeople(t, s)
 			if len(o.log) > before {
 				if e := o.log[before]; b&128 == 0 {
 					deliver(e)
@@ -205,6 +264,23 @@ func FuzzConverges(f *testing.F) {
 	})
 }
 
+// checkPeople holds the merged states and the counts against the devices.
+func checkPeople(t *testing.T, s *roomstate.State) {
+	t.Helper()
+	var want roomstate.Counts
+	for _, m := range s.Members() {
+		live := slices.ContainsFunc(m.Devices, func(d roomstate.Device) bool { return d.State == wire.State_LIVE })
+		require.Equal(t, live, m.Live())
+		require.Equal(t, !live, m.State == wire.State_SUSPENDED)
+		if live {
+			want.Live++
+		} else {
+			want.Suspended++
+		}
+	}
+	require.Equal(t, want, s.Counts())
+}
+
 func lastOf(m map[string][2]uint64, user string) []uint64 {
 	v := m[user]
 	return v[:]
@@ -215,6 +291,8 @@ func FuzzFrames(f *testing.F) {
 	for _, frame := range []*wire.ServerFrame{
 		{Body: &wire.ServerFrame_Snapshot{Snapshot: snap(3, part(pos(eu, 1, 2), person("ada", device("p", 1, wire.State_LIVE, eu))))}},
 		{Body: &wire.ServerFrame_Event{Event: message(pos(eu, 1, 3), 4)}},
+		{Body: &wire.ServerFrame_Event{Event: &wire.Event{At: pos(eu, 2, 3), PriorEpoch: 1, Body: &wire.Event_Continued{}}}},
+		{Body: &wire.ServerFrame_Snapshot{Snapshot: &wire.Snapshot{Parts: []*wire.Part{{At: pos(eu, 1, 2), Truncated: true, Counts: &wire.Counts{Live: 300}}}}}},
 		{Body: &wire.ServerFrame_Fixes{Fixes: &wire.Fixes{Fixes: []*wire.MemberFix{fix("ada", "p", 1, 1), {}}}}},
 		{Body: &wire.ServerFrame_Page{Page: &wire.Page{Messages: []*wire.Message{msg(4)}}}},
 	} {
@@ -245,6 +323,9 @@ func FuzzFrames(f *testing.F) {
 			s.Fixed()
 			s.Positions()
 			s.Hole()
+			if !s.Counts().Truncated {
+				checkPeople(t, s)
+			}
 		}
 	})
 }

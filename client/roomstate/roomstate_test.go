@@ -109,6 +109,102 @@ func TestPositions(t *testing.T) {
 	require.EqualValues(t, 13, s.Positions()[0].Seq)
 }
 
+// A new owner that was handed the room goes on where the other one ended.
+func TestContinued(t *testing.T) {
+	continued := func(at *wire.Position, prior uint64) *wire.Event {
+		return &wire.Event{At: at, PriorEpoch: prior, Body: &wire.Event_Continued{Continued: &wire.Continued{}}}
+	}
+	s := roomstate.New()
+	s.Snapshot(snap(0, part(pos(eu, 5, 10), person("ada", device("p", 1, wire.State_LIVE, eu)))))
+	for _, gap := range []*wire.Event{
+		continued(pos(eu, 6, 12), 5), // an event of the old owner is missing
+		continued(pos(eu, 7, 11), 6), // a whole owner is
+		presence(pos(eu, 6, 11)),     // it does not say so
+		continued(pos(us, 2, 1), 0),  // nothing is known of that region
+	} {
+		require.Equal(t, roomstate.Gap, s.Judge(gap), "%v", gap)
+	}
+	require.Empty(t, apply(t, s, continued(pos(eu, 6, 11), 5)), "nothing to see")
+	require.Equal(t, []string{"ada/p@1 LIVE"}, states(s))
+	require.Equal(t, roomstate.Duplicate, s.Judge(presence(pos(eu, 5, 11))), "the old owner is out")
+	apply(t, s, presence(pos(eu, 6, 12), person("ada", device("p", 1, wire.State_SUSPENDED, eu))))
+	apply(t, s, continued(pos(eu, 9, 13), 6))
+	require.False(t, s.Gapped())
+	require.EqualValues(t, 9, s.Positions()[0].Epoch)
+	require.Zero(t, s.Counters().Gaps)
+}
+
+// Two connections feed one state while a session moves: what the slower one has
+// to say does not turn it back.
+func TestStaleSnapshot(t *testing.T) {
+	s := roomstate.New()
+	s.Snapshot(snap(0, part(pos(eu, 5, 10))))
+	apply(t, s, presence(pos(eu, 5, 11), person("ada", device("p", 1, wire.State_LIVE, eu))))
+	for _, old := range []*wire.Position{pos(eu, 5, 10), pos(eu, 4, 90)} {
+		require.Empty(t, s.Snapshot(snap(0, part(old))))
+	}
+	require.Equal(t, []string{"ada/p@1 LIVE"}, states(s))
+	require.EqualValues(t, 2, s.Counters().StaleParts)
+	require.EqualValues(t, 11, s.Positions()[0].Seq)
+
+	// A region that was started anew counts from the beginning and says so.
+	anew := snap(0, part(pos(eu, 1, 2)))
+	anew.Recovered = false
+	s.Snapshot(anew)
+	require.Empty(t, states(s))
+	apply(t, s, presence(pos(eu, 1, 3)))
+}
+
+// A user is live while any device is.
+func TestMergedState(t *testing.T) {
+	s := roomstate.New()
+	s.Snapshot(snap(0, part(pos(eu, 1, 0)), part(pos(us, 1, 0))))
+	seq := map[string]uint64{}
+	for _, step := range []struct {
+		dev, region string
+		state, want wire.State
+		counts      roomstate.Counts
+	}{
+		{"phone", eu, wire.State_LIVE, wire.State_LIVE, roomstate.Counts{Live: 1}},
+		{"tab", us, wire.State_LIVE, wire.State_LIVE, roomstate.Counts{Live: 1}},
+		{"phone", eu, wire.State_SUSPENDED, wire.State_LIVE, roomstate.Counts{Live: 1}},
+		{"tab", us, wire.State_SUSPENDED, wire.State_SUSPENDED, roomstate.Counts{Suspended: 1}},
+		{"phone", eu, wire.State_LEFT, wire.State_SUSPENDED, roomstate.Counts{Suspended: 1}},
+		{"tab", us, wire.State_LIVE, wire.State_LIVE, roomstate.Counts{Live: 1}},
+		{"tab", us, wire.State_LEFT, wire.State_LEFT, roomstate.Counts{}},
+	} {
+		seq[step.region]++
+		out := apply(t, s, presence(pos(step.region, 1, seq[step.region]), person("ada", device(step.dev, 1, step.state, step.region))))
+		require.Equal(t, step.want, only[roomstate.PresenceChanged](out)[0].State, "%+v", step)
+		require.Equal(t, step.counts, s.Counts(), "%+v", step)
+	}
+}
+
+// A big room shows its first page; the others are neither here nor gone.
+func TestTruncated(t *testing.T) {
+	s := roomstate.New()
+	live := func(user string) *wire.Person { return person(user, device("p", 1, wire.State_LIVE, eu)) }
+	s.Snapshot(snap(0, part(pos(eu, 1, 0), live("ada"), live("bob"), live("zoe"))))
+	s.Fixes([]*wire.MemberFix{fix("ada", "p", 1, 1), fix("zoe", "p", 1, 1)})
+	page := part(pos(eu, 2, 0), live("ada"), live("cyd"))
+	page.Truncated, page.Counts = true, &wire.Counts{Live: 300, Suspended: 4}
+	out := s.Snapshot(snap(0, page))
+	require.Equal(t, []string{"ada/p@1 LIVE", "cyd/p@1 LIVE"}, states(s))
+	require.Equal(t, roomstate.Counts{Live: 300, Suspended: 4, Truncated: true}, s.Counts())
+	changed := only[roomstate.PresenceChanged](out)
+	require.Len(t, changed, 2)
+	require.Equal(t, "bob", changed[1].User, "who would be on the page has left")
+	require.Equal(t, wire.State_LEFT, changed[1].State)
+	require.True(t, only[roomstate.RegionReplaced](out)[0].Truncated)
+	require.Len(t, s.Fixed(), 1, "who stays keeps the fix that is known")
+
+	e := presence(pos(eu, 2, 1), live("zoe"))
+	e.GetPresence().Counts = &wire.Counts{Live: 301, Suspended: 3}
+	require.Len(t, only[roomstate.PresenceChanged](apply(t, s, e)), 1)
+	require.Equal(t, roomstate.Counts{Live: 301, Suspended: 3, Truncated: true}, s.Counts())
+	require.Len(t, s.Members(), 3)
+}
+
 func TestSnapshotReplacesItsRegionsOnly(t *testing.T) {
 	s := roomstate.New()
 	s.Snapshot(snap(0,
