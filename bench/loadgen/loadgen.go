@@ -60,6 +60,13 @@ func (l *Latencies) Record(d time.Duration) {
 	_ = l.h.RecordValue(us) // in range
 }
 
+// Reset forgets all.
+func (l *Latencies) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.h.Reset()
+}
+
 // Count returns how many were recorded.
 func (l *Latencies) Count() int64 {
 	l.mu.Lock()

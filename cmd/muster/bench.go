@@ -16,6 +16,8 @@ import (
 // BenchCmd holds the benchmarks.
 type BenchCmd struct {
 	Presence BenchPresenceCmd `cmd:"" help:"How fast people in rooms that span regions see each other move."`
+	Drain    BenchDrainCmd    `cmd:"" help:"A rolling upgrade under load: what people notice of it."`
+	Failover BenchFailoverCmd `cmd:"" help:"The leader dies under load: how long rooms are dead, and what is lost."`
 	Idle     BenchIdleCmd     `cmd:"" help:"What sessions cost that do nothing but be there."`
 }
 

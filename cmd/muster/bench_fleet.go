@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -44,27 +45,27 @@ type benchFleet struct {
 }
 
 // with runs f with a fleet that is not started yet, and cleans up after it.
-func (c *benchFleet) with(ctx context.Context, cfg fleet.Config, f func(*fleet.Fleet) (result, error)) (_ result, err error) {
+func (c *benchFleet) with(ctx context.Context, cfg fleet.Config, f func(*fleet.Fleet) error) (err error) {
 	if cfg.Binary, err = os.Executable(); err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
+		return fmt.Errorf("bench: %w", err)
 	}
 	if cfg.Dir = c.Keep; cfg.Dir == "" {
 		if cfg.Dir, err = os.MkdirTemp("", "muster-bench-"); err != nil {
-			return nil, fmt.Errorf("bench: %w", err)
+			return fmt.Errorf("bench: %w", err)
 		}
 		defer func() { _ = os.RemoveAll(cfg.Dir) }()
 	} else if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("--keep: %w", err)
+		return fmt.Errorf("--keep: %w", err)
 	}
 	server := devdb.New(devdb.Options{Dir: filepath.Join(cfg.Dir, "database")})
 	if err := server.Start(ctx); err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
+		return fmt.Errorf("bench: %w", err)
 	}
 	defer server.Stop()
 	cfg.Database, cfg.Env = server.URL(), c.env
 	region, err := fleet.New(cfg)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer region.Stop()
 	return f(region)
@@ -82,15 +83,86 @@ type BenchIdleCmd struct {
 
 // Run measures and prints.
 func (c *BenchIdleCmd) Run(ctx context.Context) error {
-	r, err := c.with(ctx, fleet.Config{Nodes: 1}, func(f *fleet.Fleet) (result, error) {
-		return scenario.Idle{
+	var r *report.Idle
+	err := c.with(ctx, fleet.Config{Nodes: 1}, func(f *fleet.Fleet) (err error) {
+		r, err = scenario.Idle{
 			Fleet: f, Sessions: c.Sessions, RoomSize: c.RoomSize, AtOnce: c.AtOnce, Quiet: c.Quiet, Progress: benchProgress,
 		}.Run(ctx)
+		return err
 	})
 	if err != nil {
 		return err
 	}
 	return c.write(r)
+}
+
+// benchLoad is what happens while nodes come and go.
+type benchLoad struct {
+	Nodes    int     `help:"Processes of the region: 3 or 5." default:"3"`
+	Users    int     `help:"Clients, in whole rooms, spread over the nodes." default:"500"`
+	RoomSize int     `help:"Clients in a room." default:"25"`
+	Rate     float64 `help:"Messages per second, of all together." default:"200"`
+}
+
+func (l benchLoad) load() scenario.Load {
+	return scenario.Load{Users: l.Users, RoomSize: l.RoomSize, Rate: l.Rate}
+}
+
+// judge writes a result, and fails if the product broke its word.
+func (o benchOutput) judge(r interface {
+	result
+	Broken() error
+}) error {
+	return errors.Join(o.write(r), r.Broken())
+}
+
+// BenchDrainCmd is the drain scenario.
+type BenchDrainCmd struct {
+	benchFleet
+	benchOutput
+	benchLoad
+	Rounds    int     `help:"Rolling drains of all nodes." default:"20"`
+	DrainRate float64 `help:"Clients per second that a draining node sends away." default:"100"`
+}
+
+// Run plays it, prints, and fails if the product broke its word.
+func (c *BenchDrainCmd) Run(ctx context.Context) error {
+	var r *report.Drain
+	err := c.with(ctx, fleet.Config{Nodes: c.Nodes, DrainRate: c.DrainRate}, func(f *fleet.Fleet) (err error) {
+		r, err = scenario.Drain{Load: c.load(), Fleet: f, DrainRate: c.DrainRate, Rounds: c.Rounds, Progress: benchProgress}.Run(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.judge(r)
+}
+
+// BenchFailoverCmd is the failover scenario.
+type BenchFailoverCmd struct {
+	benchFleet
+	benchOutput
+	benchLoad
+	Kills  int           `help:"How often the leader is killed (SIGKILL)." default:"20"`
+	Pauses int           `help:"How often the leader is paused (SIGSTOP)." default:"5"`
+	Pause  time.Duration `help:"How long a pause is." default:"8s"`
+	Lost   int           `help:"Devices that are lost with each node that is killed." default:"5"`
+	Quiet  time.Duration `help:"Afterwards, this long without a fault." default:"10m"`
+}
+
+// Run plays it, prints, and fails if the product broke its word.
+func (c *BenchFailoverCmd) Run(ctx context.Context) error {
+	var r *report.Failover
+	err := c.with(ctx, fleet.Config{Nodes: c.Nodes}, func(f *fleet.Fleet) (err error) {
+		r, err = scenario.Failover{
+			Load: c.load(), Fleet: f, Kills: c.Kills, Pauses: c.Pauses, Pause: c.Pause, Lost: c.Lost, Quiet: c.Quiet, Progress: benchProgress,
+		}.Run(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.judge(r)
 }
 
 func writeReport(path string, r any) (err error) {
