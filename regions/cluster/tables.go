@@ -39,7 +39,12 @@ func (t *tables) init(top *regions.Topology, own regions.RegionID) {
 // Owner returns the owner of a room in this region ("": nobody) and the slot's
 // epoch.
 func (c *Cluster) Owner(room string) (regions.NodeID, regions.Epoch) {
-	s := &c.tables.own.Load()[regions.SlotOf(room)]
+	return c.Slot(regions.SlotOf(room))
+}
+
+// Slot returns the owner of a slot of this region ("": nobody) and its epoch.
+func (c *Cluster) Slot(slot int) (regions.NodeID, regions.Epoch) {
+	s := &c.tables.own.Load()[slot]
 	return s.Owner, s.Epoch
 }
 
