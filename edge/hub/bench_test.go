@@ -17,22 +17,17 @@ import (
 // lone is a hub that owns everything, without links.
 type lone struct{}
 
-func (lone) Owner(string) (regions.NodeID, regions.Epoch)    { return "a1", 1 }
-func (lone) OwnerIn(regions.RegionID, string) regions.NodeID { return "" }
-func (lone) Others() []regions.RegionID                      { return nil }
-func (lone) RegionOf(regions.NodeID) regions.RegionID        { return "a" }
-func (lone) Send(regions.NodeID, *peer.Frame)                {}
-func (lone) SendFixes(regions.NodeID, *peer.Fixes)           {}
-func (lone) Touch(string, time.Time)                         {}
-func (lone) Open(context.Context, regions.Opening) (regions.Opened, error) {
-	return regions.Opened{}, nil
-}
-func (lone) Current() bool                                             { return true }
-func (lone) Stays(string) []regions.Stay                               { return nil }
-func (lone) Enter(context.Context, regions.SessionID, ...string) error { return nil }
-func (lone) Leave(regions.SessionID, ...string)                        {}
-func (lone) Suspend(regions.SessionID)                                 {}
-func (lone) Close(regions.SessionID, wire.Reason)                      {}
+func (lone) Slot(int) (regions.NodeID, regions.Epoch)                           { return "a1", 1 }
+func (lone) OwnerIn(regions.RegionID, string) regions.NodeID                    { return "" }
+func (lone) Others() []regions.RegionID                                         { return nil }
+func (lone) RegionOf(regions.NodeID) regions.RegionID                           { return "a" }
+func (lone) Send(regions.NodeID, *peer.Frame)                                   {}
+func (lone) SendFixes(regions.NodeID, *peer.Fixes)                              {}
+func (lone) Touch(string, time.Time)                                            {}
+func (lone) Current() bool                                                      { return true }
+func (lone) Stays(string) []regions.Stay                                        { return nil }
+func (lone) RoomsIn(int) []string                                               { return nil }
+func (lone) HeardOwner(regions.RegionID, string, regions.NodeID, regions.Epoch) {}
 func (lone) Member(context.Context, string, string, uint64) (edge.Membership, error) {
 	return edge.Membership{}, nil
 }
@@ -52,7 +47,7 @@ func (s *sink) Removed(string, wire.Reason)   {}
 func (s *sink) Superseded(uint64)             {}
 
 func audience(tb testing.TB, n int) (*Hub, []*sink) {
-	h := New(Config{Self: "a1", Region: "a", SlotEpoch: 1, Roster: lone{}, Links: lone{}, Members: lone{}, Messages: lone{}, Activity: lone{}})
+	h := New(Config{Self: "a1", Region: "a", Roster: lone{}, Links: lone{}, Members: lone{}, Messages: lone{}, Activity: lone{}})
 	var sinks []*sink
 	for i := range n {
 		s := &sink{member: &peer.Member{User: fmt.Sprintf("u%04d", i), Device: &wire.Device{Device: "d", Epoch: 1}}}

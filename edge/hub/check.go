@@ -217,9 +217,11 @@ func (t *turn) refuse(j *join, known bool) {
 func (h *Hub) sweep(s *shard, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, fd := range s.feeds {
-		if len(fd.locals) > 0 && now.Sub(fd.checked) >= h.cfg.Recheck {
-			h.check(fd)
+	for i := range s.slots {
+		for _, fd := range s.slots[i].feeds {
+			if len(fd.locals) > 0 && now.Sub(fd.checked) >= h.cfg.Recheck {
+				h.check(fd)
+			}
 		}
 	}
 }
@@ -237,7 +239,7 @@ type waiter struct {
 func (h *Hub) MembershipChanged(ctx context.Context, room string, version uint64) error {
 	t := h.begin(room)
 	w := &waiter{version, make(chan struct{})}
-	t.sh.waiters[room] = append(t.sh.waiters[room], w)
+	t.sl.waiters[room] = append(t.sl.waiters[room], w)
 	t.toOwner(membershipChanged(room, version))
 	now := t.now
 	t.end()
@@ -278,9 +280,9 @@ func (t *turn) wake(version uint64) {
 }
 
 func (t *turn) dropWaiters(which func(*waiter) bool) {
-	if left := slices.DeleteFunc(t.sh.waiters[t.room], which); len(left) > 0 {
-		t.sh.waiters[t.room] = left
+	if left := slices.DeleteFunc(t.sl.waiters[t.room], which); len(left) > 0 {
+		t.sl.waiters[t.room] = left
 	} else {
-		delete(t.sh.waiters, t.room)
+		delete(t.sl.waiters, t.room)
 	}
 }

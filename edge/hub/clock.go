@@ -79,13 +79,15 @@ func (h *Hub) tick(s *shard, now time.Time) {
 	s.mu.Unlock()
 	for _, id := range ids {
 		t := h.begin(id)
-		if o := t.owned(); o != nil {
-			if o.Idle(t.now) {
-				t.drop(o)
-			} else {
-				members := o.Len()
-				t.apply(o, members, o.Tick(t.now))
+		if o := t.owned(); o == nil {
+			if o = t.sl.rooms[id]; o != nil { // later, when this node may act
+				t.plan(o, t.now.Add(janitorTick))
 			}
+		} else if o.Idle(t.now) {
+			t.drop(o)
+		} else {
+			members := o.Len()
+			t.apply(o, members, o.Tick(t.now))
 		}
 		t.end()
 	}
@@ -95,15 +97,21 @@ func (h *Hub) tick(s *shard, now time.Time) {
 func (h *Hub) runJanitor(ctx context.Context) {
 	ticker := time.NewTicker(janitorTick)
 	defer ticker.Stop()
-	for {
+	for round := 0; ; round++ {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
+			h.revive()
 			for i := range h.shards {
-				h.expireJoins(&h.shards[i], now)
-				h.sweep(&h.shards[i], now)
+				s := &h.shards[i]
+				h.expireJoins(s, now)
+				h.expireWaiting(s, now)
+				expireStages(s, now)
+				h.askOwners(s)
+				h.sweep(s, now)
 			}
+			h.reconcileSome(round)
 		}
 	}
 }

@@ -37,9 +37,9 @@ type device struct{ user, device string }
 // local is a session of this node in the room.
 type local struct {
 	client    edge.Client
-	member    *peer.Member
-	version   uint64    // of the membership, as checked
-	verified  time.Time // when
+	member    *peer.Member // replaced, never changed
+	version   uint64       // of the membership, as checked
+	verified  time.Time    // when
 	suspended bool
 	fix       *wire.MemberFix
 	off       atomic.Bool // is out: a delivery that is under way passes it by
@@ -50,7 +50,7 @@ type join struct {
 	client  edge.Client
 	re      uint64
 	frame   *peer.Frame // as sent, to be sent again
-	until   time.Time
+	since   time.Time
 	version uint64    // of the membership, as checked
 	at      time.Time // when
 }
@@ -90,17 +90,17 @@ type delivery struct {
 }
 
 func (t *turn) feedOrNew() *feed {
-	fd := t.sh.feeds[t.room]
+	fd := t.sl.feeds[t.room]
 	if fd == nil {
 		fd = &feed{room: t.room, locals: map[device]*local{}, joins: map[uint64]*join{}, checked: t.now}
-		t.sh.feeds[t.room] = fd
+		t.sl.feeds[t.room] = fd
 	}
 	return fd
 }
 
 // push queues an item; turn.end delivers it.
 func (t *turn) push(it item) {
-	fd := t.sh.feeds[t.room]
+	fd := t.sl.feeds[t.room]
 	switch {
 	case fd == nil:
 	case len(fd.queue)-fd.head < queueLimit:
@@ -184,8 +184,8 @@ func (h *Hub) deliver(d delivery) {
 // collect forgets a feed that nobody needs. The owner finds out by itself: the
 // node has no members left there.
 func (t *turn) collect(fd *feed) {
-	if len(fd.locals) == 0 && len(fd.joins) == 0 && !fd.draining && !fd.checking && t.sh.feeds[fd.room] == fd {
-		delete(t.sh.feeds, fd.room)
+	if len(fd.locals) == 0 && len(fd.joins) == 0 && !fd.draining && !fd.checking && t.sl.feeds[fd.room] == fd {
+		delete(t.sl.feeds, fd.room)
 	}
 }
 
@@ -245,13 +245,13 @@ func (t *turn) event(fd *feed, e *peer.Event) delivery {
 	}
 	p := fd.position(e.At.Region)
 	switch {
-	case p != nil && p.Epoch == e.At.Epoch && e.At.Seq <= p.Seq:
-		return delivery{} // seen
-	case p == nil || p.Epoch != e.At.Epoch || e.At.Seq != p.Seq+1:
+	case p != nil && (e.At.Epoch < p.Epoch || e.At.Epoch == p.Epoch && e.At.Seq <= p.Seq):
+		return delivery{} // seen: what goes on from an older epoch is given again with that
+	case p == nil || e.At.Epoch != p.Epoch && e.PriorEpoch != p.Epoch || e.At.Seq != p.Seq+1:
 		fd.lost, fd.attached = true, false // a hole: until the owner answers, nothing fits
 		return delivery{}
 	}
-	p.Seq++
+	p.Epoch, p.Seq = e.At.Epoch, e.At.Seq
 	if len(fd.live) == 0 {
 		return delivery{}
 	}
@@ -394,12 +394,11 @@ func (l *local) asMember() *peer.Member {
 	if l.suspended {
 		state = wire.State_SUSPENDED
 	}
-	return &peer.Member{User: l.member.User, Name: l.member.Name, Login: l.member.Login, Device: l.device(state, 0)}
+	return memberOf(l.member, deviceIn(l.member.Device, state, 0), l.member.Hidden)
 }
 
-// device returns the session's device in a state.
-func (l *local) device(state wire.State, reason wire.Reason) *wire.Device {
-	return deviceIn(l.member.Device, state, reason)
+func memberOf(m *peer.Member, d *wire.Device, hidden bool) *peer.Member {
+	return &peer.Member{User: m.User, Name: m.Name, Login: m.Login, Device: d, Hidden: hidden}
 }
 
 func deviceIn(d *wire.Device, state wire.State, reason wire.Reason) *wire.Device {

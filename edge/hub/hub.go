@@ -20,6 +20,7 @@ import (
 const (
 	shards      = 64
 	joinWait    = 2 * time.Second        // an owner has so long to answer a Join
+	ownerWait   = time.Second            // a room may be without an owner so long before Joins are refused
 	applyWait   = 2 * time.Second        // a region has so long to apply a membership version
 	queueLimit  = 1024                   // frames held per room; more and the feed starts over from its positions
 	touchEvery  = 30 * time.Second       // fixes count as activity so often
@@ -38,7 +39,6 @@ type Config struct {
 
 	Tick    time.Duration // see room.Config
 	Settle  time.Duration
-	Grace   time.Duration
 	Recheck time.Duration // memberships are asked again after; 20 s
 	Lapse   time.Duration // and end if they can't be confirmed for; 30 s
 
@@ -61,6 +61,9 @@ type Hub struct {
 	numbers numbers
 	clients sync.Map      // edge.Client -> *stays
 	request atomic.Uint64 // the last Join's number
+
+	stalled  atomic.Bool   // some room missed something
+	attempts atomic.Uint64 // of hand-overs
 
 	linkMu sync.Mutex
 	broken map[link]bool // was up and is down
@@ -96,12 +99,6 @@ type Messages interface {
 	Last(ctx context.Context, room string) (uint64, error)
 }
 
-// link is one direction of a link to a node.
-type link struct {
-	node     regions.NodeID
-	incoming bool
-}
-
 var _ edge.Hub = (*Hub)(nil)
 
 // New returns a hub that works once it was started.
@@ -128,6 +125,7 @@ func New(cfg Config) *Hub {
 	for i := range h.shards {
 		h.shards[i].init(h.clocks[i%len(h.clocks)])
 	}
+	h.Resync()
 	return h
 }
 

@@ -22,18 +22,36 @@ import (
 
 const testRoom = "group:8c0e3e3e-7d2c-4a0a-9a53-0a7c1b1a5f10"
 
-// mesh is several hubs in one process. Node "a1" is a node of region "a"; the
-// lowest node of a region owns all rooms there. Use it inside synctest.
+// mesh is several hubs in one process. Node "a1" is a node of region "a"; in the
+// beginning the first node of a region owns all rooms there. Use it inside
+// synctest.
 type mesh struct {
-	t     *testing.T
-	hubs  map[regions.NodeID]*Hub
-	wires map[[2]regions.NodeID]*pipe
-	core  *fakeCore
-	epoch uint64
+	t       *testing.T
+	mu      sync.Mutex // guards hubs against what comes over wires
+	hubs    map[regions.NodeID]*Hub
+	rosters map[regions.NodeID]*nodeRoster
+	regions map[regions.RegionID]*region
+	wires   map[[2]regions.NodeID]*pipe
+	core    *fakeCore
+	epoch   uint64
 }
 
+func (m *mesh) hub(n regions.NodeID) *Hub {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hubs[n]
+}
+
+func (m *mesh) regionOf(n regions.NodeID) regions.RegionID { return regions.RegionID(n[:1]) }
+
 func newMesh(t *testing.T, nodes ...regions.NodeID) *mesh {
-	m := &mesh{t: t, hubs: map[regions.NodeID]*Hub{}, wires: map[[2]regions.NodeID]*pipe{}, core: newFakeCore()}
+	m := &mesh{
+		t: t, hubs: map[regions.NodeID]*Hub{}, rosters: map[regions.NodeID]*nodeRoster{},
+		regions: map[regions.RegionID]*region{}, wires: map[[2]regions.NodeID]*pipe{}, core: newFakeCore(),
+	}
+	for _, a := range nodes {
+		m.regions[m.regionOf(a)] = &region{id: m.regionOf(a), m: m, state: newRoll()}
+	}
 	for _, a := range nodes {
 		for _, b := range nodes {
 			if a != b {
@@ -46,7 +64,7 @@ func newMesh(t *testing.T, nodes ...regions.NodeID) *mesh {
 		}
 	}
 	for _, n := range nodes {
-		m.boot(n, 1)
+		m.boot(n)
 	}
 	t.Cleanup(func() {
 		for _, h := range m.hubs {
@@ -55,19 +73,28 @@ func newMesh(t *testing.T, nodes ...regions.NodeID) *mesh {
 		for _, p := range m.wires {
 			close(p.queue)
 		}
+		for _, r := range m.rosters {
+			r.setCut(false)
+			close(r.more)
+			<-r.done
+		}
 	})
 	return m
 }
 
-// boot starts a node; its slots get the epoch.
-func (m *mesh) boot(n regions.NodeID, epoch regions.Epoch) *Hub {
+// boot starts a node, with what its region has agreed on so far.
+func (m *mesh) boot(n regions.NodeID) {
+	r := m.newRoster(n)
 	h := New(Config{
-		Self: n, Region: regions.RegionID(n[:1]), SlotEpoch: epoch, Roster: fakeRoster{m, n}, Links: fakeLinks{m, n},
+		Self: n, Region: m.regionOf(n), Roster: r, Links: fakeLinks{m, n},
 		Members: m.core, Messages: m.core, Activity: m.core,
 	})
 	require.NoError(m.t, h.Start(context.Background()))
+	m.mu.Lock()
 	m.hubs[n] = h
-	return h
+	m.mu.Unlock()
+	m.rosters[n] = r
+	go r.run()
 }
 
 // cut breaks the links between two nodes, both ways: what was on the way is lost.
@@ -89,17 +116,19 @@ func (m *mesh) mend(a, b regions.NodeID) {
 	}
 }
 
-func (m *mesh) restart(n regions.NodeID, epoch regions.Epoch) {
-	for other := range m.hubs {
-		if other != n {
-			m.wires[[2]regions.NodeID{n, other}].setDown(true)
-			m.wires[[2]regions.NodeID{other, n}].setDown(true)
-			m.hubs[other].LinkDown(n)
-			m.hubs[other].PeerLeft(n)
-		}
+// restart starts a node anew. The region notices: its slots get new epochs, its
+// sessions are suspended.
+func (m *mesh) restart(n regions.NodeID) {
+	m.kill(n)
+	old := m.rosters[n]
+	old.setCut(false)
+	close(old.more)
+	<-old.done
+	m.boot(n)
+	g := m.regions[m.regionOf(n)]
+	if owner, _ := g.owner(testRoom); owner == n {
+		g.move(regions.SlotOf(testRoom), n)
 	}
-	m.hubs[n].Stop()
-	m.boot(n, epoch)
 	for other := range m.hubs {
 		if other != n {
 			m.wires[[2]regions.NodeID{n, other}].setDown(false)
@@ -110,11 +139,25 @@ func (m *mesh) restart(n regions.NodeID, epoch regions.Epoch) {
 	}
 }
 
+// kill ends a node; nobody is told but those who notice that its links broke.
+func (m *mesh) kill(n regions.NodeID) {
+	for other := range m.hubs {
+		if other != n {
+			m.wires[[2]regions.NodeID{n, other}].setDown(true)
+			m.wires[[2]regions.NodeID{other, n}].setDown(true)
+			m.hubs[other].LinkDown(n)
+			m.hubs[other].PeerLeft(n)
+		}
+	}
+	m.hubs[n].Stop()
+}
+
 // pipe is an ordered link with a delay.
 type pipe struct {
 	mu    sync.Mutex
 	down  bool
 	life  int // of the connection
+	delay time.Duration
 	queue chan packet
 }
 
@@ -125,10 +168,10 @@ type packet struct {
 }
 
 func (m *mesh) newPipe(a, b regions.NodeID, delay time.Duration) *pipe {
-	p := &pipe{queue: make(chan packet, 100_000)}
+	p := &pipe{queue: make(chan packet, 100_000), delay: delay}
 	go func() {
 		for k := range p.queue {
-			time.Sleep(time.Until(k.at.Add(delay)))
+			time.Sleep(time.Until(k.at))
 			p.mu.Lock()
 			ok := !p.down && p.life == k.life
 			p.mu.Unlock()
@@ -147,11 +190,23 @@ func (p *pipe) setDown(down bool) {
 	p.life++
 }
 
+func (p *pipe) setDelay(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = d
+}
+
+func (p *pipe) isDown() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.down
+}
+
 func (p *pipe) send(give func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.down {
-		p.queue <- packet{time.Now(), p.life, give}
+		p.queue <- packet{time.Now().Add(p.delay), p.life, give}
 	}
 }
 
@@ -166,49 +221,14 @@ func (l fakeLinks) Send(to regions.NodeID, f *peer.Frame) {
 	l.m.wires[[2]regions.NodeID{l.from, to}].send(func() {
 		var f peer.Frame
 		if f.UnmarshalVT(b) == nil {
-			l.m.hubs[to].HandleFrame(l.from, &f)
+			l.m.hub(to).HandleFrame(l.from, &f)
 		}
 	})
 }
 
 func (l fakeLinks) SendFixes(to regions.NodeID, f *peer.Fixes) {
-	l.m.wires[[2]regions.NodeID{l.from, to}].send(func() { l.m.hubs[to].HandleFixes(l.from, f) })
+	l.m.wires[[2]regions.NodeID{l.from, to}].send(func() { l.m.hub(to).HandleFixes(l.from, f) })
 }
-
-type fakeRoster struct {
-	m    *mesh
-	self regions.NodeID
-}
-
-func (r fakeRoster) Owner(room string) (regions.NodeID, regions.Epoch) {
-	return r.OwnerIn(regions.RegionID(r.self[:1]), room), 0
-}
-
-func (r fakeRoster) OwnerIn(region regions.RegionID, _ string) regions.NodeID {
-	return regions.NodeID(region) + "1"
-}
-
-func (r fakeRoster) Others() []regions.RegionID {
-	seen := map[regions.RegionID]bool{}
-	for w := range r.m.wires {
-		if w[0][0] != r.self[0] {
-			seen[regions.RegionID(w[0][:1])] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(seen))
-}
-
-func (r fakeRoster) RegionOf(n regions.NodeID) regions.RegionID { return regions.RegionID(n[:1]) }
-
-func (r fakeRoster) Open(context.Context, regions.Opening) (regions.Opened, error) {
-	return regions.Opened{}, nil
-}
-func (r fakeRoster) Current() bool                                             { return true }
-func (r fakeRoster) Stays(string) []regions.Stay                               { return nil }
-func (r fakeRoster) Enter(context.Context, regions.SessionID, ...string) error { return nil }
-func (r fakeRoster) Leave(regions.SessionID, ...string)                        {}
-func (r fakeRoster) Suspend(regions.SessionID)                                 {}
-func (r fakeRoster) Close(regions.SessionID, wire.Reason)                      {}
 
 // fakeCore knows who is a member.
 type fakeCore struct {
@@ -278,19 +298,42 @@ type phone struct {
 // session makes a client on a node; each gets a higher epoch.
 func (m *mesh) session(user string, node regions.NodeID) *phone {
 	m.epoch++
-	return &phone{
+	p := &phone{
 		member: &peer.Member{User: user, Name: strings.ToUpper(user), Device: &wire.Device{
 			Device: "phone", Epoch: m.epoch, State: wire.State_LIVE, Region: string(node[:1]), Node: string(node),
 			Transport: wire.Transport_WEBSOCKET,
 		}},
 		at: map[string]*wire.Position{}, people: map[string]*wire.Device{}, fixes: map[string]*wire.MemberFix{},
 	}
+	m.regions[m.regionOf(node)].open(p.member)
+	return p
+}
+
+// enter puts a session in a room.
+func (m *mesh) enter(p *phone, j edge.Join) {
+	n := regions.NodeID(p.member.Device.Node)
+	m.regions[m.regionOf(n)].enter(p.member, j.Room)
+	m.hubs[n].Join(p, j)
+}
+
+// suspend is a session whose connection broke.
+func (m *mesh) suspend(p *phone) {
+	n := regions.NodeID(p.member.Device.Node)
+	m.hubs[n].Suspend(p)
+	m.regions[m.regionOf(n)].suspend(p.member)
+}
+
+// bye ends a session.
+func (m *mesh) bye(p *phone) {
+	n := regions.NodeID(p.member.Device.Node)
+	m.hubs[n].Gone(p, wire.Reason_BYE)
+	m.regions[m.regionOf(n)].end(p.member, wire.Reason_BYE)
 }
 
 // join makes a session and puts it in the room, and waits for the answer.
 func (m *mesh) join(user string, node regions.NodeID) *phone {
 	p := m.session(user, node)
-	m.hubs[node].Join(p, edge.Join{Room: testRoom, Re: 7, Membership: edge.Membership{Version: 1}})
+	m.enter(p, edge.Join{Room: testRoom, Re: 7, Membership: edge.Membership{Version: 1}})
 	settle(200 * time.Millisecond)
 	return p
 }
@@ -299,7 +342,7 @@ func (m *mesh) join(user string, node regions.NodeID) *phone {
 func (m *mesh) resume(old *phone, node regions.NodeID) *phone {
 	p := m.session(old.member.User, node)
 	p.at, p.people, p.fixes = maps.Clone(old.at), maps.Clone(old.people), maps.Clone(old.fixes)
-	m.hubs[node].Join(p, edge.Join{
+	m.enter(p, edge.Join{
 		Room: testRoom, Re: 7, Membership: edge.Membership{Version: 1}, Positions: slices.Collect(maps.Values(p.at)),
 	})
 	settle(200 * time.Millisecond)
@@ -338,9 +381,9 @@ func (p *phone) Deliver(f *edge.Frame) {
 	case *wire.ServerFrame_Event:
 		at := p.at[b.Event.At.Region]
 		switch {
-		case at != nil && at.Epoch == b.Event.At.Epoch && b.Event.At.Seq <= at.Seq:
+		case at != nil && (b.Event.At.Epoch < at.Epoch || at.Epoch == b.Event.At.Epoch && b.Event.At.Seq <= at.Seq):
 			return
-		case at == nil || at.Epoch != b.Event.At.Epoch || b.Event.At.Seq != at.Seq+1:
+		case at == nil || at.Epoch != b.Event.At.Epoch && at.Epoch != b.Event.PriorEpoch || b.Event.At.Seq != at.Seq+1:
 			p.gaps++
 			return
 		}

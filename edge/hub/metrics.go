@@ -10,7 +10,7 @@ type metrics struct {
 	rooms, members, clients                prometheus.Gauge
 	events, relayed, deliveries            prometheus.Counter
 	fixesIn, fixesMerged, resubs, reattach prometheus.Counter
-	dropped                                prometheus.Counter
+	dropped, fenced, handovers, continued  prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -36,6 +36,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		resubs:      counter("resubscribes_total", "Gaps met in another region's feed."),
 		reattach:    counter("reattaches_total", "Feeds that started over from their positions."),
 		dropped:     counter("dropped_total", "Frames that were stale, duplicate, misrouted or too many."),
+		fenced:      counter("fenced_total", "Frames refused because they came under an older slot epoch."),
+		handovers:   counter("handovers_total", "Slots that this node stood still for, to hand them over."),
+		continued:   counter("continued_total", "Rooms that go on here where another node handed them over."),
 	}
 }
 

@@ -76,5 +76,7 @@ func (h *Hub) readNumber(ctx context.Context, room string) {
 	if o := t.owned(); o != nil {
 		members := o.Len()
 		t.apply(o, members, o.LastNumber(last))
+	} else if t.sl.rooms[room] != nil {
+		h.numbers.ask(room) // it may not act right now
 	}
 }

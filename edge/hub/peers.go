@@ -1,20 +1,39 @@
 package hub
 
 import (
+	"time"
+
 	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/room"
 	"github.com/mustermesh/muster/regions"
 )
 
+const (
+	waitLimit = 4096        // frames that wait per slot
+	aheadWait = time.Second // our roster has so long to get where the sender's is
+)
+
+// waiting is a frame for a room's owner that came while the slot was being
+// handed over, or before our roster knew of the slot's move.
+type waiting struct {
+	room   string
+	from   regions.NodeID
+	region regions.RegionID
+	frame  *peer.Frame
+	until  time.Time
+}
+
 // toOwner sends a frame to the room's owner in this region. If that is this
 // node, the room takes it here and now.
 func (t *turn) toOwner(f *peer.Frame) {
-	switch owner, _ := t.h.cfg.Roster.Slot(regions.SlotOf(t.room)); owner {
+	f.Epoch = uint64(t.sl.epoch)
+	switch t.sl.owner {
 	case t.h.cfg.Self:
-		t.asOwner(t.h.cfg.Self, t.h.cfg.Region, f)
+		t.toRoom(t.h.cfg.Self, t.h.cfg.Region, f)
 	case "": // nobody yet: what must not be lost is sent again when there is one
 	default:
-		t.h.cfg.Links.Send(owner, f)
+		t.h.cfg.Links.Send(t.sl.owner, f)
 	}
 }
 
@@ -27,45 +46,202 @@ func (h *Hub) HandleFrame(from regions.NodeID, f *peer.Frame) {
 		h.metrics.dropped.Inc()
 		return
 	}
-	owner, _ := h.cfg.Roster.Slot(regions.SlotOf(id))
+	if region != h.cfg.Region {
+		if n := f.GetNotOwner(); n.GetOwner() != "" {
+			h.cfg.Roster.HeardOwner(region, id, regions.NodeID(n.Owner), regions.Epoch(n.Epoch))
+		} else if f.Epoch != 0 && h.cfg.Roster.OwnerIn(region, id) != from {
+			h.cfg.Roster.HeardOwner(region, id, from, regions.Epoch(f.Epoch))
+		}
+	}
 	t := h.begin(id)
-	defer t.end()
+	t.handle(from, region, f)
+	t.end()
+}
+
+func (t *turn) handle(from regions.NodeID, region regions.RegionID, f *peer.Frame) {
+	toNode := false
 	switch f.Body.(type) {
-	case *peer.Frame_Joined, *peer.Frame_Fence, *peer.Frame_Event, *peer.Frame_Fixes, *peer.Frame_Parts:
-		switch {
-		case region == h.cfg.Region && from == owner:
-			t.fromOwner(f)
-			return
-		case region != h.cfg.Region && owner == h.cfg.Self:
-			t.asOwner(from, region, f)
-			return
-		}
-	case *peer.Frame_Applied:
-		switch {
-		case region == h.cfg.Region && from == owner:
-			t.fromOwner(f)
-			return
-		case region == h.cfg.Region && owner == h.cfg.Self:
-			t.asOwner(from, region, f)
-			return
-		}
 	case *peer.Frame_NotOwner:
-		h.log.Warn("asked a node for a room it does not own", "room", id, "node", from)
+		t.notOwned(from, region, f.GetNotOwner())
 		return
-	case *peer.Frame_Subscribe, *peer.Frame_Unsubscribe:
-		if region != h.cfg.Region && owner == h.cfg.Self {
-			t.asOwner(from, region, f)
-			return
-		}
+	case *peer.Frame_Joined, *peer.Frame_Fence, *peer.Frame_Event, *peer.Frame_Fixes, *peer.Frame_Parts:
+		toNode = true
+	case *peer.Frame_Applied:
+		toNode = t.sl.owner != t.h.cfg.Self
+	}
+	switch {
+	case region == t.h.cfg.Region && toNode:
+		t.fed(from, f)
+	case region == t.h.cfg.Region || fromRegion(f):
+		t.toRoom(from, region, f)
 	default:
-		if region == h.cfg.Region && owner == h.cfg.Self {
-			t.asOwner(from, region, f)
+		t.h.metrics.dropped.Inc()
+	}
+}
+
+// fromRegion reports whether a frame may come from another region.
+func fromRegion(f *peer.Frame) bool {
+	switch f.Body.(type) {
+	case *peer.Frame_Event, *peer.Frame_Fixes, *peer.Frame_Parts, *peer.Frame_Subscribe, *peer.Frame_Unsubscribe:
+		return true
+	}
+	return false
+}
+
+// fed takes a frame that a node of this region sent as the room's owner. It
+// must be that, under the epoch that we know. If our roster is behind it, we
+// drop what it sends and attach when we are there; if it is behind us, it is
+// told to stop.
+func (t *turn) fed(from regions.NodeID, f *peer.Frame) {
+	switch epoch := regions.Epoch(f.Epoch); {
+	case !edge.Fencing:
+	case epoch < t.sl.epoch:
+		t.h.metrics.fenced.Inc()
+		t.sayNotOwner(from)
+		return
+	case epoch > t.sl.epoch, from != t.sl.owner:
+		t.h.metrics.dropped.Inc()
+		return
+	}
+	t.fromOwner(f)
+}
+
+// toRoom takes a frame for the room's owner: it is given to the room if this
+// node may act as that; else it waits, goes on, or its sender is told.
+func (t *turn) toRoom(from regions.NodeID, region regions.RegionID, f *peer.Frame) {
+	sl, mine := t.sl, t.sl.owner == t.h.cfg.Self
+	var epoch regions.Epoch
+	if region == t.h.cfg.Region && edge.Fencing {
+		epoch = regions.Epoch(f.Epoch)
+	} else {
+		epoch = sl.epoch
+	}
+	switch {
+	case epoch > sl.epoch: // the slot has moved, and what we own of it is over
+		sl.heard = max(sl.heard, epoch)
+		t.wait(from, region, f)
+	case !mine:
+		t.misdirected(from, f)
+	case edge.Fencing && region != t.h.cfg.Region && t.h.cfg.Roster.OwnerIn(region, t.room) != from:
+		t.h.metrics.fenced.Inc()
+	case sl.over != nil:
+		t.wait(from, region, f)
+	case epoch < sl.epoch && !timeless(f): // said to an earlier owner; who said it attaches to us
+		t.h.metrics.fenced.Inc()
+		t.sayNotOwner(from)
+	case !t.current():
+		t.turnAway(from, f)
+	default:
+		t.asOwner(from, region, f)
+	}
+}
+
+// timeless reports whether a frame means the same to every owner of a room.
+func timeless(f *peer.Frame) bool { return f.GetPublish() != nil || f.GetMembershipChanged() != nil }
+
+func (t *turn) wait(from regions.NodeID, region regions.RegionID, f *peer.Frame) {
+	if len(t.sl.waiting) >= waitLimit {
+		t.turnAway(from, f)
+		return
+	}
+	t.sl.waiting = append(t.sl.waiting, waiting{t.room, from, region, f, t.now.Add(aheadWait)})
+}
+
+// turnAway answers a frame for a room that this node owns and can't act for.
+func (t *turn) turnAway(from regions.NodeID, f *peer.Frame) {
+	t.h.metrics.dropped.Inc()
+	if o := t.sl.rooms[t.room]; o != nil {
+		t.misses(o)
+	}
+	switch f.Body.(type) {
+	case *peer.Frame_Event, *peer.Frame_Fixes, *peer.Frame_Parts, *peer.Frame_Unsubscribe:
+		return // the room asks again when it can act
+	case *peer.Frame_Publish:
+		t.h.numbers.ask(t.room)
+	}
+	t.sayNotOwner(from)
+}
+
+// misdirected answers a frame for a room that this node does not own. A message
+// that was sent before the slot moved goes on to where it is now: under a higher
+// epoch each time, so never in a circle.
+func (t *turn) misdirected(from regions.NodeID, f *peer.Frame) {
+	if f.GetPublish() != nil && regions.Epoch(f.Epoch) < t.sl.epoch {
+		t.toOwner(f)
+		return
+	}
+	t.h.metrics.dropped.Inc()
+	t.sayNotOwner(from)
+}
+
+// sayNotOwner tells a node that we don't own the room, or can't act for it.
+func (t *turn) sayNotOwner(to regions.NodeID) {
+	if to == t.h.cfg.Self {
+		t.askAgain()
+		return
+	}
+	owner := t.sl.owner
+	if owner == t.h.cfg.Self && !t.current() {
+		owner = ""
+	}
+	t.h.cfg.Links.Send(to, &peer.Frame{Body: &peer.Frame_NotOwner{NotOwner: &peer.NotOwner{
+		Room: t.room, Owner: string(owner), Epoch: uint64(t.sl.epoch),
+	}}})
+}
+
+// notOwned takes that answer: what we want of the room's owner is asked again
+// soon. If the other node knows more, our roster will, too.
+func (t *turn) notOwned(from regions.NodeID, region regions.RegionID, n *peer.NotOwner) {
+	if region != t.h.cfg.Region {
+		if o := t.sl.rooms[t.room]; o != nil {
+			o.ask = append(o.ask, region)
+			t.askAgain()
+		}
+		return
+	}
+	t.sl.heard = max(t.sl.heard, regions.Epoch(n.GetEpoch()))
+	if from == t.sl.owner {
+		t.askAgain()
+	}
+}
+
+func (t *turn) askAgain() {
+	for _, id := range t.sh.again {
+		if id == t.room {
 			return
 		}
 	}
-	h.metrics.dropped.Inc()
-	if owner != h.cfg.Self && from != owner {
-		h.cfg.Links.Send(from, &peer.Frame{Body: &peer.Frame_NotOwner{NotOwner: &peer.NotOwner{Room: id}}})
+	t.sh.again = append(t.sh.again, t.room)
+}
+
+// askOwners asks once more what an owner could not answer.
+func (h *Hub) askOwners(s *shard) {
+	s.mu.Lock()
+	again := s.again
+	s.again = nil
+	s.mu.Unlock()
+	for _, id := range again {
+		t := h.begin(id)
+		t.reach()
+		if o := t.owned(); o != nil {
+			ask := o.ask
+			o.ask = nil
+			for _, region := range ask {
+				members := o.Len()
+				t.apply(o, members, o.Refollow(t.now, region))
+			}
+		}
+		t.end()
+	}
+}
+
+// reach asks the room's owner for everything that this node wants of it.
+func (t *turn) reach() {
+	if fd := t.sl.feeds[t.room]; fd != nil {
+		t.attach(fd)
+	}
+	for _, w := range t.sl.waiters[t.room] {
+		t.toOwner(membershipChanged(t.room, w.version))
 	}
 }
 
@@ -73,13 +249,12 @@ func (h *Hub) HandleFrame(from regions.NodeID, f *peer.Frame) {
 func (h *Hub) HandleFixes(from regions.NodeID, f *peer.Fixes) {
 	id := f.GetRoom()
 	region := h.cfg.Roster.RegionOf(from)
-	owner, _ := h.cfg.Roster.Slot(regions.SlotOf(id))
 	t := h.begin(id)
 	defer t.end()
 	switch {
-	case region == h.cfg.Region && from == owner:
+	case region == h.cfg.Region && (from == t.sl.owner || !edge.Fencing):
 		t.push(item{fixes: f, lossy: true})
-	case region != "" && region != h.cfg.Region && owner == h.cfg.Self:
+	case region != "" && region != h.cfg.Region && h.cfg.Roster.OwnerIn(region, id) == from:
 		if o := t.owned(); o != nil {
 			members := o.Len()
 			t.apply(o, members, o.Fixes(t.now, region, f))
@@ -92,15 +267,20 @@ func (h *Hub) HandleFixes(from regions.NodeID, f *peer.Fixes) {
 // asOwner gives a frame to the room, which this node owns. Only what brings
 // members, followers or a membership version makes a room.
 func (t *turn) asOwner(from regions.NodeID, region regions.RegionID, f *peer.Frame) {
-	var o *owned
+	o := t.sl.rooms[t.room]
 	switch f.Body.(type) {
-	case *peer.Frame_Join, *peer.Frame_Attach, *peer.Frame_Subscribe, *peer.Frame_MembershipChanged:
-		if _, join := f.Body.(*peer.Frame_Join); !join && t.owned() == nil {
-			t.h.numbers.ask(t.room) // a Join brings the number itself
-		}
+	case *peer.Frame_Attach: // messages may not have got here
+		t.h.numbers.ask(t.room)
 		o = t.ownedOrNew()
+	case *peer.Frame_Join: // brings the number itself
+		o = t.ownedOrNew()
+	case *peer.Frame_Subscribe, *peer.Frame_MembershipChanged:
+		if o == nil {
+			t.h.numbers.ask(t.room)
+			o = t.ownedOrNew()
+		}
 	default:
-		if o = t.owned(); o == nil {
+		if o == nil {
 			return
 		}
 	}
@@ -133,115 +313,6 @@ func (t *turn) asOwner(from regions.NodeID, region regions.RegionID, f *peer.Fra
 		out = o.Parts(t.now, region, f)
 	}
 	t.apply(o, members, out)
-}
-
-// LinkUp tells that the link to a node works. If it was down, what was queued
-// on it is lost: rooms go on from their positions.
-func (h *Hub) LinkUp(node regions.NodeID) { h.mended(link{node, false}) }
-
-// LinkDown tells that the link to a node broke.
-func (h *Hub) LinkDown(node regions.NodeID) { h.brokeDown(link{node, false}) }
-
-// PeerJoined tells that a node's link to us works.
-func (h *Hub) PeerJoined(node regions.NodeID) { h.mended(link{node, true}) }
-
-// PeerLeft tells that a node's link to us broke: its sessions' stays in our
-// rooms time out unless it attaches again.
-func (h *Hub) PeerLeft(node regions.NodeID) {
-	h.brokeDown(link{node, true})
-	region := h.cfg.Roster.RegionOf(node)
-	h.eachOwned(func(t *turn, o *owned) {
-		members := o.Len()
-		switch {
-		case region == h.cfg.Region:
-			h.numbers.ask(o.id)
-			t.apply(o, members, o.NodeLost(t.now, node))
-		case h.cfg.Roster.OwnerIn(region, o.id) == node:
-			t.apply(o, members, o.RegionLost(t.now, region))
-		}
-	})
-}
-
-func (h *Hub) brokeDown(l link) {
-	h.linkMu.Lock()
-	defer h.linkMu.Unlock()
-	h.broken[l] = true
-}
-
-func (h *Hub) mended(l link) {
-	h.linkMu.Lock()
-	was := h.broken[l]
-	delete(h.broken, l)
-	h.linkMu.Unlock()
-	if !was {
-		return
-	}
-	region := h.cfg.Roster.RegionOf(l.node)
-	if l.incoming && region == h.cfg.Region {
-		h.eachOwned(func(_ *turn, o *owned) { h.numbers.ask(o.id) })
-	}
-	if region != h.cfg.Region {
-		h.eachOwned(func(t *turn, o *owned) {
-			if h.cfg.Roster.OwnerIn(region, o.id) == l.node {
-				members := o.Len()
-				t.apply(o, members, o.Refollow(t.now, region))
-			}
-		})
-		return
-	}
-	h.eachFollowed(func(t *turn) {
-		if owner, _ := h.cfg.Roster.Slot(regions.SlotOf(t.room)); owner != l.node {
-			return
-		}
-		if fd := t.sh.feeds[t.room]; fd != nil {
-			t.attach(fd)
-		}
-		for _, w := range t.sh.waiters[t.room] {
-			t.toOwner(membershipChanged(t.room, w.version))
-		}
-	})
-}
-
-// eachOwned takes a turn with every room that this node owns.
-func (h *Hub) eachOwned(f func(*turn, *owned)) {
-	h.each(func(s *shard, add func(string)) {
-		for id := range s.rooms {
-			add(id)
-		}
-	}, func(t *turn) {
-		if o := t.owned(); o != nil {
-			f(t, o)
-		}
-	})
-}
-
-// eachFollowed takes a turn with every room that this node wants something of.
-func (h *Hub) eachFollowed(f func(*turn)) {
-	h.each(func(s *shard, add func(string)) {
-		for id := range s.feeds {
-			add(id)
-		}
-		for id := range s.waiters {
-			if s.feeds[id] == nil {
-				add(id)
-			}
-		}
-	}, f)
-}
-
-func (h *Hub) each(list func(*shard, func(string)), f func(*turn)) {
-	for i := range h.shards {
-		s := &h.shards[i]
-		var ids []string
-		s.mu.Lock()
-		list(s, func(id string) { ids = append(ids, id) })
-		s.mu.Unlock()
-		for _, id := range ids {
-			t := h.begin(id)
-			f(t)
-			t.end()
-		}
-	}
 }
 
 // roomOf returns the room a frame is about; "" if it has none.

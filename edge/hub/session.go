@@ -9,6 +9,7 @@ import (
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/internal/errs"
+	"github.com/mustermesh/muster/regions"
 )
 
 var (
@@ -67,13 +68,12 @@ func (h *Hub) Join(c edge.Client, j edge.Join) {
 	fd := t.feedOrNew()
 	t.takeBack(fd, c)
 	m := c.Member()
-	d := deviceIn(m.Device, wire.State_LIVE, 0)
 	frame := &peer.Frame{Body: &peer.Frame_Join{Join: &peer.Join{
 		Room: j.Room, Request: h.request.Add(1), Positions: j.Positions,
-		Member:  &peer.Member{User: m.User, Name: m.Name, Login: m.Login, Device: d},
+		Member:  memberOf(m, deviceIn(m.Device, wire.State_LIVE, 0), j.Hidden),
 		Version: j.Membership.Version, LastNumber: j.LastNumber,
 	}}}
-	q := &join{client: c, re: j.Re, frame: frame, until: t.now.Add(joinWait), version: j.Membership.Version, at: t.now}
+	q := &join{client: c, re: j.Re, frame: frame, since: t.now, version: j.Membership.Version, at: t.now}
 	fd.joins[q.req().Request] = q
 	t.sh.joins = append(t.sh.joins, q)
 	t.addStay(c)
@@ -92,21 +92,25 @@ func (t *turn) takeBack(fd *feed, c edge.Client) (q *join) {
 	return q
 }
 
-// expireJoins refuses those that no owner answered. The owner may have taken
-// them in: it is told that they are suspended, so that a retry makes no noise
-// and a client that gives up times out.
+// expireJoins refuses those that no owner answered, or for which there was none
+// for a while. The owner may have taken them in: it is told that they are
+// suspended, so that a retry makes no noise and a client that gives up times
+// out.
 func (h *Hub) expireJoins(s *shard, now time.Time) {
+	var old []*join
 	s.mu.Lock()
-	n := 0
-	for n < len(s.joins) && !s.joins[n].until.After(now) {
-		n++
-	}
-	old := slices.Clone(s.joins[:n])
-	s.joins = slices.Delete(s.joins, 0, n)
+	s.joins = slices.DeleteFunc(s.joins, func(q *join) bool {
+		wait := now.Sub(q.since)
+		if wait < joinWait && (wait < ownerWait || s.slots[regions.SlotOf(q.req().Room)/shards].owner != "") {
+			return false
+		}
+		old = append(old, q)
+		return true
+	})
 	s.mu.Unlock()
 	for _, q := range old {
 		t := h.begin(q.req().Room)
-		if fd := t.sh.feeds[t.room]; fd != nil && fd.joins[q.req().Request] == q {
+		if fd := t.sl.feeds[t.room]; fd != nil && fd.joins[q.req().Request] == q {
 			delete(fd.joins, q.req().Request)
 			if t.local(fd, q.client) == nil {
 				t.forgetStay(q.client)
@@ -127,7 +131,7 @@ func (h *Hub) Leave(c edge.Client, room string, reason wire.Reason) {
 }
 
 func (t *turn) leave(c edge.Client, state wire.State, reason wire.Reason) {
-	fd := t.sh.feeds[t.room]
+	fd := t.sl.feeds[t.room]
 	if fd == nil {
 		return
 	}
@@ -156,7 +160,7 @@ func (t *turn) local(fd *feed, c edge.Client) *local {
 // change tells the owner of a session's new state.
 func (t *turn) change(m *peer.Member, state wire.State, reason wire.Reason) {
 	t.toOwner(&peer.Frame{Body: &peer.Frame_Change{Change: &peer.Change{
-		Room: t.room, User: m.User, Device: deviceIn(m.Device, state, reason),
+		Room: t.room, User: m.User, Device: deviceIn(m.Device, state, reason), Hidden: m.Hidden,
 	}}})
 }
 
@@ -164,7 +168,7 @@ func (t *turn) change(m *peer.Member, state wire.State, reason wire.Reason) {
 func (h *Hub) Suspend(c edge.Client) {
 	for _, room := range h.stays(c) {
 		t := h.begin(room)
-		if fd := t.sh.feeds[room]; fd != nil {
+		if fd := t.sl.feeds[room]; fd != nil {
 			q, l := t.takeBack(fd, c), t.local(fd, c)
 			if l != nil {
 				l.suspended = true
@@ -217,7 +221,7 @@ func (h *Hub) Report(c edge.Client, fix *wire.Fix, rooms []string) error {
 
 func (h *Hub) report(c edge.Client, room string, mf *wire.MemberFix) bool {
 	t := h.begin(room)
-	fd := t.sh.feeds[room]
+	fd := t.sl.feeds[room]
 	var l *local
 	if fd != nil {
 		l = t.local(fd, c)
@@ -253,4 +257,35 @@ func (h *Hub) Publish(room string, m *wire.Message) {
 	now := t.now
 	t.end()
 	h.cfg.Activity.Touch(room, now)
+}
+
+// Hide makes a client seen by nobody, or seen again. See edge.Hub.
+func (h *Hub) Hide(c edge.Client, hidden bool) {
+	for _, room := range h.stays(c) {
+		t := h.begin(room)
+		if fd := t.sl.feeds[room]; fd != nil {
+			t.hide(fd, c, hidden)
+		}
+		t.end()
+	}
+}
+
+func (t *turn) hide(fd *feed, c edge.Client, hidden bool) {
+	var m *peer.Member
+	state := wire.State_LIVE
+	if l := t.local(fd, c); l != nil && l.member.Hidden != hidden {
+		l.member = memberOf(l.member, l.member.Device, hidden)
+		if m = l.member; l.suspended {
+			state = wire.State_SUSPENDED
+		}
+	}
+	for _, q := range fd.joins {
+		if req := q.req(); q.client == c && req.Member.Hidden != hidden {
+			req.Member = memberOf(req.Member, req.Member.Device, hidden)
+			m, state = req.Member, wire.State_LIVE
+		}
+	}
+	if m != nil {
+		t.change(m, state, 0)
+	}
 }

@@ -7,57 +7,84 @@ import (
 	"time"
 
 	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/room"
 	"github.com/mustermesh/muster/regions"
 )
 
-// shard is the part of a hub that one lock guards: the rooms of 1/64 of the
-// slots, those this node owns and those its sessions are in.
+// shard is the part of a hub that one lock guards: 1/64 of the slots.
 type shard struct {
-	mu      sync.Mutex // guards the following fields and all that hangs on them
-	rooms   map[string]*owned
-	feeds   map[string]*feed
-	waiters map[string][]*waiter // of MembershipChanged
-	joins   []*join              // unanswered, oldest first
-	due     schedule             // of rooms
-	seq     uint64               // above every number that a forgotten room gave
+	mu    sync.Mutex // guards the following fields and all that hangs on them
+	slots [regions.Slots / shards]slot
+	joins []*join  // unanswered, oldest first
+	due   schedule // of rooms
+	again []string // rooms whose owner could not act: what was asked is asked again
 
 	clock *clock
 	next  atomic.Int64 // when the first room of due is due, on the clock's scale; 0: never
 }
 
+// slot is one of the region's slots, with the rooms in it: those that this node
+// owns and those that its sessions are in. Who owns it is as the roster told
+// last, which all that happens to the slot here follows.
+type slot struct {
+	owner regions.NodeID
+	epoch regions.Epoch
+	heard regions.Epoch // the highest that another node named: if it is above epoch, ours are not
+	over  chan struct{} // ours is being handed over, and inputs wait; closed with the epoch
+
+	rooms   map[string]*owned
+	feeds   map[string]*feed
+	waiters map[string][]*waiter // of MembershipChanged
+	waiting []waiting
+	stage   *stage
+	seq     uint64 // above every number that a forgotten room gave
+}
+
 func (s *shard) init(c *clock) {
-	s.rooms, s.feeds, s.waiters = map[string]*owned{}, map[string]*feed{}, map[string][]*waiter{}
+	for i := range s.slots {
+		s.slots[i] = slot{rooms: map[string]*owned{}, feeds: map[string]*feed{}, waiters: map[string][]*waiter{}}
+	}
 	s.clock = c
 	c.shards = append(c.shards, s)
+}
+
+// slot returns a slot and its shard, whose lock is to be taken.
+func (h *Hub) slot(n int) (*shard, *slot) {
+	s := &h.shards[n%shards]
+	return s, &s.slots[n/shards]
 }
 
 // owned is a room that this node owns, with its place in the schedule.
 type owned struct {
 	*room.Room
-	id    string
-	at    time.Time
-	index int // in due; -1: nothing to do
+	id     string
+	at     time.Time
+	index  int                // in due; -1: nothing to do
+	behind bool               // it missed something while this node could not act
+	ask    []regions.RegionID // whose owner could not act
 }
 
 // turn is one piece of work on one room, with the shard's lock held.
 type turn struct {
 	h     *Hub
 	sh    *shard
+	sl    *slot
 	room  string
 	now   time.Time
 	after []func() // called when the lock is free again
 }
 
 func (h *Hub) begin(room string) *turn {
-	t := &turn{h: h, sh: &h.shards[regions.SlotOf(room)%shards], room: room, now: time.Now()}
+	t := &turn{h: h, room: room, now: time.Now()}
+	t.sh, t.sl = h.slot(regions.SlotOf(room))
 	t.sh.mu.Lock()
 	return t
 }
 
 // end delivers what the work put into the room's feed, and unlocks.
 func (t *turn) end() {
-	if fd := t.sh.feeds[t.room]; fd != nil {
+	if fd := t.sl.feeds[t.room]; fd != nil {
 		t.drain(fd)
 	}
 	t.sh.mu.Unlock()
@@ -66,27 +93,60 @@ func (t *turn) end() {
 	}
 }
 
-// owned returns the room if this node has it; nil if not.
-func (t *turn) owned() *owned { return t.sh.rooms[t.room] }
+// current reports whether this node, which owns the slot as far as it knows,
+// knows enough to act as its owner.
+func (t *turn) current() bool {
+	return !edge.Fencing || t.sl.heard <= t.sl.epoch && t.h.cfg.Roster.Current()
+}
 
-func (t *turn) ownedOrNew() *owned {
-	o := t.sh.rooms[t.room]
+// owned returns the room if this node has it and may act as its owner, else
+// nil. A room that may not act is made up for what it misses later.
+func (t *turn) owned() *owned {
+	o := t.sl.rooms[t.room]
 	if o == nil {
-		t.sh.seq++
-		_, epoch := t.h.cfg.Roster.Slot(regions.SlotOf(t.room))
-		o = &owned{Room: room.New(&t.h.room, t.room, epoch, t.sh.seq, t.now), id: t.room, index: -1}
-		t.sh.rooms[t.room] = o
-		t.h.metrics.rooms.Inc()
+		return nil
 	}
+	if t.sl.over != nil || !t.current() {
+		t.misses(o)
+		return nil
+	}
+	return o
+}
+
+func (t *turn) misses(o *owned) {
+	o.behind = true
+	t.h.stalled.Store(true)
+}
+
+// ownedOrNew returns the room, which this node may act as the owner of. A new
+// one begins with the roster's sessions.
+func (t *turn) ownedOrNew() *owned {
+	o := t.sl.rooms[t.room]
+	if o == nil {
+		t.sl.seq++
+		o = t.own(room.New(&t.h.room, t.room, t.sl.epoch, t.sl.seq, t.now))
+		t.apply(o, 0, o.Adopt(t.now, t.h.cfg.Roster.Stays(t.room)))
+	}
+	return o
+}
+
+func (t *turn) own(r *room.Room) *owned {
+	o := &owned{Room: r, id: t.room, index: -1}
+	t.sl.rooms[t.room] = o
+	t.h.metrics.rooms.Inc()
 	return o
 }
 
 // apply sends a room's effects and plans its next tick.
 func (t *turn) apply(o *owned, members int, effects []room.Effect) {
+	epoch := uint64(o.Epoch())
 	for _, e := range effects {
 		to := e.Node
 		if e.Region != "" {
 			to = t.h.cfg.Roster.OwnerIn(e.Region, t.room)
+		}
+		if e.Frame != nil {
+			e.Frame.Epoch = epoch // all that ever sends this frame is this room
 		}
 		switch {
 		case to == "": // a region without nodes
@@ -102,7 +162,7 @@ func (t *turn) apply(o *owned, members int, effects []room.Effect) {
 	}
 	t.h.metrics.take(&o.Stats)
 	t.h.metrics.members.Add(float64(o.Len() - members))
-	t.plan(o)
+	t.plan(o, o.Next())
 }
 
 // fromOwner takes a frame of the room's owner to this node.
@@ -117,8 +177,7 @@ func (t *turn) fromOwner(f *peer.Frame) {
 	}
 }
 
-func (t *turn) plan(o *owned) {
-	next := o.Next()
+func (t *turn) plan(o *owned, next time.Time) {
 	switch {
 	case next.Equal(o.at):
 	case next.IsZero():
@@ -134,13 +193,13 @@ func (t *turn) plan(o *owned) {
 	t.sh.planned()
 }
 
-// drop forgets a room that idles.
+// drop forgets a room that idles, or that another node owns now.
 func (t *turn) drop(o *owned) {
-	t.sh.seq = max(t.sh.seq, o.Seq())
+	t.sl.seq = max(t.sl.seq, o.Seq())
 	if o.index >= 0 {
 		heap.Remove(&t.sh.due, o.index)
 	}
-	delete(t.sh.rooms, o.id)
+	delete(t.sl.rooms, o.id)
 	t.h.metrics.rooms.Dec()
 	t.h.metrics.members.Sub(float64(o.Len()))
 	t.sh.planned()

@@ -1,0 +1,119 @@
+package hub
+
+import "github.com/mustermesh/muster/regions"
+
+// link is one direction of a link to a node.
+type link struct {
+	node     regions.NodeID
+	incoming bool
+}
+
+// LinkUp tells that the link to a node works. If it was down, what was queued
+// on it is lost: rooms go on from their positions.
+func (h *Hub) LinkUp(node regions.NodeID) { h.mended(link{node, false}) }
+
+// LinkDown tells that the link to a node broke.
+func (h *Hub) LinkDown(node regions.NodeID) { h.brokeDown(link{node, false}) }
+
+// PeerJoined tells that a node's link to us works.
+func (h *Hub) PeerJoined(node regions.NodeID) { h.mended(link{node, true}) }
+
+// PeerLeft tells that a node's link to us broke.
+func (h *Hub) PeerLeft(node regions.NodeID) {
+	h.brokeDown(link{node, true})
+	region := h.cfg.Roster.RegionOf(node)
+	h.eachOwned(func(t *turn, o *owned) {
+		members := o.Len()
+		switch {
+		case region == h.cfg.Region:
+			h.numbers.ask(o.id)
+			t.apply(o, members, o.NodeLost(t.now, node))
+		case h.cfg.Roster.OwnerIn(region, o.id) == node:
+			t.apply(o, members, o.RegionLost(t.now, region))
+		}
+	})
+}
+
+func (h *Hub) brokeDown(l link) {
+	h.linkMu.Lock()
+	defer h.linkMu.Unlock()
+	h.broken[l] = true
+}
+
+func (h *Hub) mended(l link) {
+	h.linkMu.Lock()
+	was := h.broken[l]
+	delete(h.broken, l)
+	h.linkMu.Unlock()
+	if !was {
+		return
+	}
+	region := h.cfg.Roster.RegionOf(l.node)
+	if l.incoming && region == h.cfg.Region {
+		h.eachOwned(func(_ *turn, o *owned) { h.numbers.ask(o.id) })
+	}
+	if region != h.cfg.Region {
+		h.eachOwned(func(t *turn, o *owned) {
+			if h.cfg.Roster.OwnerIn(region, o.id) == l.node {
+				members := o.Len()
+				t.apply(o, members, o.Refollow(t.now, region))
+			}
+		})
+		return
+	}
+	h.eachFollowed(func(t *turn) {
+		if t.sl.owner == l.node {
+			t.reach()
+		}
+	})
+}
+
+// eachOwned takes a turn with every room that this node owns and may act for.
+func (h *Hub) eachOwned(f func(*turn, *owned)) {
+	h.each(func(sl *slot, add func(string)) {
+		for id := range sl.rooms {
+			add(id)
+		}
+	}, func(t *turn) {
+		if o := t.owned(); o != nil {
+			f(t, o)
+		}
+	})
+}
+
+// eachFollowed takes a turn with every room that this node wants something of.
+func (h *Hub) eachFollowed(f func(*turn)) {
+	h.each(func(sl *slot, add func(string)) { sl.followed(add) }, f)
+}
+
+// followed names the rooms of a slot that this node wants something of.
+func (sl *slot) followed(add func(room string)) {
+	for id := range sl.feeds {
+		add(id)
+	}
+	for id := range sl.waiters {
+		if sl.feeds[id] == nil {
+			add(id)
+		}
+	}
+}
+
+func (h *Hub) each(list func(*slot, func(string)), f func(*turn)) {
+	for i := range h.shards {
+		h.eachIn(&h.shards[i], list, f)
+	}
+}
+
+func (h *Hub) eachIn(s *shard, list func(*slot, func(string)), f func(*turn)) {
+	var ids []string
+	s.mu.Lock()
+	for i := range s.slots {
+		list(&s.slots[i], func(id string) { ids = append(ids, id) })
+	}
+	s.mu.Unlock()
+	for _, id := range ids {
+		t := h.begin(id)
+		f(t)
+		t.end()
+	}
+}
