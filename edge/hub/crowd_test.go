@@ -32,8 +32,8 @@ func TestManyAtOnce(t *testing.T) {
 					n := nodes[rng.IntN(len(nodes))]
 					epochs.Lock()
 					p := m.session(fmt.Sprintf("guest%d", g), n)
+					m.enter(p, edge.Join{Room: testRoom, Membership: edge.Membership{Version: 1}})
 					epochs.Unlock()
-					m.hubs[n].Join(p, edge.Join{Room: testRoom, Membership: edge.Membership{Version: 1}})
 					for k := range uint64(rng.IntN(4)) {
 						time.Sleep(time.Duration(rng.IntN(60)) * time.Millisecond)
 						_ = m.hubs[n].Report(p, fixN(k+1), nil)
@@ -45,7 +45,7 @@ func TestManyAtOnce(t *testing.T) {
 					case 1:
 						m.hubs[n].Suspend(p)
 					}
-					m.hubs[n].Gone(p, wire.Reason_BYE)
+					m.bye(p)
 				}
 			})
 		}
