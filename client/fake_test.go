@@ -254,3 +254,11 @@ func (f *fake) handle(on func(c *fakeConn, cf *wire.ClientFrame, datagram bool))
 	defer f.mu.Unlock()
 	f.on = on
 }
+
+// greet sets what the fake does with a hello; the function says whether it did
+// anything.
+func (f *fake) greet(hello func(c *fakeConn, cf *wire.ClientFrame) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hello = hello
+}

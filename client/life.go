@@ -42,7 +42,7 @@ func (s *Session) run(ctx context.Context) {
 	defer s.conns.Wait()
 	defer s.cancel()
 	way, trip := newRoute(s.cfg.Endpoints), new(trip)
-	for tries := 0; ; tries++ {
+	for rounds := 0; ; {
 		last, live := s.follow(ctx, s.start(ctx, way.next(), dialTimeout), way, trip)
 		n, final := s.ended(ctx, last)
 		if final {
@@ -50,7 +50,7 @@ func (s *Session) run(ctx context.Context) {
 		}
 		if live != nil {
 			if time.Since(live.started) > steady {
-				tries = 0
+				rounds = 0
 			}
 			here := &live.ep
 			if n.elsewhere || live.away != nil {
@@ -61,11 +61,18 @@ func (s *Session) run(ctx context.Context) {
 			}
 			way.restart(here)
 		}
-		if n.again {
+		switch {
+		case n.again:
 			way.again()
 			continue
+		case way.atStart():
+			// One wait a round is enough to be spread from the others.
+			n.wait += jitter(rounds, reconnectRetry)
+			rounds++
+		case n.elsewhere:
+			n.wait = 0 // it spoke of itself
 		}
-		_ = sleep(ctx, n.wait+jitter(tries/len(way.list), reconnectRetry))
+		_ = sleep(ctx, n.wait)
 	}
 }
 

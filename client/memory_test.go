@@ -218,9 +218,7 @@ func (m *memory) connect(names ...string) (*Session, *watch) {
 // hold has a node answer no hello by itself: the test does.
 func (m *memory) hold(name string) *fake {
 	f := m.nodes[name]
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.hello = func(*fakeConn, *wire.ClientFrame) bool { return true }
+	f.greet(func(*fakeConn, *wire.ClientFrame) bool { return true })
 	return f
 }
 

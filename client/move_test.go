@@ -465,12 +465,14 @@ func TestCloseDuringMove(t *testing.T) {
 func TestBadTicket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, s, w, _, a := inRoom(t, "a", "b")
-		m.nodes["a"].hello = func(c *fakeConn, cf *wire.ClientFrame) bool {
-			if cf.GetHello().GetTicket() != nil {
+		for _, f := range m.nodes {
+			f.greet(func(c *fakeConn, cf *wire.ClientFrame) bool {
+				if cf.GetHello().GetTicket() == nil {
+					return false
+				}
 				c.closeWith(wire.CodeBadTicket, 0, 0)
 				return true
-			}
-			return false
+			})
 		}
 		a.closing(0)
 		refused := m.nodes["a"].next()
@@ -485,7 +487,6 @@ func TestBadTicket(t *testing.T) {
 		require.Equal(t, Live, s.Status().Phase)
 
 		// The same while it moves.
-		m.nodes["b"].hello = m.nodes["a"].hello
 		m.goaway(c, 10*time.Second, "b")
 		m.nodes["b"].next()
 		m.nodes["b"].next().send(resumed())

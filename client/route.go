@@ -54,6 +54,9 @@ func (r *route) next() Endpoint {
 	return ep
 }
 
+// atStart reports whether next begins a round.
+func (r *route) atStart() bool { return r.at%len(r.list) == 0 }
+
 // again has next return the same endpoint once more.
 func (r *route) again() { r.at-- }
 

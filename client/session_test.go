@@ -320,10 +320,10 @@ func TestCloseFrameIsEnough(t *testing.T) {
 func TestRefusedHello(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
-	f.hello = func(c *fakeConn, cf *wire.ClientFrame) bool {
+	f.greet(func(c *fakeConn, cf *wire.ClientFrame) bool {
 		c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_Error{Error: &wire.Error{Code: wire.CodeBadVersion}}})
 		return true
-	}
+	})
 	_, err := Connect(t.Context(), Config{Endpoints: []Endpoint{f.ep}, Tokens: StaticToken("x"), Dialer: &Dialer{Transport: WebSocketOnly}})
 	require.True(t, IsCode(err, wire.CodeBadVersion), "%v", err)
 }
@@ -464,11 +464,11 @@ func TestLastFixSurvivesReconnect(t *testing.T) {
 				again <- r.GetFix().GetN()
 			}
 		}))
-		f.hello = func(c *fakeConn, cf *wire.ClientFrame) bool {
+		f.greet(func(c *fakeConn, cf *wire.ClientFrame) bool {
 			f.welcome(c, cf.GetId())
 			for range c.hello.GetFollows() {
 				c.send(snapshot(0, 0, 0))
-			}
+			})
 			return true
 		}
 		s := connect()
@@ -513,11 +513,11 @@ func TestARoomThatComesBackLate(t *testing.T) {
 				}
 			}
 		})
-		f.hello = func(c *fakeConn, cf *wire.ClientFrame) bool {
+		f.greet(func(c *fakeConn, cf *wire.ClientFrame) bool {
 			f.welcome(c, cf.GetId())
 			for range c.hello.GetFollows() {
 				c.send(&wire.ServerFrame{Body: &wire.ServerFrame_Error{Error: &wire.Error{Code: wire.CodeRetry, Room: room}}})
-			}
+			})
 			return true
 		}
 		s := connect()
