@@ -37,7 +37,19 @@ func Handler(connect []string) http.Handler {
 	if !built {
 		return http.HandlerFunc(notBuilt)
 	}
-	return handler(files, connect)
+	return serve(files, connect, "")
+}
+
+// Console serves the operators' page (web/console) under /console/, and what it
+// is made of under /assets/. It asks its own origin alone (/ctl/), and has no
+// authentication of its own: it belongs on the admin address, or in front of a
+// mesh for development.
+func Console() http.Handler {
+	files, built := Dist()
+	if !built {
+		return http.HandlerFunc(notBuilt)
+	}
+	return serve(files, nil, "console/")
 }
 
 // policy is the app's Content-Security-Policy (CSP level 3): its own scripts,
@@ -50,18 +62,21 @@ func policy(connect []string) string {
 		"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 }
 
-func handler(files fs.FS, connect []string) http.Handler {
+// serve answers with the files, or with the page in a folder ("" or "console/").
+func serve(files fs.FS, connect []string, page string) http.Handler {
 	server, policy := http.FileServerFS(files), policy(connect)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secure(w.Header(), policy)
 		name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
+		name = strings.TrimPrefix(name, page)
 		info, err := fs.Stat(files, name)
+		r = r.Clone(r.Context())
 		switch {
 		case err == nil && !info.IsDir():
+			r.URL.Path = "/" + name
 		case path.Ext(name) == "":
-			r = r.Clone(r.Context())
-			r.URL.Path = "/"
-			name = "index.html"
+			r.URL.Path = "/" + page
+			name = page + "index.html"
 		default:
 			http.NotFound(w, r) // a missing script must not be answered by a page
 			return

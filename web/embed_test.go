@@ -9,13 +9,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+var built = fstest.MapFS{
+	"index.html":         {Data: []byte("<p>app")},
+	"console/index.html": {Data: []byte("<p>console")},
+	"assets/a-1f2e3d.js": {Data: []byte("run()")},
+	"places/1_4.json":    {Data: []byte("[]")},
+	"icon.svg":           {Data: []byte("<svg>")},
+}
+
 func TestHandler(t *testing.T) {
 	t.Parallel()
-	h := handler(fstest.MapFS{
-		"index.html":         {Data: []byte("<p>app")},
-		"assets/a-1f2e3d.js": {Data: []byte("run()")},
-		"places/1_4.json":    {Data: []byte("[]")},
-	}, []string{"https:", "wss:"})
+	h := serve(built, []string{"https:", "wss:"}, "")
 	for _, c := range []struct {
 		path, body, cache string
 		status            int
@@ -40,6 +44,18 @@ func TestHandler(t *testing.T) {
 		require.Contains(t, csp, "default-src 'none'; script-src 'self';", c.path)
 		require.Contains(t, csp, "connect-src 'self' https: wss:;", c.path)
 		require.NotContains(t, csp, "unsafe", c.path)
+	}
+}
+
+func TestConsole(t *testing.T) {
+	t.Parallel()
+	h := serve(built, nil, "console/")
+	for path, body := range map[string]string{"/console": "<p>console", "/console/": "<p>console", "/console/icon.svg": "<svg>", "/assets/a-1f2e3d.js": "run()"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		require.Equal(t, http.StatusOK, w.Code, path)
+		require.Equal(t, body, w.Body.String(), path)
+		require.Contains(t, w.Header().Get("Content-Security-Policy"), "connect-src 'self';", path)
 	}
 }
 

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { defineConfig } from "vite";
 import { docsAssets } from "./build/docs-assets.ts";
 import { places } from "./build/places.ts";
@@ -14,8 +15,10 @@ export default defineConfig({
     outDir: "../dist",
     emptyOutDir: true, // public/.gitkeep comes back with every build
     target: "es2023",
+    // Two pages: the app, and the operators' console (web/console).
+    rolldownOptions: { input: ["index.html", "console/index.html"].map((page) => join(import.meta.dirname, page)) },
     // MapLibre is one lazily loaded chunk above Vite's default warning limit.
     chunkSizeWarningLimit: 1500,
   },
-  server: { host: "127.0.0.1", proxy: { "/api": backend } },
+  server: { host: "127.0.0.1", proxy: { "/api": backend, "/ctl": backend } },
 });
