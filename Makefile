@@ -19,7 +19,7 @@ setup-test:
 	@tools/setup.sh test
 
 # The web app is embedded into the binary: build it first.
-web_sources := $(shell find web/app web/sdk/src -type f -not -path '*/node_modules/*' 2>/dev/null) web/package-lock.json
+web_sources := $(shell find web/app web/console web/sdk/src -type f -not -path '*/node_modules/*' 2>/dev/null) web/package-lock.json
 
 web/dist/index.html: $(web_sources)
 	@tools/setup.sh build
