@@ -49,6 +49,9 @@ func (r *Room) announce(now time.Time, told []*member) {
 // tell makes one event of what waits to be told. Other events call it first, so
 // that nobody is heard before they are seen.
 func (r *Room) tell(now time.Time) {
+	if len(r.news.waiting) == 0 {
+		return
+	}
 	told := slices.SortedFunc(maps.Values(r.news.waiting), compare)
 	clear(r.news.waiting)
 	told = slices.DeleteFunc(told, func(m *member) bool { return m.dev.State != wire.State_LEFT && (m.node == "" || m.hidden) })
