@@ -468,9 +468,9 @@ func TestLastFixSurvivesReconnect(t *testing.T) {
 			f.welcome(c, cf.GetId())
 			for range c.hello.GetFollows() {
 				c.send(snapshot(0, 0, 0))
-			})
+			}
 			return true
-		}
+		})
 		s := connect()
 		_, err := s.Join(t.Context(), room)
 		require.NoError(t, err)
@@ -517,9 +517,9 @@ func TestARoomThatComesBackLate(t *testing.T) {
 			f.welcome(c, cf.GetId())
 			for range c.hello.GetFollows() {
 				c.send(&wire.ServerFrame{Body: &wire.ServerFrame_Error{Error: &wire.Error{Code: wire.CodeRetry, Room: room}}})
-			})
+			}
 			return true
-		}
+		})
 		s := connect()
 		r, err := s.Join(t.Context(), room)
 		require.NoError(t, err)
