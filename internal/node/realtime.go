@@ -328,7 +328,8 @@ func (r *Realtime) watchContact(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		alone := time.Since(r.Cluster.Contact()) > aloneAfter
+		contact := r.Cluster.Contact() // zero before the first: then nobody can be here
+		alone := !contact.IsZero() && time.Since(contact) > aloneAfter
 		if alone && !away {
 			r.log.Warn("no contact to the region's leader: clients are sent away")
 			r.Sessions.SendAway()
