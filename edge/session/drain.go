@@ -48,9 +48,8 @@ func (r *Registry) Drain(ctx context.Context, plan DrainPlan) {
 			return
 		case <-tick.C:
 		}
-		// A tick that was missed is not made up for: the rate is a limit.
-		perTick := plan.Rate * drainTick.Seconds()
-		for budget = min(budget+perTick, max(1, perTick)); budget >= 1 && len(waiting) > 0; waiting = waiting[1:] {
+		// The ticker makes up for no tick that was missed: the rate is a limit.
+		for budget += plan.Rate * drainTick.Seconds(); budget >= 1 && len(waiting) > 0; waiting = waiting[1:] {
 			if waiting[0].goaway(&plan) {
 				budget--
 			}

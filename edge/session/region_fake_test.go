@@ -65,6 +65,12 @@ func (r *region) tell() {
 	}
 }
 
+func (r *region) holdBack(hold bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hold = hold
+}
+
 func (r *region) laterLocked(node regions.NodeID, f func(*Registry)) {
 	n := r.nodes[node]
 	if n == nil {

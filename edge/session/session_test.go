@@ -319,7 +319,7 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
-func TestDrain(t *testing.T) {
+func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		p := w.live(t, "ann l1", "phone", roomA)
