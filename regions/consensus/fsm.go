@@ -47,6 +47,14 @@ type fsm struct {
 	applied atomic.Uint64 // index of the last command that the machine has carried out
 	moved   signal
 	fail    func(error)
+	longest atomic.Int64 // ns that one entry, or the beginning of a snapshot, took
+}
+
+// busy notes how long raft's goroutine was kept.
+func (f *fsm) busy(since time.Time) {
+	if d := time.Since(since).Nanoseconds(); d > f.longest.Load() {
+		f.longest.Store(d)
+	}
 }
 
 // entry encodes commands as the one log entry that carries them, stamped with
@@ -63,6 +71,7 @@ func (n *Node) entry(commands [][]byte) []byte {
 type results [][]byte
 
 func (f *fsm) Apply(l *raft.Log) any {
+	defer f.busy(time.Now())
 	d := &decoder{b: l.Data}
 	format, version := d.byte(), d.uint()
 	stamp := regions.Stamp{Term: l.Term, ClockMs: d.uint(), UptimeMs: d.uint()}
@@ -83,6 +92,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 }
 
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	defer f.busy(time.Now())
 	return &snapshot{applied: f.applied.Load(), write: f.machine.Snapshot()}, nil
 }
 

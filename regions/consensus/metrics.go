@@ -66,6 +66,9 @@ func (m *metrics) watch(n *Node) {
 		}
 		return -1
 	})
+	gauge("machine_longest_seconds", "The longest that one entry of the log, or the beginning of a snapshot, has kept the machine.", func() float64 {
+		return time.Duration(n.fsm.longest.Load()).Seconds()
+	})
 	gauge("failed", "1 if the disk or the machine failed.", func() float64 {
 		if n.Err() != nil {
 			return 1
