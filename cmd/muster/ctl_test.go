@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/client"
+	"github.com/mustermesh/muster/internal/node"
+)
+
+// What an operator sees and does, with somebody connected all the while: drain
+// the node that this one is on, kill the leader, start it again.
+func TestCtl(t *testing.T) {
+	bin := build(t)
+	dev := start(t, bin, t.TempDir(), "--regions", "1", "--nodes", "3")
+	ctl := func(args ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), bin, append([]string{"ctl", "--admin", dev.ready.Admin}, args...)...)
+		var out, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &stderr
+		err := cmd.Run()
+		return out.String() + stderr.String(), err
+	}
+	roster := func() (v node.RosterView) {
+		out, err := ctl("roster", "--json")
+		require.NoError(t, err, out)
+		require.NoError(t, json.Unmarshal([]byte(out), &v))
+		return v
+	}
+	named := func(id string) node.NodeView {
+		for _, n := range roster().Regions[0].Nodes {
+			if n.ID == id {
+				return n
+			}
+		}
+		return node.NodeView{}
+	}
+	eventually := func(what string, f func() bool) {
+		t.Helper()
+		require.Eventually(t, f, patience, 50*time.Millisecond, what)
+	}
+
+	api := client.NewAPI(dev.ready.HTTP, client.APIConfig{})
+	who, err := api.Guest(t.Context(), "Operated on", "test")
+	require.NoError(t, err)
+	g, err := api.CreateGroup(t.Context(), client.GroupDraft{Name: "Under the knife"})
+	require.NoError(t, err)
+	s, room := join(t, dev.ready, api, g.GroupID)
+	defer s.Close()
+
+	out, err := ctl("sessions", who.UserID)
+	require.NoError(t, err, out)
+	require.Contains(t, out, "live")
+	require.Contains(t, out, room.ID())
+	out, err = ctl("room", room.ID())
+	require.NoError(t, err, out)
+	require.Contains(t, out, "eu-west-")
+	out, err = ctl("roster")
+	require.NoError(t, err, out)
+	require.Contains(t, out, "eu-west: led by")
+
+	var sessions node.SessionsView
+	out, err = ctl("sessions", who.UserID, "--json")
+	require.NoError(t, err, out)
+	require.NoError(t, json.Unmarshal([]byte(out), &sessions))
+	on := sessions.Sessions[0].Node
+	out, err = ctl("drain", on)
+	require.NoError(t, err, out)
+	require.Contains(t, out, on+" is drained")
+	n := named(on)
+	require.Equal(t, "draining", n.State)
+	require.Zero(t, n.Slots)
+	require.Zero(t, n.Sessions.Live)
+	require.True(t, n.Voter, "a drained node still votes")
+	_, err = room.Send(t.Context(), "from the next node")
+	require.NoError(t, err)
+
+	leader := roster().Regions[0].Leader
+	out, err = ctl("transfer")
+	require.NoError(t, err, out)
+	eventually("another one leads", func() bool { l := roster().Regions[0].Leader; return l != "" && l != leader })
+
+	// What a page of the console can do in dev.
+	leader = roster().Regions[0].Leader
+	post := func(what, origin string) int {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, dev.ready.HTTP+"/ctl/"+what+"?node="+leader, nil)
+		require.NoError(t, err)
+		if origin != "" {
+			req.Header.Set("Origin", origin)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	require.Equal(t, http.StatusForbidden, post("kill", "https://elsewhere.example"), "other pages have no say")
+	require.Equal(t, http.StatusOK, post("kill", ""))
+	eventually("the leader's place is taken", func() bool {
+		r := roster().Regions[0]
+		return r.Leader != "" && r.Leader != leader && named(leader).State == "down"
+	})
+	eventually("all goes on", func() bool {
+		_, err := room.Send(t.Context(), "without the leader")
+		return err == nil
+	})
+	require.Equal(t, http.StatusOK, post("restart", ""))
+	eventually("it is back", func() bool { return named(leader).State == "up" })
+
+	for _, bad := range [][]string{{"drain", "nobody"}, {"remove", "nobody"}, {"transfer", "nowhere"}} {
+		out, err := ctl(bad...)
+		require.Error(t, err, bad)
+		require.Contains(t, out, "muster", bad)
+	}
+	out, err = ctl("roster", "--admin", "127.0.0.1:1")
+	require.Error(t, err)
+	require.Contains(t, out, "admin address")
+}
