@@ -36,6 +36,8 @@ export class Refusal extends MusterError {
 export interface Live {
   readonly connection: Connection;
   readonly welcome: wire.Welcome;
+  /** The rooms that Hello asked for. */
+  readonly follows: readonly string[];
   /** Why it isn't WebTransport, if that was tried. */
   readonly fallback: string;
   /** When a frame came last. */
@@ -115,6 +117,7 @@ export async function greet(
     return {
       connection,
       welcome: await welcomed.promise,
+      follows: hello.follows.map((f) => f.room),
       fallback: hello.fallback,
       get heardAt() {
         return heardAt;

@@ -4,7 +4,10 @@
 // order of events can be replayed in a test.
 //
 //	Snapshot   replaces what is known of the regions that it lists; the known
-//	           fix of a device that stays is kept until there is a newer one
+//	           fix of a device that stays is kept until there is a newer one.
+//	           While a session moves, two connections feed one room: a part below
+//	           the position is what the slower one had to say, and is dropped,
+//	           unless it says that the position could not be continued from
 //	Event      seq = position+1 applies, up to the position is a duplicate,
 //	           anything else is a gap: join again with the positions. A new slot
 //	           epoch begins without a gap if its prior_epoch is the one known
@@ -15,8 +18,8 @@
 //	           longer than holeMs is fetched from history
 //
 // A device that left is remembered, lest an older word of it bring it back. A
-// part of a big room lists only some of its people (truncated): the others are
-// forgotten, and nobody is told that they left.
+// part of a big room lists only its first people by user id (truncated): those
+// beyond them are forgotten, and nobody is told that they left.
 
 import { create } from "@bufbuild/protobuf";
 import { merge, toDevice, toFix, toMessage } from "./convert.js";
@@ -194,7 +197,7 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   #snapshot(s: wire.Snapshot, now: number): void {
-    for (const part of s.parts) if (part.at) this.#part(part.at, part);
+    for (const part of s.parts) if (part.at && !(s.recovered && this.#passed(part.at))) this.#part(part.at, part);
     const last = Number(s.lastNumber);
     if (!this.#joined) {
       // What is older than the first snapshot is read from history when wanted.
@@ -232,6 +235,12 @@ export class Room extends Emitter<RoomEvents> {
     return "ok";
   }
 
+  /** More than this was heard of the region. */
+  #passed(at: wire.Position): boolean {
+    const known = this.#positions.get(at.region);
+    return known !== undefined && (at.epoch < known.epoch || (at.epoch === known.epoch && at.seq < known.seq));
+  }
+
   // ------------------------------------------------------------ presence
 
   #part(at: wire.Position, part: wire.Part): void {
@@ -240,13 +249,15 @@ export class Room extends Emitter<RoomEvents> {
     if (part.truncated) this.#truncated.add(at.region);
     else this.#truncated.delete(at.region);
     const listed = new Set<Entry>();
+    let end = ""; // of the page
     for (const p of part.people) {
+      if (p.user > end) end = p.user;
       for (const d of p.devices) listed.add(this.#presence(p, d, at.region));
     }
     for (const [user, devices] of this.#entries) {
       for (const [device, e] of devices) {
         if (!present(e) || e.device!.region !== at.region || listed.has(e)) continue;
-        if (part.truncated) {
+        if (part.truncated && user > end) {
           e.device = undefined;
           this.#remember(e);
           this.#merge(user);

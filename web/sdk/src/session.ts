@@ -87,7 +87,8 @@ export class Session extends Emitter<SessionEvents> {
   #wake: (() => void) | undefined; // ends the wait between two tries
   #live: Live | undefined;
   #moving: { readonly done: Promise<void>; readonly stop: AbortController } | undefined;
-  #old: { readonly live: Live; readonly timer: ReturnType<typeof setTimeout> } | undefined; // heard for a little longer
+  /** The connection before, heard until these rooms are answered on the new one. */
+  #old: { readonly live: Live; readonly rooms: Set<string>; readonly timer: ReturnType<typeof setTimeout> } | undefined;
   #ticket: Uint8Array = new Uint8Array(); // vouches for the epoch, at any node
   #token = ""; // what the connection is authenticated with
 
@@ -304,8 +305,9 @@ export class Session extends Emitter<SessionEvents> {
 
       attempt = livedMs >= steadyMs ? 0 : attempt + 1;
       if (end.error.code === "draining") this.#start++;
-      const wait =
-        end.asked || again || stale !== undefined ? 0 : backoff(Math.max(attempt - 1, 0), end.error.retryAfter, this.#random);
+      // A node that drains and lets nobody in speaks only of itself.
+      const after = end.error.code === "draining" && livedMs === 0 ? 0 : end.error.retryAfter;
+      const wait = end.asked || again || stale !== undefined ? 0 : backoff(Math.max(attempt - 1, 0), after, this.#random);
       this.#lost(end.error, wait);
       if (wait > 0) await this.#pause(wait);
       if (this.#stop.signal.aborted) return;
@@ -431,6 +433,7 @@ export class Session extends Emitter<SessionEvents> {
     if (this.#live !== live) return; // a listener has closed the session
     if (w.expires) this.#reauthIn(date(w.expires).getTime() - this.now().getTime());
     this.#pulse.start(live);
+    this.#stays.connected(live.follows);
     live.start((f) => {
       if (this.#live === live) this.#frame(f);
       else if (this.#old?.live === live) this.#lastFrame(f);
@@ -472,10 +475,8 @@ export class Session extends Emitter<SessionEvents> {
       });
       if (signal.aborted) return next.end(asked());
       this.#moving = undefined;
-      if (this.#live) this.#retire(this.#live);
-      void next.ended.then(() => this.#letGo(true));
+      if (this.#live) this.#retire(this.#live, next);
       this.#begin(next);
-      this.#letGo();
     } catch (e) {
       this.#moving = undefined;
       const error = MusterError.from(e);
@@ -484,17 +485,23 @@ export class Session extends Emitter<SessionEvents> {
   }
 
   /** Another connection takes its place; what it still brings is heard. */
-  #retire(live: Live): void {
+  #retire(live: Live, next: Live): void {
     this.#disconnected();
-    this.#old?.live.end(asked());
-    clearTimeout(this.#old?.timer);
-    this.#old = { live, timer: setTimeout(() => this.#letGo(true), roomsMs) };
+    this.#letGo();
+    this.#old = { live, rooms: new Set(next.follows), timer: setTimeout(() => this.#letGo(), roomsMs) };
+    this.#answered();
+    void next.ended.then(() => this.#letGo());
   }
 
-  /** Ends the connection before, once it is not needed any more. No Bye: the session goes on. */
-  #letGo(now = false): void {
+  #answered(room = ""): void {
+    this.#old?.rooms.delete(room);
+    if (this.#old?.rooms.size === 0) this.#letGo();
+  }
+
+  /** Ends the connection before. No Bye: the session goes on. */
+  #letGo(): void {
     const old = this.#old;
-    if (!old || (!now && !this.#stays.settled)) return;
+    if (!old) return;
     this.#old = undefined;
     clearTimeout(old.timer);
     old.live.end(asked());
@@ -551,6 +558,7 @@ export class Session extends Emitter<SessionEvents> {
         return;
       }
       case "error":
+        this.#answered(body.value.room);
         if (this.#requests.answer(f.re, body) || this.#stays.refused(body.value)) return;
         return this.#complain(new MusterError(body.value.code, body.value.message, { retryAfter: body.value.retryAfterMs }));
       case "goaway":
@@ -559,9 +567,9 @@ export class Session extends Emitter<SessionEvents> {
       case "event":
       case "fixes":
         this.#stays.frame(body);
+        if (body.case === "snapshot") this.#answered(body.value.room);
     }
     if (f.re !== 0n) this.#requests.answer(f.re, body);
-    if (this.#old) this.#letGo();
   }
 
   #complain(e: unknown): void {
@@ -621,7 +629,7 @@ export class Session extends Emitter<SessionEvents> {
     this.#unlisten();
     this.#set({ state: "closed", error });
     this.#stop.abort(error);
-    this.#letGo(true);
+    this.#letGo();
     this.#wake?.();
     live?.end({ what: "final", error }, afterMs);
     this.#requests.end(error);

@@ -80,7 +80,11 @@ export class Stays {
     const stay = this.#stays.get(id);
     if (!stay) return;
     this.#drop(stay, undefined);
-    await this.#host.requests.request({ case: "leave", value: create(wire.LeaveSchema, { room: id }) });
+    await this.#tellLeft(id);
+  }
+
+  async #tellLeft(room: string): Promise<void> {
+    await this.#host.requests.request({ case: "leave", value: create(wire.LeaveSchema, { room }) });
   }
 
   async loadOlder(id: string, limit: number): Promise<boolean> {
@@ -141,9 +145,14 @@ export class Stays {
     return stay !== undefined;
   }
 
-  /** The server put us into all the rooms over the current connection. */
-  get settled(): boolean {
-    return [...this.#stays.values()].every((s) => s.current || !s.room.joined);
+  /** A new connection asked for these rooms: what was joined or left since is not among them. */
+  connected(follows: readonly string[]): void {
+    for (const stay of this.#stays.values()) {
+      if (stay.room.joined && !follows.includes(stay.room.id)) this.#rejoin(stay);
+    }
+    for (const room of follows) {
+      if (!this.#stays.has(room)) this.#tellLeft(room).catch(() => {}); // the next hello does without
+    }
   }
 
   /** The connection is gone, or another one takes its place. */

@@ -111,12 +111,41 @@ describe("the node is about to go", () => {
     old.goaway();
     await settle();
     server.link.welcome({ epoch: 101 });
-    server.link.error("retry", 0n, { room });
     await vi.advanceTimersByTimeAsync(4999);
     expect(old.closedByClient).toBe(false);
     await vi.advanceTimersByTimeAsync(1);
     expect(old.closedByClient).toBe(true);
+  });
+
+  test("a room that is refused for now is joined again, over the new connection", async () => {
+    const { server, old } = await begin();
+    old.goaway();
+    await settle();
+    server.link.welcome({ epoch: 101 });
+    await settle();
+    server.link.error("retry", 0n, { room });
+    expect(old.closedByClient).toBe(true);
+    await vi.advanceTimersByTimeAsync(1000);
     expect(server.link.bodies()).toContain("join");
+  });
+
+  test("rooms that were joined or left since the new hello are joined and left again", async () => {
+    const { server, old, session } = await begin();
+    old.goaway();
+    await settle();
+    const other = room.replace("0b9e", "1b9e");
+    const joining = session.join(other, { backlog: 0 });
+    const leaving = session.leave(room);
+    const entered = snapshot([{ at: position("eu", 1, 1) }]);
+    if (entered.case === "snapshot") entered.value.room = other;
+    old.say(entered, old.last("join").id);
+    old.say({ case: "done", value: create(wire.DoneSchema) }, old.last("leave").id);
+    await Promise.all([joining, leaving]);
+    server.link.welcome({ epoch: 101 });
+    await vi.advanceTimersByTimeAsync(500);
+    expect(server.link.last("join").body).toMatchObject({ value: { room: other } });
+    expect(server.link.last("leave").body).toMatchObject({ value: { room } });
+    expect([...session.rooms.keys()]).toEqual([other]);
   });
 
   test("a target that refuses: the next one; a bad ticket: without it; an old token: a fresh one", async () => {

@@ -43,6 +43,18 @@ describe("positions", () => {
     expect(who(r)).toEqual(["ana:live:d@eu", "bo:live:d@eu", "cy:live:d@eu"]);
   });
 
+  test("what the slower of two connections says of a region is behind, unless the position is lost", () => {
+    const r = joined();
+    r.apply(presence(position("eu", 2, 1), person({ user: "no", epoch: 1 })), 0); // a gap
+    r.apply(presence(position("eu", 1, 6), person({ user: "bo", epoch: 3 })), 0);
+    r.apply(snapshot([{ at: position("eu", 1, 5), people: [person({ user: "ana", epoch: 10 })] }]), 0);
+    expect(who(r)).toEqual(["ana:live:d@eu", "bo:live:d@eu"]);
+    expect(r.positions()[0]?.seq).toBe(6n);
+    r.apply(snapshot([{ at: position("eu", 1, 5), people: [person({ user: "ana", epoch: 10 })] }], { recovered: false }), 0);
+    expect(who(r)).toEqual(["ana:live:d@eu"]);
+    expect(r.positions()[0]?.seq).toBe(5n);
+  });
+
   test("what comes before the first snapshot is in it", () => {
     const r = new Room(id);
     expect(r.apply(presence(position("eu", 1, 1), person({ user: "ana", epoch: 1 })), 0)).toBe("ok");
@@ -112,6 +124,7 @@ describe("presence", () => {
   test("a big room lists only some: the others are counted, and nobody left", () => {
     const r = joined();
     r.apply(presence(position("eu", 1, 6), person({ user: "zoe", epoch: 11 })), 0);
+    r.apply(presence(position("eu", 1, 7), person({ user: "al", epoch: 11 })), 0);
     const left: string[] = [];
     r.on("presence", (e) => e.state === "left" && left.push(e.user));
     expect(r.truncated).toBe(false);
@@ -120,7 +133,7 @@ describe("presence", () => {
     expect(r.truncated).toBe(true);
     expect(r.counts).toEqual({ live: 705, suspended: 3 });
     expect(who(r)).toEqual(["ana:live:d@eu"]);
-    expect(left).toEqual([]);
+    expect(left).toEqual(["al"]); // within the page, and not there
     const event = presence(position("eu", 2, 10), person({ user: "zoe", epoch: 11, state: SUSPENDED }));
     if (event.case === "event" && event.value.body.case === "presence") {
       event.value.body.value.counts = create(wire.CountsSchema, { live: 699, suspended: 4 });
@@ -130,7 +143,7 @@ describe("presence", () => {
     expect(r.counts).toEqual({ live: 704, suspended: 4 });
     r.apply(snapshot([part]), 0);
     expect(r.truncated).toBe(false);
-    expect(left).toEqual(["zoe"]);
+    expect(left).toEqual(["al", "zoe"]);
     expect(r.counts).toEqual({ live: 1, suspended: 0 });
   });
 

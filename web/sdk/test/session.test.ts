@@ -102,6 +102,16 @@ describe("reconnecting", () => {
     expect(server.links).toHaveLength(2);
   });
 
+  test("a node that drains and refuses says nothing of the others", async () => {
+    const { server } = await live();
+    server.link.close(1006);
+    await vi.advanceTimersByTimeAsync(300);
+    server.link.error("draining", server.link.hello.id, { retryAfterMs: 20_000 });
+    server.link.close(4000, "draining", { retryAfterMs: 20_000 });
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(server.links).toHaveLength(3);
+  });
+
   test("a final close is final, for everything", async () => {
     const { server, session, room: r } = await inRoom();
     const sending = session.sendMessage(room, "hi").catch((e: unknown) => e);
