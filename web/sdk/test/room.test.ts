@@ -141,7 +141,7 @@ describe("presence", () => {
     r.apply(event, 0);
     expect(who(r)).toEqual(["ana:live:d@eu", "zoe:suspended:d@eu"]);
     expect(r.counts).toEqual({ live: 704, suspended: 4 });
-    r.apply(snapshot([part]), 0);
+    r.apply(snapshot([{ ...part, at: position("eu", 2, 10) }]), 0);
     expect(r.truncated).toBe(false);
     expect(left).toEqual(["al", "zoe"]);
     expect(r.counts).toEqual({ live: 1, suspended: 0 });
