@@ -67,6 +67,9 @@ func (r *Room) report(now time.Time, from regions.NodeID, f *wire.MemberFix) boo
 	if !m.dirty {
 		m.dirty = true
 		r.fixes.dirty = append(r.fixes.dirty, m)
+		if r.fixes.flush.IsZero() {
+			r.fixes.flush = now // the first frame is due at once
+		}
 	}
 	if m.unsettled = true; r.fixes.settle.IsZero() {
 		r.fixes.settle = now.Add(r.cfg.Settle)
