@@ -33,6 +33,7 @@ type mesh struct {
 	regions map[regions.RegionID]*region
 	wires   map[[2]regions.NodeID]*pipe
 	core    *fakeCore
+	ledger  *ledger
 	epoch   uint64
 }
 
@@ -48,6 +49,7 @@ func newMesh(t *testing.T, nodes ...regions.NodeID) *mesh {
 	m := &mesh{
 		t: t, hubs: map[regions.NodeID]*Hub{}, rosters: map[regions.NodeID]*nodeRoster{},
 		regions: map[regions.RegionID]*region{}, wires: map[[2]regions.NodeID]*pipe{}, core: newFakeCore(),
+		ledger: newLedger(),
 	}
 	for _, a := range nodes {
 		m.regions[m.regionOf(a)] = &region{id: m.regionOf(a), m: m, state: newRoll()}
@@ -91,9 +93,8 @@ func (m *mesh) boot(n regions.NodeID) {
 	})
 	require.NoError(m.t, h.Start(context.Background()))
 	m.mu.Lock()
-	m.hubs[n] = h
+	m.hubs[n], m.rosters[n] = h, r
 	m.mu.Unlock()
-	m.rosters[n] = r
 	go r.run()
 }
 
@@ -278,6 +279,7 @@ func (c *fakeCore) Touch(string, time.Time) {
 // phone is a client that follows the rule of the session protocol.
 type phone struct {
 	member *peer.Member
+	ledger *ledger
 
 	mu         sync.Mutex
 	at         map[string]*wire.Position
@@ -289,6 +291,7 @@ type phone struct {
 	snapshots  int
 	unrecovers int
 	gaps       int
+	backs      int // an older epoch came after a newer one
 	left       []string
 	refused    []error
 	removed    []wire.Reason
@@ -299,7 +302,7 @@ type phone struct {
 func (m *mesh) session(user string, node regions.NodeID) *phone {
 	m.epoch++
 	p := &phone{
-		member: &peer.Member{User: user, Name: strings.ToUpper(user), Device: &wire.Device{
+		ledger: m.ledger, member: &peer.Member{User: user, Name: strings.ToUpper(user), Device: &wire.Device{
 			Device: "phone", Epoch: m.epoch, State: wire.State_LIVE, Region: string(node[:1]), Node: string(node),
 			Transport: wire.Transport_WEBSOCKET,
 		}},
@@ -367,6 +370,9 @@ func (p *phone) Deliver(f *edge.Frame) {
 			p.unrecovers++
 		}
 		for _, part := range b.Snapshot.Parts {
+			if was := p.at[part.At.Region]; was != nil && part.At.Epoch < was.Epoch {
+				p.backs++
+			}
 			p.at[part.At.Region] = part.At
 			for k, d := range p.people {
 				if d.Region == part.At.Region {
@@ -388,6 +394,7 @@ func (p *phone) Deliver(f *edge.Frame) {
 			return
 		}
 		p.at[b.Event.At.Region] = b.Event.At
+		p.ledger.saw(b.Event, f.Body())
 		switch e := b.Event.Body.(type) {
 		case *wire.Event_Presence:
 			p.presence(b.Event.At.Region, e.Presence.People)

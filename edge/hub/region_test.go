@@ -56,7 +56,7 @@ type entry struct {
 // commit appends to the log; the node's copies follow.
 func (g *region) commit(apply func(*roll) func(*Hub)) {
 	apply(&g.state)
-	for n, r := range g.m.rosters {
+	for n, r := range g.m.nodes() {
 		if g.m.regionOf(n) == g.id {
 			r.append(entry{time.Now(), apply})
 		}
@@ -77,7 +77,7 @@ func (g *region) moveLocked(n int, to regions.NodeID) {
 		r.owners[n] = now
 		return func(h *Hub) { h.SlotsMoved([]regions.SlotMove{now}) }
 	})
-	for node, r := range g.m.rosters {
+	for node, r := range g.m.nodes() {
 		if g.m.regionOf(node) != g.id {
 			r.append(entry{time.Now().Add(40 * time.Millisecond), func(*roll) func(*Hub) {
 				if r.hear(g.id, now) {
@@ -188,6 +188,12 @@ type nodeRoster struct {
 	cut    time.Time // from the region's leader since; zero: not
 	more   chan struct{}
 	done   chan struct{}
+}
+
+func (m *mesh) nodes() map[regions.NodeID]*nodeRoster {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.rosters)
 }
 
 func (m *mesh) newRoster(n regions.NodeID) *nodeRoster {

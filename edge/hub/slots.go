@@ -189,15 +189,8 @@ func (t *turn) catchUp(o *owned) {
 
 // reconcile compares a room with the roster.
 func (t *turn) reconcile(o *owned) {
-	stays := t.h.cfg.Roster.Stays(o.id)
-	for _, s := range stays {
-		if s.Suspended {
-			members := o.Len()
-			t.apply(o, members, o.Suspend(t.now, s.SessionID))
-		}
-	}
 	members := o.Len()
-	t.apply(o, members, o.Reconcile(t.now, stays))
+	t.apply(o, members, o.Reconcile(t.now, t.h.cfg.Roster.Stays(o.id)))
 }
 
 // reconcileSome does it for the rooms of one of reconcileRound groups of shards.
