@@ -252,9 +252,11 @@ func (f *Fabric) unheld(ctx context.Context, a, b *Host) bool {
 
 // control is the control link to one peer: what calls and streams live on.
 type control struct {
-	mu   sync.Mutex // held while dialling, so that callers share an attempt
-	peer *Host
-	ctx  context.Context // ends with the link
+	// dialling is full while somebody dials: others wait for that. It is no
+	// mutex, since under synctest time stands still while one is waited for.
+	dialling chan struct{}
+	peer     *Host
+	ctx      context.Context // ends with the link
 }
 
 // reach returns the control link to a peer, dialled once if it is down.
@@ -266,12 +268,16 @@ func (h *Host) reach(ctx context.Context, to string) (*Host, context.Context, er
 	}
 	c := h.controls[to]
 	if c == nil {
-		c = &control{}
+		c = &control{dialling: make(chan struct{}, 1)}
 		h.controls[to] = c
 	}
 	h.mu.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	select {
+	case c.dialling <- struct{}{}:
+		defer func() { <-c.dialling }()
+	case <-ctx.Done():
+		return nil, nil, fmt.Errorf("%w: %w: %s: %w", ErrDown, ErrUnsent, to, ctx.Err())
+	}
 	if c.ctx != nil && c.ctx.Err() == nil {
 		return c.peer, c.ctx, nil
 	}
