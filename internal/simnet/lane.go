@@ -163,7 +163,7 @@ func (h *Host) Dial(ctx context.Context, to string) (*Pipe, error) {
 	peer.work.Go(func() {
 		peer.handler.Accept(theirs)
 		if peer.ctx.Err() == nil { // else it is reset
-			theirs.Break(io.EOF)
+			theirs.Finish(io.EOF)
 		}
 		peer.mu.Lock()
 		defer peer.mu.Unlock()

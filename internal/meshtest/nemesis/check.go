@@ -1,0 +1,607 @@
+package nemesis
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/client"
+)
+
+const (
+	// contact is how long an owner may go on that has not heard of its
+	// successor, with some time for what was under way.
+	contact = 3 * time.Second
+	// unaware is how much longer a device may be gone, to the region, than to
+	// itself: its node was cut off and kept it.
+	unaware = 6 * time.Second
+)
+
+// Violation is a promise that was not kept.
+type Violation struct {
+	Promise string
+	What    string
+	History []string // what led there
+}
+
+func (v Violation) String() string {
+	return v.Promise + ": " + v.What + "\n    " + strings.Join(v.History, "\n    ")
+}
+
+// checks are the promises; see the package comment.
+var checks = []struct {
+	promise string
+	check   func(*History) []Violation
+}{
+	{"session epochs are linearizable in a region", epochs},
+	{"a number means one event", numbers},
+	{"one node numbers under a slot's epoch, and stops when it is replaced", owners},
+	{"what owners accept of a device never goes back", accepted},
+	{"observers never go back", observers},
+	{"what is missed is told", missed},
+	{"messages come once and without holes", messages},
+	{"an acknowledged message is stored", stored},
+	{"nobody leaves who came back in time", leavers},
+	{"everybody agrees in the end", settled},
+}
+
+// Check holds a history against all promises.
+func Check(h *History) (out []Violation) {
+	for _, c := range checks {
+		for _, v := range c.check(h) {
+			v.Promise = c.promise
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// ------------------------------------------------------------------ sessions
+
+// opening is a connection that was welcomed, or asked to be.
+type opening struct {
+	run          *Run
+	key          Key
+	conn         int
+	node, region string
+	epoch        uint64 // 0: never welcomed, as far as the client knows
+	said, heard  time.Duration
+	end          time.Duration // of the connection; forever if it is still there
+	follows      map[string]bool
+	joined       map[string]time.Duration // when it was first in a room
+	wantsOut     map[string]bool          // it left the room
+	bye          bool
+}
+
+const forever = time.Duration(1<<63 - 1)
+
+// openings are the connections of all runs, by device in order of epochs.
+func openings(h *History) map[Key][]*opening {
+	out := map[Key][]*opening{}
+	for _, r := range h.Runs {
+		byConn := map[int]*opening{}
+		asked := map[[2]uint64]string{} // (connection, request) -> room that is left
+		for _, s := range r.Sights {
+			o := byConn[s.Conn]
+			if o == nil {
+				o = &opening{
+					run: r, key: r.Key, conn: s.Conn, node: s.Node, end: forever,
+					follows: map[string]bool{}, joined: map[string]time.Duration{}, wantsOut: map[string]bool{},
+				}
+				byConn[s.Conn] = o
+				out[r.Key] = append(out[r.Key], o)
+			}
+			switch {
+			case s.End != nil:
+				o.end = s.At
+			case s.Out != nil:
+				switch b := s.Out.Body.(type) {
+				case *wire.ClientFrame_Hello:
+					o.said = s.At
+					for _, f := range b.Hello.GetFollows() {
+						o.follows[f.GetRoom()] = true
+					}
+				case *wire.ClientFrame_Leave:
+					o.wantsOut[b.Leave.GetRoom()] = true
+					asked[[2]uint64{uint64(s.Conn), s.Out.GetId()}] = b.Leave.GetRoom()
+				case *wire.ClientFrame_Bye:
+					o.bye = true
+				}
+			case s.In != nil:
+				switch b := s.In.Body.(type) {
+				case *wire.ServerFrame_Welcome:
+					o.epoch, o.region, o.heard = b.Welcome.GetEpoch(), b.Welcome.GetRegion(), s.At
+				case *wire.ServerFrame_Snapshot:
+					if _, known := o.joined[b.Snapshot.GetRoom()]; !known {
+						o.joined[b.Snapshot.GetRoom()] = s.At
+					}
+				}
+			}
+		}
+	}
+	for _, os := range out {
+		slices.SortStableFunc(os, func(a, b *opening) int { return cmp.Compare(a.epoch, b.epoch) })
+	}
+	return out
+}
+
+func (o *opening) String() string {
+	end := "still there"
+	if o.end != forever {
+		end = "ended " + seconds(o.end)
+	}
+	return fmt.Sprintf("%s run %d connection %d: hello %s to %s, welcomed %s under epoch %d, %s",
+		o.key, o.run.ID, o.conn, seconds(o.said), o.node, seconds(o.heard), o.epoch, end)
+}
+
+func (k Key) String() string { return k.Device }
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.3fs", d.Seconds()) }
+
+func epochs(h *History) (out []Violation) {
+	for _, os := range openings(h) {
+		for i, b := range os {
+			for _, a := range os[:i] {
+				if a.epoch == 0 || a.region != b.region {
+					continue
+				}
+				switch {
+				case a.epoch == b.epoch:
+					out = append(out, Violation{What: "one epoch twice", History: []string{a.String(), b.String()}})
+				case b.heard < a.said:
+					out = append(out, Violation{What: "a later session has a lower epoch", History: []string{a.String(), b.String()}})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// ------------------------------------------------------------------ owners
+
+type number struct {
+	room, region string
+	epoch, seq   uint64
+}
+
+func (n number) String() string {
+	return fmt.Sprintf("%s %s (%d, %d)", n.room, n.region, n.epoch, n.seq)
+}
+
+func numbers(h *History) (out []Violation) {
+	type told struct {
+		text, who string
+	}
+	known := map[number]told{}
+	for _, r := range h.Runs {
+		for _, s := range r.Sights {
+			e := s.In.GetEvent()
+			if e == nil {
+				continue
+			}
+			n := number{e.GetRoom(), e.GetAt().GetRegion(), e.GetAt().GetEpoch(), e.GetAt().GetSeq()}
+			text := e.String()
+			who := fmt.Sprintf("%s to %s by %s: %s", seconds(s.At), r.Key, s.Node, text)
+			if k, ok := known[n]; ok && k.text != text {
+				out = append(out, Violation{What: n.String(), History: []string{k.who, who}})
+			} else if !ok {
+				known[n] = told{text, who}
+			}
+		}
+	}
+	return out
+}
+
+// slotted groups what owners said by region and room.
+func slotted(h *History) map[[2]string][]Spoken {
+	out := map[[2]string][]Spoken{}
+	for _, s := range h.Spoken {
+		k := [2]string{s.Region, s.Room}
+		out[k] = append(out[k], s)
+	}
+	return out
+}
+
+func (s Spoken) String() string {
+	return fmt.Sprintf("%s %s under (%d, %d) in %s: %v", seconds(s.At), s.Node, s.Epoch, s.Seq, s.Room, s.Devices)
+}
+
+func owners(h *History) (out []Violation) {
+	for _, all := range slotted(h) {
+		first := map[uint64]Spoken{} // by epoch
+		for _, s := range all {
+			f, ok := first[s.Epoch]
+			if !ok {
+				first[s.Epoch] = s
+			} else if f.Node != s.Node {
+				out = append(out, Violation{What: "two nodes speak under one epoch", History: []string{f.String(), s.String()}})
+			}
+		}
+		for _, s := range all {
+			for epoch, f := range first {
+				if epoch > s.Epoch && s.At > f.At+contact {
+					out = append(out, Violation{What: "an owner speaks that was replaced long ago", History: []string{f.String(), s.String()}})
+					break
+				}
+			}
+		}
+	}
+	return out
+}
+
+func accepted(h *History) (out []Violation) {
+	for _, all := range slotted(h) {
+		all = slices.Clone(all)
+		slices.SortStableFunc(all, func(a, b Spoken) int { return cmp.Compare(a.Epoch, b.Epoch) })
+		type top struct {
+			epoch uint64
+			by    Spoken
+		}
+		highest := map[Key]top{}
+		for _, s := range all {
+			for _, d := range s.Devices {
+				was := highest[d.Key]
+				switch {
+				case d.State == wire.State_LEFT: // an end may come late
+				case d.State == 0 && d.Captured < was.by.At: // and so may a fix be told that was accepted before
+				case d.Epoch >= was.epoch:
+					highest[d.Key] = top{d.Epoch, s}
+				default:
+					out = append(out, Violation{What: fmt.Sprintf("%s accepted under %d, then under %d", d.Key, was.epoch, d.Epoch),
+						History: []string{was.by.String(), s.String()}})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// ------------------------------------------------------------------ observers
+
+func observers(h *History) (out []Violation) {
+	for _, r := range h.Runs {
+		type in struct {
+			room string
+			Key
+		}
+		presence, fix := map[in]Heard{}, map[in]Heard{}
+		for _, e := range r.Heard {
+			switch ev := e.Event.(type) {
+			case client.PresenceChanged:
+				k := in{e.Room, Key{ev.User, ev.Device.ID}}
+				if p, ok := presence[k]; ok && p.Event.(client.PresenceChanged).Device.Epoch > ev.Device.Epoch {
+					out = append(out, Violation{What: fmt.Sprintf("%s saw %s go back", r.Key, k.Key), History: []string{p.String(), e.String()}})
+				}
+				presence[k] = e
+			case client.FixChanged:
+				k := in{e.Room, Key{ev.Fix.User, ev.Fix.Device}}
+				if p, ok := fix[k]; ok && p.Event.(client.FixChanged).Fix.Epoch > ev.Fix.Epoch {
+					out = append(out, Violation{What: fmt.Sprintf("%s saw a fix of %s go back", r.Key, k.Key), History: []string{p.String(), e.String()}})
+				}
+				fix[k] = e
+			case client.Ended:
+				clearRoom(presence, func(k in) bool { return k.room == e.Room })
+				clearRoom(fix, func(k in) bool { return k.room == e.Room })
+			}
+		}
+	}
+	return out
+}
+
+func clearRoom[K comparable](m map[K]Heard, which func(K) bool) {
+	maps.DeleteFunc(m, func(k K, _ Heard) bool { return which(k) })
+}
+
+func (e Heard) String() string {
+	return fmt.Sprintf("%s %s: %T%+v", seconds(e.At), e.Room, e.Event, e.Event)
+}
+
+// position is how far a client has followed a region in a room.
+type position struct{ epoch, seq uint64 }
+
+// follower is what a client must know of a room by the frames it got, with no
+// help of the SDK.
+type follower struct {
+	at    map[string]position
+	lost  map[string]bool // regions of which it was told that it missed something
+	trace map[string][]string
+}
+
+func newFollower() *follower {
+	return &follower{map[string]position{}, map[string]bool{}, map[string][]string{}}
+}
+
+func (f *follower) note(region string, s Sight, what string) {
+	f.trace[region] = append(f.trace[region], fmt.Sprintf("%s connection %d to %s: %s", seconds(s.At), s.Conn, s.Node, what))
+}
+
+func (f *follower) last(region string) []string {
+	t := f.trace[region]
+	return slices.Clone(t[max(0, len(t)-8):])
+}
+
+// follow plays a run's frames. told is called when a snapshot claims that
+// nothing was missed and that is not so.
+func follow(r *Run, told func(room, region string, f *follower)) map[string]*follower {
+	rooms := map[string]*follower{}
+	for _, s := range r.Sights {
+		switch {
+		case s.Out.GetLeave() != nil:
+			delete(rooms, s.Out.GetLeave().GetRoom())
+		case s.Out.GetJoin() != nil && len(s.Out.GetJoin().GetPositions()) == 0:
+			delete(rooms, s.Out.GetJoin().GetRoom())
+		case s.In.GetSnapshot() != nil:
+			snap := s.In.GetSnapshot()
+			f := rooms[snap.GetRoom()]
+			if f == nil {
+				f = newFollower()
+				rooms[snap.GetRoom()] = f
+			}
+			if !snap.GetRecovered() { // parts of some regions may come later
+				for region := range f.at {
+					f.lost[region] = true
+				}
+			}
+			for _, p := range snap.GetParts() {
+				region, at := p.GetAt().GetRegion(), position{p.GetAt().GetEpoch(), p.GetAt().GetSeq()}
+				have, known := f.at[region]
+				f.note(region, s, fmt.Sprintf("snapshot at %v, recovered %v", at, snap.GetRecovered()))
+				if known && have != at && snap.GetRecovered() && !f.lost[region] {
+					told(snap.GetRoom(), region, f)
+				}
+				f.at[region] = at
+				delete(f.lost, region)
+			}
+		case s.In.GetEvent() != nil:
+			e := s.In.GetEvent()
+			f := rooms[e.GetRoom()]
+			if f == nil {
+				continue
+			}
+			region, at := e.GetAt().GetRegion(), position{e.GetAt().GetEpoch(), e.GetAt().GetSeq()}
+			have, known := f.at[region]
+			verdict := "applies"
+			switch {
+			case known && (at.epoch < have.epoch || at.epoch == have.epoch && at.seq <= have.seq):
+				verdict = "known"
+			case known && at.seq == have.seq+1 && (at.epoch == have.epoch || e.GetPriorEpoch() == have.epoch):
+				f.at[region] = at
+				delete(f.lost, region)
+			default:
+				verdict = "gap"
+			}
+			f.note(region, s, fmt.Sprintf("event at %v after %d: %s", at, e.GetPriorEpoch(), verdict))
+		}
+	}
+	return rooms
+}
+
+func missed(h *History) (out []Violation) {
+	type place struct{ room, region string }
+	ends := map[place]position{}
+	by := map[place][]string{}
+	final := map[*Run]map[string]bool{}
+	for _, o := range h.Final {
+		if final[o.Run] == nil {
+			final[o.Run] = map[string]bool{}
+		}
+		final[o.Run][o.Room] = true
+	}
+	inhabited := map[place]bool{}
+	for _, os := range openings(h) {
+		if last := os[len(os)-1]; last.end == forever {
+			for room := range last.joined {
+				inhabited[place{room, last.region}] = true
+			}
+		}
+	}
+	for _, r := range h.Runs {
+		rooms := follow(r, func(room, region string, f *follower) {
+			out = append(out, Violation{What: fmt.Sprintf("%s was told that it missed nothing of %s in %s", r.Key, region, room), History: f.last(region)})
+		})
+		if !h.Settled {
+			continue // told elsewhere
+		}
+		for room, f := range rooms {
+			if !final[r][room] {
+				continue
+			}
+			for region, at := range f.at {
+				p := place{room, region}
+				if !inhabited[p] {
+					continue
+				}
+				if end, ok := ends[p]; ok && end != at {
+					out = append(out, Violation{What: fmt.Sprintf("%s of %s ends at %v for %s, which others don't see", room, region, at, r.Key),
+						History: append(by[p], append([]string{"and " + r.Key.String()}, f.last(region)...)...)})
+				} else if !ok {
+					ends[p], by[p] = at, append([]string{r.Key.String()}, f.last(region)...)
+				}
+			}
+		}
+	}
+	return out
+}
+
+func messages(h *History) (out []Violation) {
+	for _, r := range h.Runs {
+		last := map[string]Heard{}
+		for _, e := range r.Heard {
+			switch ev := e.Event.(type) {
+			case client.MessageArrived:
+				if p, ok := last[e.Room]; ok && p.Event.(client.MessageArrived).Message.Number+1 != ev.Message.Number {
+					out = append(out, Violation{What: r.Key.String() + " got messages out of order", History: []string{p.String(), e.String()}})
+				}
+				last[e.Room] = e
+				if s := h.Stored[e.Room]; ev.Message.Number == 0 || ev.Message.Number > uint64(len(s)) || s[ev.Message.Number-1].GetBody() != ev.Message.Body {
+					out = append(out, Violation{What: r.Key.String() + " got a message that is not stored", History: []string{e.String()}})
+				}
+			case client.Missed:
+				out = append(out, Violation{What: r.Key.String() + ": the application was too slow", History: []string{e.String()}})
+			case client.Ended:
+				delete(last, e.Room)
+			}
+		}
+	}
+	return out
+}
+
+func stored(h *History) (out []Violation) {
+	for _, r := range h.Runs {
+		for _, a := range r.Acked {
+			all := h.Stored[a.Room]
+			if n := a.Message.Number; n == 0 || n > uint64(len(all)) || all[n-1].GetBody() != a.Message.Body {
+				out = append(out, Violation{What: fmt.Sprintf("message %d of %s", n, a.Room), History: []string{
+					fmt.Sprintf("%s %s was told: %+v", seconds(a.At), r.Key, a.Message),
+				}})
+			}
+		}
+	}
+	return out
+}
+
+// leavers looks at everybody whom somebody saw leaving.
+func leavers(h *History) (out []Violation) {
+	sessions := openings(h)
+	type departure struct {
+		Key
+		epoch uint64
+		room  string
+	}
+	seen := map[departure]bool{}
+	for _, r := range h.Runs {
+		for _, e := range r.Heard {
+			p, ok := e.Event.(client.PresenceChanged)
+			if !ok || p.Device.State != wire.State_LEFT {
+				continue
+			}
+			d := departure{Key{p.User, p.Device.ID}, p.Device.Epoch, e.Room}
+			if seen[d] {
+				continue
+			}
+			seen[d] = true
+			if why := wronged(sessions[d.Key], d.epoch, d.room, p.Device.Reason, e.At, h.Grace); why != "" {
+				v := Violation{What: fmt.Sprintf("%s was seen leaving %s: %s", d.Key, d.room, why), History: []string{"seen by " + r.Key.String() + " at " + e.String()}}
+				for _, o := range sessions[d.Key] {
+					v.History = append(v.History, o.String())
+				}
+				out = append(out, v)
+			}
+		}
+	}
+	return out
+}
+
+// wronged says why a session should not have been seen leaving; "" if it may.
+func wronged(all []*opening, epoch uint64, room string, reason wire.Reason, at, grace time.Duration) string {
+	i := slices.IndexFunc(all, func(o *opening) bool { return o.epoch == epoch })
+	if i < 0 {
+		return "" // the device never heard of that session itself
+	}
+	o := all[i]
+	joined, ok := o.joined[room]
+	if !ok || joined > at || o.wantsOut[room] || o.bye {
+		return ""
+	}
+	var chain []*opening // from this one on, in the region
+	for _, x := range all {
+		switch later := x.run != o.run || x.conn > o.conn; {
+		case x.epoch == 0 && x.said > o.heard, later && x.region != o.region && x.epoch > epoch:
+			return "" // another region may have the device, or have had it
+		case x.region == o.region && x.epoch >= epoch && x.heard < at:
+			chain = append(chain, x)
+		}
+	}
+	switch reason {
+	case wire.Reason_MOVED:
+		return "as moved, within its region"
+	case wire.Reason_REGION_LOST:
+		return "with its region, that was never away so long"
+	}
+	for i, x := range chain {
+		back := at
+		if i+1 < len(chain) {
+			back = chain[i+1].heard
+		}
+		if x.wantsOut[room] || x.bye || i > 0 && !x.follows[room] || x.end < at && back-x.end >= grace-unaware {
+			return ""
+		}
+	}
+	return "it was never away for long"
+}
+
+// ------------------------------------------------------------------ the end
+
+// Disagreements compares what observers see with the truth.
+func Disagreements(truth map[string]map[Key]Present, seen []Observer, last func(room string) uint64) (out []string) {
+	for _, o := range seen {
+		who := o.Run.Key
+		for k, p := range truth[o.Room] {
+			s, ok := o.Members[k]
+			switch {
+			case !ok:
+				out = append(out, fmt.Sprintf("%s does not see %s in %s, live under %d", who, k, o.Room, p.Epoch))
+			case s.Epoch > p.Epoch || s.State != wire.State_LIVE: // a resume that made no noise leaves a lower one
+				out = append(out, fmt.Sprintf("%s sees %s in %s as %s under %d, and it is live under %d", who, k, o.Room, s.State, s.Epoch, p.Epoch))
+			case k != who && p.Fix != 0 && o.Fixes[k] != p.Fix:
+				out = append(out, fmt.Sprintf("%s sees %s in %s at %.4f, and it is at %.4f", who, k, o.Room, o.Fixes[k], p.Fix))
+			}
+		}
+		for k, s := range o.Members {
+			if _, ok := truth[o.Room][k]; !ok {
+				out = append(out, fmt.Sprintf("%s sees a ghost in %s: %s, %s under %d", who, o.Room, k, s.State, s.Epoch))
+			}
+		}
+		if l := last(o.Room); o.Last != l {
+			out = append(out, fmt.Sprintf("%s has the messages of %s up to %d of %d", who, o.Room, o.Last, l))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func settled(h *History) []Violation {
+	if h.Settled {
+		return nil
+	}
+	list := Disagreements(h.Truth, h.Final, func(room string) uint64 { return uint64(len(h.Stored[room])) })
+	if len(list) == 0 {
+		list = []string{"not for a moment, though they do now"}
+	}
+	return []Violation{{What: fmt.Sprintf("%d disagreements", len(list)), History: list[:min(len(list), 30)]}}
+}
+
+// Report prints the outcome of a run.
+func Report(w io.Writer, seed uint64, faults []Fault, h *History, violations []Violation) {
+	frames, events := 0, 0
+	for _, r := range h.Runs {
+		frames += len(r.Sights)
+		events += len(r.Heard)
+	}
+	stored := 0
+	for _, ms := range h.Stored {
+		stored += len(ms)
+	}
+	fmt.Fprintf(w, "seed %d: %d faults, %d runs of the SDK, %d frames, %d events, %d messages, %d violations\n",
+		seed, len(faults), len(h.Runs), frames, events, stored, len(violations))
+	if len(violations) == 0 {
+		return
+	}
+	broken := map[string]int{}
+	for _, v := range violations {
+		broken[v.Promise]++
+	}
+	for _, promise := range slices.Sorted(maps.Keys(broken)) {
+		fmt.Fprintf(w, "%5d × %s\n", broken[promise], promise)
+	}
+	fmt.Fprintf(w, "the schedule:\n%s", Print(faults))
+	fmt.Fprintf(w, "the first violation:\n%s\n", violations[0])
+	for _, v := range violations[1:min(len(violations), 6)] {
+		fmt.Fprintf(w, "then: %s: %s\n", v.Promise, v.What)
+	}
+}

@@ -1,0 +1,155 @@
+package nemesis
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/client"
+)
+
+// Bound is how long after the grace time everybody has to agree.
+const Bound = 20 * time.Second
+
+// mesh is what the runner needs of a mesh, in memory or on sockets.
+type mesh interface {
+	network
+	// endpoints are the nodes of a region as clients know them.
+	endpoints(region int) []client.Endpoint
+	// inflict does a fault and undoes it when its time is over or ctx ends.
+	inflict(ctx context.Context, f Fault)
+	// heal ends what ctx's end did not, and returns when all nodes run.
+	heal(ctx context.Context) error
+	// last is the number of a room's last message.
+	last(room string) uint64
+	messages(room string) []*wire.Message
+}
+
+// play lets devices live in a mesh under a schedule, heals it, waits until
+// everybody agrees, and completes the history.
+func play(ctx context.Context, m mesh, seed uint64, s Shape, faults []Fault, length time.Duration, rooms []string, users func(i int) string, h *History, log *slog.Logger) error {
+	rng := rand.New(rand.NewPCG(seed, 0xdef1ce))
+	var fixes atomic.Uint64
+	var devices []*device
+	for i := range s.Devices {
+		home := rng.IntN(s.Regions)
+		d := &device{
+			key: Key{users(i), fmt.Sprintf("device-%02d", i)}, net: m, history: h, fixes: &fixes,
+			log: log.With("device", i), rng: rand.New(rand.NewPCG(seed, uint64(i)+1)), taps: map[*tap]struct{}{},
+			endpoints: m.endpoints(home),
+		}
+		if s.Regions > 1 && rng.IntN(4) == 0 { // near a border
+			d.endpoints = append(d.endpoints, m.endpoints((home+1)%s.Regions)...)
+		}
+		d.rooms = append(d.rooms, rooms[rng.IntN(len(rooms))])
+		if other := rooms[rng.IntN(len(rooms))]; other != d.rooms[0] {
+			d.rooms = append(d.rooms, other)
+		}
+		devices = append(devices, d)
+	}
+
+	// Chaos.
+	chaos, calm := context.WithTimeout(ctx, length)
+	defer calm()
+	var living, breaking sync.WaitGroup
+	for _, d := range devices {
+		living.Go(func() { d.live(chaos) })
+	}
+	for _, f := range faults {
+		breaking.Go(func() {
+			select {
+			case <-time.After(f.At):
+				log.Info("fault", "what", f.String())
+				m.inflict(chaos, f)
+			case <-chaos.Done():
+			}
+		})
+	}
+	<-chaos.Done()
+	log.Info("healing")
+	breaking.Wait()
+	if err := m.heal(ctx); err != nil {
+		return err
+	}
+	if !within(time.Minute, living.Wait) {
+		return fmt.Errorf("a device waits for an answer a minute after the mesh was healed")
+	}
+
+	// Who is to be there in the end, and one last word of each.
+	var last sync.WaitGroup
+	patience, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for _, d := range devices {
+		last.Go(func() { d.settle(patience) })
+	}
+	last.Wait()
+	for _, d := range devices {
+		if d.session == nil && !d.gone {
+			return fmt.Errorf("%s can't connect a minute after the mesh was healed", d.key)
+		}
+	}
+	log.Info("settling")
+	look := func() {
+		h.Final, h.Truth = nil, map[string]map[Key]Present{}
+		for _, room := range rooms {
+			h.Truth[room] = map[Key]Present{}
+		}
+		for _, d := range devices {
+			if p, ok := d.present(); ok {
+				seen := d.observe()
+				for _, o := range seen {
+					h.Truth[o.Room][d.key] = p
+				}
+				h.Final = append(h.Final, seen...)
+			} else if !d.gone {
+				// Between two connections: nobody can be settled yet.
+				h.Final = append(h.Final, Observer{Run: d.run, Room: rooms[0]})
+			}
+		}
+	}
+	for began := time.Now(); time.Since(began) < h.Grace+Bound; {
+		time.Sleep(250 * time.Millisecond)
+		look()
+		if len(Disagreements(h.Truth, h.Final, m.last)) == 0 {
+			// It lasts, and nothing is under way any more.
+			time.Sleep(2 * time.Second)
+			look()
+			if h.Settled = len(Disagreements(h.Truth, h.Final, m.last)) == 0; h.Settled {
+				break
+			}
+		}
+	}
+	for _, room := range rooms {
+		for _, msg := range m.messages(room) {
+			h.Stored[room] = append(h.Stored[room], proto.Clone(msg).(*wire.Message))
+		}
+	}
+	h.freeze()
+	for _, d := range devices {
+		last.Go(d.close)
+	}
+	last.Wait()
+	return nil
+}
+
+// within waits for f at most that long.
+func within(d time.Duration, f func()) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
