@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -38,6 +39,41 @@ func TestTransitions(t *testing.T) {
 		}
 		require.Equal(t, drawn[from], strings.Join(got, " "), from)
 	}
+}
+
+// The same pairs on sessions: each transition is counted, and so is each that is
+// refused, which changes nothing. What ends gives back its place.
+func TestTransitionsAreCounted(t *testing.T) {
+	w := newWorld(t, Config{})
+	for from := range states {
+		for e := range events {
+			allowed, refused := w.count(t, "transitions_total"), w.count(t, "transitions_refused_total")
+			require.True(t, w.gate.Enter())
+			s := newSession(w.Registry, nil)
+			s.state = from
+			to, ok := Next(from, e)
+			require.Equal(t, ok, s.move(e), "%s %s", from, e)
+			require.Equal(t, to, s.current())
+			if ok {
+				allowed++
+			} else {
+				refused++
+			}
+			require.Equal(t, allowed, w.count(t, "transitions_total"), "%s %s", from, e)
+			require.Equal(t, refused, w.count(t, "transitions_refused_total"), "%s %s", from, e)
+			s.timer.Stop()
+		}
+	}
+	var seen float64
+	for from, to := range transitions {
+		for e := range to {
+			seen++
+			require.EqualValues(t, 1, testutil.ToFloat64(w.deps.Metrics.transitions.WithLabelValues(State(from).String(), e.String())))
+		}
+	}
+	require.Equal(t, seen, w.count(t, "transitions_total"))
+	require.Equal(t, float64(int(states)*int(events))-seen, w.count(t, "transitions_refused_total"))
+	w.Stop()
 }
 
 func TestWholeLife(t *testing.T) {
