@@ -105,7 +105,7 @@ func (h *Hub) handOver(ctx context.Context, m regions.SlotMove, give Give, commi
 	if err := commit(ctx, m); errors.Is(err, ErrRefused) {
 		return h.recall(given, m, give, over, err)
 	} else if err != nil {
-		return h.doubt(m, over, err)
+		return h.doubt(given, m, over, err)
 	}
 	select { // so that the next plan doesn't have it again
 	case <-over:
@@ -115,12 +115,12 @@ func (h *Hub) handOver(ctx context.Context, m regions.SlotMove, give Give, commi
 }
 
 // recall has the other node forget what it was given, for a move that won't be.
-func (h *Hub) recall(ctx context.Context, m regions.SlotMove, give Give, over <-chan struct{}, cause error) error {
-	ctx, cancel := context.WithTimeout(ctx, giveWait)
+func (h *Hub) recall(given context.Context, m regions.SlotMove, give Give, over <-chan struct{}, cause error) error {
+	ctx, cancel := context.WithTimeout(given, giveWait)
 	defer cancel()
 	err := give(ctx, m.To, &peer.HandOver{Slot: uint32(m.Slot), Epoch: uint64(m.Epoch), Attempt: h.attempts.Add(1)})
 	if err != nil {
-		return h.doubt(m, over, cause)
+		return h.doubt(given, m, over, cause)
 	}
 	h.thaw(m)
 	return cause
@@ -128,13 +128,16 @@ func (h *Hub) recall(ctx context.Context, m regions.SlotMove, give Give, over <-
 
 // doubt waits until it is certain that nobody will go on with what was given.
 // Were the slot to go on here before, what it numbers could be missed by those
-// who hear of the new owner first, and nobody would know.
-func (h *Hub) doubt(m regions.SlotMove, over <-chan struct{}, cause error) error {
+// who hear of the new owner first, and nobody would know. When ctx ends before,
+// the slot stays frozen: this node is on its way out.
+func (h *Hub) doubt(ctx context.Context, m regions.SlotMove, over <-chan struct{}, cause error) error {
 	timer := time.NewTimer(stageLife + stageLife/2)
 	defer timer.Stop()
 	select {
 	case <-over: // it was made after all, or the slot is somebody else's
 		return nil
+	case <-ctx.Done():
+		return cause
 	case <-timer.C:
 	}
 	h.thaw(m)

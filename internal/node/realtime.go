@@ -287,7 +287,7 @@ func (r *Realtime) move(ctx context.Context) {
 		case <-tick.C:
 		case <-r.Cluster.Planned():
 		}
-		for r.Cluster.Current() && (r.draining() || r.Cluster.Calm()) {
+		for ctx.Err() == nil && r.Cluster.Current() && (r.draining() || r.Cluster.Calm()) {
 			var moves []regions.SlotMove
 			for _, m := range r.Cluster.Moves(moverBatch) {
 				moves = append(moves, regions.SlotMove{Slot: m.Slot, Epoch: m.Epoch, From: r.cfg.ID, To: m.To})
@@ -367,7 +367,8 @@ func (r *Realtime) sendAll() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainMoving)
 	defer cancel()
 	r.log.Info("drains: handing over slots")
-	for ctx.Err() == nil && len(r.Cluster.Moves(1)) > 0 { // the mover is at it
+	// This node's copy of the roster may be a moment behind the answer to Drain.
+	for ctx.Err() == nil && (!r.draining() || len(r.Cluster.Moves(1)) > 0) { // the mover is at it
 		select {
 		case <-ctx.Done():
 		case <-time.After(20 * time.Millisecond):
