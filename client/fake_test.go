@@ -42,7 +42,7 @@ type fake struct {
 	ticket   []byte
 	lifetime time.Duration
 	ping     time.Duration
-	conns    chan *fakeConn // every connection that said hello
+	conns    chan *fakeConn // connections that said hello
 }
 
 // fakeConn is one connection as the fake sees it.
@@ -187,7 +187,10 @@ func (f *fake) frame(c *fakeConn, body []byte, datagram bool) {
 		if hello == nil || !hello(c, cf) {
 			f.welcome(c, cf.GetId())
 		}
-		f.conns <- c
+		select {
+		case f.conns <- c:
+		default: // nobody looks there
+		}
 	case *wire.ClientFrame_Ping:
 		c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_Pong{Pong: &wire.Pong{}}})
 	case *wire.ClientFrame_Bye:
