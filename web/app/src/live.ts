@@ -4,7 +4,7 @@ import type { Point } from "./lib/geo.ts";
 import { ownTab, secondPersonUrl, storedRegion, storeRegion, tokens } from "./identity.ts";
 import {
   account, demo, group, groups, idleLink, invites, joined, link, type Link, me, type Message, messages, olderMessages, people,
-  regions, unread,
+  regions, seen, unread, type Visibility, visibility,
 } from "./state.ts";
 import { toast } from "./ui/toast.tsx";
 import { mergeMessages, toPeople } from "./view.ts";
@@ -70,6 +70,7 @@ async function loadAccount(): Promise<void> {
   try {
     const p = await api.profile();
     account.value = { user: p.userId, name: p.username, email: p.email || null, guest: p.email === "" };
+    api.presenceSettings().then((v) => (visibility.value = v), () => (visibility.value = undefined));
   } catch (err) {
     if (!(err instanceof MusterError) || err.status !== 401) throw err;
     await tokens.save(undefined);
@@ -108,6 +109,24 @@ export async function signOut(): Promise<void> {
     await api.logout();
   } finally {
     account.value = null;
+  }
+}
+
+/** Changes how one is seen; it holds at once. */
+export async function changeVisibility(change: Partial<Visibility>): Promise<void> {
+  visibility.value = await api.updatePresence(change);
+}
+
+const SEEN_FRESH = 60_000; // ms until it is asked anew when somebody was here last
+const SEEN_MOST = 40; // of a group: nobody reads more
+
+/** Asks when those who are not here were here last. */
+export async function lookUpSeen(users: readonly string[]): Promise<void> {
+  const due = users.slice(0, SEEN_MOST).filter((u) => Date.now() - (seen.peek().get(u)?.asked ?? 0) > SEEN_FRESH);
+  for (const user of due) seen.value = new Map(seen.value).set(user, { state: "unknown", at: undefined, ...seen.value.get(user), asked: Date.now() });
+  for (const user of due) {
+    const p = await api.userPresence(user).catch(() => undefined); // not known then
+    if (p) seen.value = new Map(seen.value).set(user, { state: p.state, at: p.lastSeen && p.lastSeen.getTime() - skew(), asked: Date.now() });
   }
 }
 
@@ -228,7 +247,12 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
   const r = await s.join(groupRoom(id));
   if (opened !== id) return;
   room = r;
-  const showPeople = soon(() => room === r && (people.value = toPeople(r.members, skew())));
+  const showPeople = soon(() => {
+    if (room !== r) return;
+    people.value = toPeople(r.members, skew());
+    // Of who is here it will be another time when they were here last.
+    if ([...seen.value.keys()].some((u) => people.value.has(u))) seen.value = new Map([...seen.value].filter(([u]) => !people.value.has(u)));
+  });
   const showMessages = () => room === r && mergeRoom();
   r.on("presence", showPeople);
   r.on("fix", showPeople);
@@ -357,7 +381,13 @@ function toLink(s: Status, before: Link): Link {
     rtt: s.rtt,
     since: s.state === before.phase ? before.since : Date.now(),
     reason: ended || (s.error?.message ?? ""),
+    retryAt: s.retryAt?.getTime(),
   };
+}
+
+/** Does not wait for the next try to connect. */
+export function tryNow(): void {
+  session?.reconnect();
 }
 
 /** After a session that ended for good: a new one, in the same group. */

@@ -1,4 +1,5 @@
 import { computed, signal } from "@preact/signals";
+import type { PresenceSettings, UserPresence } from "@muster/sdk";
 import type { Point } from "./lib/geo.ts";
 
 // What the page knows, as signals: live.ts writes it from the SDK's events and
@@ -29,6 +30,7 @@ export interface Fix {
 export interface Person {
   user: string;
   name: string;
+  state: "live" | "suspended"; // live if any device is
   devices: readonly Device[];
   fix: Fix | undefined; // the newest of all devices
 }
@@ -51,6 +53,17 @@ export interface Link {
   rtt: number | undefined; // ms
   since: number; // of the phase
   reason: string; // why it is closed or reconnecting, for people
+  retryAt: number | undefined; // while reconnecting: the next try
+}
+
+/** How the user wants to be seen. */
+export type Visibility = PresenceSettings;
+
+/** What the server says of somebody who is not here. */
+export interface Seen {
+  state: UserPresence["state"];
+  at: number | undefined; // when they were here last
+  asked: number;
 }
 
 export interface Account {
@@ -99,7 +112,7 @@ export interface Sharing {
 }
 
 export const idleLink: Link = {
-  phase: "idle", region: "", node: "", transport: undefined, rtt: undefined, since: 0, reason: "",
+  phase: "idle", region: "", node: "", transport: undefined, rtt: undefined, since: 0, reason: "", retryAt: undefined,
 };
 export const notSharing: Sharing = { mode: "off", at: undefined, accuracy: 0, captured: 0, problem: "" };
 
@@ -111,6 +124,8 @@ export const groups = signal<readonly GroupSummary[] | undefined>(undefined);
 export const group = signal<Group | undefined>(undefined);
 export const invites = signal<readonly Invite[] | undefined>(undefined);
 export const people = signal<ReadonlyMap<string, Person>>(new Map());
+export const visibility = signal<Visibility | undefined>(undefined); // undefined: not known
+export const seen = signal<ReadonlyMap<string, Seen>>(new Map());
 export const joined = signal(false); // a snapshot of the open room has arrived
 export const messages = signal<readonly Message[]>([]);
 export const olderMessages = signal(false);
@@ -134,7 +149,7 @@ export const present = computed(() =>
 /** Members who are not here now. */
 export const absent = computed(() =>
   (group.value?.members ?? [])
-    .filter((m) => !people.value.has(m.user))
+    .filter((m) => !people.value.has(m.user) && !(m.user === me.value && visibility.value?.invisible))
     .sort((a, b) => a.name.localeCompare(b.name)),
 );
 

@@ -31,5 +31,6 @@ test("a person has one entry with the newest fix and the device it came from", (
   };
   const p = toPerson(member, 500);
   expect(p.fix).toMatchObject({ at: { lat: 45, lng: 14 }, accuracy: 0, captured: 4500, device: "phone" });
+  expect(p.state).toBe("live");
   expect(p.devices.map((d) => [d.state, d.since])).toEqual([["live", 1500], ["suspended", 2500]]);
 });

@@ -12,6 +12,7 @@ export function toPerson(m: SdkMember, skew: number): Person {
   return {
     user: m.user,
     name: m.name,
+    state: m.state,
     devices: m.devices.map((d) => ({
       device: d.device,
       state: d.state === "live" ? "live" : "suspended",

@@ -15,6 +15,25 @@ export interface Profile {
   readonly subscriptionStatus: string;
 }
 
+/** Who may know when somebody was here last. */
+export type Audience = "everyone" | "groups" | "nobody";
+
+/** How one wants to be seen. */
+export interface PresenceSettings {
+  /** Offline to everybody else. */
+  readonly invisible: boolean;
+  /** `groups`: those who share a group. */
+  readonly lastSeenAudience: Audience;
+}
+
+/** How somebody else looks from here. */
+export interface UserPresence {
+  /** `away`: every connection is lost, and may be back any moment; `unknown`: it can't be told. */
+  readonly state: "online" | "away" | "offline" | "unknown";
+  /** Absent while online, when it is not known, and for those who may not know. */
+  readonly lastSeen?: Date;
+}
+
 export interface GroupSummary {
   readonly groupId: string;
   readonly name: string;
@@ -142,6 +161,23 @@ export class Api {
     if (p.profilePicture !== undefined) body.profile_picture = p.profilePicture;
     if (p.settings !== undefined) body.settings = p.settings;
     return toProfile((await this.#call("PUT", "/users/profile", { body })).user as Json);
+  }
+
+  async presenceSettings(): Promise<PresenceSettings> {
+    return toPresenceSettings(await this.#call("GET", "/me/presence"));
+  }
+
+  /** Holds at once, for open sessions too. */
+  async updatePresence(p: { invisible?: boolean; lastSeenAudience?: Audience }): Promise<PresenceSettings> {
+    const body: Json = {};
+    if (p.invisible !== undefined) body.invisible = p.invisible;
+    if (p.lastSeenAudience !== undefined) body.last_seen_audience = p.lastSeenAudience;
+    return toPresenceSettings(await this.#call("PATCH", "/me/presence", { body }));
+  }
+
+  async userPresence(userId: string): Promise<UserPresence> {
+    const r = await this.#call("GET", `/users/${encodeURIComponent(userId)}/presence`);
+    return { state: (text(r.state) || "unknown") as UserPresence["state"], ...when("lastSeen", r.last_seen) };
   }
 
   // ------------------------------------------------------------ groups
@@ -397,6 +433,11 @@ function toProfile(p: Json): Profile {
     subscriptionStatus: text(p.subscription_status),
   };
 }
+
+const toPresenceSettings = (s: Json): PresenceSettings => ({
+  invisible: s.invisible === true,
+  lastSeenAudience: (text(s.last_seen_audience) || "nobody") as Audience,
+});
 
 function toGroup(g: Json): Group {
   return {

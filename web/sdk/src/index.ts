@@ -3,6 +3,7 @@
 export { Api, groupRoom } from "./api.js";
 export type {
   ApiOptions,
+  Audience,
   Group,
   GroupMember,
   GroupSummary,
@@ -10,8 +11,10 @@ export type {
   InviteOptions,
   NewGroup,
   OpenInvite,
+  PresenceSettings,
   Profile,
   Role,
+  UserPresence,
 } from "./api.js";
 export type { TransportChoice } from "./connector.js";
 export { tabDevice } from "./device.js";

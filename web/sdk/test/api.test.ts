@@ -152,3 +152,20 @@ test("tokens in a Storage survive nonsense in it", () => {
   void tokens.save(undefined);
   expect(kept.size).toBe(0);
 });
+
+test("how one wants to be seen, and how others look", async () => {
+  const { api, calls } = server((c) => {
+    if (c.path === "/users/u2/presence") return json({ state: "offline", last_seen: "2026-11-22T10:00:00Z" });
+    if (c.path === "/users/u3/presence") return json({ state: "unknown" });
+    return json({ invisible: true, last_seen_audience: "groups", ...c.body });
+  });
+  expect(await api.presenceSettings()).toEqual({ invisible: true, lastSeenAudience: "groups" });
+  expect(await api.updatePresence({ invisible: false })).toEqual({ invisible: false, lastSeenAudience: "groups" });
+  expect(await api.updatePresence({ lastSeenAudience: "nobody" })).toEqual({ invisible: true, lastSeenAudience: "nobody" });
+  expect(calls.slice(1).map((c) => [c.method, c.path, c.body])).toEqual([
+    ["PATCH", "/me/presence", { invisible: false }],
+    ["PATCH", "/me/presence", { last_seen_audience: "nobody" }],
+  ]);
+  expect(await api.userPresence("u2")).toEqual({ state: "offline", lastSeen: new Date("2026-11-22T10:00:00Z") });
+  expect(await api.userPresence("u3")).toEqual({ state: "unknown" });
+});

@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { ago } from "../lib/age.ts";
 import { locate, placePin, stopSharing } from "../sharing.ts";
-import { me, now, people, sharing } from "../state.ts";
+import { me, now, people, sharing, visibility } from "../state.ts";
 import { Icon } from "../ui/icons.tsx";
 import { liveMap } from "./map.tsx";
 
@@ -50,7 +50,7 @@ function Notice({ onPin }: { onPin: () => void }) {
   const s = sharing.value;
   const [hint, setHint] = useState(true);
   const last = people.value.get(me.value)?.fix;
-  const seen = last ? `Others see your last position, from ${ago(last.captured, now.value)}.` : "Others see that you are here, but not where.";
+  const seen = visibility.value?.invisible ? "You are invisible: nobody sees you here." : last ? `Others see your last position, from ${ago(last.captured, now.value)}.` : "Others see that you are here, but not where.";
   if (s.problem !== "") {
     return (
       <div class="notice" role="status" data-testid="location-denied">
@@ -69,7 +69,7 @@ function Notice({ onPin }: { onPin: () => void }) {
   if (s.mode === "pin" && hint) {
     return (
       <div class="notice" role="status">
-        <p>Drag your pin, or move it with the arrow keys. Others see it here.</p>
+        <p>Drag your pin, or move it with the arrow keys. {visibility.value?.invisible ? "You are invisible: others don't see it." : "Others see it here."}</p>
         <button type="button" class="button quiet" onClick={() => setHint(false)}>OK</button>
       </div>
     );

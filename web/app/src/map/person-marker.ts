@@ -59,8 +59,7 @@ export class PersonMarker {
       this.trail.add(fix.at, now);
       this.glide.retarget(fix.at, now, smooth);
     }
-    const suspended = person.devices.every((d) => d.state === "suspended");
-    this.el.classList.toggle("suspended", suspended);
+    this.el.classList.toggle("suspended", person.state === "suspended");
   }
 
   /** Moves to where the person is drawn now; returns whether it still moves. */

@@ -1,8 +1,11 @@
+import { useEffect } from "preact/hooks";
 import { ago, freshness } from "../lib/age.ts";
 import { distance, formatDistance } from "../lib/geo.ts";
+import { lookUpSeen } from "../live.ts";
 import { units } from "../settings.ts";
 import {
-  absent, type Device, group, joined, link, main, me, now, people, type Person, present, type Role, sharing,
+  absent, account, type Device, group, joined, link, main, me, now, people, type Person, present, type Role, type Seen, seen, sharing,
+  visibility,
 } from "../state.ts";
 import { Avatar } from "../ui/avatar.tsx";
 import { MemberMenu } from "./member-menu.tsx";
@@ -13,12 +16,19 @@ import { transportName } from "./status.tsx";
 export function PeopleSheet({ onSelect }: { onSelect: (user: string) => void }) {
   const here = present.value;
   const away = absent.value;
+  const hidden = joined.value && visibility.value?.invisible && !people.value.has(me.value);
+  const asked = away.map((m) => m.user).join();
+  const minute = Math.floor(now.value / 60_000);
+  useEffect(() => {
+    if (joined.value) void lookUpSeen(away.map((m) => m.user));
+  }, [asked, minute, joined.value]);
   return (
     <>
       <ShareCard alone={joined.value && here.length <= 1} />
-      <h2 class="section">Here now <span class="count">{here.length}</span></h2>
+      <h2 class="section">{link.value.phase === "reconnecting" ? `Here ${ago(link.value.since, now.value)}` : "Here now"} <span class="count">{here.length}</span></h2>
       {!joined.value && <p class="empty small">{link.value.phase === "closed" ? "Not connected." : "Connecting to the group…"}</p>}
       <ul class="people" aria-label="Here now">
+        {hidden && <HiddenRow />}
         {here.map((p) => <PersonRow key={p.user} person={p} onSelect={onSelect} />)}
       </ul>
       {joined.value && away.length > 0 && (
@@ -31,7 +41,7 @@ export function PeopleSheet({ onSelect }: { onSelect: (user: string) => void }) 
                   <Avatar user={m.user} name={m.name} dim />
                   <span class="grow">
                     <span class="line"><strong>{m.name}</strong><RoleTag role={m.role} /></span>
-                    <small>not connected</small>
+                    <small data-testid="last-seen">{lastSeen(seen.value.get(m.user), now.value)}</small>
                   </span>
                 </span>
                 <MemberMenu user={m.user} name={m.name} role={m.role} />
@@ -44,6 +54,29 @@ export function PeopleSheet({ onSelect }: { onSelect: (user: string) => void }) 
   );
 }
 
+/** The user's own row while the others don't have it. */
+function HiddenRow() {
+  const who = account.value;
+  if (!who) return null;
+  return (
+    <li class="person-row" data-testid={`member-${who.name}`} data-user={who.user} data-state="invisible">
+      <span class="row">
+        <Avatar user={who.user} name={who.name} me />
+        <span class="grow">
+          <span class="line"><strong>{who.name}</strong><span class="tag accent">you</span><span class="tag">invisible</span></span>
+          <small>Others see you as offline</small>
+        </span>
+      </span>
+    </li>
+  );
+}
+
+function lastSeen(s: Seen | undefined, now: number): string {
+  if (s?.state === "online") return "online, not in this group now"; // or on the way here
+  if (s?.state === "away") return "connection lost";
+  return s?.at === undefined ? "not connected" : `last seen ${ago(s.at, now)}`;
+}
+
 function RoleTag({ role }: { role: Role | undefined }) {
   return role === undefined || role === "member" ? null : <span class="tag">{role}</span>;
 }
@@ -52,16 +85,17 @@ function PersonRow({ person, onSelect }: { person: Person; onSelect: (user: stri
   const device = main(person.devices);
   const mine = person.user === me.value;
   const role = group.value?.members.find((m) => m.user === person.user)?.role;
-  const suspended = device?.state === "suspended";
+  const suspended = person.state === "suspended";
   return (
     <li class={`person-row${suspended ? " suspended" : ""}`} data-testid={`member-${person.name}`} data-user={person.user}
-      data-state={device?.state} data-lat={person.fix?.at.lat} data-lng={person.fix?.at.lng}>
+      data-state={person.state} data-lat={person.fix?.at.lat} data-lng={person.fix?.at.lng}>
       <button type="button" class="row" onClick={() => onSelect(person.user)}>
         <Avatar user={person.user} name={person.name} me={mine} dim={suspended} />
         <span class="grow">
           <span class="line">
             <strong>{person.name}</strong>
             {mine && <span class="tag accent">you</span>}
+            {mine && visibility.value?.invisible && <span class="tag">invisible</span>}
             <RoleTag role={role} />
           </span>
           {device && <Where device={device} />}

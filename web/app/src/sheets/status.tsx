@@ -1,7 +1,9 @@
 import { ago } from "../lib/age.ts";
-import { link, now, type Transport } from "../state.ts";
+import { link, now, type Transport, visibility } from "../state.ts";
 import { Button } from "../ui/button.tsx";
-import { reconnect } from "../live.ts";
+import { reconnect, tryNow } from "../live.ts";
+
+const BLIP = 700; // ms
 
 export function transportName(t: Transport | undefined): string {
   return t === "webtransport" ? "WebTransport" : t === "websocket" ? "WebSocket" : "…";
@@ -20,6 +22,7 @@ export function StatusLine() {
           <strong data-testid="status-region">{l.region}</strong>
           <span class="sep" data-testid="status-node" title="Node">{l.node}</span>
           <span class="sep" data-testid="status-transport">{transportName(l.transport)}</span>
+          {visibility.value?.invisible && <span class="sep" data-testid="status-invisible">invisible</span>}
           <span class="sep num" data-testid="status-rtt" title="Round-trip time">{l.rtt === undefined ? "– ms" : `${l.rtt < 10 ? l.rtt.toFixed(1) : Math.round(l.rtt)} ms`}</span>
         </>
       )}
@@ -30,10 +33,13 @@ export function StatusLine() {
 /** Over everything while the connection is lost: what one sees is as old as that. */
 export function Banner() {
   const l = link.value;
-  if (l.phase === "reconnecting") {
+  // A blip is over before it could be read; the line above tells of it anyhow.
+  if (l.phase === "reconnecting" && now.value - l.since >= BLIP) {
+    const next = l.retryAt === undefined ? 0 : Math.ceil((l.retryAt - now.value) / 1000);
     return (
       <div class="banner" role="status" data-testid="banner-reconnecting">
-        <strong>Reconnecting…</strong> Last update {ago(l.since, now.value)}.
+        <span class="grow"><strong>Reconnecting…</strong> What you see is from {ago(l.since, now.value)}{next > 1 ? `; next try in ${next} s` : ""}.</span>
+        {next > 1 && <Button kind="quiet" action={tryNow}>Try now</Button>}
       </div>
     );
   }

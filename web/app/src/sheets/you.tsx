@@ -1,12 +1,14 @@
 import { useLocation } from "preact-iso";
 import { useState } from "preact/hooks";
-import { openSecondPerson, pickedRegion, pickRegion, signOut } from "../live.ts";
+import type { Audience } from "@muster/sdk";
+import { changeVisibility, openSecondPerson, pickedRegion, pickRegion, signOut } from "../live.ts";
 import { RegisterForm } from "../pages/sign-in.tsx";
 import { theme, units } from "../settings.ts";
-import { account, link, regions } from "../state.ts";
+import { account, link, regions, type Visibility, visibility } from "../state.ts";
 import { Avatar } from "../ui/avatar.tsx";
 import { Button } from "../ui/button.tsx";
 import { Icon } from "../ui/icons.tsx";
+import { attempt } from "../ui/toast.tsx";
 
 /** Who one is, where one is connected, how the page looks. */
 export function YouSheet() {
@@ -27,6 +29,8 @@ export function YouSheet() {
       {who.guest && !keep && <Button class="wide-button" action={() => setKeep(true)}>Keep this guest as an account</Button>}
       {who.guest && keep && <RegisterForm guest done={() => setKeep(false)} />}
 
+      {visibility.value && <Presence {...visibility.value} />}
+
       <h2 class="section">Region</h2>
       <RegionPicker />
       <SecondPerson />
@@ -34,6 +38,31 @@ export function YouSheet() {
       <h2 class="section">Display</h2>
       <Segments label="Theme" value={theme.value} options={[["auto", "Auto"], ["light", "Light"], ["dark", "Dark"]]} pick={(v) => (theme.value = v)} />
       <Segments label="Units" value={units.value} options={[["metric", "km"], ["imperial", "miles"]]} pick={(v) => (units.value = v)} />
+    </>
+  );
+}
+
+const audiences: Record<Audience, string> = { everyone: "Everyone", groups: "People in my groups", nobody: "Nobody" };
+
+/** How others see one, or don't. */
+function Presence({ invisible, lastSeenAudience }: Visibility) {
+  return (
+    <>
+      <h2 class="section">Presence</h2>
+      <div class="setting">
+        <span id="set-invisible">Invisible<small>Others see you as offline; you see them as before.</small></span>
+        <Button kind="switch" role="switch" aria-checked={invisible} aria-labelledby="set-invisible" data-testid="invisible-switch"
+          action={() => changeVisibility({ invisible: !invisible })}>
+          <span class="knob" />
+        </Button>
+      </div>
+      <div class="field">
+        <label for="last-seen">Who may know when you were here last</label>
+        <select id="last-seen" data-testid="last-seen-audience" value={lastSeenAudience}
+          onChange={(e) => void attempt(() => changeVisibility({ lastSeenAudience: e.currentTarget.value as Audience }))}>
+          {Object.entries(audiences).map(([value, label]) => <option key={value} value={value}>{label}</option>)}
+        </select>
+      </div>
     </>
   );
 }

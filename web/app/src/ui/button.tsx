@@ -3,10 +3,12 @@ import { useState } from "preact/hooks";
 import { attempt, toast } from "./toast.tsx";
 
 type Props = Omit<ButtonHTMLAttributes<HTMLButtonElement>, "onClick" | "action"> & {
-  kind?: "primary" | "plain" | "danger" | "quiet" | "icon";
+  kind?: "primary" | "plain" | "danger" | "quiet" | "icon" | "switch";
   action: () => Promise<unknown> | unknown;
   children: ComponentChildren;
 };
+
+const classes: Partial<Record<NonNullable<Props["kind"]>, string>> = { icon: "icon-button", switch: "switch" };
 
 /** A button that is busy while its action runs and tells what failed. */
 export function Button({ kind = "plain", action, children, disabled, class: extra, ...rest }: Props) {
@@ -17,7 +19,7 @@ export function Button({ kind = "plain", action, children, disabled, class: extr
     setBusy(false);
   };
   return (
-    <button type="button" {...rest} class={`${kind === "icon" ? "icon-button" : `button ${kind}`} ${extra ?? ""}`}
+    <button type="button" {...rest} class={`${classes[kind] ?? `button ${kind}`} ${extra ?? ""}`}
       disabled={busy || Boolean(disabled)} aria-busy={busy} onClick={() => void run()}>
       {children}
     </button>
