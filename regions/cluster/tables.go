@@ -51,12 +51,18 @@ func (c *Cluster) Slot(slot int) (regions.NodeID, regions.Epoch) {
 // OwnerIn returns the owner of a room in another region, as last heard; as the
 // topology suggests until then.
 func (c *Cluster) OwnerIn(region regions.RegionID, room string) regions.NodeID {
+	owner, _ := c.SlotIn(region, regions.SlotOf(room))
+	return owner
+}
+
+// SlotIn is OwnerIn by the slot, with its epoch; 0 until something was heard.
+func (c *Cluster) SlotIn(region regions.RegionID, slot int) (regions.NodeID, regions.Epoch) {
 	if t := c.tables.of[region]; t != nil {
-		if s := &t.Load()[regions.SlotOf(room)]; s.Epoch > 0 {
-			return s.Owner
+		if s := &t.Load()[slot]; s.Epoch > 0 {
+			return s.Owner, s.Epoch
 		}
 	}
-	return c.tables.static.Owner(region, room)
+	return c.tables.static.OwnerOf(region, slot), 0
 }
 
 // Others returns the other regions.
