@@ -209,6 +209,7 @@ func (r *Room) presence(now time.Time, g *region, people []*wire.Person) {
 					told = append(told, m.left(now, wire.Reason_MOVED))
 				}
 				r.release(m)
+				r.depart(now, k, d.Epoch, false)
 				m.dirty, m.unsettled, m.hidden, moved = false, false, false, true
 			}
 			switch {

@@ -24,24 +24,31 @@ func (r *Room) Join(now time.Time, from regions.NodeID, j *peer.Join) []Effect {
 	r.used = now
 	r.last = max(r.last, j.GetLastNumber())
 	r.version = max(r.version, j.GetVersion())
-	if r.over(j.GetMember()) {
-		r.toNode(from, &peer.Frame{Body: &peer.Frame_Joined{Joined: &peer.Joined{
-			Room: r.id, Request: j.GetRequest(), Error: wire.CodeRetry,
-		}}})
+	if newer, over := r.over(j.GetMember()); over {
+		r.refuse(from, j, newer)
 		return r.take()
 	}
 	var told []*member
-	m, ok := r.enter(now, from, j.GetMember(), &told)
-	if !ok {
-		r.toNode(from, &peer.Frame{Body: &peer.Frame_Joined{Joined: &peer.Joined{
-			Room: r.id, Request: j.GetRequest(), Error: wire.CodeSuperseded, Epoch: m.dev.Epoch,
-		}}})
+	if m, ok := r.enter(now, from, j.GetMember(), &told); !ok {
+		r.refuse(from, j, m.dev.Epoch)
 		return r.take()
 	}
 	r.announce(now, told)
 	r.collect(now)
 	r.answer(request{node: from, join: j.GetRequest(), isJoin: true, positions: j.GetPositions()})
 	return r.take()
+}
+
+// refuse answers the Join of a session that is over: because of a newer one, or
+// because the roster ended it, which its node is about to hear.
+func (r *Room) refuse(from regions.NodeID, j *peer.Join, newer uint64) {
+	code := wire.CodeSuperseded
+	if newer == 0 {
+		code = wire.CodeRetry
+	}
+	r.toNode(from, &peer.Frame{Body: &peer.Frame_Joined{Joined: &peer.Joined{
+		Room: r.id, Request: j.GetRequest(), Error: code, Epoch: newer,
+	}}})
 }
 
 // Attach takes all sessions of a node, after its link was reset or the room got
@@ -59,17 +66,20 @@ func (r *Room) Attach(now time.Time, from regions.NodeID, a *peer.Attach, stays 
 	listed := make(map[key]bool, len(a.GetMembers()))
 	var told []*member
 	for _, in := range a.GetMembers() {
-		if r.over(in) {
-			continue
+		newer, over := r.over(in)
+		if !over {
+			m, ok := r.enter(now, from, in, &told)
+			if ok {
+				listed[m.key] = true
+				continue
+			}
+			newer = m.dev.Epoch
 		}
-		m, ok := r.enter(now, from, in, &told)
-		if !ok { // it moved on while its node was cut off
+		if newer > 0 { // it moved on while its node was cut off
 			r.toNode(from, &peer.Frame{Body: &peer.Frame_Fence{Fence: &peer.Fence{
-				Room: r.id, User: m.user, Device: m.device, Epoch: m.dev.Epoch,
+				Room: r.id, User: in.GetUser(), Device: in.GetDevice().GetDevice(), Epoch: newer,
 			}}})
-			continue
 		}
-		listed[m.key] = true
 	}
 	has := byKey(stays)
 	var gone []*member

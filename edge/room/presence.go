@@ -39,6 +39,9 @@ func (r *Room) announce(now time.Time, told []*member) {
 		r.news.waiting = map[key]*member{}
 	}
 	for _, m := range told {
+		if old := r.news.waiting[m.key]; old != nil && old.dev.Epoch > m.dev.Epoch {
+			r.tell(now) // or nobody would hear that the newer one is gone
+		}
 		r.news.waiting[m.key] = m
 	}
 	if !now.Before(r.news.from) {
@@ -100,7 +103,8 @@ func (r *Room) seen(g *region) iter.Seq[*member] {
 	}
 }
 
-// counts counts people, not devices.
+// counts counts people, not devices. A blip makes no event, so it must not
+// change counts either: who is suspended and was shown to nobody counts as live.
 func counts(ms iter.Seq[*member]) *wire.Counts {
 	c := &wire.Counts{}
 	user, live, first := "", false, true
@@ -109,7 +113,7 @@ func counts(ms iter.Seq[*member]) *wire.Counts {
 			c.Suspended++
 			user, live, first = m.user, false, false
 		}
-		if !live && m.dev.State == wire.State_LIVE {
+		if !live && (m.dev.State == wire.State_LIVE || m.node != "" && !m.shown) {
 			live = true
 			c.Suspended--
 			c.Live++
@@ -121,7 +125,7 @@ func counts(ms iter.Seq[*member]) *wire.Counts {
 // part is the present state of a region's members, with the first so many
 // people; with all if most is 0.
 func (r *Room) part(g *region, most int) *wire.Part {
-	p := &wire.Part{At: g.position(), Counts: counts(r.seen(g))}
+	p := &wire.Part{At: g.position()}
 	var shown []*member
 	n, user := 0, ""
 	for m := range r.seen(g) {
@@ -138,7 +142,7 @@ func (r *Room) part(g *region, most int) *wire.Part {
 			p.Fixes = append(p.Fixes, m.fix)
 		}
 	}
-	p.People = people(shown)
+	p.People, p.Counts = people(shown), counts(r.seen(g))
 	return p
 }
 
@@ -171,7 +175,7 @@ func (r *Room) People(after string, limit int) *wire.PeoplePage {
 		limit = pageDefault
 	}
 	limit = min(limit, pageMost)
-	page := &wire.PeoplePage{Room: r.id, Counts: counts(r.seen(nil))}
+	page := &wire.PeoplePage{Room: r.id}
 	var shown []*member
 	n, user := 0, ""
 	for m := range r.seen(nil) {
@@ -188,7 +192,7 @@ func (r *Room) People(after string, limit int) *wire.PeoplePage {
 		shown = append(shown, m)
 		m.show()
 	}
-	page.People = people(shown)
+	page.People, page.Counts = people(shown), counts(r.seen(nil))
 	return page
 }
 

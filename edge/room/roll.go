@@ -264,6 +264,7 @@ func (r *Room) leave(now time.Time, gone []*member, reason wire.Reason) {
 		}
 		r.release(m)
 		r.roll.remove(m)
+		r.depart(now, m.key, m.dev.Epoch, false)
 	}
 	r.announce(now, told)
 }

@@ -75,8 +75,8 @@ type Room struct {
 	fixes    fixes
 	news     news
 	applying []applying
-	ended    map[key]ending // sessions that the roster ended lately
-	used     time.Time      // the last input: an empty room lingers from there
+	departed map[key]departed // of this region, lately
+	used     time.Time        // the last input: an empty room lingers from there
 
 	Stats Stats
 	out   []Effect

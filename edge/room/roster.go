@@ -20,9 +20,11 @@ const (
 	hurries = 10
 )
 
-// ending is a session that the roster ended.
-type ending struct {
+// departed is the newest session of a device of which we know that it is no
+// more in the room. Lower ones are over, and so is this one if it ended.
+type departed struct {
 	epoch uint64
+	ended bool
 	at    time.Time
 }
 
@@ -77,21 +79,33 @@ func (r *Room) settleIn(now time.Time) {
 func (r *Room) End(now time.Time, id regions.SessionID, reason wire.Reason) []Effect {
 	r.used = now
 	k := key{id.User, id.Device}
-	if r.ended == nil {
-		r.ended = map[key]ending{}
-	}
-	r.ended[k] = ending{max(uint64(id.Epoch), r.ended[k].epoch), now}
 	if m := r.roll.index[k]; m != nil && m.node != "" && m.dev.Epoch <= uint64(id.Epoch) {
 		r.leave(now, []*member{m}, reason)
 		r.collect(now)
 	}
+	r.depart(now, k, uint64(id.Epoch), true)
 	return r.take()
 }
 
-// over reports whether the roster has ended a session that its node still has.
-func (r *Room) over(m *peer.Member) bool {
-	e, ok := r.ended[key{m.GetUser(), m.GetDevice().GetDevice()}]
-	return ok && m.GetDevice().GetEpoch() <= e.epoch
+func (r *Room) depart(now time.Time, k key, epoch uint64, ended bool) {
+	if r.departed == nil {
+		r.departed = map[key]departed{}
+	}
+	if old := r.departed[k]; epoch >= old.epoch {
+		r.departed[k] = departed{epoch, ended || old.ended && epoch == old.epoch, now}
+	}
+}
+
+// over reports whether a session that its node still has is over, and the epoch
+// of a newer one if it is because of that.
+func (r *Room) over(m *peer.Member) (newer uint64, over bool) {
+	d := r.departed[key{m.GetUser(), m.GetDevice().GetDevice()}]
+	switch epoch := m.GetDevice().GetEpoch(); {
+	case epoch < d.epoch:
+		return d.epoch, true
+	default:
+		return 0, d.ended && epoch == d.epoch
+	}
 }
 
 // Suspend takes note that the roster has suspended a session. Nobody is told.
@@ -106,7 +120,7 @@ func (r *Room) Suspend(now time.Time, id regions.SessionID) []Effect {
 // every few seconds and is the backstop for what the room was not told: a
 // member that the roster lacks twice, some time apart, is a ghost and leaves.
 func (r *Room) Reconcile(now time.Time, stays []regions.Stay) []Effect {
-	maps.DeleteFunc(r.ended, func(_ key, e ending) bool { return due(e.at.Add(r.cfg.Linger), now) })
+	maps.DeleteFunc(r.departed, func(_ key, d departed) bool { return due(d.at.Add(r.cfg.Linger), now) })
 	gone := r.lacking(now, stays)
 	gone = slices.DeleteFunc(gone, func(m *member) bool {
 		if m.missing.IsZero() {
