@@ -126,14 +126,18 @@ func (h *Hub) expireJoins(s *shard, now time.Time) {
 func (h *Hub) Leave(c edge.Client, room string, reason wire.Reason) {
 	t := h.begin(room)
 	defer t.end()
-	t.leave(c, wire.State_LEFT, reason)
+	if !t.leave(c, wire.State_LEFT, reason) {
+		// The device's last session was in the room, and this one does not come.
+		t.change(c.Member(), wire.State_LEFT, reason)
+	}
 	t.forgetStay(c)
 }
 
-func (t *turn) leave(c edge.Client, state wire.State, reason wire.Reason) {
+// leave takes a client out of the room; false: it is not in it.
+func (t *turn) leave(c edge.Client, state wire.State, reason wire.Reason) bool {
 	fd := t.sl.feeds[t.room]
 	if fd == nil {
-		return
+		return false
 	}
 	q := t.takeBack(fd, c)
 	l := t.local(fd, c)
@@ -146,6 +150,7 @@ func (t *turn) leave(c edge.Client, state wire.State, reason wire.Reason) {
 	case l != nil:
 		t.change(l.member, state, reason)
 	}
+	return q != nil || l != nil
 }
 
 // local returns the client's stay in the room.
