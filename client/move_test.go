@@ -71,7 +71,7 @@ func TestGoaway(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, "b", s.Status().Node)
 		require.False(t, isGone(a), "until the rooms are back")
-		a.send(message(6, 3))
+		a.send(message(6, 3), message(9, 9)) // the old one is no judge of what is missing
 		require.Equal(t, []uint64{1, 2, 3}, numbers(r))
 		c.send(resumed(), message(5, 2), message(6, 3), message(7, 4))
 		require.Equal(t, []uint64{4}, numbers(r))
