@@ -84,7 +84,8 @@ type Hooks struct {
 	// RegionMoved tells slots of another region that have another owner.
 	RegionMoved func(region regions.RegionID, slots []int)
 	// NodeLost: the region gave this node up. Its sessions are suspended, what
-	// it had is others' now, whether it comes back (Err is nil) or not.
+	// it had is others' now, whether it comes back (Err is nil) or not. Of a node
+	// that is removed it may come twice.
 	NodeLost func()
 }
 
