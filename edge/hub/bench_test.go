@@ -18,7 +18,7 @@ import (
 type lone struct{}
 
 func (lone) Slot(int) (regions.NodeID, regions.Epoch)                           { return "a1", 1 }
-func (lone) OwnerIn(regions.RegionID, string) regions.NodeID                    { return "" }
+func (lone) SlotIn(regions.RegionID, int) (regions.NodeID, regions.Epoch)       { return "", 0 }
 func (lone) Others() []regions.RegionID                                         { return nil }
 func (lone) RegionOf(regions.NodeID) regions.RegionID                           { return "a" }
 func (lone) Send(regions.NodeID, *peer.Frame)                                   {}

@@ -86,10 +86,11 @@ type Roster interface {
 	Others() []regions.RegionID
 	// RegionOf returns the region of a node; "" if there is no such node.
 	RegionOf(node regions.NodeID) regions.RegionID
-	// OwnerIn returns the owner of a room in another region, as last heard.
-	OwnerIn(region regions.RegionID, room string) regions.NodeID
+	// SlotIn returns the owner of a slot of another region, as last heard, and its
+	// epoch; 0 if nothing was heard.
+	SlotIn(region regions.RegionID, slot int) (regions.NodeID, regions.Epoch)
 	// HeardOwner takes what another region says of a room's owner; if it is news,
-	// OwnerIn answers with it from now on.
+	// SlotIn answers with it from now on.
 	HeardOwner(region regions.RegionID, room string, owner regions.NodeID, epoch regions.Epoch)
 }
 
@@ -123,7 +124,7 @@ func New(cfg Config) *Hub {
 		h.clocks = append(h.clocks, newClock())
 	}
 	for i := range h.shards {
-		h.shards[i].init(h.clocks[i%len(h.clocks)])
+		h.shards[i].init(i, h.clocks[i%len(h.clocks)])
 	}
 	h.Resync()
 	return h

@@ -28,7 +28,7 @@ func (h *Hub) PeerLeft(node regions.NodeID) {
 		case region == h.cfg.Region:
 			h.numbers.ask(o.id)
 			t.apply(o, members, o.NodeLost(t.now, node))
-		case h.cfg.Roster.OwnerIn(region, o.id) == node:
+		case t.ownerIn(region) == node:
 			t.apply(o, members, o.RegionLost(t.now, region))
 		}
 	})
@@ -54,7 +54,7 @@ func (h *Hub) mended(l link) {
 	}
 	if region != h.cfg.Region {
 		h.eachOwned(func(t *turn, o *owned) {
-			if h.cfg.Roster.OwnerIn(region, o.id) == l.node {
+			if t.ownerIn(region) == l.node {
 				members := o.Len()
 				t.apply(o, members, o.Refollow(t.now, region))
 			}

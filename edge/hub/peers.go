@@ -49,7 +49,7 @@ func (h *Hub) HandleFrame(from regions.NodeID, f *peer.Frame) {
 	if region != h.cfg.Region {
 		if n := f.GetNotOwner(); n.GetOwner() != "" {
 			h.cfg.Roster.HeardOwner(region, id, regions.NodeID(n.Owner), regions.Epoch(n.Epoch))
-		} else if f.Epoch != 0 && h.cfg.Roster.OwnerIn(region, id) != from {
+		} else if _, known := h.cfg.Roster.SlotIn(region, regions.SlotOf(id)); f.Epoch > uint64(known) {
 			h.cfg.Roster.HeardOwner(region, id, from, regions.Epoch(f.Epoch))
 		}
 	}
@@ -122,7 +122,7 @@ func (t *turn) toRoom(from regions.NodeID, region regions.RegionID, f *peer.Fram
 		t.wait(from, region, f)
 	case !mine:
 		t.misdirected(from, f)
-	case edge.Fencing && region != t.h.cfg.Region && t.h.cfg.Roster.OwnerIn(region, t.room) != from:
+	case edge.Fencing && region != t.h.cfg.Region && !t.ownsThere(from, region, f):
 		t.h.metrics.fenced.Inc()
 	case sl.over != nil:
 		t.wait(from, region, f)
@@ -134,6 +134,13 @@ func (t *turn) toRoom(from regions.NodeID, region regions.RegionID, f *peer.Fram
 	default:
 		t.asOwner(from, region, f)
 	}
+}
+
+// ownsThere reports whether a frame comes from the room's owner in another
+// region, and from no earlier life of it.
+func (t *turn) ownsThere(from regions.NodeID, region regions.RegionID, f *peer.Frame) bool {
+	owner, epoch := t.h.cfg.Roster.SlotIn(region, t.sl.number)
+	return from == owner && f.Epoch >= uint64(epoch)
 }
 
 // timeless reports whether a frame means the same to every owner of a room.
@@ -254,7 +261,7 @@ func (h *Hub) HandleFixes(from regions.NodeID, f *peer.Fixes) {
 	switch {
 	case region == h.cfg.Region && (from == t.sl.owner || !edge.Fencing):
 		t.push(item{fixes: f, lossy: true})
-	case region != "" && region != h.cfg.Region && h.cfg.Roster.OwnerIn(region, id) == from:
+	case region != "" && region != h.cfg.Region && t.ownerIn(region) == from:
 		if o := t.owned(); o != nil {
 			members := o.Len()
 			t.apply(o, members, o.Fixes(t.now, region, f))

@@ -321,19 +321,19 @@ func (r *nodeRoster) Others() []regions.RegionID {
 
 func (r *nodeRoster) RegionOf(n regions.NodeID) regions.RegionID { return r.m.regionOf(n) }
 
-func (r *nodeRoster) OwnerIn(region regions.RegionID, room string) regions.NodeID {
+func (r *nodeRoster) SlotIn(region regions.RegionID, slot int) (regions.NodeID, regions.Epoch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m, ok := r.others[region][regions.SlotOf(room)]; ok {
-		return m.To
+	if m, ok := r.others[region][slot]; ok {
+		return m.To, m.Epoch
 	}
-	return regions.NodeID(region) + "1"
+	return regions.NodeID(region) + "1", 0
 }
 
 func (r *nodeRoster) HeardOwner(region regions.RegionID, room string, owner regions.NodeID, epoch regions.Epoch) {
 	n := regions.SlotOf(room)
 	r.mu.Lock()
-	news := epoch > 1 && r.hear(region, regions.SlotMove{Slot: n, To: owner, Epoch: epoch})
+	news := r.hear(region, regions.SlotMove{Slot: n, To: owner, Epoch: epoch})
 	r.mu.Unlock()
 	if news {
 		r.append(entry{time.Now(), func(*roll) func(*Hub) {

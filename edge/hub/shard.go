@@ -28,10 +28,11 @@ type shard struct {
 // owns and those that its sessions are in. Who owns it is as the roster told
 // last, which all that happens to the slot here follows.
 type slot struct {
-	owner regions.NodeID
-	epoch regions.Epoch
-	heard regions.Epoch // the highest that another node named: if it is above epoch, ours are not
-	over  chan struct{} // ours is being handed over, and inputs wait; closed with the epoch
+	number int
+	owner  regions.NodeID
+	epoch  regions.Epoch
+	heard  regions.Epoch // the highest that another node named: if it is above epoch, ours are not
+	over   chan struct{} // ours is being handed over, and inputs wait; closed with the epoch
 
 	rooms   map[string]*owned
 	feeds   map[string]*feed
@@ -41,9 +42,9 @@ type slot struct {
 	seq     uint64 // above every number that a forgotten room gave
 }
 
-func (s *shard) init(c *clock) {
+func (s *shard) init(number int, c *clock) {
 	for i := range s.slots {
-		s.slots[i] = slot{rooms: map[string]*owned{}, feeds: map[string]*feed{}, waiters: map[string][]*waiter{}}
+		s.slots[i] = slot{number: number + i*shards, rooms: map[string]*owned{}, feeds: map[string]*feed{}, waiters: map[string][]*waiter{}}
 	}
 	s.clock = c
 	c.shards = append(c.shards, s)
@@ -143,7 +144,7 @@ func (t *turn) apply(o *owned, members int, effects []room.Effect) {
 	for _, e := range effects {
 		to := e.Node
 		if e.Region != "" {
-			to = t.h.cfg.Roster.OwnerIn(e.Region, t.room)
+			to = t.ownerIn(e.Region)
 		}
 		if e.Frame != nil {
 			e.Frame.Epoch = epoch // all that ever sends this frame is this room
@@ -163,6 +164,12 @@ func (t *turn) apply(o *owned, members int, effects []room.Effect) {
 	t.h.metrics.take(&o.Stats)
 	t.h.metrics.members.Add(float64(o.Len() - members))
 	t.plan(o, o.Next())
+}
+
+// ownerIn returns the room's owner in another region.
+func (t *turn) ownerIn(region regions.RegionID) regions.NodeID {
+	owner, _ := t.h.cfg.Roster.SlotIn(region, t.sl.number)
+	return owner
 }
 
 // fromOwner takes a frame of the room's owner to this node.
