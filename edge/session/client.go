@@ -26,12 +26,12 @@ func (s *Session) Deliver(f *edge.Frame) { s.conn.Send(f) }
 func (s *Session) Refused(re uint64, room string, err error) {
 	final := errors.Is(err, &errs.Error{Code: edge.CodeNotMember})
 	s.mu.Lock()
-	held := s.dropLocked(room)
-	if held && !final { // the client may try again, and until then has not left
+	_, noted := s.dropLocked(room)
+	if noted && !final { // the client may try again, and until then has not left
 		s.pendLocked(room)
 	}
 	s.mu.Unlock()
-	if held && final {
+	if noted && final {
 		s.registry.deps.Roster.Leave(s.id(), room)
 	}
 	s.sendError(re, room, err)
@@ -41,9 +41,9 @@ func (s *Session) Refused(re uint64, room string, err error) {
 // if that is news to it.
 func (s *Session) Removed(room string, reason wire.Reason) {
 	s.mu.Lock()
-	held := s.dropLocked(room)
+	_, noted := s.dropLocked(room)
 	s.mu.Unlock()
-	if held {
+	if noted {
 		s.registry.deps.Roster.Leave(s.id(), room)
 	}
 	if reason == wire.Reason_REMOVED {

@@ -59,8 +59,8 @@
 // # Who is seen
 //
 // Whether a user wants to be seen is asked before a session's first join, and
-// told by SetInvisible when it changes. Until it is known the session joins
-// nothing.
+// told by SetInvisible when it changes (hidden.go). Until it is known the
+// session joins nothing.
 //
 // # Order and goroutines
 //

@@ -28,12 +28,11 @@ func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.P
 		return err
 	})
 	if err == nil {
-		err = s.enter(ctx, room)
+		err = s.enter(ctx, room) // it returns with hub held
 	}
 	switch {
-	case errors.Is(err, &errs.Error{Code: edge.CodeSuperseded}):
-		// The region's word on that may still be on its way, and says by which.
-		s.finish(Fenced, wire.Reason_MOVED, superseded(s.epoch()+1))
+	case isSuperseded(err):
+		s.outdated()
 		return
 	case errors.Is(err, &errs.Error{Code: edge.CodeNotMember}):
 		s.abandon(s.drop(room)) // it was in the room before this connection
@@ -47,20 +46,20 @@ func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.P
 	for i, p := range at {
 		positions[i] = &wire.Position{Region: p.Region, Epoch: p.Epoch, Seq: p.Seq}
 	}
-	s.hub.Lock()
 	defer s.hub.Unlock()
 	if s.silent {
 		return
 	}
 	s.mu.Lock()
-	i := s.stayLocked(room)
+	i, noted := s.stayLocked(room), slices.Contains(s.pending, room)
 	full := i < 0 && len(s.rooms) >= wire.MaxRooms
 	if !full {
 		if i < 0 {
 			i = len(s.rooms)
 			s.rooms = append(s.rooms, stay{room: room})
 		}
-		s.rooms[i].version = m.Version
+		noted = noted || s.rooms[i].noted
+		s.rooms[i].version, s.rooms[i].noted = m.Version, noted && !s.hidden
 		s.settledLocked(room)
 	}
 	suspended, hidden := s.state == Suspended, s.hidden
@@ -69,32 +68,20 @@ func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.P
 		s.sendError(id, room, tooManyRooms)
 		return
 	}
+	if hidden && noted {
+		d.Roster.Leave(s.id(), room)
+	}
 	d.Hub.Join(s, edge.Join{Room: room, Re: id, Hidden: hidden, Membership: m, Positions: positions, LastNumber: last})
 	if suspended { // lost while this was under way
 		d.Hub.Suspend(s)
 	}
 }
 
-// askHidden asks once whether the user wants to be seen. Until that is known
-// the session joins nothing.
-func (s *Session) askHidden(ctx context.Context) error {
-	s.mu.Lock()
-	asked := s.asked
-	s.mu.Unlock()
-	if asked || s.registry.deps.Settings == nil {
-		return nil
-	}
-	hidden, err := s.registry.deps.Settings.Invisible(ctx, s.member.User)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.asked { // what SetInvisible said meanwhile is newer
-		s.asked, s.hidden = true, hidden
-	}
-	return nil
-}
+func isSuperseded(err error) bool { return errors.Is(err, &errs.Error{Code: edge.CodeSuperseded}) }
+
+// outdated ends a session that the region doesn't know any more. Its word on
+// that may still be on its way, and says by which one it was superseded.
+func (s *Session) outdated() { s.finish(Fenced, wire.Reason_MOVED, superseded(s.epoch()+1)) }
 
 // entry is a call that tells the region of rooms.
 type entry struct {
@@ -103,20 +90,35 @@ type entry struct {
 	err   error // once done
 }
 
-// enter has the region note that the session is in a room, if it doesn't know.
-// Rooms that are asked for during a call go together in the next one, so that a
-// hello with many of them is not many calls. Once noted a room is pending, until
-// it is joined.
+// enter has the region note that the session is in a room, unless it knows or
+// is not to know. If it returns no error, it does so with hub held, and that
+// still holds.
 func (s *Session) enter(ctx context.Context, room string) error {
+	for {
+		s.hub.Lock()
+		s.mu.Lock()
+		i := s.stayLocked(room)
+		fine := s.hidden || i >= 0 && s.rooms[i].noted || slices.Contains(s.pending, room)
+		full := i < 0 && len(s.rooms) >= wire.MaxRooms
+		s.mu.Unlock()
+		if fine && !full {
+			return nil
+		}
+		s.hub.Unlock()
+		if full {
+			return tooManyRooms
+		}
+		if err := s.note(ctx, room); err != nil {
+			return err
+		}
+	}
+}
+
+// note tells the region of a room. Rooms that come during a call go together in
+// the next one, so that a hello with many of them is not many calls. Once noted
+// a room is pending, until it is joined.
+func (s *Session) note(ctx context.Context, room string) error {
 	s.mu.Lock()
-	if s.stayLocked(room) >= 0 || slices.Contains(s.pending, room) {
-		s.mu.Unlock()
-		return nil
-	}
-	if len(s.rooms) >= wire.MaxRooms {
-		s.mu.Unlock()
-		return tooManyRooms
-	}
 	before, e := s.busy, s.next
 	first := e == nil
 	if first {
@@ -146,16 +148,26 @@ func (s *Session) enter(ctx context.Context, room string) error {
 	}
 	// If the outcome is not known the region may have noted them.
 	s.pendLocked(e.rooms...)
+	if e.err == nil {
+		s.notedLocked(e.rooms)
+	}
 	s.mu.Unlock()
 	close(e.done)
 	return e.err
+}
+
+// notedLocked marks those of the rooms that the session has joined.
+func (s *Session) notedLocked(rooms []string) {
+	for i := range s.rooms {
+		s.rooms[i].noted = s.rooms[i].noted || slices.Contains(rooms, s.rooms[i].room)
+	}
 }
 
 // drop forgets a room; it returns it if the region may have the session in it.
 func (s *Session) drop(room string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dropLocked(room) {
+	if held, _ := s.dropLocked(room); held {
 		return []string{room}
 	}
 	return nil

@@ -629,35 +629,120 @@ func TestRequestsSentAgain(t *testing.T) {
 }
 
 func TestInvisible(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Config{})
-		w.core.invisible["ann"] = true
-		p := w.live(t, "ann l1", "phone", roomA)
-		require.True(t, w.hub.hidden)
-		w.SetInvisible("ann", true) // no news
-		w.SetInvisible("ann", false)
-		w.SetInvisible("bob", true)
-		require.Equal(t, []string{"ann/phone join a", "ann/phone hide false"}, w.hub.said())
-		p.ask(2, join(roomB))
-		require.NotNil(t, p.next(t).GetSnapshot())
-		require.False(t, w.hub.hidden)
-
-		// Nobody is shown before it is known that they want to be.
-		w.core.settingsErr = errs.New(errs.Unavailable, edge.CodeRetry, "the database is away")
-		q := w.connect()
-		q.ask(1, hello("bob l2", "phone", roomA))
-		require.NotNil(t, q.next(t).GetWelcome())
-		require.Equal(t, wire.CodeRetry, q.next(t).GetError().GetCode())
-		w.SetInvisible("bob", true)
-		q.ask(2, join(roomA))
-		require.NotNil(t, q.next(t).GetSnapshot())
-		require.True(t, w.hub.hidden)
-		p.cut()
-		q.cut()
+	invisible := func(w *world, user string, yes bool) {
+		w.SetInvisible(user, yes)
 		synctest.Wait()
-		w.SetInvisible("ann", true)
-		require.Equal(t, "ann/phone hide true", w.hub.said()[len(w.hub.said())-1], "suspended ones too")
-		w.Stop()
+	}
+	t.Run("and back", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.core.invisible["ann"] = true
+			p := w.live(t, "ann l1", "phone", roomA, roomB)
+			require.True(t, w.hub.hidden)
+			require.Equal(t, "live 1 n1", w.region.of("ann", "phone"), "a room's next owner knows nothing")
+			invisible(w, "ann", true) // no news
+			invisible(w, "bob", true)
+			require.Len(t, w.hub.said(), 2)
+			invisible(w, "ann", false)
+			require.Equal(t, "ann/phone hide false", w.hub.said()[2])
+			require.Equal(t, "live 1 n1 a b", w.region.of("ann", "phone"))
+			invisible(w, "ann", false)
+			require.Len(t, w.hub.said(), 3)
+			p.ask(2, join(roomA))
+			require.NotNil(t, p.next(t).GetSnapshot())
+			require.False(t, w.hub.hidden)
+			require.Equal(t, []string{"ann/phone enter a b"}, w.region.said())
+			p.cut()
+			<-p.over
+			invisible(w, "ann", true)
+			require.Equal(t, "ann/phone hide true", w.hub.said()[len(w.hub.said())-1], "suspended ones too")
+			require.Equal(t, "suspended 1 n1", w.region.of("ann", "phone"))
+			w.core.invisible["ann"] = true
+			q, _ := w.comesBack(t, 1, roomA)
+			require.True(t, w.hub.hidden)
+			require.Equal(t, "live 2 n1", w.region.of("ann", "phone"))
+			q.cut()
+			w.Stop()
+		})
+	})
+	t.Run("while it is joining", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			p := w.live(t, "ann l1", "phone")
+			proceed := make(chan struct{})
+			w.region.entering = func() { <-proceed }
+			p.ask(2, join(roomA))
+			synctest.Wait()
+			invisible(w, "ann", true)
+			close(proceed)
+			require.NotNil(t, p.next(t).GetSnapshot())
+			synctest.Wait()
+			require.True(t, w.hub.hidden)
+			require.Equal(t, "live 1 n1", w.region.of("ann", "phone"))
+
+			// The other way round: seen only after the region knows.
+			proceed = make(chan struct{})
+			w.SetInvisible("ann", false)
+			synctest.Wait()
+			p.ask(3, join(roomB))
+			require.NotNil(t, p.next(t).GetSnapshot())
+			require.True(t, w.hub.hidden, "not yet")
+			close(proceed)
+			synctest.Wait()
+			require.Equal(t, "ann/phone hide false", w.hub.said()[len(w.hub.said())-1])
+			require.Equal(t, "live 1 n1 a b", w.region.of("ann", "phone"))
+			p.cut()
+			w.Stop()
+		})
+	})
+	t.Run("back and forth", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.core.invisible["ann"] = true
+			p := w.live(t, "ann l1", "phone", roomA)
+			proceed := make(chan struct{})
+			w.region.entering = func() { <-proceed }
+			for _, yes := range []bool{false, true, false, true} {
+				invisible(w, "ann", yes)
+			}
+			close(proceed)
+			synctest.Wait()
+			require.Equal(t, []string{"ann/phone join a"}, w.hub.said(), "nobody saw a thing")
+			require.Equal(t, "live 1 n1", w.region.of("ann", "phone"))
+			invisible(w, "ann", false)
+			require.Equal(t, "live 1 n1 a", w.region.of("ann", "phone"))
+			require.Equal(t, "ann/phone hide false", w.hub.said()[1])
+			p.cut()
+			w.Stop()
+		})
+	})
+	t.Run("the region can't be told", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.core.invisible["ann"] = true
+			p := w.live(t, "ann l1", "phone", roomA)
+			w.region.enterErr = errs.New(errs.Unavailable, edge.CodeRetry, "no leader")
+			invisible(w, "ann", false)
+			require.Equal(t, wire.CodeRetry, p.lastWord(t).Code, "its next session is seen from the start")
+			<-p.over
+			w.Stop()
+		})
+	})
+	t.Run("not known yet", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.core.settingsErr = errs.New(errs.Unavailable, edge.CodeRetry, "the database is away")
+			p := w.connect()
+			p.ask(1, hello("bob l2", "phone", roomA))
+			require.NotNil(t, p.next(t).GetWelcome())
+			require.Equal(t, wire.CodeRetry, p.next(t).GetError().GetCode(), "nobody is shown before it is known that they want to be")
+			invisible(w, "bob", true)
+			p.ask(2, join(roomA))
+			require.NotNil(t, p.next(t).GetSnapshot())
+			require.True(t, w.hub.hidden)
+			p.cut()
+			w.Stop()
+		})
 	})
 }
 

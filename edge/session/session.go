@@ -36,8 +36,10 @@ type Session struct {
 
 	mu       sync.Mutex // guards the following
 	state    State
-	hidden   bool          // the user wants to be seen by nobody,
-	asked    bool          // as the settings said
+	hidden   bool          // seen by nobody
+	asked    bool          // whether it wants to be
+	showing  bool          // show runs
+	shown    bool          // it wants to be seen: what show works for
 	since    time.Duration // of the connection, then of the welcome
 	expires  time.Duration // the access token
 	until    time.Duration // draining: it must go; suspended: it is forgotten
@@ -50,11 +52,11 @@ type Session struct {
 	inFlight int
 }
 
-// stay is a room that the session is in, and the version of the membership that
-// was checked for it.
+// stay is a room that the session is in.
 type stay struct {
 	room    string
-	version uint64
+	version uint64 // of the membership that was checked
+	noted   bool   // by the region, which knows nothing of hidden sessions' rooms
 }
 
 // badFrames is how many undecodable frames a connection survives.
@@ -292,19 +294,6 @@ func (s *Session) goaway(plan *DrainPlan) bool {
 	return true
 }
 
-// hide has the session seen by nobody, or again by all.
-func (s *Session) hide(hidden bool) {
-	s.hub.Lock()
-	defer s.hub.Unlock()
-	s.mu.Lock()
-	news := !s.asked || s.hidden != hidden
-	s.hidden, s.asked = hidden, true
-	s.mu.Unlock()
-	if news && !s.silent {
-		s.registry.deps.Hub.Hide(s, hidden)
-	}
-}
-
 // ---------------------------------------------------------------- its rooms
 
 // in returns the session's stay in a room.
@@ -321,17 +310,21 @@ func (s *Session) stayLocked(room string) int {
 	return slices.IndexFunc(s.rooms, func(st stay) bool { return st.room == room })
 }
 
-// dropLocked forgets a room; it reports whether the region may have the session
-// in it.
-func (s *Session) dropLocked(room string) bool {
-	n := len(s.rooms) + len(s.pending)
-	s.rooms = slices.DeleteFunc(s.rooms, func(st stay) bool { return st.room == room })
+// dropLocked forgets a room; held: the session may be in it, noted: and the
+// region knows.
+func (s *Session) dropLocked(room string) (held, noted bool) {
+	noted = slices.Contains(s.pending, room)
+	held = noted
+	if i := s.stayLocked(room); i >= 0 {
+		held, noted = true, noted || s.rooms[i].noted
+		s.rooms = slices.Delete(s.rooms, i, i+1)
+	}
 	s.settledLocked(room)
-	return len(s.rooms)+len(s.pending) < n
+	return held, noted
 }
 
-// pendLocked has rooms left when the grace time is over, unless they are joined
-// until then.
+// pendLocked has rooms that the region knows of left when the grace time is
+// over, unless they are joined until then.
 func (s *Session) pendLocked(rooms ...string) {
 	for _, room := range rooms {
 		if s.stayLocked(room) < 0 && !slices.Contains(s.pending, room) {
