@@ -116,9 +116,9 @@ func (p *Process) Exited(ctx context.Context) error {
 	return p.err
 }
 
-// Kill ends it at once.
+// Kill ends it at once, if it hasn't ended, and waits for that.
 func (p *Process) Kill(ctx context.Context) error {
-	if err := p.Signal(syscall.SIGKILL); err != nil {
+	if err := p.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	err := p.Exited(ctx)
