@@ -312,6 +312,9 @@ func (r *Realtime) give(ctx context.Context, to regions.NodeID, h *peer.HandOver
 // commit makes a slot another node's.
 func (r *Realtime) commit(ctx context.Context, m regions.SlotMove) error {
 	_, err := r.Cluster.Move(ctx, m.Slot, m.Epoch, m.To)
+	if errors.Is(err, cluster.ErrStaleSlot) {
+		return fmt.Errorf("%w: %w", hub.ErrRefused, err)
+	}
 	return err
 }
 
