@@ -190,12 +190,15 @@ func (r *Room) fence(m *member, epoch uint64) {
 	}}})
 }
 
-// Change takes a new state of a session from its node.
+// Change takes a new state of a session from its node. A device that came back
+// on another node, without this room, has left it: that node says so under the
+// newer epoch.
 func (r *Room) Change(now time.Time, from regions.NodeID, c *peer.Change) []Effect {
 	r.used = now
 	d := c.GetDevice()
 	m := r.roll.index[key{c.GetUser(), d.GetDevice()}]
-	if m == nil || m.node != from || d.GetEpoch() < m.dev.Epoch {
+	elsewhere := m != nil && m.node != "" && d.GetState() == wire.State_LEFT && d.GetEpoch() > m.dev.Epoch
+	if m == nil || m.node != from && !elsewhere || d.GetEpoch() < m.dev.Epoch {
 		r.Stats.Dropped++
 		return r.take()
 	}
