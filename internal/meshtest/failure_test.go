@@ -21,7 +21,7 @@ import (
 func hasty(t *testing.T, regions, nodes int) *Mesh {
 	return StartWith(t, node.MeshConfig{
 		Regions: regions, Nodes: nodes,
-		Session: session.Config{Ping: 500 * time.Millisecond, Grace: 3 * time.Second},
+		Session: session.Config{Ping: 500 * time.Millisecond, Grace: 6 * time.Second},
 	})
 }
 
@@ -96,7 +96,7 @@ func TestAKilledNode(t *testing.T) {
 		})
 		m.Eventually("Stuck has left", func() bool { _, ok := Member(r, stuck.ID); return !ok })
 	}
-	// The links need 4 s to notice, then the grace time runs.
+	// The region needs a second to notice, then the grace time runs.
 	require.Less(t, time.Since(killed), 15*time.Second)
 	require.Empty(t, left(), "Mover never left")
 	for _, r := range rooms {
