@@ -90,12 +90,13 @@ type Realtime struct {
 }
 
 const (
-	aloneAfter  = 5 * time.Second        // without contact to the region's leader: clients are sent away
-	aloneTick   = 250 * time.Millisecond // how often that is looked at
-	moverTick   = 250 * time.Millisecond // how often slots are looked for that belong elsewhere
-	moverBatch  = 64                     // slots that are handed over at a time
-	drainMoving = 10 * time.Second       // slots have so long to find new owners
-	liveRooms   = 8                      // rooms that are asked about a user
+	aloneAfter    = 5 * time.Second        // without contact to the region's leader: clients are sent away
+	aloneTick     = 250 * time.Millisecond // how often that is looked at
+	moverTick     = 250 * time.Millisecond // how often slots are looked for that belong elsewhere
+	moverBatch    = 64                     // slots that are handed over at a time
+	reconcileTick = 30 * time.Second       // how often sessions are compared with the roster
+	drainMoving   = 10 * time.Second       // slots have so long to find new owners
+	liveRooms     = 8                      // rooms that are asked about a user
 )
 
 // NewRealtime assembles it; Connect comes before Start.
@@ -152,6 +153,7 @@ func (r *Realtime) Connect(p Peers) {
 	r.group.Add("sessions", r.Sessions)
 	r.group.Add("mover", newLoop(r.move))
 	r.group.Add("alone", newLoop(r.watchContact))
+	r.group.Add("reconcile", newLoop(r.reconcile))
 }
 
 // incarnation is the number of this start of the node.
@@ -271,6 +273,23 @@ func (r *Realtime) held() (out []regions.Stay) {
 		}
 	})
 	return out
+}
+
+// reconcile compares the sessions with the roster now and then, for what no
+// change tells: an open whose answer was lost left a session that nobody has.
+func (r *Realtime) reconcile(ctx context.Context) {
+	tick := time.NewTicker(reconcileTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if r.Cluster.Current() {
+			r.Sessions.Reconcile(r.held())
+		}
+	}
 }
 
 // ---------------------------------------------------------------- slots
