@@ -1,6 +1,7 @@
 package room
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -55,21 +56,92 @@ func FuzzFrames(f *testing.F) {
 			if next := r.Next(); due(next, now) {
 				r.Tick(now)
 			}
-			own, perNode := 0, 0
-			for _, m := range r.roll.sorted {
-				require.Same(t, m, r.roll.index[m.key])
-				if m.node != "" {
-					own++
-					require.Equal(t, cfg.Region, m.region)
-				}
-			}
-			for _, n := range r.nodes {
-				perNode += n.members
-			}
-			require.Equal(t, own, r.roll.own)
-			require.Equal(t, own, perNode)
-			require.Len(t, r.roll.index, len(r.roll.sorted))
+			consistent(t, r)
 		}
+	})
+}
+
+// consistent checks that a room keeps count of its members.
+func consistent(t *testing.T, r *Room) {
+	own, perNode := 0, 0
+	for _, m := range r.roll.sorted {
+		require.Same(t, m, r.roll.index[m.key])
+		if m.node != "" {
+			own++
+			require.Equal(t, r.own.id, m.region)
+		} else {
+			require.False(t, m.hidden)
+		}
+	}
+	for _, n := range r.nodes {
+		perNode += n.members
+	}
+	require.Equal(t, own, r.roll.own)
+	require.Equal(t, own, perNode)
+	require.Len(t, r.roll.index, len(r.roll.sorted))
+	require.True(t, slices.IsSortedFunc(r.roll.sorted, compare))
+	for _, g := range r.regions {
+		at := g.position()
+		var events []*peer.Event
+		g.ring.last(len(g.ring.frames), func(f *peer.Frame) { events = append(events, f.GetEvent()) })
+		require.Len(t, chain(events, at), len(events), "%s has a gap", g.id)
+	}
+}
+
+// FuzzImport gives a room whatever decodes as a hand-over: it refuses it, or is
+// whole and goes on.
+func FuzzImport(f *testing.F) {
+	cfg := Config{Region: "a", Others: []regions.RegionID{"b"}}.WithDefaults()
+	now := time.Unix(1_000_000, 0)
+	old := New(&cfg, "r", 7, 0, now)
+	ann, bob := session("ann/phone@10", ""), session("bob/phone@11", "")
+	bob.Hidden = true
+	old.Join(now, "n1", &peer.Join{Member: ann, Version: 3})
+	old.Join(now, "n2", &peer.Join{Member: bob})
+	old.Subscribe(now, "b", nil)
+	old.Parts(now, "b", &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{Parts: []*wire.Part{{
+		At:     &wire.Position{Region: "b", Epoch: 3, Seq: 1},
+		People: []*wire.Person{{User: "cem", Devices: []*wire.Device{{Device: "phone", Epoch: 20}}}},
+	}}}}})
+	first := old.Export(nil)
+	old.Report(now, "n1", memberFix(ann, 1, now))
+	old.Publish(now, &wire.Message{Number: 1})
+	tail := old.Export(first)
+	bytes := func(h *peer.HandOver) []byte {
+		b, err := h.MarshalVT()
+		require.NoError(f, err)
+		return b
+	}
+	f.Add(bytes(first), bytes(tail), uint64(8))
+	f.Add(bytes(first), bytes(first), uint64(8))
+	f.Add(bytes(&peer.HandOver{Room: "r", Epoch: 7}), bytes(&peer.HandOver{Room: "r", Epoch: 7, Tail: true, Regions: []*peer.HandOverRegion{
+		{Position: &wire.Position{Region: "a", Epoch: 7}, Listens: true}, {Position: &wire.Position{Region: "b"}, Known: true},
+	}, Members: []*peer.HandOverMember{{User: "u", Node: "n1", Device: &wire.Device{Region: "a", State: wire.State_LIVE}}, {}}}), uint64(9))
+
+	f.Fuzz(func(t *testing.T, a, b []byte, epoch uint64) {
+		var first, tail peer.HandOver
+		if first.UnmarshalVT(a) != nil || tail.UnmarshalVT(b) != nil {
+			return
+		}
+		stay := regions.Stay{SessionID: regions.SessionID{User: "ann", Device: "phone", Epoch: 10}, Node: "n1"}
+		r, out, err := Import(&cfg, &first, &tail, regions.Epoch(epoch), []regions.Stay{stay}, now)
+		if err != nil {
+			require.Nil(t, r)
+			return
+		}
+		consistent(t, r)
+		require.Greater(t, r.own.epoch, tail.Epoch)
+		for _, e := range out {
+			require.NotNil(t, e.Frame)
+		}
+		r.Join(now, "n1", &peer.Join{Member: session("eve/phone@30", ""), Positions: []*wire.Position{{Region: "a", Epoch: tail.Epoch}}})
+		r.Attach(now, "n1", &peer.Attach{Members: []*peer.Member{ann}}, nil)
+		r.Reconcile(now, nil)
+		r.Tick(now.Add(time.Minute))
+		consistent(t, r)
+		next := r.Export(nil)
+		_, _, err = Import(&cfg, next, r.Export(next), r.Epoch()+1, nil, now)
+		require.NoError(t, err)
 	})
 }
 
@@ -79,7 +151,7 @@ func feedAny(r *Room, now time.Time, from byte, f *peer.Frame) {
 	case *peer.Frame_Join:
 		r.Join(now, node, b.Join)
 	case *peer.Frame_Attach:
-		r.Attach(now, node, b.Attach, nil)
+		r.Attach(now, node, b.Attach, []regions.Stay{{SessionID: regions.SessionID{User: "ann", Device: "phone", Epoch: 10}, Node: "n1"}})
 	case *peer.Frame_Change:
 		r.Change(now, node, b.Change)
 	case *peer.Frame_Report:
@@ -100,6 +172,11 @@ func feedAny(r *Room, now time.Time, from byte, f *peer.Frame) {
 		r.Parts(now, "b", f)
 	case *peer.Frame_Fixes:
 		r.SettledFixes(now, "b", f)
+	case *peer.Frame_Fence: // stands for the roster's words
+		id := regions.SessionID{User: b.Fence.GetUser(), Device: b.Fence.GetDevice(), Epoch: regions.Epoch(b.Fence.GetEpoch())}
+		r.Suspend(now, id)
+		r.End(now, id, wire.Reason_TIMED_OUT)
+		r.Reconcile(now, nil)
 	default:
 		r.NodeLost(now, node)
 	}

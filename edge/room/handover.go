@@ -11,6 +11,14 @@ import (
 	"github.com/mustermesh/muster/regions"
 )
 
+const (
+	// handOverMost bounds what is exported: it goes as one frame of a peer link,
+	// of 4 MiB. A larger room is not handed over, its next owner adopts it.
+	handOverMost = 4<<20 - 4<<10
+	// handOverRings bounds the events in it, the newest of each region.
+	handOverRings = 1 << 20
+)
+
 // Export returns the room as another node of the region needs it to go on in
 // its place. Without first it is all of it, while the room goes on. Given what
 // was exported first it is the tail: the room must have come to a halt, and may
@@ -43,11 +51,15 @@ func (r *Room) Export(first *peer.HandOver) *peer.HandOver {
 		if !ok {
 			n = len(g.ring.frames)
 		}
+		n = g.ring.within(n, handOverRings/len(r.regions))
 		g.ring.last(n, func(f *peer.Frame) { x.Events = append(x.Events, f.GetEvent()) })
 		h.Regions = append(h.Regions, x)
 	}
 	for _, n := range r.nodes {
 		h.Nodes = append(h.Nodes, &peer.HandOverNode{Node: string(n.id), Ready: n.ready, Applied: n.applied})
+	}
+	if h.SizeVT() > handOverMost {
+		return &peer.HandOver{Room: r.id, Epoch: r.own.epoch, Tail: first != nil} // which nobody can import
 	}
 	return h
 }

@@ -13,6 +13,7 @@ import (
 const (
 	pageDefault = 100
 	pageMost    = 500
+	eventMost   = 256 // devices in one event: many may time out at once, and frames are limited
 )
 
 // news is presence that waits to be told, since an event of it went out only
@@ -49,7 +50,7 @@ func (r *Room) announce(now time.Time, told []*member) {
 	}
 }
 
-// tell makes one event of what waits to be told. Other events call it first, so
+// tell makes an event of what waits to be told. Other events call it first, so
 // that nobody is heard before they are seen.
 func (r *Room) tell(now time.Time) {
 	if len(r.news.waiting) == 0 {
@@ -66,9 +67,10 @@ func (r *Room) tell(now time.Time) {
 		m.announced = m.dev.Epoch
 		m.shown = m.dev.State == wire.State_SUSPENDED
 	}
-	r.emit(&wire.Event{Body: &wire.Event_Presence{Presence: &wire.Presence{
-		People: people(told), Counts: counts(r.seen(r.own)),
-	}}})
+	c := counts(r.seen(r.own))
+	for some := range slices.Chunk(told, eventMost) {
+		r.emit(&wire.Event{Body: &wire.Event_Presence{Presence: &wire.Presence{People: people(some), Counts: c}}})
+	}
 }
 
 // left returns the member as it is told of when it is gone, or hides.

@@ -48,6 +48,16 @@ func (g *ring) last(n int, each func(*peer.Frame)) {
 	}
 }
 
+// within returns how many of the n newest frames fit into so many bytes.
+func (g *ring) within(n, most int) int {
+	for i := range n {
+		if most -= size(g.newest(i + 1)); most < 0 {
+			return i
+		}
+	}
+	return n
+}
+
 // newest returns the n-th newest frame, from 1.
 func (g *ring) newest(n int) *peer.Frame {
 	return g.frames[(g.head+len(g.frames)-n)%len(g.frames)]

@@ -1,0 +1,148 @@
+package room
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/regions"
+)
+
+// heal ends all that is wrong and gives everybody time to notice.
+func (w *world) heal() {
+	clear(w.former)
+	for _, o := range w.nodes {
+		w.learn(o)
+	}
+	for _, g := range everyRegion {
+		for _, from := range everyRegion {
+			w.hear(g, from)
+		}
+	}
+	for _, p := range w.pairs() {
+		w.mend(p[0], p[1])
+	}
+	for range 40 { // old sessions time out
+		w.pass(2 * time.Second)
+		w.drain()
+	}
+	for _, d := range w.devices {
+		if d.node != nil {
+			d.n++
+			d.node.report(d)
+		}
+	}
+	w.drain()
+	w.pass(4 * time.Second)
+	w.drain()
+}
+
+// agree checks that everybody believes the truth.
+func (w *world) agree() {
+	truth := map[string]string{}
+	live := map[regions.RegionID]uint32{}
+	for _, o := range w.nodes {
+		truth[o.watcher.User] = fmt.Sprintf("%s #0", o.id)
+		live[o.region]++
+	}
+	for _, d := range w.devices {
+		if d.node != nil && !d.hidden {
+			truth[d.user] = fmt.Sprintf("%s #%d", d.node.id, d.n)
+			live[d.node.region]++
+		}
+	}
+	for _, o := range w.nodes {
+		require.Equal(w.t, truth, o.beliefs(), "node %s, now %v", o.id, w.now)
+		for g, r := range w.owners {
+			require.Equal(w.t, r.own.epoch, o.at[string(g)].Epoch)
+			require.Equal(w.t, r.own.seq, o.at[string(g)].Seq, "%s follows %s to the end", o.id, g)
+			require.Equal(w.t, strconv.Itoa(int(live[g]))+"+0", o.counts[string(g)], "%s counts %s", o.id, g)
+		}
+	}
+	for _, r := range w.owners {
+		var all []string
+		for page := r.People("", 3); ; page = r.People(all[len(all)-1], 3) {
+			for _, p := range page.People {
+				all = append(all, p.User)
+			}
+			require.Equal(w.t, len(truth), int(page.Counts.Live))
+			if !page.More {
+				break
+			}
+		}
+		require.Equal(w.t, slices.Sorted(maps.Keys(truth)), all)
+	}
+}
+
+// TestObserversAgree lets the world go wrong in every way, then heals it: all
+// observers believe the truth.
+func TestObserversAgree(t *testing.T) {
+	stats := map[string]int{}
+	for seed := range worlds() {
+		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := newWorld(t, uint64(seed), 16)
+			for range 1500 {
+				w.step(true)
+			}
+			w.heal()
+			w.agree()
+			sum(stats, w.stats)
+		})
+		if !ok {
+			break
+		}
+	}
+	t.Log(stats)
+}
+
+// TestHandOverLosesNothing hands rooms over all the time: nobody is told that
+// anything was lost, and nothing was.
+func TestHandOverLosesNothing(t *testing.T) {
+	stats := map[string]int{}
+	for seed := range worlds() {
+		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := newWorld(t, uint64(seed), 256)
+			w.drain() // everybody is in
+			for _, o := range w.nodes {
+				o.gaps = 0
+				clear(o.messages)
+			}
+			for range 1500 {
+				w.step(false)
+			}
+			w.heal()
+			w.agree()
+			for _, o := range w.nodes {
+				require.Zero(t, o.gaps, "node %s", o.id)
+				require.Len(t, o.messages, int(w.messages), "node %s", o.id)
+			}
+			sum(stats, w.stats)
+		})
+		if !ok {
+			break
+		}
+	}
+	t.Log(stats)
+}
+
+func worlds() int {
+	if n, _ := strconv.Atoi(os.Getenv("MUSTER_WORLDS")); n > 0 {
+		return n
+	}
+	if testing.Short() {
+		return 10
+	}
+	return 20
+}
+
+func sum(all, one map[string]int) {
+	for k, n := range one {
+		all[k] += n
+	}
+}
