@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	handOvers = 4               // slots at the same time
+	handOvers = 8               // slots at the same time
 	giveWait  = 2 * time.Second // for what is given while the slot stands still
 	// stageLife is how long a whole slot that was given may be gone on with. If
 	// nobody knows whether a move was made, its owner stands still for longer.

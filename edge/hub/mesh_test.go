@@ -76,9 +76,7 @@ func newMesh(t *testing.T, nodes ...regions.NodeID) *mesh {
 			close(p.queue)
 		}
 		for _, r := range m.rosters {
-			r.setCut(false)
-			close(r.more)
-			<-r.done
+			r.stop()
 		}
 	})
 	return m
@@ -86,14 +84,24 @@ func newMesh(t *testing.T, nodes ...regions.NodeID) *mesh {
 
 // boot starts a node, with what its region has agreed on so far.
 func (m *mesh) boot(n regions.NodeID) {
+	all := slices.Collect(maps.Values(m.regions))
+	for _, g := range all {
+		g.mu.Lock() // from here on its copy gets all entries
+	}
 	r := m.newRoster(n)
+	m.mu.Lock()
+	m.rosters[n] = r
+	m.mu.Unlock()
+	for _, g := range all {
+		g.mu.Unlock()
+	}
 	h := New(Config{
 		Self: n, Region: m.regionOf(n), Roster: r, Links: fakeLinks{m, n},
 		Members: m.core, Messages: m.core, Activity: m.core,
 	})
 	require.NoError(m.t, h.Start(context.Background()))
 	m.mu.Lock()
-	m.hubs[n], m.rosters[n] = h, r
+	m.hubs[n] = h
 	m.mu.Unlock()
 	go r.run()
 }
@@ -121,10 +129,7 @@ func (m *mesh) mend(a, b regions.NodeID) {
 // sessions are suspended.
 func (m *mesh) restart(n regions.NodeID) {
 	m.kill(n)
-	old := m.rosters[n]
-	old.setCut(false)
-	close(old.more)
-	<-old.done
+	m.rosters[n].stop()
 	m.boot(n)
 	g := m.regions[m.regionOf(n)]
 	if owner, _ := g.owner(testRoom); owner == n {

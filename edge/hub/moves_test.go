@@ -493,6 +493,23 @@ func (s *storm) lose(g *guest) {
 	}
 }
 
+// crash kills a node, which is back soon. Its slot goes to somebody, maybe to
+// its next life.
+func (s *storm) crash(n regions.NodeID) {
+	g := s.regions[s.regionOf(n)]
+	owned, _ := g.owner(testRoom)
+	s.restart(n)
+	for _, guest := range s.guests {
+		if guest.phone.member.Device.Node == string(n) && !guest.gone {
+			guest.gone = true
+			g.suspend(guest.phone.member)
+		}
+	}
+	if to := s.node(); owned == n && s.regionOf(to) == g.id {
+		g.move(testSlot, to)
+	}
+}
+
 func (s *storm) step() {
 	rng := s.rng
 	switch k := rng.IntN(100); {
@@ -535,14 +552,16 @@ func (s *storm) step() {
 		if a, b := s.node(), s.node(); a != b {
 			s.cut(a, b)
 		}
-	case k < 86:
+	case k < 85:
 		if a, b := s.node(), s.node(); a != b && s.wires[[2]regions.NodeID{a, b}].isDown() {
 			s.mend(a, b)
 		}
-	case k < 90:
+	case k < 87:
 		if a, b := s.node(), s.node(); a != b {
 			s.wires[[2]regions.NodeID{a, b}].setDelay(time.Duration(rng.IntN(400)) * time.Millisecond)
 		}
+	case k < 88:
+		s.crash(s.node())
 	case k < 94:
 		s.lose(s.guests[rng.IntN(len(s.guests))])
 	default:
@@ -627,6 +646,7 @@ func TestSlotsMoveAtRandom(t *testing.T) {
 		seeds = 10
 	}
 	found := 0
+	stats := map[string]float64{}
 	for seed := range seeds {
 		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -648,12 +668,22 @@ func TestSlotsMoveAtRandom(t *testing.T) {
 					require.Empty(t, wrong)
 				}
 				found += len(wrong)
+				for _, h := range s.hubs {
+					stats["handed over"] += testutil.ToFloat64(h.metrics.handovers)
+					stats["continued"] += testutil.ToFloat64(h.metrics.continued)
+					stats["fenced"] += testutil.ToFloat64(h.metrics.fenced)
+					stats["events"] += testutil.ToFloat64(h.metrics.events)
+				}
+				for _, p := range s.all {
+					stats["not recovered"] += float64(p.unrecovers)
+				}
 			})
 		})
 		if !ok {
 			return
 		}
 	}
+	t.Log(stats)
 	if !edge.Fencing {
 		require.NotZero(t, found, "the check does not see what fencing prevents")
 	}

@@ -188,6 +188,8 @@ type nodeRoster struct {
 	cut    time.Time // from the region's leader since; zero: not
 	more   chan struct{}
 	done   chan struct{}
+
+	stopped bool
 }
 
 func (m *mesh) nodes() map[regions.NodeID]*nodeRoster {
@@ -209,12 +211,24 @@ func (m *mesh) newRoster(n regions.NodeID) *nodeRoster {
 
 func (r *nodeRoster) append(e entry) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		return
+	}
 	r.log = append(r.log, e)
-	r.mu.Unlock()
 	select {
 	case r.more <- struct{}{}:
 	default:
 	}
+}
+
+func (r *nodeRoster) stop() {
+	r.setCut(false)
+	r.mu.Lock()
+	r.stopped = true
+	close(r.more)
+	r.mu.Unlock()
+	<-r.done
 }
 
 // run applies the log, an entry at a time.
