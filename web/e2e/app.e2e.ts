@@ -3,14 +3,10 @@
 // Screenshots go to WEB_SHOTS, by default test-results/shots.
 
 import { mkdirSync } from "node:fs";
-import { join, resolve } from "node:path";
-import { type Browser, chromium } from "playwright-core";
-import { afterAll, afterEach, beforeAll, expect, onTestFailed, test } from "vitest";
-import { Muster, stopMs } from "./muster.js";
-import { Person, type PersonOptions } from "./person.js";
+import { join } from "node:path";
+import { expect, test } from "vitest";
 import { complaints, example, readmes, runnable, sdkScript } from "./readme.js";
-
-const shots = resolve(process.env.WEB_SHOTS ?? join(import.meta.dirname, "..", "test-results", "shots"));
+import { shots, stage } from "./stage.js";
 
 // One way between eu-west and us-east, emulated: half of the published round
 // trip (internal/simnet).
@@ -18,59 +14,7 @@ const linkMs = 38;
 // One merge tick, and what two browsers on two busy cores take.
 const freshMs = 300;
 
-let muster: Muster;
-let browser: Browser; // without 3D: the map is not drawn, the rest is quick
-let painter: Browser; // draws the map in software, which keeps a core busy
-let people: Person[] = [];
-
-beforeAll(async () => {
-  muster = new Muster();
-  await muster.start();
-  const launch = (...graphics: string[]) =>
-    chromium.launch({
-      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-      args: [
-        ...["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", ...graphics],
-        ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
-      ],
-    });
-  [browser, painter] = await Promise.all([launch("--disable-3d-apis"), launch("--use-gl=angle", "--use-angle=swiftshader")]);
-});
-
-afterEach(async () => {
-  const errors = people.flatMap((p) => p.errors.map((e) => `${p.name}: ${e}`));
-  await Promise.all(people.map((p) => p.close()));
-  people = [];
-  expect(errors).toEqual([]);
-});
-
-afterAll(async () => {
-  await Promise.all([browser, painter].map((b) => b?.close()));
-  try {
-    expect(await muster.stop()).toBeLessThan(stopMs);
-    expect(muster.survivors()).toEqual([]);
-  } finally {
-    muster.cleanUp();
-  }
-});
-
-async function open(o: PersonOptions & { map?: boolean } = {}): Promise<Person> {
-  const { map = false, ...options } = o;
-  const p = await Person.open(map ? painter : browser, muster.url, options);
-  people.push(p);
-  return p;
-}
-
-/** Whatever goes wrong, show what they saw. */
-function showOnFailure(): void {
-  onTestFailed(async (ctx) => {
-    mkdirSync(shots, { recursive: true });
-    for (const [i, p] of people.entries()) {
-      await p.page.screenshot({ path: join(shots, `failed-${ctx.task.name.replace(/\W+/g, "-")}-${i}.png`) }).catch(() => {});
-    }
-    console.error(muster.log());
-  });
-}
+const { muster, open, showOnFailure } = stage();
 
 for (const transport of ["webtransport", "websocket"] as const) {
   test(`two people in two regions over ${transport}: appear, move, speak, go`, async () => {

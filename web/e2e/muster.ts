@@ -57,6 +57,24 @@ export class Muster {
     this.#remember();
   }
 
+  /** What the console reads and does: /ctl/PATH. */
+  async ctl<T>(path: string, method = "GET"): Promise<T> {
+    const r = await fetch(`${this.url}/ctl/${path}`, { method });
+    if (!r.ok) throw new Error(`/ctl/${path}: ${r.status} ${await r.text()}`);
+    return (await r.json()) as T;
+  }
+
+  /** A request to the HTTP API. */
+  async api<T>(path: string, body: unknown, token?: string): Promise<T> {
+    const r = await fetch(`${this.url}/api/v1${path}`, {
+      method: "POST",
+      headers: { "content-type": "application/json", ...(token && { authorization: `Bearer ${token}` }) },
+      body: JSON.stringify(body),
+    });
+    if (!r.ok) throw new Error(`${path}: ${r.status} ${await r.text()}`);
+    return (await r.json()) as T;
+  }
+
   /** SIGTERM; resolves with how many milliseconds it took to end. */
   async stop(): Promise<number> {
     this.#remember();

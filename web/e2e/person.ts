@@ -131,10 +131,11 @@ export class Person {
     await this.page.evaluate(() => {
       window.__heard = [];
       const note = (what: string) => window.__heard.push({ at: Date.now(), what });
-      const { room } = window.__muster;
+      const { room, session } = window.__muster;
       room!.on("fix", (e) => note(`fix ${e.user} ${e.fix.point.lat.toFixed(5)} ${e.fix.point.lng.toFixed(5)}`));
       room!.on("presence", (e) => note(`${e.state} ${e.user}${e.reason ? ` ${e.reason}` : ""}`));
       room!.on("message", (m) => note(`message ${m.body}`));
+      session!.on("status", (s) => note(`status ${s.state} ${s.node}`));
     });
   }
 
@@ -149,6 +150,11 @@ export class Person {
       () => `${this.name} did not hear "${what}"`,
     );
     return found.at;
+  }
+
+  /** What it heard that it should not have. */
+  async heardOf(...words: string[]): Promise<string[]> {
+    return (await this.heard()).map((h) => h.what).filter((what) => words.some((w) => what.startsWith(w)));
   }
 
   /** Everything a finger is meant to hit that is on the screen now. */

@@ -1,7 +1,7 @@
 import { defineConfig } from "vitest/config";
 import "../vitest.node20.ts";
 
-// One server and one browser for all: the stories run one after the other.
+// One server for a file: its stories run one after the other.
 export default defineConfig({
   test: {
     root: import.meta.dirname,

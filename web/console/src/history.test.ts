@@ -54,6 +54,8 @@ describe("the timeline", () => {
   test("an election is told once", () => {
     const election = put([0, { kind: "leader", was: "a", is: "" }], [1000, { kind: "leader", was: "", is: "b" }]);
     expect(said(election.map((e) => e.what))).toEqual(["b leads | before it a"]);
+    const same = put([0, { kind: "leader", was: "a", is: "" }], [1000, { kind: "leader", was: "", is: "a" }]);
+    expect(said(same.map((e) => e.what))).toEqual(["a leads again"]);
     expect(put([0, { kind: "leader", was: "a", is: "b" }], [1000, { kind: "leader", was: "b", is: "a" }])).toHaveLength(2);
   });
 

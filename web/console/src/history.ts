@@ -91,7 +91,7 @@ export function words(h: Happening): Words {
     case "leader":
       return h.is === ""
         ? { title: "No leader", detail: [`${h.was} led until now`], tone: "bad" }
-        : { title: `${h.is} leads`, detail: h.was === "" ? [] : [`before it ${h.was}`], tone: "good" };
+        : { title: `${h.is} leads${h.is === h.was ? " again" : ""}`, detail: h.is === h.was || h.was === "" ? [] : [`before it ${h.was}`], tone: "good" };
     case "node":
       return { title: `${h.node} ${h.what}`, detail: [], tone: h.bad ? "bad" : "plain" };
     case "slots": {

@@ -3,7 +3,7 @@ import { dark } from "../../app/src/settings.ts";
 import { Button } from "../../app/src/ui/button.tsx";
 import { colours } from "./colours.ts";
 import { dev, look, type Region } from "./live.ts";
-import { command, type Command, type NodeView, number, ownersOf, rate, rateNames } from "./roster.ts";
+import { command, type Command, count, type NodeView, number, ownersOf, rate, rateNames } from "./roster.ts";
 import { Slots } from "./slots.tsx";
 
 const rateWords: Record<string, string> = { opens_per_s: "opens", events_per_s: "events", fixes_per_s: "fixes", deliveries_per_s: "sent" };
@@ -56,10 +56,10 @@ function NodeRow({ node, leads, runs, colour, point }: { node: NodeView; leads: 
   const { id, state, sessions } = node;
   const seen = state === "" ? "never seen" : state;
   const parts = [
-    `${number(node.slots)} slots`,
+    count(node.slots, "slot"),
     `${number(sessions.live)} live`,
     sessions.suspended > 0 && `${number(sessions.suspended)} suspended`,
-    `${number(node.rooms_owned)} rooms`,
+    count(node.rooms_owned, "room"),
     !node.voter && state !== "" && "no vote",
   ].filter(Boolean);
   const up = state === "up";
@@ -80,14 +80,23 @@ function NodeRow({ node, leads, runs, colour, point }: { node: NodeView; leads: 
         {up && runs && <Action what="drain" node={id} sure={!dev.value}>Drain</Action>}
         {up && !runs && !dev.value && <Action what="drain" node={id} sure>Drain</Action>}
         {dev.value && runs && state !== "down" && <Action what="kill" node={id}>Kill</Action>}
-        {dev.value && (!runs || !up) && <Action what="restart" node={id}>Restart</Action>}
+        {dev.value && (!runs || !up) && <Action what="restart" node={id} runs={runs}>Restart</Action>}
       </span>
     </li>
   );
 }
 
+interface ActionProps {
+  what: Command;
+  node: string;
+  sure?: boolean;
+  /** It runs, and is ended before it is started again. */
+  runs?: boolean;
+  children: string;
+}
+
 /** A command to a node. Where it is not a game, the first tap only asks. */
-function Action({ what, node, sure = false, children }: { what: Command; node: string; sure?: boolean; children: string }) {
+function Action({ what, node, sure = false, runs = false, children }: ActionProps) {
   const [asked, setAsked] = useState(false);
   const act = async () => {
     if (sure && !asked) {
@@ -96,6 +105,7 @@ function Action({ what, node, sure = false, children }: { what: Command; node: s
       return;
     }
     setAsked(false);
+    if (what === "restart" && runs) await command("kill", { node });
     await run(what, { node });
   };
   return (

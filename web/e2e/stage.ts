@@ -1,0 +1,75 @@
+// What every file of stories needs: a server, two browsers, and who is at them.
+
+import { mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type Browser, chromium } from "playwright-core";
+import { afterAll, afterEach, beforeAll, expect, onTestFailed } from "vitest";
+import { Muster, stopMs } from "./muster.js";
+import { Person, type PersonOptions } from "./person.js";
+
+export const shots = resolve(process.env.WEB_SHOTS ?? join(import.meta.dirname, "..", "test-results", "shots"));
+
+export interface Stage {
+  readonly muster: Muster;
+  /** Somebody at a browser; `map` draws the map, which keeps a core busy. */
+  open(o?: PersonOptions & { map?: boolean }): Promise<Person>;
+  /** Whatever goes wrong, show what they saw. */
+  showOnFailure(): void;
+}
+
+/** One server for the stories of a file, which run one after the other. */
+export function stage(): Stage {
+  const muster = new Muster();
+  let browser: Browser; // without 3D: the map is not drawn, the rest is quick
+  let painter: Browser; // draws the map in software
+  let people: Person[] = [];
+
+  beforeAll(async () => {
+    await muster.start();
+    const launch = (...graphics: string[]) =>
+      chromium.launch({
+        executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+        args: [
+          ...["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", ...graphics],
+          ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
+        ],
+      });
+    [browser, painter] = await Promise.all([launch("--disable-3d-apis"), launch("--use-gl=angle", "--use-angle=swiftshader")]);
+  });
+
+  afterEach(async () => {
+    const errors = people.flatMap((p) => p.errors.map((e) => `${p.name}: ${e}`));
+    await Promise.all(people.map((p) => p.close()));
+    people = [];
+    expect(errors).toEqual([]);
+  });
+
+  afterAll(async () => {
+    await Promise.all([browser, painter].map((b) => b?.close()));
+    try {
+      expect(await muster.stop()).toBeLessThan(stopMs);
+      expect(muster.survivors()).toEqual([]);
+    } finally {
+      muster.cleanUp();
+    }
+  });
+
+  return {
+    muster,
+    async open(o = {}) {
+      const { map = false, ...options } = o;
+      const p = await Person.open(map ? painter : browser, muster.url, options);
+      people.push(p);
+      return p;
+    },
+    showOnFailure() {
+      onTestFailed(async (ctx) => {
+        mkdirSync(shots, { recursive: true });
+        for (const [i, p] of people.entries()) {
+          await p.page.screenshot({ path: join(shots, `failed-${ctx.task.name.replace(/\W+/g, "-")}-${i}.png`) }).catch(() => {});
+        }
+        console.error(muster.log());
+      });
+    },
+  };
+}
