@@ -132,7 +132,7 @@ func TestHandOverLosesNothing(t *testing.T) {
 }
 
 func worlds() int {
-	if n, _ := strconv.Atoi(os.Getenv("MUSTER_WORLDS")); n > 0 {
+	if n, _ := strconv.Atoi(os.Getenv("MUSTER_RUNS")); n > 0 {
 		return n
 	}
 	if testing.Short() {

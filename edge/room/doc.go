@@ -8,6 +8,8 @@
 //
 //	nodes of this region ──Join Attach Change Report Publish──▶ Room ──Joined Event Fixes Parts──▶ nodes
 //	owners of the room in other regions ──Subscribe Event Fixes Parts──▶ Room ──the same──▶ owners
+//	roster of this region ──Adopt End Suspend Reconcile──▶ Room
+//	former owner ──Export──▶ HandOver ──Import──▶ Room
 //
 // # Numbers
 //
@@ -15,8 +17,9 @@
 // with (slot epoch, seq), encodes the client's frame once and keeps it in a
 // ring. An event of another region is relayed with its origin's bytes and
 // number, so a position means the same on every node of every region. Before
-// it is relayed it is checked: a number seen before is dropped, a hole or an
-// unknown epoch asks the origin again from the position we have.
+// it is relayed it is checked: a number seen before is dropped, and so is one
+// of a lower epoch, which an owner of the past gave; a hole or a higher epoch
+// asks the origin again from the position we have.
 //
 // # Who is in
 //
@@ -27,23 +30,52 @@
 // MOVED under the old epoch: those who know the new entry ignore that, those
 // who don't yet are not left with a ghost.
 //
-// A blip makes no event. A suspended member is only recorded, and a resume on
-// the same node by the same transport is not told either, unless a snapshot
-// has shown the member as suspended (whoever got that must learn it is back).
-// An owner whose silent resume may have crossed with another region's events
-// for the same device announces the member once more.
-//
-//	          Join                   Change SUSPENDED, NodeLost
+//	          Join, Adopt            Change SUSPENDED, Suspend, NodeLost
 //	(absent) ─────▶ LIVE ─────────────────────────────▶ SUSPENDED
 //	   ▲             │ ▲            Join, Attach            │
-//	   │   LEFT      │ └───────────────────────────────────┘
-//	   └─────────────┴──────────────────────────────────────┘ LEFT, deadline
+//	   │             │ └───────────────────────────────────┘
+//	   └─────────────┴──────────────────────────────────────┘
+//	     Change LEFT, End, an Attach or, twice, a Reconcile without it
 //
-// A member whose node is lost times out after Grace. One that its living node
-// reports as suspended is closed by that node's session; the owner's own
-// deadline, twice as long, is the backstop for a node that forgets. A node that
-// attaches without a member it had before leaves that member suspended: the
-// device may be on its way to another node.
+// The room has no time limits of its own: how long a session may be suspended
+// is the roster's business, which every node of the region agrees on. A node
+// that attaches without a member it had has lost it; if the roster has it in
+// the room it is on its way, else it left. The backstop for what nobody told is
+// Reconcile. A device's epochs only grow, so whoever left stays over: a node
+// that was cut off can't bring a session back.
+//
+// A blip makes no event. A suspended member is only recorded, and a resume on
+// the same node by the same transport is not told either, unless somebody was
+// shown the member as suspended (and must learn it is back); until then it
+// counts as live. An owner whose silent resume may have crossed with another
+// region's events for the same device announces the member once more.
+//
+// The first presence event goes at once; what happens within Merge after it
+// goes into one, as it is by then. Messages and membership changes flush it, so
+// nobody is heard before they are seen. A snapshot may be ahead of its position
+// by what waits, which then comes again and changes nothing.
+//
+// # Hidden members
+//
+// A hidden member is fed and never shown: not in parts, pages, counts, events
+// or fixes. When it hides, others see it leave. The roster does not have it in
+// the room (see edge.Roster), so its node alone speaks for it, and when that is
+// lost so is the member, which nobody misses.
+//
+// # Another owner
+//
+// An owner that died leaves nothing. The next one adopts the roster's sessions
+// of the room and begins a new epoch: whoever asks it has positions that it
+// can't continue and gets parts, which have everybody from the start; fixes
+// come with the nodes' Attach.
+//
+// An owner that goes in peace exports the room, comes to a halt and exports
+// what has changed since. The next one imports both and goes on: its first
+// event, Continued, has the next seq under the new epoch and names the prior
+// one. Everybody who has the event before takes it as the next; positions of
+// either epoch can be continued, because the ring tells where one ended. If the
+// old owner did number something after its last export, those who heard it have
+// positions that nothing in the ring follows, and get parts.
 //
 // # Fixes
 //
@@ -51,11 +83,4 @@
 // for all who moved, in chunks that fit a datagram. Whoever then stays still
 // for Settle gets the last fix repeated on the ordered links, so the final
 // position always arrives. Fixes of other regions are relayed as they come.
-//
-// # After a restart
-//
-// A new incarnation knows no members. If the first one to speak comes with a
-// position of an older epoch, the room waits Gather for all nodes to attach
-// before it answers anybody: a snapshot taken in between would make everyone
-// who is not back yet look gone.
 package room

@@ -85,6 +85,27 @@ func TestHandOverAfterAGap(t *testing.T) {
 	}
 }
 
+// A hidden session of a node that died meanwhile is nowhere else noted.
+func TestHandOverOfWhoIsHiddenOnADeadNode(t *testing.T) {
+	r, _, now := crowd(3)
+	eve := session("eve/phone@50", "")
+	eve.Hidden = true
+	r.Join(now, "n9", &peer.Join{Member: eve})
+	for _, attaches := range []bool{true, false} {
+		first := r.Export(nil)
+		next, _, err := Import(r.cfg, first, r.Export(first), 8, staysOf(r), now)
+		require.NoError(t, err)
+		if attaches {
+			next.Attach(now, "n9", &peer.Attach{Members: []*peer.Member{eve}}, nil)
+		}
+		for _, after := range []time.Duration{time.Second, 4 * time.Second, 6 * time.Second} {
+			require.NotNil(t, next.node("n9"))
+			next.Reconcile(now.Add(after), staysOf(r))
+		}
+		require.Equal(t, attaches, next.node("n9") != nil)
+	}
+}
+
 // Many who leave at once are told of in several events.
 func TestMassTimeOut(t *testing.T) {
 	r, ms, now := crowd(1000)

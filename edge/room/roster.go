@@ -57,9 +57,9 @@ func (r *Room) Adopt(now time.Time, stays []regions.Stay) []Effect {
 // settleIn ends the making of a room that had another owner before.
 func (r *Room) settleIn(now time.Time) {
 	slices.SortFunc(r.nodes, func(a, b *node) int { return cmp.Compare(a.id, b.id) })
-	// The nodes of which nobody is live have most likely died.
+	// The nodes of which the roster has nobody live have most likely died.
 	live := map[regions.NodeID]bool{}
-	for _, m := range r.roll.sorted {
+	for m := range r.seen(r.own) {
 		live[m.node] = live[m.node] || m.dev.State == wire.State_LIVE
 	}
 	for _, n := range r.nodes {
@@ -136,19 +136,23 @@ func (r *Room) Reconcile(now time.Time, stays []regions.Stay) []Effect {
 }
 
 // lacking returns the members of this region that the roster lacks, and
-// suspends those that it has as suspended. Hidden ones it does not know.
+// suspends those that it has as suspended. Hidden ones it does not know: they
+// are lacking with their node.
 func (r *Room) lacking(now time.Time, stays []regions.Stay) (ms []*member) {
 	has := byKey(stays)
 	for _, m := range r.roll.sorted {
-		if m.node == "" || m.hidden {
+		if m.node == "" {
 			continue
 		}
 		s, ok := has[m.key]
+		if m.hidden {
+			ok = !r.node(m.node).lost
+		}
 		if !ok {
 			ms = append(ms, m)
 			continue
 		}
-		if m.missing = (time.Time{}); s.Suspended && m.dev.Epoch <= uint64(s.Epoch) {
+		if m.missing = (time.Time{}); s.Suspended && !m.hidden && m.dev.Epoch <= uint64(s.Epoch) {
 			r.suspend(now, m)
 		}
 	}
