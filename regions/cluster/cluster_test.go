@@ -208,6 +208,7 @@ func TestADeadNodeIsGivenUpOnce(t *testing.T) {
 				// Back as a new incarnation.
 				again := m.start(dead.id)
 				require.NoError(t, again.ready(t))
+				time.Sleep(10 * time.Millisecond)
 				require.Equal(t, []string{"resync"}, again.tales(""), "history is not told")
 				state, _ := again.state(dead.id)
 				require.Equal(t, roster.Up, state.State)

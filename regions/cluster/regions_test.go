@@ -45,9 +45,9 @@ func TestOtherRegionsHearOfSlots(t *testing.T) {
 
 		// Cut off while slots move, they hear when the links are back: the new
 		// leader tells, whoever it is.
-		for _, n := range m.all("r1") {
+		for _, n := range m.top.Regions[0].Nodes {
 			for _, o := range others {
-				m.net.Cut(string(n.id), string(o.id))
+				m.net.Cut(string(n.ID), string(o.id))
 			}
 		}
 		again := m.start(dead.id)
@@ -66,7 +66,6 @@ func TestOtherRegionsHearOfSlots(t *testing.T) {
 		victim := m.follower()
 		m.kill(victim.id)
 		time.Sleep(3 * time.Second)
-		t.Log(lost.id, m.leader().id, victim.id, m.leader().slots(), others[0].tables.of["r1"].Load()[3])
 		require.False(t, agree(m, others))
 		lost.cfg.Send = lost.send
 		began = time.Now()

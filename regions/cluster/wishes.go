@@ -54,7 +54,8 @@ func (p *wishes) init() { p.wake, p.of = make(chan struct{}, 1), map[regions.Ses
 func (c *Cluster) Leave(id regions.SessionID, rooms ...string) {
 	c.wishes.note(id, func(w *wish) {
 		for _, r := range rooms {
-			if !slices.Contains(w.leave, r) {
+			// What is under way comes back if it fails.
+			if !slices.Contains(w.leave, r) && !slices.Contains(w.sent, r) {
 				w.leave = append(w.leave, r)
 			}
 		}
@@ -189,6 +190,7 @@ func (p *wishes) entered(w *wish, back []string, failed bool) {
 // tries again.
 func (w *wish) restore(rooms []string) {
 	if !w.close && w.entries == 0 {
+		rooms = slices.DeleteFunc(rooms, func(r string) bool { return slices.Contains(w.leave, r) })
 		w.leave = append(w.leave, rooms...)
 	}
 }

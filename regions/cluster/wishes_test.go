@@ -139,8 +139,14 @@ func TestWishesWaitForALeader(t *testing.T) {
 			n.Suspend(id)
 		}
 		time.Sleep(700 * time.Millisecond) // of the second until it is given up
-		require.Len(t, n.wishes.of, 1)
-		require.Len(t, n.wishes.of[id].leave, 1)
+		n.wishes.mu.Lock()
+		wishes, rooms := len(n.wishes.of), 0
+		if w := n.wishes.of[id]; w != nil {
+			rooms = len(w.leave) + len(w.sent)
+		}
+		n.wishes.mu.Unlock()
+		require.Equal(t, 1, wishes)
+		require.Equal(t, 1, rooms)
 		m.net.Heal()
 		require.NoError(t, n.Settle(t.Context()))
 		require.NoError(t, n.node.Read(t.Context()))
