@@ -40,6 +40,7 @@ type fake struct {
 	hello    func(c *fakeConn, f *wire.ClientFrame) bool // true: handled
 	epoch    *atomic.Uint64                              // of all nodes that a test has
 	ticket   []byte
+	dead     bool // answers nothing any more
 	lifetime time.Duration
 	ping     time.Duration
 	conns    chan *fakeConn // connections that said hello
@@ -179,8 +180,11 @@ func (f *fake) frame(c *fakeConn, body []byte, datagram bool) {
 		return
 	}
 	f.mu.Lock()
-	on, hello := f.on, f.hello
+	on, hello, dead := f.on, f.hello, f.dead
 	f.mu.Unlock()
+	if dead {
+		return
+	}
 	switch b := cf.GetBody().(type) {
 	case *wire.ClientFrame_Hello:
 		c.hello, c.re = b.Hello, cf.GetId()

@@ -14,6 +14,8 @@ const (
 	// steady is how long a connection must have lived to make up for the
 	// attempts before it.
 	steady = 10 * time.Second
+	// firstDial bounds the dials of a first round, while there are others to try.
+	firstDial = 5 * time.Second
 	// moveDial bounds the dial of one target: there may be others, and time is
 	// short.
 	moveDial = 3 * time.Second
@@ -43,7 +45,11 @@ func (s *Session) run(ctx context.Context) {
 	defer s.cancel()
 	way, trip := newRoute(s.cfg.Endpoints), new(trip)
 	for rounds := 0; ; {
-		last, live := s.follow(ctx, s.start(ctx, way.next(), dialTimeout), way, trip)
+		dial := dialTimeout
+		if rounds <= 1 && len(way.list) > 1 {
+			dial = firstDial
+		}
+		last, live := s.follow(ctx, s.start(ctx, way.next(), dial), way, trip)
 		n, final := s.ended(ctx, last)
 		if final {
 			return
@@ -244,6 +250,8 @@ func (s *Session) outcome(c *connection) (n next, policy wire.Policy, err error)
 	}
 	refused, ok := errors.AsType[*Error](err)
 	switch {
+	case errors.Is(err, errSilent):
+		n.elsewhere = true // a dial would be answered by silence, too
 	case !ok:
 	case refused.Status == 401:
 		policy = wire.Final // the token source itself was refused

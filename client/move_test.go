@@ -588,6 +588,48 @@ func TestMovesLoseNothing(t *testing.T) {
 	}
 }
 
+// A node that died without a word is found out by what it does not answer: soon
+// when there is something to ask, else with the next ping.
+func TestDeadNode(t *testing.T) {
+	for name, busy := range map[string]bool{"busy": true, "idle": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMemory(t, "a", "b")
+				for _, f := range m.nodes {
+					f.ping = 10 * time.Second
+					f.handle(joins(0, 3, func(c *fakeConn, cf *wire.ClientFrame, _ bool) {
+						if cf.GetSend() != nil {
+							c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_Sent{Sent: &wire.Sent{Message: stored(1)}}})
+						}
+					}))
+				}
+				s, w := m.connect("a", "b")
+				r, err := s.Join(t.Context(), room)
+				require.NoError(t, err)
+				time.Sleep(time.Minute)
+				require.Equal(t, []Phase{Live}, w.phases(), "no answer is missing")
+				m.dialed()
+				m.set("a", silent)
+				m.nodes["a"].mu.Lock()
+				m.nodes["a"].dead = true
+				m.nodes["a"].mu.Unlock()
+				began, most := time.Now(), 20*time.Second
+				if busy {
+					_, err := r.Send(t.Context(), "anybody there?")
+					require.NoError(t, err)
+					most = 10 * time.Second
+				} else {
+					for s.Status().Node == "a" {
+						time.Sleep(time.Millisecond)
+					}
+				}
+				require.Less(t, time.Since(began), most)
+				require.Equal(t, []string{"b"}, m.dialed(), "not the dead one first")
+			})
+		})
+	}
+}
+
 // The last fix is told again to the new session.
 func TestFixDuringMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -52,6 +52,8 @@ type connection struct {
 	heard        time.Time
 	ping         time.Duration
 	nextPing     time.Time
+	asked        time.Time     // since when a request was out and nothing was heard; zero: no such time
+	probe        time.Time     // when to ask once more
 	reauth       time.Time     // zero: never
 	lifetime     time.Duration // of access tokens
 	renewing     bool
@@ -201,6 +203,7 @@ type work struct {
 	frames    []*wire.ClientFrame
 	datagrams []*wire.ClientFrame
 	renew     bool
+	probe     bool
 	bye       bool
 	err       error
 	next      time.Time // when to look again
@@ -260,12 +263,43 @@ func (s *Session) step(c *connection, now time.Time) work {
 		at(s.tendLocked(c, r, now))
 	}
 	at(s.reportLocked(c, &w, now))
+	c.watch(&w, s.status.RTT, now)
+	if w.err != nil {
+		return w
+	}
+	if w.probe {
+		s.pingLocked(now)
+	}
 	w.frames, c.queue = append(w.frames, c.queue...), nil
 	if s.bye && s.next == nil { // else the session is about to be another's
 		w.bye = true
 		w.frames = append(w.frames, &wire.ClientFrame{Body: &wire.ClientFrame_Bye{Bye: &wire.Bye{}}})
 	}
 	return w
+}
+
+// watch decides whether the node still answers. A request that is out while
+// nothing at all is heard is followed by pings, and after four intervals it is
+// over: long before three of the node's own pings were missed, since where UDP
+// is the transport a dead node looks like a silent one.
+func (c *connection) watch(w *work, rtt time.Duration, now time.Time) {
+	every := 2 * time.Second
+	if rtt > 0 {
+		every = min(max(4*rtt, time.Second), 5*time.Second)
+	}
+	if c.asked.IsZero() {
+		if !slices.ContainsFunc(c.queue, func(f *wire.ClientFrame) bool { return f.GetId() != 0 }) {
+			return
+		}
+		c.asked, c.probe = now, now.Add(every)
+	}
+	switch {
+	case now.Sub(c.asked) > 4*every:
+		w.err = errSilent
+	case !now.Before(c.probe):
+		w.probe, c.probe = true, now.Add(every)
+	}
+	w.next = earlier(w.next, earlier(c.probe, c.asked.Add(4*every+time.Millisecond)))
 }
 
 // send writes what is due: frames together, as far as they fit one message.
