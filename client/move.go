@@ -10,7 +10,8 @@ type Move struct {
 	Epoch                uint64 // of the session on the new connection
 	// Asked: the server asked for it (Goaway). Else the connection was lost.
 	Asked bool
-	// Took is the time from the Goaway or the loss until every room was back.
+	// Took is the time from the Goaway, or from when the loss was noticed, until
+	// every room was back.
 	Took time.Duration
 	// Gap is how much of it there was no live connection: about 0 if the new
 	// one was there first.
