@@ -510,15 +510,38 @@ func (s *storm) crash(n regions.NodeID) {
 	}
 }
 
+// say has a message stored and spread.
+func (s *storm) say() {
+	s.number++
+	s.core.mu.Lock()
+	s.core.last = s.number
+	s.core.mu.Unlock()
+	s.hubs[s.node()].Publish(testRoom, &wire.Message{Number: s.number})
+}
+
+// handOverSome begins a hand-over to some node, of which any step may fail.
+func (s *storm) handOverSome() {
+	to := s.node()
+	from, _ := s.regions[s.regionOf(to)].owner(testRoom)
+	if from == to {
+		return
+	}
+	flaws := rand.New(rand.NewPCG(s.rng.Uint64(), 1))
+	var mu sync.Mutex
+	s.moves.Go(func() {
+		_ = s.handOver(from, to, func(string) (bool, bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			return flaws.IntN(12) == 0, flaws.IntN(12) == 0
+		})
+	})
+}
+
 func (s *storm) step() {
 	rng := s.rng
 	switch k := rng.IntN(100); {
 	case k < 25:
-		s.number++
-		s.core.mu.Lock()
-		s.core.last = s.number
-		s.core.mu.Unlock()
-		s.hubs[s.node()].Publish(testRoom, &wire.Message{Number: s.number})
+		s.say()
 	case k < 35:
 		g := s.guests[rng.IntN(len(s.guests))]
 		if !g.gone {
@@ -528,20 +551,7 @@ func (s *storm) step() {
 		n := s.node()
 		s.regions[s.regionOf(n)].move(testSlot, n)
 	case k < 60:
-		to := s.node()
-		from, _ := s.regions[s.regionOf(to)].owner(testRoom)
-		if from == to || from == "" {
-			return
-		}
-		flaws := rand.New(rand.NewPCG(rng.Uint64(), 1))
-		var mu sync.Mutex
-		s.moves.Go(func() {
-			_ = s.handOver(from, to, func(string) (bool, bool) {
-				mu.Lock()
-				defer mu.Unlock()
-				return flaws.IntN(12) == 0, flaws.IntN(12) == 0
-			})
-		})
+		s.handOverSome()
 	case k < 68:
 		s.rosters[s.node()].setDelay(time.Duration(rng.IntN(900)) * time.Millisecond)
 	case k < 72:
@@ -634,6 +644,47 @@ func (s *storm) faults() []string {
 		}
 	}
 	return wrong
+}
+
+// TestHandOversAtRandom hands slots over again and again, with calls that fail,
+// while nothing else does: everybody gets everything, once, and hears of nobody
+// who left.
+func TestHandOversAtRandom(t *testing.T) {
+	for seed := range 10 {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &storm{mesh: newMesh(t, stormNodes...), rng: rand.New(rand.NewPCG(uint64(seed), 8))}
+				for i := range 5 {
+					g := &guest{user: fmt.Sprintf("g%d", i)}
+					s.guests = append(s.guests, g)
+					s.join(g, stormNodes[i])
+				}
+				settle(time.Second)
+				for range 300 {
+					s.say()
+					switch rng := s.rng; rng.IntN(6) {
+					case 0:
+						s.handOverSome()
+					case 1:
+						s.rosters[s.node()].setDelay(time.Duration(rng.IntN(400)) * time.Millisecond)
+					case 2:
+						if a, b := s.node(), s.node(); a != b {
+							s.wires[[2]regions.NodeID{a, b}].setDelay(time.Duration(rng.IntN(50)) * time.Millisecond)
+						}
+					}
+					settle(time.Duration(s.rng.IntN(40)) * time.Millisecond)
+				}
+				s.calm()
+				require.Empty(t, s.faults())
+				for _, p := range s.all {
+					require.Zero(t, p.unrecovers, p.member.User)
+					require.Empty(t, p.left, p.member.User)
+					require.Equal(t, int(s.number), len(p.messages), p.member.User)
+				}
+				require.Greater(t, s.guests[0].phone.at["a"].Epoch+s.guests[0].phone.at["b"].Epoch, uint64(2))
+			})
+		})
+	}
 }
 
 // TestSlotsMoveAtRandom moves slots in every way while links, nodes and the

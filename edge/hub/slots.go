@@ -57,8 +57,10 @@ func (h *Hub) moved(m regions.SlotMove, skipped bool) {
 		given = nil
 	}
 	held := sl.waiting
-	sl.owner, sl.epoch = m.To, m.Epoch
-	sl.waiting, sl.stage = nil, nil
+	sl.owner, sl.epoch, sl.waiting = m.To, m.Epoch, nil
+	if sl.stage != nil && sl.stage.epoch < m.Epoch { // else it is of a move that we have yet to hear of
+		sl.stage = nil
+	}
 	if sl.over != nil {
 		close(sl.over)
 		sl.over = nil
