@@ -5,7 +5,7 @@
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
-	test-go test-cockroach test-tools test-web test-e2e bench prove-presence prove-replay generate clean setup-run setup-test
+	test-go test-cockroach test-tools test-web test-e2e bench bench-idle bench-opens prove-presence prove-replay prove-drain prove-failover prove-roster generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -86,6 +86,22 @@ prove-presence: build
 
 prove-replay: build
 	MUSTER_REPLAY_SPEED=60 go test -race -count=1 -timeout 20m -run TestReplayEndsAtTheLastPoint -v ./internal/meshtest
+
+# Real `muster serve` processes, started and ended by the benchmark.
+prove-drain: build
+	bin/muster bench drain --rounds 20 --json bench/baseline/drain.json
+
+prove-failover: build
+	bin/muster bench failover --kills 20 --pauses 5 --quiet 10m --json bench/baseline/failover.json
+
+prove-roster: build
+	bin/muster bench roster --sessions 50000 --json bench/baseline/roster.json
+
+bench-opens: build
+	bin/muster bench opens --json bench/baseline/opens.json
+
+bench-idle: build
+	bin/muster bench idle --sessions 5000 --room-size 50 --json bench/baseline/idle.json
 
 clean:
 	rm -rf bin web/dist/* .muster

@@ -46,8 +46,7 @@ type Drain struct {
 
 // DrainRound is one rolling drain of all nodes.
 type DrainRound struct {
-	How  string `json:"how"`
-	Lost int    `json:"lost"` // deliveries of acknowledged messages that never came
+	Lost int `json:"lost"` // deliveries of acknowledged messages that never came
 	Faults
 	Apart         int       `json:"apart"` // (who, whom) that don't see each other afterwards
 	Reconnects    int       `json:"reconnects"`
@@ -112,7 +111,8 @@ type Failover struct {
 	Quiet  *Quiet          `json:"quiet,omitempty"`
 
 	// Gone is after how long others saw devices leave that were lost with a
-	// node; none may be seen earlier than the grace time.
+	// node, from then or from the last change of the leader, which begins the
+	// grace time anew; none may be seen earlier than the grace time.
 	Gone         Quantiles `json:"gone_after"`
 	Abandoned    int       `json:"abandoned"`
 	Ghosts       int       `json:"ghosts"` // (who, whom) still shown when the grace time is long over
@@ -205,7 +205,7 @@ func (r *Failover) Print(w io.Writer) error {
 				how, rounds.P50, rounds.Max, rooms.P50, rooms.P90)
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d devices lost with their node: seen to leave after p50 %.1f s, max %.1f s (grace %.0f s); %d too early, %d ghosts; %d messages acknowledged\n",
+	_, err := fmt.Fprintf(w, "%d devices lost with their node: seen to leave p50 %.1f s, max %.1f s after that or the last change of the leader (grace %.0f s); %d too early, %d ghosts; %d messages acknowledged\n",
 		r.Abandoned, r.Gone.P50/1000, r.Gone.Max/1000, r.Grace, r.Early, r.Ghosts, r.Acknowledged)
 	if q := r.Quiet; q != nil && err == nil {
 		_, err = fmt.Fprintf(w, "%.0f s without a fault: %.0f elections, lost %d, duplicated %d, left %d; delivered after p50 %.1f, p99 %.1f, max %.0f ms\n",

@@ -48,8 +48,8 @@ const (
 	drainLimit  = 2 * time.Minute
 )
 
-// Run plays it. Each round drains every node: by SIGTERM in even rounds, by
-// `muster ctl drain` in odd ones.
+// Run plays it. Each round drains every node: by SIGTERM and by `muster ctl
+// drain` in turn.
 func (d Drain) Run(ctx context.Context) (*report.Drain, error) {
 	if err := d.check(); err != nil {
 		return nil, err
@@ -66,8 +66,8 @@ func (d Drain) Run(ctx context.Context) (*report.Drain, error) {
 			return nil, fmt.Errorf("bench: round %d: %w", round+1, err)
 		}
 		r.Rounds = append(r.Rounds, row)
-		d.Progress("round %d of %d by %s: %.1f s, lost %d, duplicated %d, left %d, suspended %d, %d reconnects, most in a second %d",
-			round+1, d.Rounds, row.How, row.Seconds, row.Lost, row.Duplicated, row.Left, row.Suspended, row.Reconnects, row.MostPerSecond)
+		d.Progress("round %d of %d: %.1f s, lost %d, duplicated %d, left %d, suspended %d, %d reconnects, most in a second %d",
+			round+1, d.Rounds, row.Seconds, row.Lost, row.Duplicated, row.Left, row.Suspended, row.Reconnects, row.MostPerSecond)
 	}
 	t.measuring.Store(false)
 	t.mu.Lock()
@@ -85,14 +85,10 @@ func (d Drain) round(ctx context.Context, t *talk, round int) (row report.DrainR
 	began := time.Now()
 	_, _, mark := t.moves(0)
 	before := t.counts.now()
-	row.How = "SIGTERM"
-	if round%2 == 1 {
-		row.How = "muster ctl drain"
-	}
-	for _, p := range d.Fleet.Nodes {
+	for i, p := range d.Fleet.Nodes {
 		drainCtx, cancel := context.WithTimeout(ctx, drainLimit)
 		begins := time.Now()
-		if round%2 == 1 {
+		if (round*len(d.Fleet.Nodes)+i)%2 == 1 {
 			err = p.Ctl(drainCtx, "drain", string(p.ID))
 		}
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/mustermesh/muster/bench/loadgen"
 	"github.com/mustermesh/muster/bench/report"
 	"github.com/mustermesh/muster/client"
+	"github.com/mustermesh/muster/internal/node"
 )
 
 // Failover is the death of the node that leads its region and owns rooms, again
@@ -81,16 +83,9 @@ func (s Failover) Run(ctx context.Context) (*report.Failover, error) {
 // round takes the leader away, and brings it back.
 func (s Failover) round(ctx context.Context, t *talk, pauses bool) (row report.FailoverRound, err error) {
 	began := time.Now()
-	if err := t.calm(ctx, calmLimit); err != nil {
-		return row, err
-	}
-	roster, err := s.Fleet.Nodes[0].Roster(ctx)
+	roster, down, err := s.leader(ctx, t)
 	if err != nil {
 		return row, err
-	}
-	down := s.Fleet.Node(roster.Leader)
-	if down == nil {
-		return row, fmt.Errorf("%q leads", roster.Leader)
 	}
 	row.How, row.Node = "SIGKILL", roster.Leader
 	if pauses {
@@ -119,6 +114,7 @@ func (s Failover) round(ctx context.Context, t *talk, pauses bool) (row report.F
 	}
 	since := time.Now()
 	t.mu.Lock()
+	t.disturbed = since
 	for _, a := range t.gone {
 		if a.since.IsZero() {
 			a.since = since
@@ -126,12 +122,13 @@ func (s Failover) round(ctx context.Context, t *talk, pauses bool) (row report.F
 	}
 	t.mu.Unlock()
 	for i, b := range t.books {
-		if fleet.OwnerOf(roster, b.room) == roster.Leader {
+		voices := t.voices(i)
+		if fleet.OwnerOf(roster, b.room) == roster.Leader && len(voices) > 1 {
 			p := &probe{since: since, heard: make(chan time.Time, 1)}
 			b.probe.Store(p)
 			defer b.probe.Store(nil)
 			probes = append(probes, p)
-			t.done.Go(func() { t.ask(probing, i) })
+			t.done.Go(func() { t.ask(probing, voices) })
 		}
 	}
 	row.Rooms = len(probes)
@@ -187,17 +184,44 @@ func (s Failover) round(ctx context.Context, t *talk, pauses bool) (row report.F
 	return row, nil
 }
 
-// ask has somebody on a living node write to a room until that is heard.
-func (t *talk) ask(ctx context.Context, room int) {
-	var voices []*ear
-	for _, u := range t.mates(room) {
-		if e := t.ears[u.index]; !e.orphan.Load() {
-			voices = append(voices, e)
+// leader returns the region and the node that leads it and owns rooms, when it
+// has been so for a while.
+func (s Failover) leader(ctx context.Context, t *talk) (r node.RegionView, p *fleet.Process, err error) {
+	for range 10 {
+		if err := pause(ctx, 2*time.Second); err != nil {
+			return r, nil, err
+		}
+		if err := t.calm(ctx, calmLimit); err != nil {
+			return r, nil, err
+		}
+		if r, err = s.Fleet.Nodes[0].Roster(ctx); err != nil {
+			return r, nil, err
+		}
+		if p = s.Fleet.Node(r.Leader); p == nil {
+			return r, nil, fmt.Errorf("%q leads", r.Leader)
+		}
+		if slices.ContainsFunc(t.books, func(b *book) bool { return fleet.OwnerOf(r, b.room) == r.Leader }) {
+			return r, p, nil
+		}
+		if err := p.Ctl(ctx, "transfer"); err != nil {
+			return r, nil, err
 		}
 	}
-	if len(voices) < 2 {
-		return
+	return r, nil, errors.New("no leader owns a room")
+}
+
+// voices are those of a room who are not on the node that is down.
+func (t *talk) voices(room int) (list []*ear) {
+	for _, u := range t.mates(room) {
+		if e := t.ears[u.index]; !e.orphan.Load() {
+			list = append(list, e)
+		}
 	}
+	return list
+}
+
+// ask has people on living nodes write to their room until that is heard.
+func (t *talk) ask(ctx context.Context, voices []*ear) {
 	_ = loadgen.Open(ctx, time.Now(), probeEvery, int(aliveLimit/probeEvery), func(i int, due time.Time) {
 		// Not under the probe's context: what was said is in the book.
 		t.done.Go(func() { t.say(context.WithoutCancel(ctx), voices[i%len(voices)], due) })
@@ -226,7 +250,7 @@ func (s Failover) abandon(ctx context.Context, t *talk, down *fleet.Process) err
 				return err
 			}
 			t.mu.Lock()
-			t.gone[creds.UserID] = &abandoned{room: room}
+			t.gone[creds.UserID] = &abandoned{}
 			t.mu.Unlock()
 			lost := make(chan struct{}, 1)
 			session, err := client.Connect(ctx, client.Config{
@@ -306,15 +330,10 @@ func (s Failover) quiet(ctx context.Context, t *talk) (*report.Quiet, error) {
 // who is still shown.
 func (s Failover) ghosts(ctx context.Context, t *talk, r *report.Failover) error {
 	grace := time.Duration(r.Grace * float64(time.Second))
-	last := time.Time{}
 	t.mu.Lock()
-	for _, a := range t.gone {
-		if a.since.After(last) {
-			last = a.since
-		}
-	}
+	last := t.disturbed
 	t.mu.Unlock()
-	if err := pause(ctx, time.Until(last.Add(grace+graceSlack))); err != nil {
+	if err := pause(ctx, time.Until(last.Add(s.Pause+grace+graceSlack))); err != nil {
 		return err
 	}
 	for _, e := range t.ears {
@@ -330,8 +349,8 @@ func (s Failover) ghosts(ctx context.Context, t *talk, r *report.Failover) error
 	for _, a := range t.gone {
 		r.Abandoned++
 		for _, d := range a.seen {
-			gone.Record(d)
-			if d < grace {
+			gone.Record(d.leader)
+			if d.lost < grace {
 				r.Early++
 			}
 		}

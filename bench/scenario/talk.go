@@ -32,10 +32,11 @@ type talk struct {
 	counts    tally
 	latency   *loadgen.Latencies // of messages, from when they were due
 
-	mu      sync.Mutex            // guards the following
-	moved   []time.Time           // when sessions got a new connection
-	failure error                 // of a message, the first
-	gone    map[string]*abandoned // by user id: who is meant to leave
+	mu        sync.Mutex            // guards the following
+	moved     []time.Time           // when sessions got a new connection
+	failure   error                 // of a message, the first
+	gone      map[string]*abandoned // by user id: who is meant to leave
+	disturbed time.Time             // when a leader was last killed or paused
 
 	stop func() // ends load and ears
 	done sync.WaitGroup
@@ -83,9 +84,14 @@ type probe struct {
 
 // abandoned is a person whose device was lost together with a node.
 type abandoned struct {
-	room  int
-	since time.Time       // zero: not yet
-	seen  []time.Duration // after that time somebody saw them leave
+	since time.Time   // zero: not yet
+	seen  []departure // by others
+}
+
+// departure is that somebody was seen to leave.
+type departure struct {
+	lost   time.Duration // since the device was lost
+	leader time.Duration // since it was lost or, if that was later, the leader was last disturbed: a new one begins the grace time anew
 }
 
 const bodySize = 128 // bytes of a message
@@ -270,7 +276,9 @@ func (t *talk) see(ev client.PresenceChanged, now time.Time) {
 	t.mu.Lock()
 	if a := t.gone[ev.User]; a != nil {
 		if ev.Device.State == wire.State_LEFT && !a.since.IsZero() {
-			a.seen = append(a.seen, now.Sub(a.since))
+			d := departure{lost: now.Sub(a.since)}
+			d.leader = min(d.lost, now.Sub(t.disturbed))
+			a.seen = append(a.seen, d)
 		}
 		t.mu.Unlock()
 		return

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// asMuster makes this test's own binary be muster: the benchmarks start it as
+// the processes of a region.
+const asMuster = "MUSTER_TEST_AS_MUSTER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asMuster) != "" {
+		os.Exit(run(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+func testFleet() benchFleet { return benchFleet{env: []string{asMuster + "=1"}} }
+
+// A twentieth of `make prove-drain`, with fewer clients.
+func TestBenchDrain(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "drain.json")
+	c := &BenchDrainCmd{
+		benchFleet: testFleet(), benchOutput: benchOutput{JSON: out},
+		benchLoad: benchLoad{Nodes: 3, Users: 30, RoomSize: 6, Rate: 20}, Rounds: 1, DrainRate: 100,
+	}
+	require.NoError(t, c.Run(t.Context()))
+	require.FileExists(t, out)
+}
+
+// A twentieth of `make prove-failover`, with fewer clients.
+func TestBenchFailover(t *testing.T) {
+	c := &BenchFailoverCmd{
+		benchFleet: testFleet(), benchLoad: benchLoad{Nodes: 3, Users: 40, RoomSize: 8, Rate: 20},
+		Kills: 1, Pauses: 1, Pause: 6 * time.Second, Lost: 2,
+	}
+	require.NoError(t, c.Run(t.Context()))
+}
+
+func TestBenchIdle(t *testing.T) {
+	c := &BenchIdleCmd{benchFleet: testFleet(), Sessions: 100, RoomSize: 10, AtOnce: 8, Quiet: time.Second}
+	require.NoError(t, c.Run(t.Context()))
+}
