@@ -124,7 +124,7 @@ type PeoplePage struct {
 // ListPeople reads who is in the room, page by page: those whose user id is
 // above after, at most limit (0 means 100; 500 is the most).
 func (r *Room) ListPeople(ctx context.Context, after string, limit int) (PeoplePage, error) {
-	f, err := r.s.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_ListPeople{
+	f, err := r.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_ListPeople{
 		ListPeople: &wire.ListPeople{Room: r.id, After: after, Limit: uint32(min(max(limit, 0), maxPeople))},
 	}})
 	if err != nil {
@@ -184,20 +184,11 @@ func (r *Room) SendAs(ctx context.Context, clientID, body string) (Message, erro
 	if err := r.Err(); err != nil {
 		return Message{}, err
 	}
-	var f *wire.ServerFrame
-	for attempt := 0; ; attempt++ {
-		var err error
-		f, err = r.s.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_Send{
-			Send: &wire.Send{Room: r.id, ClientId: clientID, Body: body},
-		}})
-		if err == nil {
-			break
-		}
-		// After a reconnect the server may not have been able to bring the
-		// room back yet.
-		if !IsCode(err, wire.CodeNotJoined) || !r.missed() || sleep(ctx, jitter(attempt, requestRetry)) != nil {
-			return Message{}, err
-		}
+	f, err := r.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_Send{
+		Send: &wire.Send{Room: r.id, ClientId: clientID, Body: body},
+	}})
+	if err != nil {
+		return Message{}, err
 	}
 	m := f.GetSent().GetMessage()
 	r.s.mu.Lock()
@@ -209,11 +200,22 @@ func (r *Room) SendAs(ctx context.Context, clientID, body string) (Message, erro
 	return roomstate.MessageOf(m), nil
 }
 
+// call is a request for which the session has to be in the room: after a
+// reconnect the server may not have been able to bring the room back yet.
+func (r *Room) call(ctx context.Context, body *wire.ClientFrame) (*wire.ServerFrame, error) {
+	for attempt := 0; ; attempt++ {
+		f, err := r.s.call(ctx, body)
+		if err == nil || !IsCode(err, wire.CodeNotJoined) || !r.missed() || sleep(ctx, jitter(attempt, requestRetry)) != nil {
+			return f, err
+		}
+	}
+}
+
 // History reads stored messages in ascending order: the newest below before,
 // or the oldest above after; the newest of all if both are 0. A limit of 0
 // means 200, which is also the most. more: there are others in that direction.
 func (r *Room) History(ctx context.Context, before, after uint64, limit int) (messages []Message, more bool, err error) {
-	f, err := r.s.call(ctx, history(r.id, before, after, limit))
+	f, err := r.call(ctx, history(r.id, before, after, limit))
 	if err != nil {
 		return nil, false, err
 	}
