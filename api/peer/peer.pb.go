@@ -1452,13 +1452,14 @@ func (x *Fixes) GetFrame() []byte {
 // The state of one or more regions' parts of a room, when events can't fill
 // the gap. Also opens an owner's answer to Subscribe and Attach; with no parts
 // in it, what follows continues from the given position. It also comes alone,
-// with no parts, to tell the room's last number.
+// with no parts and as no answer, to tell the room's last number.
 type Parts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
 	Parts         []*wire.Part           `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
 	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	LastNumber    uint64                 `protobuf:"varint,4,opt,name=last_number,json=lastNumber,proto3" json:"last_number,omitempty"`
+	Alone         bool                   `protobuf:"varint,5,opt,name=alone,proto3" json:"alone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1519,6 +1520,13 @@ func (x *Parts) GetLastNumber() uint64 {
 		return x.LastNumber
 	}
 	return 0
+}
+
+func (x *Parts) GetAlone() bool {
+	if x != nil {
+		return x.Alone
+	}
+	return false
 }
 
 type Subscribe struct {
@@ -2377,13 +2385,14 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05frame\x18\x05 \x01(\fR\x05frame\"\x82\x01\n" +
+	"\x05frame\x18\x05 \x01(\fR\x05frame\"\x98\x01\n" +
 	"\x05Parts\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12*\n" +
 	"\x05parts\x18\x02 \x03(\v2\x14.muster.wire.v1.PartR\x05parts\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x1f\n" +
 	"\vlast_number\x18\x04 \x01(\x04R\n" +
-	"lastNumber\"U\n" +
+	"lastNumber\x12\x14\n" +
+	"\x05alone\x18\x05 \x01(\bR\x05alone\"U\n" +
 	"\tSubscribe\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x124\n" +
 	"\bposition\x18\x02 \x01(\v2\x18.muster.wire.v1.PositionR\bposition\"!\n" +

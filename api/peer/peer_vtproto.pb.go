@@ -1543,6 +1543,16 @@ func (m *Parts) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Alone {
+		i--
+		if m.Alone {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x28
+	}
 	if m.LastNumber != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.LastNumber))
 		i--
@@ -3095,6 +3105,9 @@ func (m *Parts) SizeVT() (n int) {
 	}
 	if m.LastNumber != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.LastNumber))
+	}
+	if m.Alone {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -6793,6 +6806,26 @@ func (m *Parts) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Alone", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Alone = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -259,7 +259,7 @@ func (t *turn) event(fd *feed, e *peer.Event) delivery {
 }
 
 func (t *turn) parts(fd *feed, p *peer.Parts) delivery {
-	fd.attached = true
+	fd.attached = fd.attached || !p.GetAlone()
 	if len(p.GetParts()) == 0 && p.GetLastNumber() == 0 {
 		return delivery{}
 	}

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mustermesh/muster/api/peer"
@@ -200,7 +201,7 @@ func (t *turn) sayNotOwner(to regions.NodeID) {
 // soon. If the other node knows more, our roster will, too.
 func (t *turn) notOwned(from regions.NodeID, region regions.RegionID, n *peer.NotOwner) {
 	if region != t.h.cfg.Region {
-		if o := t.sl.rooms[t.room]; o != nil {
+		if o := t.sl.rooms[t.room]; o != nil && !slices.Contains(o.ask, region) {
 			o.ask = append(o.ask, region)
 			t.askAgain()
 		}
@@ -213,12 +214,9 @@ func (t *turn) notOwned(from regions.NodeID, region regions.RegionID, n *peer.No
 }
 
 func (t *turn) askAgain() {
-	for _, id := range t.sh.again {
-		if id == t.room {
-			return
-		}
+	if !slices.Contains(t.sh.again, t.room) {
+		t.sh.again = append(t.sh.again, t.room)
 	}
-	t.sh.again = append(t.sh.again, t.room)
 }
 
 // askOwners asks once more what an owner could not answer.
@@ -230,22 +228,35 @@ func (h *Hub) askOwners(s *shard) {
 	for _, id := range again {
 		t := h.begin(id)
 		t.reach()
-		if o := t.owned(); o != nil {
-			ask := o.ask
-			o.ask = nil
-			for _, region := range ask {
-				members := o.Len()
-				t.apply(o, members, o.Refollow(t.now, region))
-			}
+		if o := t.sl.rooms[id]; o != nil {
+			t.askRegions(o)
 		}
 		t.end()
 	}
 }
 
+func (t *turn) askRegions(o *owned) {
+	ask := o.ask
+	o.ask = nil
+	if t.owned() == nil {
+		return // it catches up with all of them
+	}
+	for _, region := range ask {
+		members := o.Len()
+		t.apply(o, members, o.Refollow(t.now, region))
+	}
+}
+
 // reach asks the room's owner for everything that this node wants of it.
 func (t *turn) reach() {
-	if fd := t.sl.feeds[t.room]; fd != nil {
+	fd := t.sl.feeds[t.room]
+	if fd != nil {
 		t.attach(fd)
+	}
+	if _, said := t.sl.said[t.room]; said && (fd == nil || len(fd.locals) == 0) {
+		// What we published may have been lost: an Attach without members has the
+		// owner look.
+		t.toOwner(&peer.Frame{Body: &peer.Frame_Attach{Attach: &peer.Attach{Room: t.room}}})
 	}
 	for _, w := range t.sl.waiters[t.room] {
 		t.toOwner(membershipChanged(t.room, w.version))
@@ -278,6 +289,9 @@ func (t *turn) asOwner(from regions.NodeID, region regions.RegionID, f *peer.Fra
 	switch f.Body.(type) {
 	case *peer.Frame_Attach: // messages may not have got here
 		t.h.numbers.ask(t.room)
+		if len(f.GetAttach().GetMembers()) == 0 {
+			return
+		}
 		o = t.ownedOrNew()
 	case *peer.Frame_Join: // brings the number itself
 		o = t.ownedOrNew()

@@ -132,8 +132,13 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	}
 	r.last = max(r.last, p.GetLastNumber())
 	r.version = max(r.version, p.GetVersion())
+	if p.Alone {
+		r.toNodes(f)
+		return r.take()
+	}
 	if len(p.GetParts()) == 0 {
-		r.toNodes(f)          // for the last number
+		hint := &peer.Parts{Room: r.id, Version: p.Version, LastNumber: p.LastNumber, Alone: true}
+		r.toNodes(&peer.Frame{Body: &peer.Frame_Parts{Parts: hint}}) // it answers us, not them
 		g.asked = time.Time{} // it goes on from where we are
 		if !g.known {
 			r.subscribe(now, g) // an answer to a question from before we forgot

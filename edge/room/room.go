@@ -170,7 +170,7 @@ func (r *Room) LastNumber(n uint64) []Effect {
 
 // hint tells everybody the numbers that stand in no event.
 func (r *Room) hint() {
-	f := &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last}}}
+	f := &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last, Alone: true}}}
 	r.toNodes(f)
 	r.toRegions(f)
 }
