@@ -92,7 +92,8 @@ type Realtime struct {
 const (
 	aloneAfter    = 5 * time.Second        // without contact to the region's leader: clients are sent away
 	aloneTick     = 250 * time.Millisecond // how often that is looked at
-	moverTick     = 250 * time.Millisecond // how often slots are looked for that belong elsewhere
+	moverTick     = 250 * time.Millisecond // how often slots that belong elsewhere are tried again
+	moverLook     = 5 * time.Second        // how often they are looked for when nothing changed
 	moverBatch    = 64                     // slots that are handed over at a time
 	reconcileTick = 30 * time.Second       // how often sessions are compared with the roster
 	drainMoving   = 10 * time.Second       // slots have so long to find new owners
@@ -299,12 +300,17 @@ func (r *Realtime) reconcile(ctx context.Context) {
 func (r *Realtime) move(ctx context.Context) {
 	tick := time.NewTicker(moverTick)
 	defer tick.Stop()
+	looked := time.Time{} // since when nothing is planned; zero: look
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		case <-r.Cluster.Planned():
+			looked = time.Time{}
+		}
+		if time.Since(looked) < moverLook {
+			continue // a plan is a thousand hashes per node
 		}
 		for ctx.Err() == nil && r.Cluster.Current() && (r.draining() || r.Cluster.Calm()) {
 			var moves []regions.SlotMove
@@ -312,6 +318,7 @@ func (r *Realtime) move(ctx context.Context) {
 				moves = append(moves, regions.SlotMove{Slot: m.Slot, Epoch: m.Epoch, From: r.cfg.ID, To: m.To})
 			}
 			if len(moves) == 0 {
+				looked = time.Now()
 				break
 			}
 			if err := r.Hub.HandOver(ctx, moves, r.give, r.commit); err != nil {
