@@ -1,7 +1,6 @@
 package client
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -495,31 +494,6 @@ func TestBadTicket(t *testing.T) {
 	})
 }
 
-// Who is closed with a time to come back does not come earlier, and not all at
-// once.
-func TestRetryAfterIsKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, "a")
-		var conns []*fakeConn
-		for range 40 {
-			m.connect("a")
-			conns = append(conns, m.nodes["a"].next())
-		}
-		began := time.Now()
-		var back []time.Duration
-		for _, c := range conns {
-			c.closeWith(wire.CodeRetry, 0, 3*time.Second)
-		}
-		for range conns {
-			m.nodes["a"].next()
-			back = append(back, time.Since(began))
-		}
-		require.GreaterOrEqual(t, back[0], 3*time.Second)
-		require.Less(t, back[39], 3*time.Second+reconnectRetry.low)
-		require.Greater(t, back[39]-back[0], reconnectRetry.low/2)
-	})
-}
-
 // A long random life: events come over both connections while the session moves
 // from node to node and back; every message is given out once and in order, and
 // no gap is seen.
@@ -588,48 +562,6 @@ func TestMovesLoseNothing(t *testing.T) {
 	}
 }
 
-// A node that died without a word is found out by what it does not answer: soon
-// when there is something to ask, else with the next ping.
-func TestDeadNode(t *testing.T) {
-	for name, busy := range map[string]bool{"busy": true, "idle": false} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m := newMemory(t, "a", "b")
-				for _, f := range m.nodes {
-					f.ping = 10 * time.Second
-					f.handle(joins(0, 3, func(c *fakeConn, cf *wire.ClientFrame, _ bool) {
-						if cf.GetSend() != nil {
-							c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_Sent{Sent: &wire.Sent{Message: stored(1)}}})
-						}
-					}))
-				}
-				s, w := m.connect("a", "b")
-				r, err := s.Join(t.Context(), room)
-				require.NoError(t, err)
-				time.Sleep(time.Minute)
-				require.Equal(t, []Phase{Live}, w.phases(), "no answer is missing")
-				m.dialed()
-				m.set("a", silent)
-				m.nodes["a"].mu.Lock()
-				m.nodes["a"].dead = true
-				m.nodes["a"].mu.Unlock()
-				began, most := time.Now(), 20*time.Second
-				if busy {
-					_, err := r.Send(t.Context(), "anybody there?")
-					require.NoError(t, err)
-					most = 10 * time.Second
-				} else {
-					for s.Status().Node == "a" {
-						time.Sleep(time.Millisecond)
-					}
-				}
-				require.Less(t, time.Since(began), most)
-				require.Equal(t, []string{"b"}, m.dialed(), "not the dead one first")
-			})
-		})
-	}
-}
-
 // The last fix is told again to the new session.
 func TestFixDuringMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -646,50 +578,4 @@ func TestFixDuringMove(t *testing.T) {
 		m.nodes["b"].next().send(resumed())
 		require.EqualValues(t, 1, <-got)
 	})
-}
-
-func TestListPeople(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m, _, _, r, _ := inRoom(t, "a")
-		m.nodes["a"].handle(func(c *fakeConn, cf *wire.ClientFrame, _ bool) {
-			l := cf.GetListPeople()
-			page := &wire.PeoplePage{Room: room, Counts: &wire.Counts{Live: 2, Suspended: 1}}
-			if l.GetAfter() == "" {
-				page.More, page.People = true, []*wire.Person{{User: "ada", Name: "Ada", Devices: []*wire.Device{
-					{Device: "phone", State: wire.State_SUSPENDED}, {Device: "tab", State: wire.State_LIVE},
-				}}}
-			} else {
-				page.People = []*wire.Person{ada(3, wire.State_SUSPENDED)}
-			}
-			c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_PeoplePage{PeoplePage: page}})
-		})
-		page, err := r.ListPeople(context.Background(), "", 1)
-		require.NoError(t, err)
-		require.True(t, page.More)
-		require.True(t, page.People[0].Live())
-		require.Equal(t, RoomCounts{Live: 2, Suspended: 1}, page.Counts)
-		page, err = r.ListPeople(t.Context(), page.People[0].User, 1)
-		require.NoError(t, err)
-		require.False(t, page.More)
-		require.Equal(t, wire.State_SUSPENDED, page.People[0].State)
-		require.Equal(t, RoomCounts{Live: 1}, r.Counts())
-	})
-}
-
-func TestRoute(t *testing.T) {
-	a, b, c, d := Endpoint{Node: "a"}, Endpoint{Node: "b"}, Endpoint{Node: "c"}, Endpoint{Node: "d"}
-	r := newRoute([]Endpoint{a, b, c})
-	require.Equal(t, []Endpoint{a, b, c, a}, []Endpoint{r.next(), r.next(), r.next(), r.next()})
-	r.restart(&b)
-	require.Equal(t, []Endpoint{b, a, c}, r.list, "where it worked")
-	r.goaway(a, []Endpoint{d, c})
-	require.Equal(t, []Endpoint{d, c, b}, r.elsewhere())
-	r.restart(nil)
-	require.Equal(t, []Endpoint{d, c, b, a}, r.list)
-	require.Equal(t, d, r.next())
-	r.again()
-	require.Equal(t, d, r.next())
-	r.arrived()
-	r.restart(&d)
-	require.Equal(t, []Endpoint{d, a, b, c}, r.list)
 }
