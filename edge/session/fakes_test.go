@@ -295,7 +295,11 @@ func (w *world) connect() *pipe {
 		world: w, in: make(chan func(transport.Handler)), out: make(chan *wire.ServerFrame, 10_000),
 		broken: make(chan struct{}), closed: make(chan *wire.Close, 1), over: make(chan struct{}),
 	}
-	go func() { defer close(p.over); w.Accept(p) }()
+	handle, over := w.Accept(p)
+	go func() {
+		defer close(p.over)
+		over(p.Serve(handle))
+	}()
 	return p
 }
 

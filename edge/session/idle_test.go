@@ -69,7 +69,9 @@ func TestIdleMemory(t *testing.T) {
 	heap, stack := idle()
 	for i := range sessions {
 		first := hello(fmt.Sprintf("user%d l%d", i, i), "phone", roomA)
-		go w.Accept(&quiet{first: first, sent: sent, until: until})
+		c := &quiet{first: first, sent: sent, until: until}
+		handle, over := w.Accept(c)
+		go func() { over(c.Serve(handle)) }()
 		<-sent // Welcome
 		<-sent // Snapshot
 	}

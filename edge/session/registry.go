@@ -204,27 +204,31 @@ func (r *Registry) Len() int {
 	return r.size
 }
 
-// Accept runs a connection until it is over.
-func (r *Registry) Accept(c transport.Conn) {
+// Accept takes a connection: what it returns takes its frames, and is called
+// when everything of it is gone.
+func (r *Registry) Accept(c transport.Conn) (handle transport.Handler, over func(error)) {
 	if !r.begin() {
 		c.Close(transport.Draining())
-		_ = c.Serve(ignore)
-		return
+		return ignore, func(error) {}
 	}
-	defer r.work.Done()
 	if !r.gate.Enter() {
 		c.Close(&wire.Close{Code: wire.CodeRetry, Message: "this node is full: connect to another one", RetryAfterMs: 5000})
-		_ = c.Serve(ignore)
-		return
+		return ignore, func(error) { r.work.Done() }
 	}
 	s := newSession(r, c)
-	err := c.Serve(s.frame)
+	return s.frame, s.over
+}
+
+// over is called when everything of the connection is gone.
+func (s *Session) over(err error) {
+	r := s.registry
 	s.lost(err)
 	if s.counted {
 		r.mu.Lock()
-		defer r.mu.Unlock()
 		r.connected--
+		r.mu.Unlock()
 	}
+	r.work.Done()
 }
 
 func ignore(*wire.ClientFrame, int, error) {}

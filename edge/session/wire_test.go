@@ -1,10 +1,12 @@
 package session
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -213,17 +215,38 @@ func BenchmarkIdleSession(b *testing.B) {
 		for i := range sessions {
 			c, err := net.Dial("tcp", strings.Split(s.ws, "/")[2])
 			require.NoError(b, err)
-			h := hello("ann l1", "d"+string(rune('A'+i/40))+string(rune('0'+i%40-i%40/10*10))+string(rune('a'+i%40/10)), roomA)
+			h := hello(fmt.Sprintf("user%d l%d", i, i), "phone", roomA)
 			frame, err := wire.AppendFrame(nil, h)
 			require.NoError(b, err)
 			_, err = io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: muster.v1\r\n\r\n")
 			require.NoError(b, err)
+			r := bufio.NewReader(c)
+			answer, err := http.ReadResponse(r, nil)
+			require.NoError(b, err)
+			require.Equal(b, http.StatusSwitchingProtocols, answer.StatusCode)
 			_, err = c.Write(append([]byte{0x82, 0x80 | byte(len(frame)), 0, 0, 0, 0}, frame...))
 			require.NoError(b, err)
-			for head, one := 0, make([]byte, 1024); head < 250; { // the answer, Welcome and Snapshot
-				n, err := c.Read(one)
+			for joined := false; !joined; { // messages of RFC 6455, of 126 to 65,535 bytes or shorter
+				var head [2]byte
+				_, err = io.ReadFull(r, head[:])
 				require.NoError(b, err)
-				head += n
+				size := int(head[1])
+				if size == 126 {
+					_, err = io.ReadFull(r, head[:])
+					require.NoError(b, err)
+					size = int(head[0])<<8 | int(head[1])
+				}
+				message := make([]byte, size)
+				_, err = io.ReadFull(r, message)
+				require.NoError(b, err)
+				for len(message) > 0 {
+					var one []byte
+					one, message, err = wire.Split(message, wire.MaxServerFrame)
+					require.NoError(b, err)
+					f, err := wire.DecodeServer(one)
+					require.NoError(b, err)
+					joined = joined || f.GetSnapshot() != nil
+				}
 			}
 			open = append(open, c)
 		}

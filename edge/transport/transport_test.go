@@ -56,15 +56,15 @@ func start(t testing.TB, c Config) *node {
 	c.UDP, c.TLS = udp, &tls.Config{Certificates: []tls.Certificate{cert}}
 	n := &node{conns: make(chan *accepted, 5000), pool: x509.NewCertPool()}
 	n.pool.AddCert(cert.Leaf)
-	n.Server = New(c, func(c Conn) {
+	n.Server = New(c, func(c Conn) (Handler, func(error)) {
 		a := &accepted{Conn: c, frames: make(chan got, 100), ended: make(chan error, 1)}
 		n.conns <- a
-		a.ended <- c.Serve(func(f *wire.ClientFrame, size int, err error) {
+		return func(f *wire.ClientFrame, size int, err error) {
 			if err == nil {
 				f = proto.Clone(f).(*wire.ClientFrame)
 			}
 			a.frames <- got{f, size, err}
-		})
+		}, func(err error) { a.ended <- err }
 	})
 	require.NoError(t, n.Start(t.Context()))
 	web := httptest.NewServer(n.WebSocket())
@@ -543,7 +543,9 @@ func TestAllocationsPerFrame(t *testing.T) {
 // BenchmarkIdleWebSocket measures what an idle connection holds: heap and
 // stack, the client's raw socket included.
 func BenchmarkIdleWebSocket(b *testing.B) {
-	s := New(Config{}, func(c Conn) { _ = c.Serve(func(*wire.ClientFrame, int, error) {}) })
+	s := New(Config{}, func(Conn) (Handler, func(error)) {
+		return func(*wire.ClientFrame, int, error) {}, func(error) {}
+	})
 	web := httptest.NewServer(s.WebSocket())
 	defer func() { s.Stop(); web.Close() }()
 	const conns = 1000
@@ -578,7 +580,7 @@ func BenchmarkIdleWebSocket(b *testing.B) {
 }
 
 func TestServeAfterStopRefuses(t *testing.T) {
-	s := New(Config{}, func(Conn) {})
+	s := New(Config{}, nil)
 	s.Stop()
 	s.Stop()
 	require.False(t, s.serve(&wsConn{}))

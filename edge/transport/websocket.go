@@ -48,8 +48,12 @@ func (s *Server) WebSocket() http.Handler {
 			return
 		}
 		nc := &wsNet{Conn: raw, early: early, linger: s.config.CloseTimeout}
+		var from io.Reader = raw
+		if len(early) > 0 {
+			from = nc
+		}
 		// Small: a longer payload bypasses it.
-		socket, err := s.ws.UpgradeFromConn(nc, bufio.NewReaderSize(nc, 1<<10), r)
+		socket, err := s.ws.UpgradeFromConn(nc, bufio.NewReaderSize(from, 1<<10), r)
 		if err != nil {
 			_ = raw.Close()
 			return
@@ -86,6 +90,10 @@ func (c *wsConn) Remote() netip.Addr        { return c.remote }
 func (c *wsConn) Serve(h Handler) error {
 	c.handle = h
 	c.socket.ReadLoop()
+	return c.end()
+}
+
+func (c *wsConn) end() error {
 	// After a close by us the client may still be sending. Closing the socket
 	// with unread bytes resets it, and the client would lose our last words:
 	// read until it closes too, or the deadline that wsNet.Close set.

@@ -285,6 +285,7 @@ func (l *life) overhear(f *peer.Frame) {
 	if err != nil {
 		return
 	}
+	s.Event = sf.GetEvent()
 	for _, p := range sf.GetEvent().GetPresence().GetPeople() {
 		for _, d := range p.GetDevices() {
 			s.Devices = append(s.Devices, Device{Key{p.GetUser(), d.GetDevice()}, d.GetEpoch(), d.GetState(), 0})
@@ -326,7 +327,8 @@ func (e ears) Accept(p *simnet.Pipe) {
 		return // not listening yet: reset
 	}
 	if c, err := accept(p, e.node.mesh.lost); err == nil {
-		e.rt.Sessions.Accept(c)
+		handle, over := e.rt.Sessions.Accept(c)
+		over(c.Serve(handle))
 	}
 }
 
