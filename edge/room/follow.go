@@ -139,7 +139,7 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	if len(p.GetParts()) == 0 {
 		hint := &peer.Parts{Room: r.id, Version: p.Version, LastNumber: p.LastNumber, Alone: true}
 		r.toNodes(&peer.Frame{Body: &peer.Frame_Parts{Parts: hint}}) // it answers us, not them
-		g.asked = time.Time{} // it goes on from where we are
+		g.asked = time.Time{}                                        // it goes on from where we are
 		if !g.known {
 			r.subscribe(now, g) // an answer to a question from before we forgot
 		}
