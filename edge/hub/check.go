@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -213,12 +214,15 @@ func (t *turn) refuse(j *join, known bool) {
 	t.after = append(t.after, func() { j.client.Refused(j.re, j.req().Room, err) })
 }
 
-// sweep has memberships read again that were not for a while.
+// sweep has memberships read again that were not for a while, and forgets what
+// was said long ago.
 func (h *Hub) sweep(s *shard, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.slots {
-		for _, fd := range s.slots[i].feeds {
+		sl := &s.slots[i]
+		maps.DeleteFunc(sl.said, func(_ string, at time.Time) bool { return now.Sub(at) >= saidKeep })
+		for _, fd := range sl.feeds {
 			if len(fd.locals) > 0 && now.Sub(fd.checked) >= h.cfg.Recheck {
 				h.check(fd)
 			}

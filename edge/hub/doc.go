@@ -12,6 +12,47 @@
 // holds no lock: whoever finds the queue idle drains it, against a list of
 // clients that is copied on write.
 //
+// # Slots
+//
+// Who owns a slot, and since which epoch, a hub knows from the roster alone, in
+// the order of the region's log (SlotsMoved), and all that it does with a slot
+// it does under what it was told last. Nodes are told at different times. So
+// frames carry the sender's epoch, and whoever receives one compares:
+//
+//	             from an owner, to a node                to the owner
+//	older        refused; it is told to stop             refused; who sent it attaches anew
+//	             (it may be the one that is cut off)     (messages and removals are taken)
+//	the same     taken                                   taken
+//	newer        dropped: we attach when we are told     we own no longer; it waits 1 s for us to be told
+//
+// A node that has not heard of its region's leader for 2 s (Roster.Current) acts
+// as the owner of nothing: it numbers and answers nothing and says so
+// (NotOwner), and those who asked ask again every 250 ms. When it may act again,
+// and still owns the rooms, it catches up with what it missed.
+//
+// When a slot moves, its new owner begins each room with the sessions that the
+// roster has in it, all nodes attach their feeds to it, and unanswered Joins and
+// removals are asked again. Positions of the old epoch can't be continued then,
+// and clients are told. A message that got lost with the old owner is stored:
+// the new one reads the room's last number and tells it.
+//
+// # Hand-over
+//
+// A node that gives a slot away does better: the new owner goes on, under the
+// next epoch, where the old one stopped.
+//
+//	owner                                          new owner           region
+//	first: each room, while it goes on ──────────▶ stage
+//	stands still: inputs wait
+//	tail: what has changed since ────────────────▶ stage is whole
+//	commit ──────────────────────────────────────────────────────────▶ slot moves, epoch + 1
+//	rooms dropped; what waited goes on or back      stage becomes rooms ◀── everybody is told
+//
+// A stage is used only if the slot's owner and epoch are those that gave it up
+// to the move, and for 3 s. An owner that can't know whether its move was made
+// stands still for longer than that: were it to go on, what it numbers next
+// could be lost on those who hear of the new owner first, and nobody would know.
+//
 // # Membership
 //
 // A frame that carries a higher membership version than the feed's holds the
@@ -31,7 +72,7 @@
 //
 // # Locks
 //
-// One lock per shard of rooms guards all state of those rooms. Under it nothing
-// is called but Links, which doesn't block. Work is begun with Hub.begin and
-// finished with turn.end, which drains the room's feed.
+// One lock per shard of slots guards all state of those slots and their rooms.
+// Under it nothing is called but Links and Roster, which don't block. Work is
+// begun with Hub.begin and finished with turn.end, which drains the room's feed.
 package hub

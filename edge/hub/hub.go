@@ -23,6 +23,7 @@ const (
 	ownerWait   = time.Second            // a room may be without an owner so long before Joins are refused
 	applyWait   = 2 * time.Second        // a region has so long to apply a membership version
 	queueLimit  = 1024                   // frames held per room; more and the feed starts over from its positions
+	saidKeep    = 10 * time.Second       // a publish that got lost is known to be by then
 	touchEvery  = 30 * time.Second       // fixes count as activity so often
 	janitorTick = 250 * time.Millisecond // how often expired joins and old memberships are looked for
 )

@@ -96,6 +96,11 @@ func (sl *slot) followed(add func(room string)) {
 			add(id)
 		}
 	}
+	for id := range sl.said {
+		if sl.feeds[id] == nil && sl.waiters[id] == nil {
+			add(id)
+		}
+	}
 }
 
 func (h *Hub) each(list func(*slot, func(string)), f func(*turn)) {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mustermesh/muster/edge"
 )
 
 const (
@@ -49,6 +51,9 @@ func (h *Hub) runNumbers(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		if edge.Fencing && !h.cfg.Roster.Current() {
+			continue // it may not tell anybody
 		}
 		var g errgroup.Group
 		g.SetLimit(numbersParallel)

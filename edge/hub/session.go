@@ -258,6 +258,7 @@ func (h *Hub) report(c edge.Client, room string, mf *wire.MemberFix) bool {
 // Publish spreads a stored message. See edge.Hub.
 func (h *Hub) Publish(room string, m *wire.Message) {
 	t := h.begin(room)
+	t.sl.said[room] = t.now
 	t.toOwner(&peer.Frame{Body: &peer.Frame_Publish{Publish: &peer.Publish{Room: room, Message: m}}})
 	now := t.now
 	t.end()

@@ -37,6 +37,7 @@ type slot struct {
 	rooms   map[string]*owned
 	feeds   map[string]*feed
 	waiters map[string][]*waiter // of MembershipChanged
+	said    map[string]time.Time // when messages were last published from here, of late
 	waiting []waiting
 	stage   *stage
 	seq     uint64 // above every number that a forgotten room gave
@@ -44,7 +45,7 @@ type slot struct {
 
 func (s *shard) init(number int, c *clock) {
 	for i := range s.slots {
-		s.slots[i] = slot{number: number + i*shards, rooms: map[string]*owned{}, feeds: map[string]*feed{}, waiters: map[string][]*waiter{}}
+		s.slots[i] = slot{number: number + i*shards, rooms: map[string]*owned{}, feeds: map[string]*feed{}, waiters: map[string][]*waiter{}, said: map[string]time.Time{}}
 	}
 	s.clock = c
 	c.shards = append(c.shards, s)
