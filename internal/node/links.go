@@ -81,6 +81,10 @@ func (l *links) Frame(from peerlink.Peer, b []byte) {
 		}
 		return
 	}
+	if fixes := f.GetFixes(); fixes != nil && f.Epoch == 0 { // in a datagram's stead: SendFixes
+		l.rt.Hub.HandleFixes(from.Node, fixes)
+		return
+	}
 	l.rt.Hub.HandleFrame(from.Node, f)
 }
 
