@@ -375,8 +375,8 @@ func (p *phone) Deliver(f *edge.Frame) {
 			p.unrecovers++
 		}
 		for _, part := range b.Snapshot.Parts {
-			if was := p.at[part.At.Region]; s.Re == 0 && was != nil && part.At.Epoch < was.Epoch {
-				p.backs++ // not if it moved to a region that is behind
+			if was := p.at[part.At.Region]; was != nil && part.At.Epoch < was.Epoch {
+				p.backs++
 			}
 			p.at[part.At.Region] = part.At
 			for k, d := range p.people {

@@ -692,7 +692,7 @@ func TestHandOversAtRandom(t *testing.T) {
 // missed nothing without being told, and saw nothing twice. Without fencing the
 // same check must find that something is wrong.
 func TestSlotsMoveAtRandom(t *testing.T) {
-	seeds, steps := 40, 150
+	seeds, steps := 20, 150
 	if testing.Short() {
 		seeds = 10
 	}

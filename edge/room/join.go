@@ -193,12 +193,15 @@ func (r *Room) continueRegion(q request) {
 // whether the ring still has all of them.
 func (r *Room) missed(g *region, p *wire.Position) (int, bool) {
 	switch {
-	case p == nil, p.Seq > g.seq && p.Epoch != g.epoch:
+	case p == nil:
 		return 0, false
-	case p.Seq > g.seq:
-		// On another node one can be ahead of what was relayed to us. Nobody is
-		// ahead of us in our own events: then the number is from another life.
+	case p.Epoch > g.epoch, p.Epoch == g.epoch && p.Seq > g.seq:
+		// On another node one can be ahead of what was relayed to us: we catch up.
+		// Nobody is ahead of us in our own events: then the number is from another
+		// life.
 		return 0, g != r.own
+	case p.Seq > g.seq:
+		return 0, false
 	case p.Seq == g.seq:
 		return 0, p.Epoch == g.epoch
 	case g.seq-p.Seq > uint64(len(g.ring.frames)):
