@@ -40,7 +40,7 @@ var checks = []struct {
 }{
 	{"session epochs are linearizable in a region", epochs},
 	{"a number means one event", numbers},
-	{"one node numbers under a slot's epoch, and stops when it is replaced", owners},
+	{"an owner stops that was replaced", owners},
 	{"what owners accept of a device never goes back", accepted},
 	{"observers never go back", observers},
 	{"what is missed is told", missed},
@@ -174,23 +174,26 @@ func (n number) String() string {
 }
 
 func numbers(h *History) (out []Violation) {
-	type told struct {
-		text, who string
-	}
+	type told struct{ text, who string }
 	known := map[number]told{}
+	tell := func(e *wire.Event, who func() string) {
+		n := number{e.GetRoom(), e.GetAt().GetRegion(), e.GetAt().GetEpoch(), e.GetAt().GetSeq()}
+		text := e.String()
+		if k, ok := known[n]; !ok {
+			known[n] = told{text, who()}
+		} else if k.text != text {
+			out = append(out, Violation{What: n.String(), History: []string{k.who + ": " + k.text, who() + ": " + text}})
+		}
+	}
+	for _, s := range h.Spoken {
+		if s.Event != nil {
+			tell(s.Event, s.String)
+		}
+	}
 	for _, r := range h.Runs {
 		for _, s := range r.Sights {
-			e := s.In.GetEvent()
-			if e == nil {
-				continue
-			}
-			n := number{e.GetRoom(), e.GetAt().GetRegion(), e.GetAt().GetEpoch(), e.GetAt().GetSeq()}
-			text := e.String()
-			who := fmt.Sprintf("%s to %s by %s: %s", seconds(s.At), r.Key, s.Node, text)
-			if k, ok := known[n]; ok && k.text != text {
-				out = append(out, Violation{What: n.String(), History: []string{k.who, who}})
-			} else if !ok {
-				known[n] = told{text, who}
+			if e := s.In.GetEvent(); e != nil {
+				tell(e, func() string { return fmt.Sprintf("%s %s got it from %s", seconds(s.At), r.Key, s.Node) })
 			}
 		}
 	}
@@ -211,18 +214,23 @@ func (s Spoken) String() string {
 	return fmt.Sprintf("%s %s under (%d, %d) in %s: %v", seconds(s.At), s.Node, s.Epoch, s.Seq, s.Room, s.Devices)
 }
 
+// owners looks for those that speak though they were replaced. What a
+// successor repeats of its predecessors' events is no such thing.
 func owners(h *History) (out []Violation) {
 	for _, all := range slotted(h) {
 		first := map[uint64]Spoken{} // by epoch
+		successor := map[string]uint64{}
+		last := map[uint64]uint64{} // number, by epoch
 		for _, s := range all {
-			f, ok := first[s.Epoch]
-			if !ok {
+			if _, ok := first[s.Epoch]; !ok && (s.Seq == 0 || s.Event.GetPriorEpoch() != 0 || successor[s.Node] < s.Epoch) {
 				first[s.Epoch] = s
-			} else if f.Node != s.Node {
-				out = append(out, Violation{What: "two nodes speak under one epoch", History: []string{f.String(), s.String()}})
+				successor[s.Node] = max(successor[s.Node], s.Epoch)
 			}
-		}
-		for _, s := range all {
+			fresh := s.Seq == 0 || s.Seq > last[s.Epoch]
+			last[s.Epoch] = max(last[s.Epoch], s.Seq)
+			if !fresh || successor[s.Node] > s.Epoch {
+				continue
+			}
 			for epoch, f := range first {
 				if epoch > s.Epoch && s.At > f.At+contact {
 					out = append(out, Violation{What: "an owner speaks that was replaced long ago", History: []string{f.String(), s.String()}})
@@ -234,26 +242,49 @@ func owners(h *History) (out []Violation) {
 	return out
 }
 
+// accepted goes by the owners' numbers for presence, and for fixes by when they
+// were taken: one that is taken later than a newer session was accepted must
+// have been accepted later, too.
 func accepted(h *History) (out []Violation) {
+	type word struct {
+		Spoken
+		epoch uint64 // of the device
+	}
 	for _, all := range slotted(h) {
-		all = slices.Clone(all)
-		slices.SortStableFunc(all, func(a, b Spoken) int { return cmp.Compare(a.Epoch, b.Epoch) })
-		type top struct {
-			epoch uint64
-			by    Spoken
+		once := map[position]bool{}
+		presence := map[Key][]word{}
+		for _, s := range all {
+			if at := (position{s.Epoch, s.Seq}); s.Seq > 0 && !once[at] {
+				once[at] = true
+				for _, d := range s.Devices {
+					if d.State != wire.State_LEFT { // an end may come late
+						presence[d.Key] = append(presence[d.Key], word{s, d.Epoch})
+					}
+				}
+			}
 		}
-		highest := map[Key]top{}
+		for k, words := range presence {
+			slices.SortFunc(words, func(a, b word) int {
+				return cmp.Or(cmp.Compare(a.Spoken.Epoch, b.Spoken.Epoch), cmp.Compare(a.Seq, b.Seq))
+			})
+			for i, w := range words[min(1, len(words)):] {
+				if was := words[i]; w.epoch < was.epoch {
+					out = append(out, Violation{What: fmt.Sprintf("%s accepted under %d, then under %d", k, was.epoch, w.epoch),
+						History: []string{was.String(), w.String()}})
+				}
+			}
+		}
 		for _, s := range all {
 			for _, d := range s.Devices {
-				was := highest[d.Key]
-				switch {
-				case d.State == wire.State_LEFT: // an end may come late
-				case d.State == 0 && d.Captured < was.by.At: // and so may a fix be told that was accepted before
-				case d.Epoch >= was.epoch:
-					highest[d.Key] = top{d.Epoch, s}
-				default:
-					out = append(out, Violation{What: fmt.Sprintf("%s accepted under %d, then under %d", d.Key, was.epoch, d.Epoch),
-						History: []string{was.by.String(), s.String()}})
+				if s.Seq > 0 {
+					continue
+				}
+				for _, was := range presence[d.Key] {
+					if was.epoch > d.Epoch && was.Spoken.Epoch <= s.Epoch && was.At < d.Captured {
+						out = append(out, Violation{What: fmt.Sprintf("%s accepted under %d, then a fix under %d", d.Key, was.epoch, d.Epoch),
+							History: []string{was.String(), s.String()}})
+						break
+					}
 				}
 			}
 		}

@@ -30,8 +30,8 @@
 //
 //   - Session epochs are linearizable in a region: who is welcomed after
 //     another's welcome has the higher epoch, and none is given twice.
-//   - An owner's number means one event. No two nodes number under one slot
-//     epoch, and an owner that was replaced stops within the time of contact.
+//   - An owner's number means one event, everywhere.
+//   - An owner that was replaced stops within the time of contact.
 //   - What the owners of a region accept of a device never goes back.
 //   - No observer goes back to a lower epoch of a device.
 //   - What a client missed it got later, or was told: recovered: false.

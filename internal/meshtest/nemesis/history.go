@@ -65,6 +65,7 @@ type Spoken struct {
 	Node, Region string
 	Room         string
 	Epoch, Seq   uint64 // of the slot; seq 0: fixes
+	Event        *wire.Event
 	Devices      []Device
 }
 

@@ -51,8 +51,30 @@ type memoryNode struct {
 	region regions.RegionID
 	log    *consensus.Memory
 
+	// To end a life takes time, and one may be about to begin. It is a channel
+	// since a bubble's time stands still while somebody waits for a mutex.
+	turn chan struct{}
+
 	mu   sync.Mutex // guards the following
 	life *life      // nil while dead
+}
+
+// take waits for the node's turn, and returns what ends it.
+func (n *memoryNode) take() (*life, func()) {
+	n.turn <- struct{}{}
+	return n.present(), func() { <-n.turn }
+}
+
+func (n *memoryNode) present() *life {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.life
+}
+
+func (n *memoryNode) set(l *life) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.life = l
 }
 
 // life is one start of a node.
@@ -82,7 +104,7 @@ func newInMemory(seed uint64, s Shape, h *History, log *slog.Logger) *inMemory {
 			region.Nodes = append(region.Nodes, regions.Node{
 				ID: id, Peer: fmt.Sprintf("127.0.%d.%d:1", r+1, n+1), HTTP: "http://" + string(id), WS: "ws://" + string(id),
 			})
-			m.nodes = append(m.nodes, &memoryNode{mesh: m, id: id, region: region.Name, log: consensus.NewMemory()})
+			m.nodes = append(m.nodes, &memoryNode{mesh: m, id: id, region: region.Name, log: consensus.NewMemory(), turn: make(chan struct{}, 1)})
 		}
 		m.topology.Regions = append(m.topology.Regions, region)
 	}
@@ -136,9 +158,9 @@ func (m *inMemory) endpoints(region int) (out []client.Endpoint) {
 
 // start begins a new life of the node.
 func (n *memoryNode) start(ctx context.Context) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.life != nil {
+	old, done := n.take()
+	defer done()
+	if old != nil {
 		return nil
 	}
 	l := &life{node: n, started: time.Now(), open: make(chan struct{})}
@@ -155,45 +177,42 @@ func (n *memoryNode) start(ctx context.Context) error {
 	}
 	l.rt = rt
 	rt.Connect(l)
-	n.life = l
 	if err := rt.Start(ctx); err != nil {
-		n.life = nil
-		l.host.Kill()
+		l.Stop()
 		rt.Stop()
 		return fmt.Errorf("%s: %w", n.id, err)
 	}
+	n.set(l)
 	close(l.open)
 	return nil
 }
 
 // kill ends the node's life as SIGKILL does.
 func (n *memoryNode) kill() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.life == nil {
+	l, done := n.take()
+	defer done()
+	if l == nil {
 		return
 	}
+	n.set(nil)
 	n.log.Fail(errDisk) // nothing of what it still does stays
-	n.life.host.Kill()
-	n.life.rt.Stop()
-	n.life = nil
+	l.host.Kill()
+	l.rt.Stop()
 	n.log.Fail(nil)
 }
 
 // drain ends the node's life as SIGTERM does.
 func (n *memoryNode) drain(ctx context.Context) {
-	n.mu.Lock()
-	l := n.life
-	n.mu.Unlock()
+	l := n.present()
 	if l == nil {
 		return
 	}
 	_ = l.rt.Drain(ctx)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.life == l {
+	now, done := n.take()
+	defer done()
+	if now == l {
+		n.set(nil)
 		l.rt.Stop()
-		n.life = nil
 	}
 }
 
@@ -439,7 +458,7 @@ func (m *inMemory) stop() {
 func (m *inMemory) ready(ctx context.Context) error {
 	for _, n := range m.nodes {
 		for {
-			err := n.life.rt.Ready(ctx)
+			err := n.present().rt.Ready(ctx)
 			if err == nil {
 				break
 			}
