@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/hashicorp/raft-wal/types"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
@@ -83,6 +84,10 @@ type Config struct {
 
 	Logger  *slog.Logger          // optional
 	Metrics prometheus.Registerer // optional
+
+	// For tests of disks.
+	files   types.VFS // the log's disk; nil: the real one
+	segment int       // bytes of one of its files; 0: segmentSize
 }
 
 func (c *Config) check() error {

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/segment"
 )
 
 const (
@@ -73,7 +76,11 @@ func openStorage(cfg Config, logger hclog.Logger, fail func(error)) (*storage, e
 	if err != nil {
 		return nil, fmt.Errorf("consensus: open snapshots: %w", err)
 	}
-	w, err := wal.Open(dir, wal.WithSegmentSize(segmentSize), wal.WithLogger(logger))
+	files := cfg.files
+	if files == nil {
+		files = fs.New()
+	}
+	w, err := wal.Open(dir, wal.WithSegmentSize(cmp.Or(cfg.segment, segmentSize)), wal.WithLogger(logger), wal.WithSegmentFiler(segment.NewFiler(dir, files)))
 	if err != nil {
 		return nil, fmt.Errorf("consensus: open log %s: %w", dir, err)
 	}
