@@ -41,6 +41,7 @@ func TestWishesSurviveEverything(t *testing.T) {
 					r := rand.New(rand.NewPCG(seed, 1))
 					for {
 						n := m.others(at.id)[r.IntN(size-1)]
+						most := 2500
 						switch r.IntN(5) {
 						case 0:
 							m.net.Hold(string(n.id))
@@ -48,13 +49,14 @@ func TestWishesSurviveEverything(t *testing.T) {
 							m.cut(n.id, true, false)
 						case 2:
 							m.cut(n.id, true, true)
-						case 3: // the answers are lost
+						case 3: // the answers are lost; for longer, and at is given up
 							m.net.Cut(string(n.id), string(at.id))
+							most = 400
 						case 4:
 							_ = n.TransferLeadership(t.Context())
 						}
 						select {
-						case <-time.After(time.Duration(300+r.IntN(2500)) * time.Millisecond):
+						case <-time.After(time.Duration(300+r.IntN(most)) * time.Millisecond):
 						case <-over:
 							return
 						}
