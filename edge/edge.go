@@ -9,8 +9,8 @@
 //	            links to other nodes between them
 //
 // The edge never imports core. What it needs of core it declares here, and
-// internal/node passes it in. What it needs of the mesh (who owns a room, which
-// epoch a session gets) is Roster; what carries frames between nodes is Links.
+// internal/node passes it in. What sessions need of their region is Roster, what
+// rooms need is hub.Roster; what carries frames between nodes is Links.
 package edge
 
 import (
@@ -77,24 +77,11 @@ type Activity interface {
 	Touch(room string, at time.Time)
 }
 
-// Roster says who is who in this node's region, and where rooms live. What it
-// answers without an error is this node's copy, which may be a moment behind.
+// Roster is where a region keeps its sessions, as they tell it of themselves.
+// What rooms ask of it, who owns them and who is in them, edge/hub declares.
 type Roster interface {
-	// Owner returns the owner of a room in this region ("": nobody) and the
-	// slot's epoch.
-	Owner(room string) (regions.NodeID, regions.Epoch)
-	// OwnerIn returns the owner of a room in another region, as last heard.
-	OwnerIn(region regions.RegionID, room string) regions.NodeID
-	// Others returns the other regions.
-	Others() []regions.RegionID
-	// RegionOf returns the region of a node; "" if there is no such node.
-	RegionOf(node regions.NodeID) regions.RegionID
-	// Current reports whether this node heard of its region's leader lately
-	// enough to act as the owner of what it believes to own.
+	// Current reports whether this node heard of its region's leader of late.
 	Current() bool
-	// Stays returns the region's sessions in a room, suspended ones included.
-	Stays(room string) []regions.Stay
-
 	// Open has the region open a session. Its errors are for the client.
 	Open(ctx context.Context, o regions.Opening) (regions.Opened, error)
 	// Enter has the region note that a session is in rooms, before it joins
