@@ -23,9 +23,10 @@
 // A close with any code but a bye, a sign-out or superseded is a lost connection
 // like any other.
 //
-// Rooms that the device is in and the new hello does not follow are left. A
-// client that names no epoch was started anew and has forgotten them: it has
-// the grace time to join them again. So has one whose join was refused for now.
+// Rooms that the device is in and the new hello does not follow are left in a
+// moment: a Join whose answer was lost is sent again first. A client that names
+// no epoch was started anew and has forgotten its rooms: it has the grace time
+// to join them again. So has one whose join was refused for now.
 //
 // # What overtakes what
 //

@@ -58,13 +58,12 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 	if previous != nil || opened.PreviousEpoch != 0 {
 		e = Resumed
 	}
-	wanted, left := split(h, opened.Rooms)
 	s.mu.Lock()
 	ok := s.state == Authenticating && s.moveLocked(e)
 	if ok {
 		s.since = r.now()
 		s.expires = s.since + time.Until(id.Expires)
-		s.pendLocked(wanted...)
+		s.pendLocked(opened.Rooms...)
 		s.timer.Reset(0) // the deadlines are other ones now
 	}
 	s.mu.Unlock()
@@ -83,7 +82,9 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 	welcome := s.welcome(id.Expires)
 	welcome.Re = re
 	s.send(welcome)
-	s.abandon(left)
+	if left := notFollowed(h, opened.Rooms); len(left) > 0 {
+		time.AfterFunc(notFollowedFor, func() { r.run(func() { s.abandon(s.notJoined(left)) }) })
+	}
 	s.follow(h.Follows, func() {
 		if previous != nil {
 			previous.relieve(wire.Reason_MOVED)
@@ -94,21 +95,24 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 	}
 }
 
-// split tells the device's rooms that the client goes on with from those that it
-// has left. One that was started anew (a page that was reloaded) has forgotten
-// its rooms and is about to join them: it has not left any yet.
-func split(h *wire.Hello, rooms []string) (wanted, left []string) {
+// notFollowedFor is how long a device stays in rooms that its hello does not
+// follow. It has left them, but for one: whose Join it asked for when its
+// connection broke, and asks for again now.
+const notFollowedFor = 5 * time.Second
+
+// notFollowed returns the rooms that a client seems to have left. One that was
+// started anew (a page that was reloaded) has forgotten its rooms and is about
+// to join them: it has the whole grace time for that.
+func notFollowed(h *wire.Hello, rooms []string) (left []string) {
 	if h.Epoch == 0 && len(h.Ticket) == 0 {
-		return rooms, nil
+		return nil
 	}
 	for _, room := range rooms {
-		if slices.ContainsFunc(h.Follows, func(f *wire.Follow) bool { return f.GetRoom() == room }) {
-			wanted = append(wanted, room)
-		} else {
+		if !slices.ContainsFunc(h.Follows, func(f *wire.Follow) bool { return f.GetRoom() == room }) {
 			left = append(left, room)
 		}
 	}
-	return wanted, left
+	return left
 }
 
 // authenticate checks a hello. floor is the highest epoch that the client knows

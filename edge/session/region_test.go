@@ -50,9 +50,12 @@ func TestResumeOnAnotherNode(t *testing.T) {
 		before := len(r.said())
 		q, epoch := w2.comesBack(t, 1, roomA)
 		require.EqualValues(t, 2, epoch)
+		require.Equal(t, "live 2 n2 a b", r.of("ann", "phone"))
+		time.Sleep(notFollowedFor)
+		synctest.Wait()
 		require.Equal(t, "live 2 n2 a", r.of("ann", "phone"), "it left a room that it doesn't follow")
 		require.Equal(t, []string{"ann/phone leave b"}, r.said()[before:], "the region knew that it was in the other one")
-		require.Equal(t, []string{"ann/phone leave b BYE", "ann/phone join a"}, w2.hub.said())
+		require.Equal(t, []string{"ann/phone join a", "ann/phone leave b BYE"}, w2.hub.said())
 		require.Len(t, w2.hub.positions, 2)
 		require.Equal(t, "ann/phone gone MOVED", w1.hub.said()[3], "which nobody sees")
 		require.Zero(t, w1.Len())
@@ -63,6 +66,27 @@ func TestResumeOnAnotherNode(t *testing.T) {
 		q.cut()
 		w1.Stop()
 		w2.Stop()
+	})
+}
+
+func TestJoinWhoseAnswerWasLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		p := w.live(t, "ann l1", "phone")
+		p.ask(2, join(roomA))
+		synctest.Wait()
+		p.cut() // with the answer unread
+		<-p.over
+		q, _ := w.comesBack(t, 1)
+		time.Sleep(time.Second)
+		q.ask(2, join(roomA))
+		require.NotNil(t, q.next(t).GetSnapshot())
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		require.Equal(t, []string{"ann/phone join a", "ann/phone suspend", "ann/phone gone MOVED", "ann/phone join a"}, w.hub.said(), "nobody saw it leave")
+		require.Equal(t, "live 2 n1 a", w.region.of("ann", "phone"))
+		q.cut()
+		w.Stop()
 	})
 }
 

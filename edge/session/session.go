@@ -356,6 +356,19 @@ func (s *Session) unsettled() (rooms []string) {
 	return rooms
 }
 
+// notJoined takes those of the rooms that were not joined, nor are being joined.
+func (s *Session) notJoined(rooms []string) (left []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, room := range rooms {
+		if _, busy := s.lanes[room]; !busy && slices.Contains(s.pending, room) {
+			left = append(left, room)
+			s.settledLocked(room)
+		}
+	}
+	return left
+}
+
 // abandon takes the session out of rooms that its device was in before.
 func (s *Session) abandon(rooms []string) {
 	s.hub.Lock()

@@ -164,12 +164,13 @@ func TestGrace(t *testing.T) {
 			q.ask(1, again)
 			require.NotNil(t, q.next(t).GetWelcome())
 			require.NotNil(t, q.next(t).GetSnapshot())
+			time.Sleep(notFollowedFor)
 			synctest.Wait()
 			said := w.hub.said()
-			require.Equal(t, []string{"ann/phone suspend", "ann/phone leave a BYE", "ann/phone join b", "ann/phone gone MOVED"}, said[2:])
+			require.Equal(t, []string{"ann/phone suspend", "ann/phone join b", "ann/phone gone MOVED", "ann/phone leave a BYE"}, said[2:])
 			require.Equal(t, "live 2 n1 b", w.region.of("ann", "phone"))
 			require.Equal(t, 1, w.hub.members(roomB))
-			time.Sleep(25 * time.Second) // the old grace time would be over
+			time.Sleep(20 * time.Second) // the old grace time would be over
 			synctest.Wait()
 			require.Len(t, w.hub.said(), len(said))
 			require.EqualValues(t, 1, w.count(t, "transitions_total", "authenticating", "resumed"))
