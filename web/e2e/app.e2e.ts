@@ -231,6 +231,44 @@ test("another region by choice, without leaving the room", async () => {
   await bo.message("From elsewhere").waitFor();
 });
 
+test("invisible: offline to the others, who still are seen; and when one was here last", async () => {
+  showOnFailure();
+  const ana = await open({ region: "eu-west" });
+  const bo = await open({ region: "us-east" });
+  await bo.joinBy(await ana.createGroup("Hide and seek"));
+  await ana.row(bo.name).waitFor();
+  await bo.row(ana.name).waitFor();
+  await ana.report(52.5, 13.4);
+  await bo.page.waitForSelector(`[data-testid="member-${ana.name}"][data-lat="52.5"]`);
+  await ana.listen();
+  await bo.listen();
+  const { user } = await ana.status();
+
+  await ana.open("you");
+  await ana.id("invisible-switch").click();
+  await ana.page.waitForSelector("[data-testid=invisible-switch][aria-checked=true]");
+  await bo.hears(`left ${user} bye`);
+  await bo.id(`absent-${ana.name}`).waitFor();
+  await ana.open("people");
+  await ana.page.getByText("Others see you as offline").waitFor();
+  await ana.row(bo.name).waitFor();
+  await bo.say("Where are you?");
+  await ana.hears("message Where are you?");
+
+  await ana.open("you");
+  await ana.id("invisible-switch").click();
+  await bo.row(ana.name).waitFor();
+  await bo.hears(`live ${user}`);
+
+  // Whoever says goodbye was here just now; the audience is theirs to choose.
+  await ana.id("last-seen-audience").selectOption("groups");
+  await ana.page.waitForFunction(() => (document.querySelector("[data-testid=last-seen-audience]") as HTMLSelectElement).value === "groups");
+  await ana.page.evaluate(() => window.__muster.session!.close());
+  const seen = bo.id(`absent-${ana.name}`).getByTestId("last-seen");
+  await seen.waitFor();
+  await expect.poll(() => seen.innerText(), { timeout: 15_000 }).toMatch(/last seen/);
+});
+
 test.each(readmes)("the TypeScript example of %s does what it says", async (readme) => {
   showOnFailure();
   const code = example(readme);

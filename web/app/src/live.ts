@@ -4,7 +4,7 @@ import type { Point } from "./lib/geo.ts";
 import { ownTab, secondPersonUrl, storedRegion, storeRegion, tokens } from "./identity.ts";
 import {
   account, demo, group, groups, idleLink, invites, joined, link, type Link, me, type Message, messages, olderMessages, people,
-  regions, seen, unread, type Visibility, visibility,
+  regions, type Seen, seen, unread, type Visibility, visibility,
 } from "./state.ts";
 import { toast } from "./ui/toast.tsx";
 import { mergeMessages, toPeople } from "./view.ts";
@@ -118,15 +118,25 @@ export async function changeVisibility(change: Partial<Visibility>): Promise<voi
 }
 
 const SEEN_FRESH = 60_000; // ms until it is asked anew when somebody was here last
+const SEEN_SOON = 2000; // the same while it is not known: who has just left is on the way to the database
 const SEEN_MOST = 40; // of a group: nobody reads more
 
-/** Asks when those who are not here were here last. */
+/** Asks when those who are not here were here last, where it is time to. */
 export async function lookUpSeen(users: readonly string[]): Promise<void> {
-  const due = users.slice(0, SEEN_MOST).filter((u) => Date.now() - (seen.peek().get(u)?.asked ?? 0) > SEEN_FRESH);
-  for (const user of due) seen.value = new Map(seen.value).set(user, { state: "unknown", at: undefined, ...seen.value.get(user), asked: Date.now() });
+  const put = (user: string, s: Seen) => (seen.value = new Map(seen.value).set(user, s));
+  const none: Seen = { state: "unknown", at: undefined, asked: 0, tries: 0 };
+  const due = users.slice(0, SEEN_MOST).filter((u) => {
+    const s = seen.peek().get(u);
+    return !s || Date.now() - s.asked > (s.at === undefined ? Math.min(SEEN_SOON * 4 ** (s.tries - 1), SEEN_FRESH) : SEEN_FRESH);
+  });
+  for (const user of due) {
+    const s = seen.peek().get(user) ?? none;
+    put(user, { ...s, asked: Date.now(), tries: s.tries + 1 });
+  }
   for (const user of due) {
     const p = await api.userPresence(user).catch(() => undefined); // not known then
-    if (p) seen.value = new Map(seen.value).set(user, { state: p.state, at: p.lastSeen && p.lastSeen.getTime() - skew(), asked: Date.now() });
+    const s = seen.peek().get(user); // unless they are here by now
+    if (p && s) put(user, { ...s, state: p.state, at: p.lastSeen && p.lastSeen.getTime() - skew() });
   }
 }
 

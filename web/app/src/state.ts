@@ -64,6 +64,7 @@ export interface Seen {
   state: UserPresence["state"];
   at: number | undefined; // when they were here last
   asked: number;
+  tries: number;
 }
 
 export interface Account {

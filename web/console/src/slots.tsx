@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { reducedMotion } from "../../app/src/settings.ts";
-import { count } from "./roster.ts";
+import { count, number } from "./roster.ts";
 
 // The slots of a region as a square of cells, coloured by owner: a canvas, since
 // a thousand elements that all may change would cost more than they show.
@@ -82,7 +82,7 @@ export function Slots({ owners, colours, ink, empty, only, moved }: Props) {
         onPointerMove={point} onPointerDown={point} onPointerLeave={() => setPointed(undefined)} />
       <figcaption>
         {pointed === undefined
-          ? <><span>{count(owners.length, "slot")}</span><span class="num">{moved > 0 ? `${moved} moved in the last minute` : "by owner"}</span></>
+          ? <><span>{count(owners.length, "slot")}</span><span class="num">{moved > 0 ? `${number(moved)} moved in the last minute` : "by owner"}</span></>
           : <span class="num">Slot {pointed}: {owners[pointed] || "nobody"}</span>}
       </figcaption>
     </figure>

@@ -17,11 +17,9 @@ export function PeopleSheet({ onSelect }: { onSelect: (user: string) => void }) 
   const here = present.value;
   const away = absent.value;
   const hidden = joined.value && visibility.value?.invisible && !people.value.has(me.value);
-  const asked = away.map((m) => m.user).join();
-  const minute = Math.floor(now.value / 60_000);
   useEffect(() => {
     if (joined.value) void lookUpSeen(away.map((m) => m.user));
-  }, [asked, minute, joined.value]);
+  }, [away, now.value, joined.value]);
   return (
     <>
       <ShareCard alone={joined.value && here.length <= 1} />
