@@ -36,7 +36,8 @@ type device struct {
 	history   *History
 	log       *slog.Logger
 	rng       *rand.Rand
-	fixes     *atomic.Uint64 // of all devices: each has a latitude of its own
+	fixes     *atomic.Uint64  // of all devices: each has a latitude of its own
+	patience  context.Context // for answers that must come
 
 	readers sync.WaitGroup // of room events
 	dials   atomic.Int64
@@ -72,7 +73,7 @@ func (d *device) connect(ctx context.Context) bool {
 	}
 	d.session, d.run, d.joined, d.fix = s, run, map[string]*client.Room{}, 0
 	for _, room := range d.rooms {
-		d.join(ctx, room)
+		d.join(room)
 	}
 	return true
 }
@@ -116,9 +117,9 @@ func (d *device) reach(offline bool, prefer string) {
 	d.offline, d.prefer = offline, prefer
 }
 
-func (d *device) join(ctx context.Context, room string) {
+func (d *device) join(room string) {
 	// Never taken back: a join that nobody waits for may still be carried out.
-	r, err := d.session.Join(context.WithoutCancel(ctx), room)
+	r, err := d.session.Join(d.patience, room)
 	if err != nil {
 		return
 	}
@@ -164,10 +165,10 @@ func (d *device) act(ctx context.Context) {
 	case n < 68:
 		d.send(ctx)
 	case n < 74: // another room, or again
-		d.join(ctx, d.rooms[d.rng.IntN(len(d.rooms))])
+		d.join(d.rooms[d.rng.IntN(len(d.rooms))])
 	case n < 78:
 		for room, r := range d.joined {
-			_ = r.Leave(context.WithoutCancel(ctx)) // not taken back either
+			_ = r.Leave(d.patience) // not taken back either
 			delete(d.joined, room)
 			break
 		}

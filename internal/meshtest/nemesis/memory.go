@@ -191,13 +191,12 @@ func (n *memoryNode) start(ctx context.Context) error {
 func (n *memoryNode) kill() {
 	l, done := n.take()
 	defer done()
-	if l == nil {
-		return
+	if l != nil {
+		n.set(nil)
+		n.log.Fail(errDisk) // nothing of what it still does stays
+		l.host.Kill()
+		l.rt.Stop()
 	}
-	n.set(nil)
-	n.log.Fail(errDisk) // nothing of what it still does stays
-	l.host.Kill()
-	l.rt.Stop()
 	n.log.Fail(nil)
 }
 

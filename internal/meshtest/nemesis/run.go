@@ -37,13 +37,15 @@ type mesh interface {
 func play(ctx context.Context, m mesh, seed uint64, s Shape, faults []Fault, length time.Duration, rooms []string, users func(i int) string, h *History, log *slog.Logger) error {
 	rng := rand.New(rand.NewPCG(seed, 0xdef1ce))
 	var fixes atomic.Uint64
+	patience, enough := context.WithCancel(ctx)
+	defer enough()
 	var devices []*device
 	for i := range s.Devices {
 		home := rng.IntN(s.Regions)
 		d := &device{
 			key: Key{users(i), fmt.Sprintf("device-%02d", i)}, net: m, history: h, fixes: &fixes,
 			log: log.With("device", i), rng: rand.New(rand.NewPCG(seed, uint64(i)+1)), taps: map[*tap]struct{}{},
-			endpoints: m.endpoints(home),
+			endpoints: m.endpoints(home), patience: patience,
 		}
 		if s.Regions > 1 && rng.IntN(4) == 0 { // near a border
 			d.endpoints = append(d.endpoints, m.endpoints((home+1)%s.Regions)...)
@@ -54,6 +56,15 @@ func play(ctx context.Context, m mesh, seed uint64, s Shape, faults []Fault, len
 		}
 		devices = append(devices, d)
 	}
+
+	defer func() {
+		h.freeze()
+		var closing sync.WaitGroup
+		for _, d := range devices {
+			closing.Go(d.close)
+		}
+		closing.Wait()
+	}()
 
 	// Chaos.
 	chaos, calm := context.WithTimeout(ctx, length)
@@ -79,15 +90,18 @@ func play(ctx context.Context, m mesh, seed uint64, s Shape, faults []Fault, len
 		return err
 	}
 	if !within(time.Minute, living.Wait) {
+		enough()
+		living.Wait()
 		return fmt.Errorf("a device waits for an answer a minute after the mesh was healed")
 	}
 
 	// Who is to be there in the end, and one last word of each.
 	var last sync.WaitGroup
-	patience, cancel := context.WithTimeout(ctx, time.Minute)
+	soon, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	defer context.AfterFunc(soon, enough)()
 	for _, d := range devices {
-		last.Go(func() { d.settle(patience) })
+		last.Go(func() { d.settle(soon) })
 	}
 	last.Wait()
 	for _, d := range devices {
@@ -131,11 +145,6 @@ func play(ctx context.Context, m mesh, seed uint64, s Shape, faults []Fault, len
 			h.Stored[room] = append(h.Stored[room], proto.Clone(msg).(*wire.Message))
 		}
 	}
-	h.freeze()
-	for _, d := range devices {
-		last.Go(d.close)
-	}
-	last.Wait()
 	return nil
 }
 
