@@ -321,7 +321,7 @@ func TestCurrentEndsInTime(t *testing.T) {
 // An election is no reason to stop.
 func TestCurrentThroughElections(t *testing.T) {
 	bubble(t, 1, 3, nil, func(t *testing.T, m *mesh) {
-		for range 5 {
+		for range 3 {
 			lead := m.leader()
 			rest := m.others(lead.id)
 			m.kill(lead.id)
@@ -370,7 +370,7 @@ func TestGrace(t *testing.T) {
 		n.View(func(s *roster.State, _ uint64) { require.Zero(t, s.Counts()) })
 		var before, after uint64
 		n.View(func(_ *roster.State, index uint64) { before = index })
-		time.Sleep(5 * time.Minute)
+		time.Sleep(time.Minute)
 		n.View(func(_ *roster.State, index uint64) { after = index })
 		require.Equal(t, before, after, "an idle region writes")
 	})
@@ -379,7 +379,7 @@ func TestGrace(t *testing.T) {
 func TestManySessionsEndInTime(t *testing.T) {
 	bubble(t, 1, 3, func(c *Config) { c.Grace = 5 * time.Second }, func(t *testing.T, m *mesh) {
 		n := m.follower()
-		const users = 3000
+		const users = expireMost + 100
 		for i := range users {
 			go n.open(t, fmt.Sprint("u", i), uint64(i+1))
 		}

@@ -3,7 +3,9 @@ package cluster
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -18,7 +20,11 @@ import (
 // What sessions do while leaders die, links break and nodes pause is in the
 // end what the region has: nothing is lost, nothing out of order.
 func TestWishesSurviveEverything(t *testing.T) {
-	for seed := range uint64(4) {
+	seeds := uint64(2)
+	if n, err := strconv.ParseUint(os.Getenv("MUSTER_RUNS"), 10, 32); err == nil {
+		seeds = n
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			size := 3 + 2*int(seed%2)
 			bubble(t, 1, size, nil, func(t *testing.T, m *mesh) {
