@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	// contact is how long an owner may go on that has not heard of its
-	// successor, with some time for what was under way.
-	contact = 3 * time.Second
+	// contact is how long an owner may go on after its successor began: 2 s
+	// after it heard of its region's leader last, which gave its slots away not
+	// before 1 s of silence.
+	contact = 1500 * time.Millisecond
 	// unaware is how much longer a device may be gone, to the region, than to
 	// itself: its node was cut off and kept it.
 	unaware = 6 * time.Second
@@ -43,6 +44,7 @@ var checks = []struct {
 	{"an owner stops that was replaced", owners},
 	{"what owners accept of a device never goes back", accepted},
 	{"observers never go back", observers},
+	{"edges refuse what comes under an older slot epoch", edges},
 	{"what is missed is told", missed},
 	{"messages come once and without holes", messages},
 	{"an acknowledged message is stored", stored},
@@ -332,6 +334,49 @@ func (e Heard) String() string {
 	return fmt.Sprintf("%s %s: %T%+v", seconds(e.At), e.Room, e.Event, e.Event)
 }
 
+// edges looks at each connection for an owner that speaks, or answers, after its
+// successor did.
+func edges(h *History) (out []Violation) {
+	type feed struct {
+		conn         int
+		room, region string
+	}
+	for _, r := range h.Runs {
+		highest := map[feed]Sight{}
+		epoch := map[feed]uint64{}
+		for _, s := range r.Sights {
+			var at []*wire.Position
+			room := s.In.GetEvent().GetRoom() + s.In.GetSnapshot().GetRoom()
+			if e := s.In.GetEvent(); e != nil {
+				at = append(at, e.GetAt())
+			}
+			for _, p := range s.In.GetSnapshot().GetParts() {
+				at = append(at, p.GetAt())
+			}
+			for _, p := range at {
+				f := feed{s.Conn, room, p.GetRegion()}
+				if p.GetEpoch() < epoch[f] {
+					out = append(out, Violation{What: fmt.Sprintf("%s got word of an earlier owner of %s in %s", r.Key, room, p.GetRegion()),
+						History: []string{highest[f].String(), s.String()}})
+				} else {
+					epoch[f], highest[f] = p.GetEpoch(), s
+				}
+			}
+		}
+	}
+	return out
+}
+
+func (s Sight) String() string {
+	what := fmt.Sprint(s.End)
+	if s.In != nil {
+		what = s.In.String()
+	} else if s.Out != nil {
+		what = "sent " + s.Out.String()
+	}
+	return fmt.Sprintf("%s connection %d to %s: %s", seconds(s.At), s.Conn, s.Node, what[:min(len(what), 400)])
+}
+
 // position is how far a client has followed a region in a room.
 type position struct{ epoch, seq uint64 }
 
@@ -544,7 +589,7 @@ func wronged(all []*opening, epoch uint64, room string, reason wire.Reason, at, 
 		switch later := x.run != o.run || x.conn > o.conn; {
 		case x.epoch == 0 && x.said > o.heard, later && x.region != o.region && x.epoch > epoch:
 			return "" // another region may have the device, or have had it
-		case x.region == o.region && x.epoch >= epoch && x.heard < at:
+		case x.region == o.region && x.epoch >= epoch && x.said < at:
 			chain = append(chain, x)
 		}
 	}
