@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -112,43 +111,6 @@ func TestStaticMovesOnlyTheLostShare(t *testing.T) {
 			require.Equal(t, was, after.Owner("r", room))
 		}
 	}
-}
-
-func TestLocalView(t *testing.T) {
-	top, err := regions.ParseTopology([]byte(good))
-	require.NoError(t, err)
-	s := regions.NewStatic(top)
-	started := time.UnixMilli(1_700_000_000_000)
-	l, err := s.Local("eu-west-1", started)
-	require.NoError(t, err)
-	require.Equal(t, []regions.RegionID{"us-east"}, l.Others())
-	require.Equal(t, regions.RegionID("us-east"), l.RegionOf("us-east-1"))
-	require.Equal(t, regions.NodeID("us-east-1"), l.OwnerIn("us-east", "group:x"))
-	mine, theirs := 0, 0
-	for i := range 100 {
-		owner, epoch := l.Owner(fmt.Sprintf("group:%d", i))
-		if owner == "eu-west-1" {
-			require.Equal(t, regions.ClockEpoch(started), epoch)
-			mine++
-		} else {
-			require.Zero(t, epoch)
-			theirs++
-		}
-	}
-	require.NotZero(t, mine)
-	require.NotZero(t, theirs)
-
-	now := regions.ClockEpoch(time.Now())
-	first, err := l.Open(t.Context(), regions.Opening{User: "u", Device: "d"})
-	require.NoError(t, err)
-	require.Greater(t, first.Epoch, now)
-	second, _ := l.Open(t.Context(), regions.Opening{User: "u", Device: "d", Floor: first.Epoch + 1000})
-	require.Equal(t, first.Epoch+1001, second.Epoch)
-	third, _ := l.Open(t.Context(), regions.Opening{User: "u", Device: "d"})
-	require.Greater(t, third.Epoch, second.Epoch)
-
-	_, err = s.Local("nobody", started)
-	require.ErrorContains(t, err, "nobody")
 }
 
 func topology(nodes int) *regions.Topology {
