@@ -23,6 +23,12 @@ const (
 	unaware = 6 * time.Second
 )
 
+// What fences are for.
+const (
+	ownersStop  = "an owner stops that was replaced"
+	edgesRefuse = "edges refuse what comes under an older slot epoch"
+)
+
 // Violation is a promise that was not kept.
 type Violation struct {
 	Promise string
@@ -41,10 +47,10 @@ var checks = []struct {
 }{
 	{"session epochs are linearizable in a region", epochs},
 	{"a number means one event", numbers},
-	{"an owner stops that was replaced", owners},
+	{ownersStop, owners},
 	{"what owners accept of a device never goes back", accepted},
 	{"observers never go back", observers},
-	{"edges refuse what comes under an older slot epoch", edges},
+	{edgesRefuse, edges},
 	{"what is missed is told", missed},
 	{"messages come once and without holes", messages},
 	{"an acknowledged message is stored", stored},
