@@ -351,22 +351,19 @@ func edges(h *History) (out []Violation) {
 		highest := map[feed]Sight{}
 		epoch := map[feed]uint64{}
 		for _, s := range r.Sights {
-			var at []*wire.Position
-			room := s.In.GetEvent().GetRoom() + s.In.GetSnapshot().GetRoom()
-			if e := s.In.GetEvent(); e != nil {
-				at = append(at, e.GetAt())
+			if snap := s.In.GetSnapshot(); snap != nil { // what was missed is told again after it
+				maps.DeleteFunc(epoch, func(f feed, _ uint64) bool { return f.conn == s.Conn && f.room == snap.GetRoom() })
 			}
-			for _, p := range s.In.GetSnapshot().GetParts() {
-				at = append(at, p.GetAt())
+			e := s.In.GetEvent()
+			if e == nil {
+				continue
 			}
-			for _, p := range at {
-				f := feed{s.Conn, room, p.GetRegion()}
-				if p.GetEpoch() < epoch[f] {
-					out = append(out, Violation{What: fmt.Sprintf("%s got word of an earlier owner of %s in %s", r.Key, room, p.GetRegion()),
-						History: []string{highest[f].String(), s.String()}})
-				} else {
-					epoch[f], highest[f] = p.GetEpoch(), s
-				}
+			f := feed{s.Conn, e.GetRoom(), e.GetAt().GetRegion()}
+			if e.GetAt().GetEpoch() < epoch[f] {
+				out = append(out, Violation{What: fmt.Sprintf("%s got word of an earlier owner of %s in %s", r.Key, f.room, f.region),
+					History: []string{highest[f].String(), s.String()}})
+			} else {
+				epoch[f], highest[f] = e.GetAt().GetEpoch(), s
 			}
 		}
 	}
