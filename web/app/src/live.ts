@@ -3,11 +3,11 @@ import { Api, type Fix as SdkFix, groupRoom, MusterError, type Room, Session, ty
 import type { Point } from "./lib/geo.ts";
 import { ownTab, secondPersonUrl, storedRegion, storeRegion, tokens } from "./identity.ts";
 import {
-  account, demo, group, groups, idleLink, invites, joined, link, type Link, me, type Message, messages, olderMessages, people,
-  regions, type Seen, seen, unread, type Visibility, visibility,
+  account, crowd, demo, everybody, group, groups, idleLink, invites, joined, link, type Link, me, type Message, messages, olderMessages,
+  people, type Person, regions, type Seen, seen, unread, type Visibility, visibility,
 } from "./state.ts";
 import { toast } from "./ui/toast.tsx";
-import { mergeMessages, toPeople } from "./view.ts";
+import { mergeMessages, toPeople, toPerson } from "./view.ts";
 
 // Between the SDK and the page's signals: every command of the page, and every
 // event of the session. Nothing else in the app talks to the server.
@@ -260,6 +260,8 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
   const showPeople = soon(() => {
     if (room !== r) return;
     people.value = toPeople(r.members, skew());
+    crowd.value = { here: r.counts.live + r.counts.suspended, truncated: r.truncated };
+    if (!r.truncated) everybody.value = undefined;
     // Of who is here it will be another time when they were here last.
     if ([...seen.value.keys()].some((u) => people.value.has(u))) seen.value = new Map([...seen.value].filter(([u]) => !people.value.has(u)));
   });
@@ -295,6 +297,8 @@ export function closeGroup(): void {
   group.value = undefined;
   invites.value = undefined;
   people.value = new Map();
+  crowd.value = { here: 0, truncated: false };
+  everybody.value = undefined;
   joined.value = false;
   messages.value = [];
   olderMessages.value = false;
@@ -342,6 +346,20 @@ export async function loadOlder(): Promise<void> {
   if (!room || !session) return;
   await session.loadOlder(room.id);
   mergeRoom();
+}
+
+/** Reads all the people of a big group, page by page. */
+export async function listEverybody(): Promise<void> {
+  const r = room;
+  if (!r || !session) return;
+  const all: Person[] = [];
+  for (let after = "", more = true; more; ) {
+    const page = await session.listPeople(r.id, { after, limit: 500 });
+    all.push(...page.people.map((p) => toPerson(p, skew())));
+    after = page.people.at(-1)?.user ?? "";
+    more = page.more && after !== "";
+  }
+  if (room === r) everybody.value = { people: all, at: Date.now() };
 }
 
 /** Tells where this device is; times are this browser's. */

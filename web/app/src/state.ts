@@ -127,6 +127,10 @@ export const invites = signal<readonly Invite[] | undefined>(undefined);
 export const people = signal<ReadonlyMap<string, Person>>(new Map());
 export const visibility = signal<Visibility | undefined>(undefined); // undefined: not known
 export const seen = signal<ReadonlyMap<string, Seen>>(new Map());
+/** How many are here, and whether people are only some of them: a big group. */
+export const crowd = signal({ here: 0, truncated: false });
+/** All of a big group, as they were when somebody wanted to know. */
+export const everybody = signal<{ people: readonly Person[]; at: number } | undefined>(undefined);
 export const joined = signal(false); // a snapshot of the open room has arrived
 export const messages = signal<readonly Message[]>([]);
 export const olderMessages = signal(false);
@@ -143,13 +147,13 @@ export const myRole = computed<Role>(() => group.value?.members.find((m) => m.us
 
 /** Who is here, me first, then by name. */
 export const present = computed(() =>
-  [...people.value.values()]
+  [...people.value.values(), ...(everybody.value?.people ?? []).filter((p) => !people.value.has(p.user))]
     .sort((a, b) => Number(b.user === me.value) - Number(a.user === me.value) || a.name.localeCompare(b.name)),
 );
 
-/** Members who are not here now. */
+/** Members who are not here now; of a big group that can't be told. */
 export const absent = computed(() =>
-  (group.value?.members ?? [])
+  (crowd.value.truncated ? [] : (group.value?.members ?? []))
     .filter((m) => !people.value.has(m.user) && !(m.user === me.value && visibility.value?.invisible))
     .sort((a, b) => a.name.localeCompare(b.name)),
 );

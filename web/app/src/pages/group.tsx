@@ -11,7 +11,7 @@ import { PeopleSheet } from "../sheets/people.tsx";
 import { QRDialog } from "../sheets/qr.tsx";
 import { Banner, StatusLine } from "../sheets/status.tsx";
 import { YouSheet } from "../sheets/you.tsx";
-import { account, group, present, unread } from "../state.ts";
+import { account, crowd, group, unread } from "../state.ts";
 import { Icon, type IconName } from "../ui/icons.tsx";
 import { Sheet } from "../ui/sheet.tsx";
 import { Welcome } from "./welcome.tsx";
@@ -120,7 +120,7 @@ function Tabs({ sheets, open, toggle }: { sheets: readonly SheetName[]; open: Sh
         <button key={s} type="button" aria-pressed={open === s} data-testid={`tab-${s}`} onClick={() => toggle(s)}>
           <Icon name={icons[s]} />
           <span>{names[s]}</span>
-          {s === "people" && <span class="badge calm" aria-label={`${present.value.length} here`}>{present.value.length}</span>}
+          {s === "people" && <span class="badge calm" aria-label={`${crowd.value.here} here`}>{crowd.value.here}</span>}
           {s === "chat" && unread.value > 0 && <span class="badge" aria-label={`${unread.value} unread`}>{unread.value > 99 ? "99+" : unread.value}</span>}
         </button>
       ))}

@@ -1,13 +1,14 @@
 import { useEffect } from "preact/hooks";
 import { ago, freshness } from "../lib/age.ts";
 import { distance, formatDistance } from "../lib/geo.ts";
-import { lookUpSeen } from "../live.ts";
+import { listEverybody, lookUpSeen } from "../live.ts";
 import { units } from "../settings.ts";
 import {
-  absent, account, type Device, group, joined, link, main, me, now, people, type Person, present, type Role, type Seen, seen, sharing,
+  absent, account, crowd, type Device, everybody, group, joined, link, main, me, now, people, type Person, present, type Role, type Seen, seen, sharing,
   visibility,
 } from "../state.ts";
 import { Avatar } from "../ui/avatar.tsx";
+import { Button } from "../ui/button.tsx";
 import { MemberMenu } from "./member-menu.tsx";
 import { ShareCard } from "./share-card.tsx";
 import { transportName } from "./status.tsx";
@@ -23,12 +24,18 @@ export function PeopleSheet({ onSelect }: { onSelect: (user: string) => void }) 
   return (
     <>
       <ShareCard alone={joined.value && here.length <= 1} />
-      <h2 class="section">{link.value.phase === "reconnecting" ? `Here ${ago(link.value.since, now.value)}` : "Here now"} <span class="count">{here.length}</span></h2>
+      <h2 class="section">{link.value.phase === "reconnecting" ? `Here ${ago(link.value.since, now.value)}` : "Here now"} <span class="count">{crowd.value.truncated ? crowd.value.here : here.length}</span></h2>
       {!joined.value && <p class="empty small">{link.value.phase === "closed" ? "Not connected." : "Connecting to the group…"}</p>}
       <ul class="people" aria-label="Here now">
         {hidden && <HiddenRow />}
         {here.map((p) => <PersonRow key={p.user} person={p} onSelect={onSelect} />)}
       </ul>
+      {crowd.value.truncated && (
+        <p class="empty small">
+          {everybody.value ? `Everybody, as of ${ago(everybody.value.at, now.value)}.` : `${here.length} of ${crowd.value.here} are shown.`}{" "}
+          <Button kind="quiet" data-testid="everybody" action={listEverybody}>{everybody.value ? "Look again" : "Show everybody"}</Button>
+        </p>
+      )}
       {joined.value && away.length > 0 && (
         <>
           <h2 class="section">Not here now <span class="count">{away.length}</span></h2>
