@@ -48,8 +48,10 @@ func Open(ctx context.Context, url string, cfg Config) (*DB, error) {
 	pc.MaxConns = cmp.Or(cfg.MaxConns, 10)
 	params := pc.ConnConfig.RuntimeParams
 	params["default_transaction_isolation"] = "serializable"
-	// A node that hangs inside a transaction must not hold its locks for ever.
-	params["idle_in_transaction_session_timeout"] = "30s"
+	// A node that is paused inside a transaction holds its locks for so long, and
+	// nobody writes to that room meanwhile. A transaction that is cut off is made
+	// again.
+	params["idle_in_transaction_session_timeout"] = "3s"
 	params["application_name"] = cmp.Or(cfg.Name, params["application_name"], "muster")
 	if cfg.Dial != nil {
 		pc.ConnConfig.DialFunc = pgconn.DialFunc(cfg.Dial)
