@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/client"
 )
@@ -85,6 +87,9 @@ type opening struct {
 	wantsOut     map[string]bool          // it left the room
 	bye          bool
 }
+
+// regionOf goes by the name, since who was not welcomed was not told.
+func regionOf(node string) string { return node[:max(0, strings.LastIndex(node, "-"))] }
 
 const forever = time.Duration(1<<63 - 1)
 
@@ -182,15 +187,17 @@ func (n number) String() string {
 }
 
 func numbers(h *History) (out []Violation) {
-	type told struct{ text, who string }
+	type told struct {
+		event *wire.Event
+		who   string
+	}
 	known := map[number]told{}
 	tell := func(e *wire.Event, who func() string) {
 		n := number{e.GetRoom(), e.GetAt().GetRegion(), e.GetAt().GetEpoch(), e.GetAt().GetSeq()}
-		text := e.String()
 		if k, ok := known[n]; !ok {
-			known[n] = told{text, who()}
-		} else if k.text != text {
-			out = append(out, Violation{What: n.String(), History: []string{k.who + ": " + k.text, who() + ": " + text}})
+			known[n] = told{e, who()}
+		} else if !proto.Equal(k.event, e) {
+			out = append(out, Violation{What: n.String(), History: []string{k.who + ": " + k.event.String(), who() + ": " + e.String()}})
 		}
 	}
 	for _, s := range h.Spoken {
@@ -589,9 +596,10 @@ func wronged(all []*opening, epoch uint64, room string, reason wire.Reason, at, 
 	}
 	var chain []*opening // from this one on, in the region
 	for _, x := range all {
-		switch later := x.run != o.run || x.conn > o.conn; {
-		case x.epoch == 0 && x.said > o.heard, later && x.region != o.region && x.epoch > epoch:
-			return "" // another region may have the device, or have had it
+		elsewhere := regionOf(x.node) != o.region
+		switch {
+		case x.epoch == 0 && x.end >= o.said && (elsewhere || !x.follows[room]), elsewhere && x.epoch > epoch:
+			return "" // it went there, or left the room so, and perhaps was not told
 		case x.region == o.region && x.epoch >= epoch && x.said < at:
 			chain = append(chain, x)
 		}
