@@ -61,7 +61,8 @@ type Dialer struct {
 	// each its own.
 	QUIC *quic.Transport
 	// Dial, if set, makes the connections in place of all of the above: for
-	// simulations, which connect in memory, and for transports of one's own.
+	// simulations, which connect in memory, and for transports of one's own,
+	// or to look at the connections that another Dialer's Connect makes.
 	// ctx bounds the dial, not the connection.
 	Dial func(ctx context.Context, ep Endpoint) (Conn, error)
 
@@ -73,6 +74,13 @@ type Dialer struct {
 type dialed struct {
 	conn Conn
 	err  error
+}
+
+// Connect makes one connection to an endpoint, for a Dial of one's own. The
+// caller gives it to a session, or closes it.
+func (d *Dialer) Connect(ctx context.Context, ep Endpoint) (Conn, error) {
+	c, _, err := d.dial(ctx, ep)
+	return c, err
 }
 
 // dial connects to an endpoint. fallback says why it became a WebSocket.
