@@ -40,7 +40,8 @@ type fake struct {
 	hello    func(c *fakeConn, f *wire.ClientFrame) bool // true: handled
 	epoch    *atomic.Uint64                              // of all nodes that a test has
 	ticket   []byte
-	dead     bool // answers nothing any more
+	dead     bool          // answers nothing any more
+	lag      time.Duration // of answers to pings
 	lifetime time.Duration
 	ping     time.Duration
 	conns    chan *fakeConn // connections that said hello
@@ -196,7 +197,12 @@ func (f *fake) frame(c *fakeConn, body []byte, datagram bool) {
 		default: // nobody looks there
 		}
 	case *wire.ClientFrame_Ping:
-		c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_Pong{Pong: &wire.Pong{}}})
+		pong := func() { c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_Pong{Pong: &wire.Pong{}}}) }
+		if f.lag > 0 {
+			time.AfterFunc(f.lag, pong)
+		} else {
+			pong()
+		}
 	case *wire.ClientFrame_Bye:
 		if on != nil {
 			on(c, cf, datagram)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,46 +29,73 @@ func TestRoute(t *testing.T) {
 	require.Equal(t, []Endpoint{d, a, b, c}, r.list)
 }
 
-// A node that died without a word is found out by what it does not answer: soon
-// when there is something to ask, else with the next ping.
+// A node that died without a word is found out by what it does not answer: in
+// seconds when there is something to ask, and a few more when there is not,
+// whenever between two pings it died, and however much was heard until then.
 func TestDeadNode(t *testing.T) {
-	for name, busy := range map[string]bool{"busy": true, "idle": false} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m := newMemory(t, "a", "b")
-				for _, f := range m.nodes {
-					f.ping = 10 * time.Second
-					f.handle(joins(0, 3, func(c *fakeConn, cf *wire.ClientFrame, _ bool) {
-						if cf.GetSend() != nil {
-							c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_Sent{Sent: &wire.Sent{Message: stored(1)}}})
-						}
-					}))
-				}
-				s, w := m.connect("a", "b")
-				r, err := s.Join(t.Context(), room)
-				require.NoError(t, err)
-				time.Sleep(time.Minute)
-				require.Equal(t, []Phase{Live}, w.phases(), "no answer is missing")
-				m.dialed()
-				m.set("a", silent)
-				m.nodes["a"].mu.Lock()
-				m.nodes["a"].dead = true
-				m.nodes["a"].mu.Unlock()
-				began, most := time.Now(), 20*time.Second
-				if busy {
-					_, err := r.Send(t.Context(), "anybody there?")
-					require.NoError(t, err)
-					most = 10 * time.Second
-				} else {
-					for s.Status().Node == "a" {
-						time.Sleep(time.Millisecond)
+	for name, c := range map[string]struct {
+		asks, hears bool
+		most        time.Duration
+	}{
+		"asking":    {true, false, 5 * time.Second},
+		"idle":      {false, false, 10 * time.Second},
+		"listening": {false, true, 10 * time.Second},
+	} {
+		for after := range 10 {
+			t.Run(fmt.Sprint(name, after), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newMemory(t, "a", "b")
+					for _, f := range m.nodes {
+						f.ping, f.lag = 10*time.Second, 30*time.Millisecond
+						f.handle(joins(0, 3, func(c *fakeConn, cf *wire.ClientFrame, _ bool) {
+							if cf.GetSend() != nil {
+								c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_Sent{Sent: &wire.Sent{Message: stored(1)}}})
+							}
+						}))
 					}
-				}
-				require.Less(t, time.Since(began), most)
-				require.Equal(t, []string{"b"}, m.dialed(), "not the dead one first")
+					s, w := m.connect("a", "b")
+					r, err := s.Join(t.Context(), room)
+					require.NoError(t, err)
+					time.Sleep(time.Minute)
+					conn := <-m.nodes["a"].conns
+					for range 10 * after {
+						time.Sleep(100 * time.Millisecond)
+						if c.hears {
+							conn.send(&wire.ServerFrame{Body: &wire.ServerFrame_Fixes{Fixes: &wire.Fixes{Room: room}}})
+						}
+					}
+					require.Equal(t, []Phase{Live}, w.phases(), "no answer is missing")
+					m.dialed()
+					m.set("a", silent)
+					m.nodes["a"].mu.Lock()
+					m.nodes["a"].dead = true
+					m.nodes["a"].mu.Unlock()
+					began := time.Now()
+					if c.asks {
+						_, err := r.Send(t.Context(), "anybody there?")
+						require.NoError(t, err)
+					} else {
+						for s.Status().Node == "a" {
+							time.Sleep(time.Millisecond)
+						}
+					}
+					require.Less(t, time.Since(began), c.most)
+					require.Equal(t, []string{"b"}, m.dialed(), "not the dead one first")
+				})
 			})
-		})
+		}
 	}
+}
+
+// A way that is slow is not a dead one.
+func TestSlowAnswersAreAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, "a", "b")
+		m.nodes["a"].ping, m.nodes["a"].lag = 10*time.Second, 2900*time.Millisecond
+		_, w := m.connect("a", "b")
+		time.Sleep(5 * time.Minute)
+		require.Equal(t, []Phase{Live}, w.phases())
+	})
 }
 
 // Who is closed with a time to come back does not come earlier, and not all at

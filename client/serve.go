@@ -18,6 +18,7 @@ const (
 	defaultPing    = 10 * time.Second
 	idle           = time.Hour // nothing to do until something happens
 	retireAfter    = 5 * time.Second
+	probes         = 3 // pings after what was not answered, before that is the end
 )
 
 var (
@@ -52,8 +53,8 @@ type connection struct {
 	heard        time.Time
 	ping         time.Duration
 	nextPing     time.Time
-	asked        time.Time     // since when a request was out and nothing was heard; zero: no such time
-	probe        time.Time     // when to ask once more
+	probe        time.Time     // when to ask once more; zero: nothing was asked since something was heard
+	missed       int           // how often it was asked once more
 	reauth       time.Time     // zero: never
 	lifetime     time.Duration // of access tokens
 	renewing     bool
@@ -242,16 +243,10 @@ func (s *Session) step(c *connection, now time.Time) work {
 		w.frames, c.queue = c.queue, nil
 		return w
 	}
-	if now.Sub(c.heard) > 3*c.ping {
-		w.err = errSilent
-		return w
-	}
-	at(c.heard.Add(3*c.ping + time.Millisecond))
 	if !now.Before(c.nextPing) {
 		c.nextPing = now.Add(c.ping)
 		s.pingLocked(now)
 	}
-	at(c.nextPing)
 	if !c.reauth.IsZero() && !c.renewing {
 		if !now.Before(c.reauth) {
 			c.renewing, w.renew = true, true
@@ -268,8 +263,10 @@ func (s *Session) step(c *connection, now time.Time) work {
 		return w
 	}
 	if w.probe {
+		c.nextPing = now.Add(c.ping)
 		s.pingLocked(now)
 	}
+	at(c.nextPing)
 	w.frames, c.queue = append(w.frames, c.queue...), nil
 	if s.bye && s.next == nil { // else the session is about to be another's
 		w.bye = true
@@ -278,28 +275,34 @@ func (s *Session) step(c *connection, now time.Time) work {
 	return w
 }
 
-// watch decides whether the node still answers. A request that is out while
-// nothing at all is heard is followed by pings, and after four intervals it is
-// over: long before three of the node's own pings were missed, since where UDP
-// is the transport a dead node looks like a silent one.
+// watch decides whether the node still answers, long before three of the node's
+// own pings were missed: where UDP is the transport a dead node looks like a
+// silent one. What is asked while nothing at all is heard is followed by pings;
+// after four intervals it is over. When nothing was heard for half of the time
+// between pings, there is something to ask: are you there? Intervals are counted
+// as they are looked at, so a process that was stopped for a while still takes
+// the time to read what came meanwhile.
 func (c *connection) watch(w *work, rtt time.Duration, now time.Time) {
 	every := 2 * time.Second
 	if rtt > 0 {
-		every = min(max(4*rtt, time.Second), 5*time.Second)
+		every = min(max(4*rtt, time.Second), 3*time.Second)
 	}
-	if c.asked.IsZero() {
-		if !slices.ContainsFunc(c.queue, func(f *wire.ClientFrame) bool { return f.GetId() != 0 }) {
-			return
-		}
-		c.asked, c.probe = now, now.Add(every)
-	}
+	quiet := c.heard.Add(c.ping / 2)
 	switch {
-	case now.Sub(c.asked) > 4*every:
+	case c.probe.IsZero() && slices.ContainsFunc(c.queue, func(f *wire.ClientFrame) bool { return f.GetId() != 0 }):
+		c.missed, c.probe = 0, now.Add(every)
+	case c.probe.IsZero() && now.Before(quiet):
+		w.next = earlier(w.next, quiet)
+		return
+	case c.probe.IsZero():
+		w.probe, c.missed, c.probe = true, 0, now.Add(every)
+	case now.Before(c.probe):
+	case c.missed == probes:
 		w.err = errSilent
-	case !now.Before(c.probe):
-		w.probe, c.probe = true, now.Add(every)
+	default:
+		w.probe, c.missed, c.probe = true, c.missed+1, now.Add(every)
 	}
-	w.next = earlier(w.next, earlier(c.probe, c.asked.Add(4*every+time.Millisecond)))
+	w.next = earlier(w.next, c.probe)
 }
 
 // send writes what is due: frames together, as far as they fit one message.

@@ -360,7 +360,7 @@ func (s *Session) handle(c *connection, body []byte) {
 		s.counters.BadFrames++
 		return
 	}
-	c.heard, c.asked = time.Now(), time.Time{}
+	c.heard, c.probe = time.Now(), time.Time{}
 	switch c {
 	case s.conn, s.next:
 		s.spreadLocked(c, f)
