@@ -103,6 +103,11 @@ func (n *Network) CutBoth(a, b string) {
 	n.Cut(b, a)
 }
 
+// Mend ends one cut, one way.
+func (n *Network) Mend(from, to string) {
+	n.change(func(s *state) { delete(s.cuts, [2]string{from, to}) })
+}
+
 // Heal ends all cuts.
 func (n *Network) Heal() { n.change(func(s *state) { clear(s.cuts) }) }
 

@@ -128,16 +128,19 @@ func play(ctx context.Context, m mesh, seed uint64, s Shape, faults []Fault, len
 			}
 		}
 	}
-	for began := time.Now(); time.Since(began) < h.Grace+Bound; {
-		time.Sleep(250 * time.Millisecond)
+	agreed := func() bool {
 		look()
-		if len(Disagreements(h.Truth, h.Final, m.last)) == 0 {
-			// It lasts, and nothing is under way any more.
-			time.Sleep(2 * time.Second)
-			look()
-			if h.Settled = len(Disagreements(h.Truth, h.Final, m.last)) == 0; h.Settled {
-				break
-			}
+		numbers := map[string]uint64{}
+		for _, room := range rooms {
+			numbers[room] = m.last(room)
+		}
+		return len(Disagreements(h.Truth, h.Final, func(room string) uint64 { return numbers[room] })) == 0
+	}
+	for began := time.Now(); !h.Settled && time.Since(began) < h.Grace+Bound; {
+		time.Sleep(250 * time.Millisecond)
+		if agreed() {
+			time.Sleep(2 * time.Second) // it has to last, and nothing to be under way any more
+			h.Settled = agreed()
 		}
 	}
 	for _, room := range rooms {

@@ -1,0 +1,247 @@
+//go:build !nofencing
+
+package nemesis
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/client"
+	"github.com/mustermesh/muster/core/chat"
+	"github.com/mustermesh/muster/edge/session"
+	"github.com/mustermesh/muster/internal/meshtest"
+	"github.com/mustermesh/muster/internal/node"
+	"github.com/mustermesh/muster/internal/simnet"
+)
+
+// onSockets is a mesh with real sockets, disks and SQL, in one process.
+type onSockets struct {
+	*meshtest.Mesh
+	t     *testing.T
+	shape Shape
+	log   *slog.Logger
+	chat  *chat.Chat
+	users map[string]*meshtest.User
+	wt    *client.Dialer
+	ws    *client.Dialer
+	ids   []string        // of the nodes, in the order of Mesh.Nodes
+	turns []chan struct{} // whose lives end and begin one after another
+	dead  []bool          // guarded by turns
+
+	mu  sync.Mutex // guards the following
+	rng *rand.Rand
+}
+
+func (m *onSockets) dial(ctx context.Context, _ Key, ep client.Endpoint) (client.Conn, error) {
+	m.mu.Lock()
+	d := m.wt
+	if m.rng.IntN(2) == 0 {
+		d = m.ws
+	}
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return d.Connect(ctx, ep)
+}
+
+func (m *onSockets) tokens(user string) client.TokenSource { return m.users[user].API }
+
+func (m *onSockets) endpoints(region int) (out []client.Endpoint) {
+	for i := range m.shape.Nodes {
+		out = append(out, m.Endpoint(region, i))
+	}
+	return out
+}
+
+func (m *onSockets) last(room string) uint64 {
+	n, err := m.chat.Last(m.t.Context(), room)
+	if err != nil {
+		m.log.Warn("last number", "err", err)
+	}
+	return n
+}
+
+func (m *onSockets) messages(room string) []*wire.Message {
+	var all []*wire.Message
+	for before := m.last(room) + 1; before > 1; {
+		page, _, err := m.chat.History(m.t.Context(), room, before, 0, wire.MaxHistory)
+		require.NoError(m.t, err)
+		require.NotEmpty(m.t, page)
+		var ms []*wire.Message
+		for _, x := range page {
+			ms = append(ms, x.Wire())
+		}
+		all, before = append(ms, all...), page[0].Number
+	}
+	return all
+}
+
+func (m *onSockets) index(id string) int { return slices.Index(m.ids, id) }
+
+func (m *onSockets) peer(id string) string {
+	i := m.index(id)
+	return m.Topology.Regions[i/m.shape.Nodes].Nodes[i%m.shape.Nodes].Peer
+}
+
+// take waits for a node's turn.
+func (m *onSockets) take(id string) (i int, done func()) {
+	i = m.index(id)
+	m.turns[i] <- struct{}{}
+	return i, func() { <-m.turns[i] }
+}
+
+func (m *onSockets) kill(id string) {
+	i, done := m.take(id)
+	defer done()
+	if !m.dead[i] {
+		m.Kill(i)
+		m.dead[i] = true
+	}
+}
+
+func (m *onSockets) again(id string) error {
+	i, done := m.take(id)
+	defer done()
+	if !m.dead[i] {
+		return nil
+	}
+	if err := m.Restart(m.t.Context(), i); err != nil {
+		return err
+	}
+	m.dead[i] = false
+	return nil
+}
+
+func (m *onSockets) inflict(ctx context.Context, f Fault) {
+	over, cancel := context.WithTimeout(ctx, f.For)
+	defer cancel()
+	cut := func(do func(from, to string)) {
+		for _, id := range m.ids {
+			a, b := m.peer(f.On), m.peer(id)
+			if id == f.On {
+				continue
+			}
+			if f.Kind != Deafen {
+				do(a, b)
+			}
+			if f.Kind != Mute {
+				do(b, a)
+			}
+		}
+	}
+	switch f.Kind {
+	case Kill:
+		m.kill(f.On)
+		<-over.Done()
+	case Drain:
+		i := m.index(f.On)
+		_ = m.Nodes[i].Drain(over) // one that was killed meanwhile drains nothing
+		m.kill(f.On)
+		<-over.Done()
+	case Isolate, Mute, Deafen:
+		cut(m.Net.Cut)
+		<-over.Done()
+		cut(m.Net.Mend)
+		return
+	case Part, Split:
+		a, b := f.On, f.Other
+		if f.Kind == Part {
+			a, b = m.peer(a), m.peer(b)
+		}
+		m.Net.CutBoth(a, b)
+		<-over.Done()
+		m.Net.Mend(a, b)
+		m.Net.Mend(b, a)
+		return
+	}
+	if err := m.again(f.On); err != nil {
+		m.log.Error("node does not start", "node", f.On, "err", err)
+	}
+}
+
+func (m *onSockets) heal(context.Context) error {
+	m.Net.Heal()
+	for _, id := range m.ids {
+		if err := m.again(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestNemesisOnSockets is the nemesis with nothing emulated but distance and
+// cuts. MUSTER_NEMESIS_SEED, _SOCKETS (how many) and _TIME choose, as for
+// TestNemesis.
+func TestNemesisOnSockets(t *testing.T) {
+	first, count := env("MUSTER_NEMESIS_SEED", 1), env("MUSTER_NEMESIS_SOCKETS", 1)
+	length := 8 * time.Second
+	if l, err := time.ParseDuration(os.Getenv("MUSTER_NEMESIS_TIME")); err == nil {
+		length = l
+	}
+	for seed := first; seed < first+count; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { playOnSockets(t, seed, length) })
+	}
+}
+
+func playOnSockets(t *testing.T, seed uint64, length time.Duration) {
+	s := Shape{
+		Regions: 2, Nodes: 3, Rooms: 2, Devices: 12,
+		Faults: []Kind{Kill, Isolate, Mute, Deafen, Part, Split, Drain},
+	}
+	m := &onSockets{
+		t: t, shape: s, log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
+		Mesh: meshtest.StartWith(t, node.MeshConfig{
+			Regions: s.Regions, Nodes: s.Nodes, Raft: t.TempDir(), Net: simnet.Config{Seed: seed},
+			Session: session.Config{Ping: time.Second, Grace: grace}, Drain: node.DrainConfig{Rate: 20, Deadline: 3 * time.Second},
+		}),
+		users: map[string]*meshtest.User{}, rng: rand.New(rand.NewPCG(seed, 0x50c)),
+	}
+	m.chat = chat.New(m.DB)
+	t.Cleanup(m.chat.Stop)
+	edge, err := client.NewAPI(m.API, client.APIConfig{}).Edge(t.Context())
+	require.NoError(t, err)
+	pins, err := edge.Pins()
+	require.NoError(t, err)
+	m.wt = &client.Dialer{Transport: client.WebTransportOnly, CertSHA256: pins}
+	m.ws = &client.Dialer{Transport: client.WebSocketOnly}
+	for r := range s.Regions {
+		for n := range s.Nodes {
+			m.ids = append(m.ids, nodeName(r, n))
+			m.turns = append(m.turns, make(chan struct{}, 1))
+		}
+	}
+	m.dead = make([]bool, len(m.ids))
+
+	var names []string
+	var people []*meshtest.User
+	for i := range s.Devices {
+		if i%3 == 2 {
+			names = append(names, names[i-1]) // a second device
+			continue
+		}
+		u := m.Guest(i%s.Regions, fmt.Sprintf("Guest %d", i))
+		m.users[u.ID] = u
+		people, names = append(people, u), append(names, u.ID)
+	}
+	var rooms []string
+	for range s.Rooms {
+		rooms = append(rooms, client.GroupRoom(m.Group(people[0], people[1:]...)))
+	}
+
+	h := NewHistory(grace)
+	faults := Schedule(seed, s, length)
+	require.NoError(t, play(t.Context(), m, seed, s, faults, length, rooms, func(i int) string { return names[i] }, h, m.log), Print(faults))
+	violations := Check(h)
+	Report(t.Output(), seed, faults, h, violations)
+	require.Zero(t, len(violations), "promises were broken, see above; again: make nemesis-sockets SEED=%d TIME=%v", seed, length)
+}
