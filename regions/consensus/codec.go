@@ -25,6 +25,7 @@ const (
 	kindPropose
 	kindReadIndex
 	kindMember
+	kindLog // how far the log goes
 )
 
 // What an answer is; the first byte of its frame.

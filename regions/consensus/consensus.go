@@ -153,6 +153,7 @@ type Node struct {
 	shutdown sync.Once
 	notify   chan bool     // raft's leadership, in order
 	ready    atomic.Uint64 // term in which we lead and know all earlier ones, or 0
+	blank    atomic.Bool   // without data, and so without a vote; see fill
 
 	mu         sync.Mutex
 	failure    error
@@ -208,6 +209,7 @@ func (n *Node) Start(ctx context.Context) error {
 		n.life.Go(func() { n.leadership(ctx) })
 		n.life.Go(func() { n.carry(ctx) })
 		n.life.Go(func() { n.reading(ctx) })
+		n.life.Go(func() { n.fill(ctx) })
 		n.life.Go(func() { n.join(ctx) })
 		n.life.Go(func() {
 			select {
@@ -230,7 +232,7 @@ func (n *Node) open(ctx context.Context) error {
 	if n.storage, err = openStorage(n.cfg, logger, n.fail); err != nil {
 		return err
 	}
-	n.trans = newTransport(ctx, &n.cfg, n.acks, &n.progress)
+	n.trans = newTransport(ctx, &n.cfg, n.acks, &n.progress, &n.blank)
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(n.cfg.Self)
 	conf.Logger = logger
@@ -248,21 +250,8 @@ func (n *Node) open(ctx context.Context) error {
 	conf.NotifyCh = n.notify
 
 	s := n.storage
-	exists, err := raft.HasExistingState(s.logs, s.log, s.snapshots)
-	if err != nil {
+	if err = n.markBlank(s); err != nil {
 		return fmt.Errorf("consensus: %w", err)
-	}
-	founders := n.cfg.Nodes[:n.cfg.voters(len(n.cfg.Nodes))]
-	if !exists && slices.Contains(founders, n.cfg.Self) {
-		// Each founder writes the same first entry, so it doesn't matter who
-		// comes first. Whoever isn't one has an empty log until it is added.
-		var c raft.Configuration
-		for _, id := range founders {
-			c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
-		}
-		if err := raft.BootstrapCluster(conf, s.logs, s.log, s.snapshots, n.trans, c); err != nil {
-			return fmt.Errorf("consensus: found the group: %w", err)
-		}
 	}
 	if n.raft, err = raft.NewRaft(conf, n.fsm, s.logs, s.log, s.snapshots, n.trans); err != nil {
 		return fmt.Errorf("consensus: %w", err)
@@ -389,6 +378,8 @@ func (n *Node) Serve(ctx context.Context, from regions.NodeID, s io.ReadWriter) 
 			answer = n.serveReadIndex(ctx)
 		case kindMember:
 			answer, err = n.serveMember(ctx, d)
+		case kindLog:
+			answer = n.serveLog()
 		default:
 			answer, err = n.trans.serve(ctx, from, k, d, r)
 		}

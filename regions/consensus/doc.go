@@ -8,17 +8,20 @@
 // # Who takes part
 //
 // Config.Nodes lists the region's nodes. The first 3 (or 5; 1 in a region of
-// one or two) are voters and write the same first log entry when they start
-// with an empty disk; nobody has to go first. The others, and nodes that come
-// later, start with an empty log and ask the leader to add them as learners,
-// which get the log and don't count. The leader makes a learner a voter when
-// there are fewer voters than there should be; RemoveNode does so before it
-// takes a voter away. A node that is removed while it runs stays out until it
-// is started again.
+// one or two) are the founders: once each has heard from all the others that
+// nobody has a group yet, they write the same first log entry and vote. The
+// others, and nodes that come later, start with an empty log and ask the leader
+// to add them as learners, which get the log and don't count. The leader makes a
+// learner a voter when there are fewer voters than there should be; RemoveNode
+// does so before it takes a voter away. A node that is removed while it runs
+// stays out until it is started again.
 //
-// A voter's disk is its vote. Whoever starts a voter with its disk lost must
-// RemoveNode it first: it could vote twice in a term, or for a leader that
-// lacks what it had acknowledged before.
+// A voter's disk is its vote. One that starts with its disk lost could vote
+// twice in a term, or for a leader that lacks what it had acknowledged before;
+// new nodes at the head of the list could found a second group. So a node
+// without data neither votes nor stands for election until it has the log of the
+// leader, or founds (blank.go). A group that lost the disks of most voters has
+// no leader any more: all data of the region has to go, then it founds anew.
 //
 // # Propose
 //

@@ -43,6 +43,7 @@ type transport struct {
 	quiet   time.Duration // at the longest between appends that have nothing new
 	acks    *acks
 	moved   *signal // a request to append was handled here
+	blank   *atomic.Bool
 
 	consumer chan raft.RPC
 	ctx      context.Context // ends with the node
@@ -52,9 +53,9 @@ type transport struct {
 	heartbeat func(raft.RPC)
 }
 
-func newTransport(ctx context.Context, cfg *Config, a *acks, moved *signal) *transport {
+func newTransport(ctx context.Context, cfg *Config, a *acks, moved *signal, blank *atomic.Bool) *transport {
 	return &transport{
-		self: raft.ServerID(cfg.Self), links: cfg.Links, acks: a, moved: moved,
+		self: raft.ServerID(cfg.Self), links: cfg.Links, acks: a, moved: moved, blank: blank,
 		timeout: max(2*cfg.Heartbeat, 500*time.Millisecond), quiet: cfg.Heartbeat / 2,
 		consumer: make(chan raft.RPC), ctx: ctx,
 	}
@@ -82,10 +83,16 @@ func (t *transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, r *raf
 }
 
 func (t *transport) RequestVote(id raft.ServerID, _ raft.ServerAddress, r *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if t.blank.Load() {
+		return errBlank
+	}
 	return t.request(id, encodeVote(r), resp)
 }
 
 func (t *transport) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, r *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if t.blank.Load() {
+		return errBlank
+	}
 	return t.request(id, encodePreVote(r), resp)
 }
 
@@ -318,6 +325,9 @@ func (t *transport) serve(ctx context.Context, from regions.NodeID, k kind, d *d
 	}
 	if regions.NodeID(header.ID) != from {
 		return nil, fmt.Errorf("%w: %s speaks as %q", errMalformed, from, header.ID)
+	}
+	if t.blank.Load() && (k == kindVote || k == kindPreVote || k == kindTimeoutNow) {
+		return encodeAnswer(nil, errBlank), nil
 	}
 	t.mu.Lock()
 	fast := t.heartbeat
