@@ -83,7 +83,7 @@ func (d Drain) Run(ctx context.Context) (*report.Drain, error) {
 
 func (d Drain) round(ctx context.Context, t *talk, round int) (row report.DrainRound, err error) {
 	began := time.Now()
-	_, _, mark := t.moves(0)
+	_, _, mark := t.dials(0)
 	before := t.counts.now()
 	for i, p := range d.Fleet.Nodes {
 		drainCtx, cancel := context.WithTimeout(ctx, drainLimit)
@@ -116,7 +116,7 @@ func (d Drain) round(ctx context.Context, t *talk, round int) (row report.DrainR
 		return row, err
 	}
 	row.Faults = t.counts.since(before)
-	row.Reconnects, row.MostPerSecond, _ = t.moves(mark)
+	row.Reconnects, row.MostPerSecond, _ = t.dials(mark)
 	row.Seconds = report.Seconds(time.Since(began))
 	return row, nil
 }

@@ -33,7 +33,7 @@ type talk struct {
 	latency   *loadgen.Latencies // of messages, from when they were due
 
 	mu        sync.Mutex            // guards the following
-	moved     []time.Time           // when sessions got a new connection
+	dialed    []time.Time           // when sessions went for a new connection
 	failure   error                 // of a message, the first
 	gone      map[string]*abandoned // by user id: who is meant to leave
 	disturbed time.Time             // when a leader was last killed or paused
@@ -63,7 +63,6 @@ type ear struct {
 	mu    sync.Mutex // guards the following
 	heard []uint8    // how often, by number of the message
 	clean int        // of all up to here each was heard
-	epoch uint64     // of the present connection
 }
 
 // book is what was said in one room.
@@ -110,14 +109,22 @@ func (t *talk) begin(ctx context.Context) error {
 		t.books = append(t.books, &book{room: client.GroupRoom(g)})
 	}
 	t.progress("opening %d sessions", len(t.users))
-	dialer := &client.Dialer{Transport: client.WebSocketOnly}
+	plain := &client.Dialer{Transport: client.WebSocketOnly}
+	dialer := &client.Dialer{Dial: func(ctx context.Context, ep client.Endpoint) (client.Conn, error) {
+		if t.measuring.Load() {
+			t.mu.Lock()
+			t.dialed = append(t.dialed, time.Now())
+			t.mu.Unlock()
+		}
+		return plain.Connect(ctx, ep)
+	}}
 	t.ears = make([]*ear, len(t.users))
 	err := t.each(ctx, func(ctx context.Context, u *user) (err error) {
 		e := &ear{u: u, book: t.books[u.index/t.roomSize]}
 		t.ears[u.index] = e
 		u.session, err = client.Connect(ctx, client.Config{
 			Endpoints: t.fleet.Endpoints(u.index % len(t.fleet.Nodes)), Tokens: u.api, Dialer: dialer,
-			QueueSize: 1 << 14, OnStatus: func(s client.Status) { t.status(e, s) },
+			QueueSize: 1 << 14, OnStatus: t.status,
 		})
 		if err == nil {
 			u.room, err = u.session.Join(ctx, e.book.room)
@@ -164,23 +171,11 @@ func (t *talk) end() {
 	}
 }
 
-// status notes that a session got a new connection.
-func (t *talk) status(e *ear, s client.Status) {
+// status notes a session that ended.
+func (t *talk) status(s client.Status) {
 	if s.Phase == client.Closed && t.measuring.Load() {
 		t.counts.closed.Add(1)
 		t.fail(fmt.Errorf("a session was closed: %w", s.Err))
-	}
-	if s.Phase != client.Live {
-		return
-	}
-	e.mu.Lock()
-	fresh := e.epoch != s.Epoch
-	e.epoch = s.Epoch
-	e.mu.Unlock()
-	if fresh && t.measuring.Load() {
-		t.mu.Lock()
-		t.moved = append(t.moved, time.Now())
-		t.mu.Unlock()
 	}
 }
 
@@ -352,20 +347,20 @@ func (t *talk) agree(ctx context.Context, limit time.Duration) (apart int, err e
 	return apart, nil
 }
 
-// moves returns how many connections came since mark, the most within one
-// second, and the next mark.
-func (t *talk) moves(mark int) (n, most, next int) {
+// dials returns how many connections were gone for since mark, the most within
+// one second, and the next mark.
+func (t *talk) dials(mark int) (n, most, next int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	list := t.moved[mark:]
+	list := t.dialed[mark:]
 	first := 0
 	for i, at := range list {
-		for at.Sub(list[first]) > time.Second {
+		for at.Sub(list[first]) >= time.Second {
 			first++
 		}
 		most = max(most, i-first+1)
 	}
-	return len(list), most, len(t.moved)
+	return len(list), most, len(t.dialed)
 }
 
 // calm waits until the region has a leader and all its nodes are up and own

@@ -24,6 +24,7 @@ func testFleet() benchFleet { return benchFleet{env: []string{asMuster + "=1"}} 
 
 // A twentieth of `make prove-drain`, with fewer clients.
 func TestBenchDrain(t *testing.T) {
+	t.Parallel()
 	out := filepath.Join(t.TempDir(), "drain.json")
 	c := &BenchDrainCmd{
 		benchFleet: testFleet(), benchOutput: benchOutput{JSON: out},
@@ -35,6 +36,7 @@ func TestBenchDrain(t *testing.T) {
 
 // A twentieth of `make prove-failover`, with fewer clients.
 func TestBenchFailover(t *testing.T) {
+	t.Parallel()
 	c := &BenchFailoverCmd{
 		benchFleet: testFleet(), benchLoad: benchLoad{Nodes: 3, Users: 40, RoomSize: 8, Rate: 20},
 		Kills: 1, Pauses: 1, Pause: 6 * time.Second, Lost: 2,
@@ -43,6 +45,7 @@ func TestBenchFailover(t *testing.T) {
 }
 
 func TestBenchIdle(t *testing.T) {
-	c := &BenchIdleCmd{benchFleet: testFleet(), Sessions: 100, RoomSize: 10, AtOnce: 8, Quiet: time.Second}
+	t.Parallel()
+	c := &BenchIdleCmd{benchFleet: testFleet(), Sessions: 40, RoomSize: 10, AtOnce: 8, Quiet: time.Second}
 	require.NoError(t, c.Run(t.Context()))
 }
