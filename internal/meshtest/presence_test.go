@@ -3,7 +3,6 @@ package meshtest
 import (
 	"encoding/json"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -12,20 +11,19 @@ import (
 	"github.com/mustermesh/muster/client"
 )
 
-// ask calls the HTTP API of a region's first node; the answer must be a 200.
-func (u *User) ask(region int, method, path, body string) map[string]any {
+// ask reads from the HTTP API of a region's first node.
+func (u *User) ask(region int, path string) map[string]any {
 	t := u.mesh.t
 	t.Helper()
 	token, err := u.Token(t.Context(), "")
 	require.NoError(t, err)
-	req, err := http.NewRequestWithContext(t.Context(), method, u.mesh.Topology.Regions[region].Nodes[0].HTTP+"/api/v1"+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, u.mesh.Topology.Regions[region].Nodes[0].HTTP+"/api/v1"+path, nil)
 	require.NoError(t, err)
 	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
 	res, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer res.Body.Close()
-	require.Equal(t, http.StatusOK, res.StatusCode, "%s %s", method, path)
+	require.Equal(t, http.StatusOK, res.StatusCode, path)
 	var out map[string]any
 	require.NoError(t, json.NewDecoder(res.Body).Decode(&out))
 	return out
@@ -53,8 +51,10 @@ func TestInvisible(t *testing.T) {
 	}
 	state := func(want string) func() bool {
 		return func() bool {
-			for region, viewer := range []*User{ana, near} {
-				if viewer.ask(region, "GET", "/users/"+bo.ID+"/presence", "")["state"] != want {
+			for _, viewer := range []*User{ana, near} {
+				p, err := viewer.UserPresence(t.Context(), bo.ID)
+				require.NoError(t, err)
+				if p.State != want {
 					return false
 				}
 			}
@@ -62,13 +62,21 @@ func TestInvisible(t *testing.T) {
 		}
 	}
 	live := func(region int) any {
-		return ana.ask(region, "GET", "/groups/"+group+"/presence", "")["counts"].(map[string]any)["live"]
+		return ana.ask(region, "/groups/"+group+"/presence")["counts"].(map[string]any)["live"]
 	}
+	chooses := func(c client.PresenceChange) {
+		want, err := bo.UpdatePresence(t.Context(), c)
+		require.NoError(t, err)
+		now, err := bo.PresenceSettings(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, now)
+	}
+	yes, no, nobody := true, false, "nobody"
 	m.Eventually("all see Bo", seen(true))
 	m.Eventually("Bo is online", state("online"))
 	m.Eventually("three are live, in either region", func() bool { return live(0) == 3.0 && live(1) == 3.0 })
 
-	bo.ask(1, "PATCH", "/me/presence", `{"invisible": true}`)
+	chooses(client.PresenceChange{Invisible: &yes})
 	m.Eventually("nobody sees Bo", seen(false))
 	m.Eventually("Bo looks offline", state("offline"))
 	m.Eventually("two are live", func() bool { return live(0) == 2.0 && live(1) == 2.0 })
@@ -79,19 +87,21 @@ func TestInvisible(t *testing.T) {
 	bo.Connect(1, 0, client.Auto).Join(group)
 	<-time.After(300 * time.Millisecond) // somebody might see Bo come
 	require.True(t, seen(false)())
-	require.Nil(t, ana.ask(0, "GET", "/users/"+bo.ID+"/presence", "")["last_seen"], "not while invisible")
+	require.Nil(t, ana.ask(0, "/users/"+bo.ID+"/presence")["last_seen"], "not while invisible")
 
-	bo.ask(1, "PATCH", "/me/presence", `{"invisible": false}`)
+	chooses(client.PresenceChange{Invisible: &no})
 	m.Eventually("all see Bo again", seen(true))
 	m.Eventually("Bo is online again", state("online"))
 	begin := time.Now()
 	bo.Session.Close()
 	m.Eventually("all see Bo leave", seen(false))
 	m.Eventually("Ana knows when Bo was here", func() bool {
-		s, _ := ana.ask(0, "GET", "/users/"+bo.ID+"/presence", "")["last_seen"].(string)
-		at, err := time.Parse(time.RFC3339, s)
-		return err == nil && at.After(begin.Add(-time.Second)) && !at.After(time.Now().Add(time.Second))
+		p, err := ana.UserPresence(t.Context(), bo.ID)
+		require.NoError(t, err)
+		return p.LastSeen.After(begin.Add(-time.Second)) && !p.LastSeen.After(time.Now().Add(time.Second))
 	})
-	bo.ask(1, "PATCH", "/me/presence", `{"last_seen_audience": "nobody"}`)
-	require.Equal(t, map[string]any{"state": "offline"}, ana.ask(0, "GET", "/users/"+bo.ID+"/presence", ""))
+	chooses(client.PresenceChange{LastSeenAudience: &nobody})
+	p, err := ana.UserPresence(t.Context(), bo.ID)
+	require.NoError(t, err)
+	require.Equal(t, client.UserPresence{State: "offline"}, p)
 }
