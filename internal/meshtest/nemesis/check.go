@@ -624,31 +624,41 @@ func wronged(all []*opening, epoch uint64, room string, reason wire.Reason, at, 
 
 // ------------------------------------------------------------------ the end
 
+// Disagreement is where an observer and the truth differ.
+type Disagreement struct {
+	Room  string
+	About Key // the device in question, or the observer
+	Text  string
+}
+
 // Disagreements compares what observers see with the truth.
-func Disagreements(truth map[string]map[Key]Present, seen []Observer, last func(room string) uint64) (out []string) {
+func Disagreements(truth map[string]map[Key]Present, seen []Observer, last func(room string) uint64) (out []Disagreement) {
 	for _, o := range seen {
 		who := o.Run.Key
+		say := func(about Key, format string, args ...any) {
+			out = append(out, Disagreement{o.Room, about, fmt.Sprintf("%s in %s ", who, o.Room) + fmt.Sprintf(format, args...)})
+		}
 		for k, p := range truth[o.Room] {
 			s, ok := o.Members[k]
 			switch {
 			case !ok:
-				out = append(out, fmt.Sprintf("%s does not see %s in %s, live under %d", who, k, o.Room, p.Epoch))
+				say(k, "does not see %s, live under %d", k, p.Epoch)
 			case s.Epoch > p.Epoch || s.State != wire.State_LIVE: // a resume that made no noise leaves a lower one
-				out = append(out, fmt.Sprintf("%s sees %s in %s as %s under %d, and it is live under %d", who, k, o.Room, s.State, s.Epoch, p.Epoch))
+				say(k, "sees %s as %s under %d, and it is live under %d", k, s.State, s.Epoch, p.Epoch)
 			case k != who && p.Fix != 0 && o.Fixes[k] != p.Fix:
-				out = append(out, fmt.Sprintf("%s sees %s in %s at %.4f, and it is at %.4f", who, k, o.Room, o.Fixes[k], p.Fix))
+				say(k, "sees %s at %.4f, and it is at %.4f", k, o.Fixes[k], p.Fix)
 			}
 		}
 		for k, s := range o.Members {
 			if _, ok := truth[o.Room][k]; !ok {
-				out = append(out, fmt.Sprintf("%s sees a ghost in %s: %s, %s under %d", who, o.Room, k, s.State, s.Epoch))
+				say(k, "sees a ghost: %s, %s under %d", k, s.State, s.Epoch)
 			}
 		}
 		if l := last(o.Room); o.Last != l {
-			out = append(out, fmt.Sprintf("%s has the messages of %s up to %d of %d", who, o.Room, o.Last, l))
+			say(who, "has the messages up to %d of %d", o.Last, l)
 		}
 	}
-	slices.Sort(out)
+	slices.SortFunc(out, func(a, b Disagreement) int { return cmp.Compare(a.Text, b.Text) })
 	return out
 }
 
@@ -657,10 +667,43 @@ func settled(h *History) []Violation {
 		return nil
 	}
 	list := Disagreements(h.Truth, h.Final, func(room string) uint64 { return uint64(len(h.Stored[room])) })
-	if len(list) == 0 {
-		list = []string{"not for a moment, though they do now"}
+	v := Violation{What: fmt.Sprintf("%d disagreements", len(list))}
+	for _, d := range list[:min(len(list), 20)] {
+		v.History = append(v.History, d.Text)
 	}
-	return []Violation{{What: fmt.Sprintf("%d disagreements", len(list)), History: list[:min(len(list), 30)]}}
+	if len(list) == 0 {
+		return []Violation{{What: "not for long enough, though they do now"}}
+	}
+	about, room := list[0].About, list[0].Room
+	v.History = append(v.History, fmt.Sprintf("what is known of %s in %s:", about, room))
+	for _, o := range openings(h)[about] {
+		v.History = append(v.History, o.String())
+	}
+	for _, r := range h.Runs {
+		if r.Key != about {
+			continue
+		}
+		for _, s := range r.Sights {
+			if s.In.GetSnapshot().GetRoom() == room || s.In.GetError().GetRoom() == room || s.Out.GetJoin().GetRoom() == room ||
+				s.Out.GetLeave().GetRoom() == room || slices.ContainsFunc(s.Out.GetHello().GetFollows(), func(f *wire.Follow) bool { return f.GetRoom() == room }) {
+				v.History = append(v.History, fmt.Sprintf("run %d: %s", r.ID, s))
+			}
+		}
+	}
+	var spoken []string
+	told := map[position]bool{}
+	for _, s := range h.Spoken {
+		if at := (position{s.Epoch, s.Seq}); s.Room == room && s.Seq > 0 && !told[at] {
+			for _, d := range s.Devices {
+				if d.Key == about {
+					told[at] = true
+					spoken = append(spoken, fmt.Sprintf("%s %s numbers (%d, %d): %s under %d", seconds(s.At), s.Node, s.Epoch, s.Seq, d.State, d.Epoch))
+				}
+			}
+		}
+	}
+	v.History = append(v.History, spoken[max(0, len(spoken)-12):]...)
+	return []Violation{v}
 }
 
 // Report prints the outcome of a run.
