@@ -5,7 +5,7 @@
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
-	test-go test-cockroach test-tools test-web test-e2e bench bench-idle bench-opens prove-presence prove-replay prove-drain prove-failover prove-roster generate clean setup-run setup-test
+	test-go test-cockroach test-tools test-web test-e2e bench bench-idle bench-opens prove-presence prove-replay nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -60,6 +60,7 @@ generated-check: generate
 
 test-go:
 	go test -race -timeout 10m ./...
+	go test -count=1 -tags nofencing -run TestTheCheckerFindsWhatFencesPrevent ./internal/meshtest/nemesis
 
 # The SQL suite on CockroachDB: put cockroach on PATH, or name a server.
 test-cockroach:
@@ -102,6 +103,26 @@ bench-opens: build
 
 bench-idle: build
 	bin/muster bench idle --sessions 5000 --room-size 50 --json bench/baseline/idle.json
+
+# Break a mesh under a fake clock and check what everybody saw; the schedule and
+# the devices' scripts are the seed's. nemesis-sockets: with real sockets, disks
+# and SQL, in real time.
+SEED ?= 1
+TIME ?= 20s
+nemesis:
+	MUSTER_NEMESIS_SEED=$(SEED) MUSTER_NEMESIS_SEEDS=1 MUSTER_NEMESIS_TIME=$(TIME) \
+		go test -race -count=1 -timeout 30m -v -run 'TestNemesis$$' ./internal/meshtest/nemesis
+
+nemesis-sockets:
+	MUSTER_NEMESIS_SEED=$(SEED) MUSTER_NEMESIS_SOCKETS=1 MUSTER_NEMESIS_TIME=$(TIME) \
+		go test -race -count=1 -timeout 30m -v -run 'TestNemesisOnSockets$$' ./internal/meshtest/nemesis
+
+prove-nemesis:
+	MUSTER_NEMESIS_SEEDS=200 MUSTER_NEMESIS_TIME=20s \
+		go test -count=1 -timeout 3h -v -run 'TestNemesis$$' ./internal/meshtest/nemesis
+	MUSTER_NEMESIS_SOCKETS=20 MUSTER_NEMESIS_TIME=20s \
+		go test -count=1 -timeout 1h -v -run 'TestNemesisOnSockets$$' ./internal/meshtest/nemesis
+	go test -count=1 -v -tags nofencing -run TestTheCheckerFindsWhatFencesPrevent ./internal/meshtest/nemesis
 
 clean:
 	rm -rf bin web/dist/* .muster
