@@ -22,17 +22,23 @@ export interface Target {
 /**
  * The nodes to try at a given attempt, in order: one of the wanted region, and
  * once each of them had its turn, one of the region nearest to it as well. So a
- * client is elsewhere only while its own region can't be reached.
+ * client is elsewhere only while its own region can't be reached. The node that
+ * fell silent, if one is named, comes after another one.
  */
-export function targets(edge: Edge, wanted: string | undefined, attempt: number, start: number): Target[] {
+export function targets(edge: Edge, wanted: string | undefined, attempt: number, start: number, silent = ""): Target[] {
   const usable = edge.regions.filter((r) => r.nodes.length > 0);
   const home = usable.find((r) => r.name === wanted) ?? usable[0];
   if (!home) return [];
   const turn = (r: EdgeRegion, i: number): Target => ({ region: r.name, node: r.nodes[i % r.nodes.length]! });
-  const out = [turn(home, start + attempt)];
+  const isSilent = (t: Target) => t.node.id === silent;
+  let first = turn(home, start + attempt);
+  if (isSilent(first)) first = turn(home, start + attempt + 1);
+  const out = [first];
   const others = usable.filter((r) => r !== home).sort((a, b) => distance(home, a) - distance(home, b));
-  if (attempt >= home.nodes.length && others.length > 0) {
-    out.push(turn(others[(attempt - home.nodes.length) % others.length]!, start + attempt));
+  if ((attempt >= home.nodes.length || isSilent(first)) && others.length > 0) {
+    const away = turn(others[Math.max(attempt - home.nodes.length, 0) % others.length]!, start + attempt);
+    if (isSilent(first)) out.unshift(away);
+    else out.push(away);
   }
   return out;
 }

@@ -17,6 +17,8 @@ export interface End {
   readonly error: MusterError;
   /** The app asked for another connection: make it now. */
   readonly asked?: boolean;
+  /** The node no longer answers, and would not answer another dial. */
+  readonly silent?: boolean;
 }
 
 /** What the server said before it closed. */
@@ -40,8 +42,6 @@ export interface Live {
   readonly follows: readonly string[];
   /** Why it isn't WebTransport, if that was tried. */
   readonly fallback: string;
-  /** When a frame came last. */
-  readonly heardAt: number;
   /** Resolves when the connection is over. */
   readonly ended: Promise<End>;
   /** Says where frames go from now on, those included that came with Welcome. */
@@ -63,7 +63,6 @@ export async function greet(
   let connection: Connection | undefined;
   let said: { code: string; message: string; retryAfterMs: number; epoch?: bigint } | undefined;
   let closing: ReturnType<typeof setTimeout> | undefined;
-  let heardAt = Date.now();
   let frame: ((f: wire.ServerFrame) => void) | undefined;
   const early: wire.ServerFrame[] = [];
   const ended = deferred<End>();
@@ -88,7 +87,6 @@ export async function greet(
       } catch {
         return; // not ours to judge; a stream that is out of step shows soon enough
       }
-      heardAt = Date.now();
       if (f.body.case === "welcome" && f.re === id) return welcomed.resolve(f.body.value);
       if (f.body.case === "close" || (f.body.case === "error" && f.re === id)) {
         said = f.body.value;
@@ -119,9 +117,6 @@ export async function greet(
       welcome: await welcomed.promise,
       follows: hello.follows.map((f) => f.room),
       fallback: hello.fallback,
-      get heardAt() {
-        return heardAt;
-      },
       ended: ended.promise,
       start(f) {
         frame = f;

@@ -21,15 +21,16 @@ import { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
 import { elsewhere, named } from "./goaway.js";
 import { greet, Refusal, type End, type Live } from "./greeting.js";
-import { backoff } from "./policy.js";
+import { Login, type TokenSource } from "./login.js";
 import { watchPage } from "./page.js";
-import { probeMs, Pulse } from "./pulse.js";
+import { backoff } from "./policy.js";
+import { asked, Predecessor } from "./predecessor.js";
+import { Pulse } from "./pulse.js";
 import { Reporter } from "./reporter.js";
 import { encode, Requests } from "./requests.js";
 import type { Room } from "./room.js";
 import { transitions, type Status } from "./status.js";
 import { maxPage, Stays } from "./stays.js";
-import { expiry } from "./tokens.js";
 import { platformDialers, type Dialers } from "./transport.js";
 import type { Edge, Fix, Message, Page, People } from "./types.js";
 import { checkDevice, checkFix, checkMessage, checkRoom } from "./validate.js";
@@ -38,9 +39,7 @@ export const version = "0.1.0";
 
 const byeMs = 250; // between Bye and the end of the connection
 const steadyMs = 10_000; // a connection that lived this long was a good one
-const roomsMs = 5000; // for the rooms to come over a new connection, before the old one is let go
 const maxPeople = 500;
-const maxTimer = 2 ** 31 - 1;
 
 export interface SessionEvents {
   status: Status;
@@ -49,9 +48,7 @@ export interface SessionEvents {
 }
 
 /** What a session needs of Api. */
-export interface SessionApi {
-  accessToken(): Promise<string>;
-  refresh(stale: string): Promise<string>;
+export interface SessionApi extends TokenSource {
   edge(): Promise<Edge>;
 }
 
@@ -77,6 +74,8 @@ export class Session extends Emitter<SessionEvents> {
   readonly #stays: Stays;
   readonly #reporter: Reporter;
   readonly #pulse: Pulse;
+  readonly #login: Login;
+  readonly #old = new Predecessor();
 
   #region: string | undefined;
   #choice: TransportChoice;
@@ -87,10 +86,7 @@ export class Session extends Emitter<SessionEvents> {
   #wake: (() => void) | undefined; // ends the wait between two tries
   #live: Live | undefined;
   #moving: { readonly done: Promise<void>; readonly stop: AbortController } | undefined;
-  /** The connection before, heard until these rooms are answered on the new one. */
-  #old: { readonly live: Live; readonly rooms: Set<string>; readonly timer: ReturnType<typeof setTimeout> } | undefined;
   #ticket: Uint8Array = new Uint8Array(); // vouches for the epoch, at any node
-  #token = ""; // what the connection is authenticated with
 
   #user = "";
   #name = "";
@@ -98,10 +94,10 @@ export class Session extends Emitter<SessionEvents> {
   #skew = 0; // the server's clock minus ours, ms
   #edge: Edge | undefined;
   #start: number; // which node of a region comes first
+  #silent = ""; // the node that fell silent, until another try was made
   #superseded: number[] = []; // when
   #asked = 0; // how often reconnect() was called
 
-  #reauth: ReturnType<typeof setTimeout> | undefined;
   #unlisten: () => void = () => {};
 
   constructor(o: SessionOptions) {
@@ -115,8 +111,12 @@ export class Session extends Emitter<SessionEvents> {
     this.#random = o.random ?? Math.random;
     this.#fallback = new Fallback(o.storage ?? pageStorage());
     this.#start = Math.floor(this.#random() * 1024);
-    this.#requests = new Requests((frame) => this.#live?.connection.send(frame), this.#random);
+    this.#requests = new Requests((frame) => {
+      this.#live?.connection.send(frame);
+      this.#pulse.asked();
+    }, this.#random);
     this.#pulse = new Pulse(() => this.#requests.nextId());
+    this.#login = new Login(o.api, this.#requests, () => this.now().getTime(), this.#random);
     this.#reporter = new Reporter(() => this.#live?.connection);
     this.#stays = new Stays({
       requests: this.#requests,
@@ -268,16 +268,16 @@ export class Session extends Emitter<SessionEvents> {
 
   async #run(): Promise<void> {
     let attempt = 0; // tries in a row that led to no good connection
-    let stale: string | undefined; // the token that was refused
+    let stale = false; // the token was refused
     for (;;) {
       let end: End;
       let livedMs = 0;
-      const refreshed = stale !== undefined;
+      const refreshed = stale;
       const was = this.#asked;
       try {
         this.#device ||= await tabDevice();
-        this.#token = stale === undefined ? await this.#api.accessToken() : await this.#api.refresh(stale);
-        stale = undefined;
+        await this.#login.authenticate(stale);
+        stale = false;
         const live = await this.#connect(attempt);
         const since = Date.now();
         if (was === this.#asked) this.#begin(live);
@@ -296,18 +296,19 @@ export class Session extends Emitter<SessionEvents> {
       if (what === "fresh-token") {
         // A token that is refused when it is fresh won't get better.
         if (refreshed && livedMs === 0) what = "final";
-        else stale = this.#token;
+        else stale = true;
       }
       if (end.error.code === "superseded" && this.#mayGoAbove(end.error)) what = "reconnect";
       const again = this.#dropTicket(end.error);
-      if (again) [what, stale] = ["reconnect", undefined];
+      if (again) [what, stale] = ["reconnect", false];
       if (what === "final") return this.#finish(end.error);
 
       attempt = livedMs >= steadyMs ? 0 : attempt + 1;
-      if (end.error.code === "draining") this.#start++;
+      if (end.error.code === "draining" || end.silent) this.#start++;
+      this.#silent = (end.silent && this.#status.node) || "";
       // A node that drains and lets nobody in speaks only of itself.
       const after = end.error.code === "draining" && livedMs === 0 ? 0 : end.error.retryAfter;
-      const wait = end.asked || again || stale !== undefined ? 0 : backoff(Math.max(attempt - 1, 0), after, this.#random);
+      const wait = end.asked || again || stale ? 0 : backoff(Math.max(attempt - 1, 0), after, this.#random);
       this.#lost(end.error, wait);
       if (wait > 0) await this.#pause(wait);
       if (this.#stop.signal.aborted) return;
@@ -347,8 +348,9 @@ export class Session extends Emitter<SessionEvents> {
 
   async #connect(attempt: number): Promise<Live> {
     // After a failure everything may have moved; without the network, what was
-    // known last is still the best guess.
-    if (!this.#edge || attempt > 0) {
+    // known last is still the best guess, and when a node is dead there is no
+    // time to ask.
+    if (!this.#edge || (attempt > 0 && !this.#silent)) {
       try {
         this.#edge = await this.#api.edge();
       } catch (e) {
@@ -356,7 +358,7 @@ export class Session extends Emitter<SessionEvents> {
       }
     }
     let error: unknown = new MusterError("network", "the server names no edge to connect to");
-    for (const t of targets(this.#edge, this.#region, attempt, this.#start)) {
+    for (const t of targets(this.#edge, this.#region, attempt, this.#start, this.#silent)) {
       try {
         return await this.#greet(t, this.#stop.signal);
       } catch (e) {
@@ -387,7 +389,7 @@ export class Session extends Emitter<SessionEvents> {
   #hello(fallback: string): wire.Hello {
     return create(wire.HelloSchema, {
       version: 1,
-      token: this.#token,
+      token: this.#login.token,
       device: this.#device,
       sdk: `web/${version}`,
       follows: this.#stays.follows(),
@@ -431,12 +433,14 @@ export class Session extends Emitter<SessionEvents> {
       ...(live.fallback && { fallback: live.fallback }),
     });
     if (this.#live !== live) return; // a listener has closed the session
-    if (w.expires) this.#reauthIn(date(w.expires).getTime() - this.now().getTime());
+    if (w.expires) this.#login.start(live, date(w.expires).getTime());
     this.#pulse.start(live);
     this.#stays.connected(live.follows);
     live.start((f) => {
-      if (this.#live === live) this.#frame(f);
-      else if (this.#old?.live === live) this.#lastFrame(f);
+      if (this.#live === live) {
+        this.#pulse.heard();
+        this.#frame(f);
+      } else if (this.#old.is(live)) this.#lastFrame(f);
     });
   }
 
@@ -467,44 +471,23 @@ export class Session extends Emitter<SessionEvents> {
           this.#edge = await this.#api.edge();
           return targets(this.#edge, this.#region, attempt, this.#start);
         },
-        authenticate: async (refused) => {
-          this.#token = refused ? await this.#api.refresh(this.#token) : await this.#api.accessToken();
-        },
+        authenticate: (refused) => this.#login.authenticate(refused),
         greet: (t, signal) => this.#greet(t, signal),
         helped: (e) => this.#dropTicket(e),
       });
       if (signal.aborted) return next.end(asked());
       this.#moving = undefined;
-      if (this.#live) this.#retire(this.#live, next);
+      const last = this.#live;
+      if (last) {
+        this.#disconnected();
+        this.#old.hear(last, next);
+      }
       this.#begin(next);
     } catch (e) {
       this.#moving = undefined;
       const error = MusterError.from(e);
       if (from === this.#live) from?.end({ what: error instanceof Refusal ? error.what : "reconnect", error });
     }
-  }
-
-  /** Another connection takes its place; what it still brings is heard. */
-  #retire(live: Live, next: Live): void {
-    this.#disconnected();
-    this.#letGo();
-    this.#old = { live, rooms: new Set(next.follows), timer: setTimeout(() => this.#letGo(), roomsMs) };
-    this.#answered();
-    void next.ended.then(() => this.#letGo());
-  }
-
-  #answered(room = ""): void {
-    this.#old?.rooms.delete(room);
-    if (this.#old?.rooms.size === 0) this.#letGo();
-  }
-
-  /** Ends the connection before. No Bye: the session goes on. */
-  #letGo(): void {
-    const old = this.#old;
-    if (!old) return;
-    this.#old = undefined;
-    clearTimeout(old.timer);
-    old.live.end(asked());
   }
 
   #lastFrame(f: wire.ServerFrame): void {
@@ -517,34 +500,10 @@ export class Session extends Emitter<SessionEvents> {
   #disconnected(): void {
     this.#live = undefined;
     this.#pulse.stop();
-    clearTimeout(this.#reauth);
+    this.#login.stop();
     this.#reporter.disconnected();
     this.#stays.disconnected();
     this.#requests.disconnected();
-  }
-
-  #reauthIn(leftMs: number): void {
-    clearTimeout(this.#reauth);
-    // A minute ahead, or halfway through a short life.
-    const wait = Math.max(leftMs - 60_000, leftMs / 2, 1000);
-    this.#reauth = setTimeout(() => void this.#reauthenticate(), Math.min(wait, maxTimer));
-  }
-
-  async #reauthenticate(): Promise<void> {
-    const live = this.#live;
-    if (!live) return;
-    try {
-      const token = await this.#api.refresh(this.#token);
-      if (this.#live !== live) return;
-      this.#token = token;
-      await this.#requests.request({ case: "reauth", value: create(wire.ReauthSchema, { token }) }, { fleeting: true });
-      this.#reauthIn((expiry(token) ?? this.now().getTime() + 300_000) - this.now().getTime());
-    } catch (e) {
-      if (this.#live !== live) return;
-      const error = MusterError.from(e);
-      if (error.status === 401) live.end({ what: "final", error });
-      else this.#reauth = setTimeout(() => void this.#reauthenticate(), 5000 * (1 + this.#random()));
-    }
   }
 
   // ------------------------------------------------------------ frames
@@ -558,7 +517,7 @@ export class Session extends Emitter<SessionEvents> {
         return;
       }
       case "error":
-        this.#answered(body.value.room);
+        this.#old.answered(body.value.room);
         if (this.#requests.answer(f.re, body) || this.#stays.refused(body.value)) return;
         return this.#complain(new MusterError(body.value.code, body.value.message, { retryAfter: body.value.retryAfterMs }));
       case "goaway":
@@ -567,7 +526,7 @@ export class Session extends Emitter<SessionEvents> {
       case "event":
       case "fixes":
         this.#stays.frame(body);
-        if (body.case === "snapshot") this.#answered(body.value.room);
+        if (body.case === "snapshot") this.#old.answered(body.value.room);
     }
     if (f.re !== 0n) this.#requests.answer(f.re, body);
   }
@@ -584,7 +543,7 @@ export class Session extends Emitter<SessionEvents> {
         this.#fallback.forget(); // another network may be another story
         this.#hasten();
       },
-      offline: () => this.#pulse.ask(probeMs),
+      offline: () => this.#pulse.doubt(),
       awake: () => this.#hasten(),
     });
   }
@@ -592,7 +551,7 @@ export class Session extends Emitter<SessionEvents> {
   /** Tries again now, or asks for a sign of life. */
   #hasten(): void {
     this.#wake?.();
-    this.#pulse.ask(probeMs);
+    this.#pulse.doubt();
   }
 
   // ------------------------------------------------------------ state
@@ -629,16 +588,10 @@ export class Session extends Emitter<SessionEvents> {
     this.#unlisten();
     this.#set({ state: "closed", error });
     this.#stop.abort(error);
-    this.#letGo();
+    this.#old.letGo();
     this.#wake?.();
     live?.end({ what: "final", error }, afterMs);
     this.#requests.end(error);
     this.#stays.end(error);
   }
 }
-
-const asked = (): End => ({
-  what: "reconnect",
-  error: new MusterError("network", "reconnecting as asked"),
-  asked: true,
-});

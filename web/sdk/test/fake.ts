@@ -103,6 +103,10 @@ export class FakeServer {
   readonly links: Link[] = [];
   readonly dials: string[] = []; // transport and node of each try
   manner: Record<TransportName, Manner> = { webtransport: "open", websocket: "open" };
+  /** Nodes that answer nothing any more, neither a frame nor a dial. */
+  readonly dead = new Set<string>();
+  /** How late a ping is answered. */
+  lagMs = 0;
   token = "token-1";
   refreshes: string[] = [];
   refresh: (stale: string) => Promise<string> = (stale) => {
@@ -126,7 +130,7 @@ export class FakeServer {
   #dial(kind: TransportName): Dial {
     return async (node, o, handlers) => {
       this.dials.push(`${kind} ${node.id}`);
-      const manner = this.manner[kind];
+      const manner = this.dead.has(node.id) ? "silent" : this.manner[kind];
       if (manner === "refuse") throw new MusterError("network", "refused");
       if (manner === "silent") {
         await new Promise((_, reject) => o.signal.addEventListener("abort", () => reject(o.signal.reason as Error)));
@@ -136,9 +140,10 @@ export class FakeServer {
       const keep = (frame: Uint8Array, datagram: boolean) => {
         const f = fromBinary(wire.ClientFrameSchema, frame);
         link.sent.push({ id: f.id, body: f.body, datagram });
-        if (f.body.case === "ping" && link.alive) {
-          queueMicrotask(() => link.say({ case: "pong", value: create(wire.PongSchema) }, f.id));
-        }
+        if (f.body.case !== "ping" || !link.alive || this.dead.has(node.id)) return;
+        const pong = () => link.say({ case: "pong", value: create(wire.PongSchema) }, f.id);
+        if (this.lagMs > 0) setTimeout(pong, this.lagMs);
+        else queueMicrotask(pong);
       };
       const c: Connection = {
         kind,
