@@ -140,6 +140,9 @@ func (r *Realtime) hooks() cluster.Hooks {
 		Resync: func() {
 			r.Hub.Resync()
 			r.Sessions.Reconcile(r.held())
+			if r.draining() { // what said so may be among what was skipped
+				r.leave()
+			}
 		},
 		NodeChanged: func(n roster.NodeChanged) {
 			if n.Node == self && n.Incarnation == r.incarnation() && n.State == roster.Draining {

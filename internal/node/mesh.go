@@ -86,6 +86,7 @@ type Mesh struct {
 	memories   map[regions.NodeID]*consensus.Memory
 	mu         sync.Mutex // guards Nodes and registries, when a node is restarted
 	registries map[regions.NodeID]*prometheus.Registry
+	operator   sync.Mutex // held by killNode and restartNode
 	life       run.Lifecycle
 }
 
@@ -353,11 +354,17 @@ func (m *Mesh) Restart(ctx context.Context, i int) error {
 		s.close()
 		return fmt.Errorf("node %s: %w", id, err)
 	}
-	return n.Start(context.WithoutCancel(ctx))
+	if err := n.Start(context.WithoutCancel(ctx)); err != nil {
+		n.Stop() // which frees its sockets for the next try
+		return err
+	}
+	return nil
 }
 
 // killNode is Kill by name, for the console.
 func (m *Mesh) killNode(id regions.NodeID) error {
+	m.operator.Lock()
+	defer m.operator.Unlock()
 	i := slices.IndexFunc(m.nodes(), func(n *Node) bool { return n.ID() == id && n.running() })
 	if i < 0 {
 		return errNoNode
@@ -368,6 +375,8 @@ func (m *Mesh) killNode(id regions.NodeID) error {
 
 // restartNode is Restart by name.
 func (m *Mesh) restartNode(ctx context.Context, id regions.NodeID) error {
+	m.operator.Lock()
+	defer m.operator.Unlock()
 	i := slices.IndexFunc(m.nodes(), func(n *Node) bool { return n.ID() == id && !n.running() })
 	if i < 0 {
 		return errNoNode
@@ -383,11 +392,15 @@ func (m *Mesh) each(f func(int, *Node)) {
 	wg.Wait()
 }
 
-// Ready reports whether every node can do its work.
+// Ready reports whether every node can do its work, but for those that were
+// killed or drained: that was somebody's wish.
 func (m *Mesh) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	for _, n := range m.Nodes {
+	for _, n := range m.nodes() {
+		if !n.running() || n.rt.going.Load() {
+			continue
+		}
 		if err := n.Ready(ctx); err != nil {
 			return fmt.Errorf("%s: %w", n.ID(), err)
 		}

@@ -251,12 +251,12 @@ func (n *Node) Region() regions.RegionID { return n.region }
 // Handler is what the node serves over HTTP, for a second listener.
 func (n *Node) Handler() http.Handler { return n.handler }
 
-// Ready reports whether the node can do its work.
+// Ready reports why the node should not get new clients.
 func (n *Node) Ready(ctx context.Context) error {
 	if err := n.cfg.DB.Ping(ctx); err != nil {
 		return errors.New("the database does not answer")
 	}
-	return n.rt.Ready(ctx)
+	return n.rt.Takes(ctx)
 }
 
 // Hub is the node's rooms, for tests and tools that look inside.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -84,9 +85,15 @@ type Realtime struct {
 	peers  Peers
 	group  run.Group
 
-	drains  sync.Once
+	going atomic.Bool // it drains, or is about to
+
+	over    context.Context // ends with Stop
+	end     context.CancelFunc
 	leaving sync.WaitGroup
-	drained chan struct{} // closed when the drain is over
+
+	mu      sync.Mutex    // guards the following
+	drained chan struct{} // closed when the drain under way is over; nil: none
+	stopped bool
 }
 
 const (
@@ -97,6 +104,8 @@ const (
 	moverBatch    = 64                     // slots that are handed over at a time
 	reconcileTick = 30 * time.Second       // how often sessions are compared with the roster
 	drainMoving   = 10 * time.Second       // slots have so long to find new owners
+	drainPassing  = 2 * time.Second        // and the lead
+	drainSettling = time.Second            // and what the region is still to note
 	liveRooms     = 8                      // rooms that are asked about a user
 )
 
@@ -115,7 +124,8 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	if cfg.Drain.Deadline <= 0 {
 		cfg.Drain.Deadline = 10 * time.Second
 	}
-	r := &Realtime{cfg: cfg, region: region, log: cfg.Log, drained: make(chan struct{})}
+	r := &Realtime{cfg: cfg, region: region, log: cfg.Log}
+	r.over, r.end = context.WithCancel(context.Background())
 	r.links = &links{log: cfg.Log, rt: r}
 
 	var err error
@@ -182,11 +192,28 @@ func (r *Realtime) Start(ctx context.Context) error { return r.group.Start(ctx) 
 // Stop ends everything without a drain: the region finds out by itself.
 func (r *Realtime) Stop() {
 	r.group.Stop()
+	r.mu.Lock()
+	r.stopped = true // nobody begins to leave any more
+	r.mu.Unlock()
+	r.end()
 	r.leaving.Wait()
 }
 
-// Ready reports why the node should not get new clients.
+// Ready waits until the node is in its region, or reports why it isn't.
 func (r *Realtime) Ready(ctx context.Context) error { return r.Cluster.Ready(ctx) }
+
+// Takes reports why the node should not get new clients.
+func (r *Realtime) Takes(ctx context.Context) error {
+	switch err := r.Cluster.Ready(ctx); {
+	case err != nil:
+		return err
+	case r.going.Load():
+		return errors.New("the node drains")
+	case !r.Cluster.Current():
+		return errors.New("no contact to the region's leader")
+	}
+	return nil
+}
 
 // call makes a call to another node.
 func (r *Realtime) call(ctx context.Context, to regions.NodeID, c *peer.Call) (*peer.Answer, error) {
@@ -309,6 +336,11 @@ func (r *Realtime) move(ctx context.Context) {
 		case <-r.Cluster.Planned():
 			looked = time.Time{}
 		}
+		if r.going.Load() && r.Cluster.Current() && !r.draining() {
+			// It could not be told before, or it gave this node up meanwhile and
+			// took it back as one that is up.
+			r.tellDrain(ctx)
+		}
 		if time.Since(looked) < moverLook {
 			continue // a plan is a thousand hashes per node
 		}
@@ -368,64 +400,106 @@ func (r *Realtime) watchContact(ctx context.Context) {
 }
 
 // Drain hands over what the node has and sends its clients to others; it
-// returns when none is left, or ctx ends. The node goes on as a voter.
+// returns when none is left, or ctx ends. The node goes on as a voter. However
+// the region is, it takes no longer than the clients' rate and deadline ask for,
+// and half a minute.
 func (r *Realtime) Drain(ctx context.Context) error {
-	if err := r.Cluster.Drain(ctx, r.cfg.ID); err != nil {
-		r.log.Warn("the region does not know that this node drains", "err", err)
+	r.going.Store(true)
+	if _, known := r.standing(); !known || r.Cluster.Err() != nil {
+		return nil // it was never in, or has been told to go: nobody is here
 	}
-	r.leave()
+	r.tellDrain(ctx) // else the mover does
 	select {
-	case <-r.drained:
+	case <-r.leave():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// leave does it, once, in a goroutine of its own.
-func (r *Realtime) leave() {
-	r.drains.Do(func() {
-		r.leaving.Go(func() {
-			defer close(r.drained)
-			r.sendAll()
-		})
-	})
+// tellDrain has the region know that this node drains.
+func (r *Realtime) tellDrain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainMoving)
+	defer cancel()
+	if err := r.Cluster.Drain(ctx, r.cfg.ID); err != nil && ctx.Err() == nil {
+		r.log.Warn("the region does not know yet that this node drains", "err", err)
+	}
 }
 
-func (r *Realtime) sendAll() {
-	ctx, cancel := context.WithTimeout(context.Background(), drainMoving)
+// leave does it, in a goroutine of its own; what it returns is closed then. It
+// is done once, and again if there was nobody to go to.
+func (r *Realtime) leave() <-chan struct{} {
+	r.going.Store(true)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.drained == nil {
+		done := make(chan struct{})
+		r.drained = done
+		if r.stopped {
+			close(done)
+			return done
+		}
+		r.leaving.Go(func() {
+			defer close(done)
+			if !r.sendAll() {
+				r.mu.Lock()
+				r.drained = nil
+				r.mu.Unlock()
+			}
+		})
+	}
+	return r.drained
+}
+
+// sendAll reports whether there was somebody to go to.
+func (r *Realtime) sendAll() bool {
+	ctx, cancel := context.WithTimeout(r.over, drainMoving)
 	defer cancel()
 	r.log.Info("drains: handing over slots")
 	// This node's copy of the roster may be a moment behind the answer to Drain.
-	for ctx.Err() == nil && (!r.draining() || len(r.Cluster.Moves(1)) > 0) { // the mover is at it
+	for ctx.Err() == nil && r.Cluster.Err() == nil && (!r.draining() || len(r.Cluster.Moves(1)) > 0) { // the mover is at it
 		select {
 		case <-ctx.Done():
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	if err := r.Cluster.TransferLeadership(ctx); err != nil {
+	passing, passed := context.WithTimeout(r.over, drainPassing)
+	defer passed()
+	if err := r.Cluster.TransferLeadership(passing); err != nil && !errors.Is(err, cluster.ErrNoVoter) {
 		r.log.Warn("leadership not passed on", "err", err)
 	}
 	if len(r.targets()) == 0 {
 		r.log.Warn("no other node of the region takes clients: they stay until this one stops")
-		return
+		return false
 	}
 	n := r.Sessions.Len()
 	all := time.Duration(float64(n)/r.cfg.Drain.Rate*float64(time.Second)) + r.cfg.Drain.Deadline
 	r.log.Info("drains: sending clients away", "sessions", n)
-	away, done := context.WithTimeout(context.Background(), all+time.Second)
+	away, done := context.WithTimeout(r.over, all+time.Second)
 	defer done()
 	r.Sessions.Drain(away, session.DrainPlan{Rate: r.cfg.Drain.Rate, Deadline: r.cfg.Drain.Deadline, Targets: r.targets})
+	settling, settled := context.WithTimeout(r.over, drainSettling)
+	defer settled()
+	if err := r.Cluster.Settle(settling); err != nil {
+		r.log.Warn("the region has not noted the end of all sessions", "err", err)
+	}
 	r.log.Info("drained")
+	return true
+}
+
+// standing is how the region has this start of the node; known: it has.
+func (r *Realtime) standing() (state roster.NodeState, known bool) {
+	r.Cluster.View(func(s *roster.State, _ uint64) {
+		n, ok := s.Node(r.cfg.ID)
+		state, known = n.State, ok && n.Incarnation == r.incarnation()
+	})
+	return state, known
 }
 
 // draining reports whether the region knows that this node drains.
-func (r *Realtime) draining() (yes bool) {
-	r.Cluster.View(func(s *roster.State, _ uint64) {
-		n, ok := s.Node(r.cfg.ID)
-		yes = ok && n.State == roster.Draining
-	})
-	return yes
+func (r *Realtime) draining() bool {
+	state, known := r.standing()
+	return known && state == roster.Draining
 }
 
 // targets are the region's nodes that take clients, in no order.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mustermesh/muster/api/peer"
@@ -15,6 +16,9 @@ import (
 
 // ErrStaleSlot: the slot moved meanwhile, or can't go there.
 var ErrStaleSlot = errors.New("cluster: the slot is not as named, or can't go there")
+
+// ErrNoVoter: the leader can't pass its office on.
+var ErrNoVoter = errs.New(errs.Conflict, "no_other_voter", "no other node of the region has a vote: start one, or leave the lead where it is")
 
 // PlannedMove is one of this node's slots that should go elsewhere.
 type PlannedMove struct {
@@ -100,7 +104,13 @@ func (c *Cluster) RemoveNode(ctx context.Context, node regions.NodeID) error {
 	return c.node.RemoveNode(ctx, node)
 }
 
-// TransferLeadership has another node lead, if this one does.
+// TransferLeadership has another node lead, if this one does; ErrNoVoter if
+// there is none that could.
 func (c *Cluster) TransferLeadership(ctx context.Context) error {
+	if members := c.node.Members(); c.node.IsLeader() && !slices.ContainsFunc(members, func(m consensus.Member) bool {
+		return m.Voter && m.Node != c.cfg.Self
+	}) {
+		return ErrNoVoter
+	}
 	return c.node.TransferLeadership(ctx)
 }
