@@ -58,6 +58,7 @@ var checks = []struct {
 	{"an acknowledged message is stored", stored},
 	{"nobody leaves who came back in time", leavers},
 	{"everybody agrees in the end", settled},
+	{"the nodes of a region have one roster, of those who are connected", rosters},
 }
 
 // Check holds a history against all promises.
@@ -704,6 +705,52 @@ func settled(h *History) []Violation {
 	}
 	v.History = append(v.History, spoken[max(0, len(spoken)-12):]...)
 	return []Violation{v}
+}
+
+func (s Session) String() string {
+	state := "live"
+	if s.Suspended {
+		state = "suspended"
+	}
+	return fmt.Sprintf("%s %s at %s under %d in %s", s.Key, state, s.Node, s.Epoch, s.Rooms)
+}
+
+// rosters compares the nodes' rosters with each other and with who is
+// connected. One who is gone may be suspended for a while.
+func rosters(h *History) (out []Violation) {
+	if !h.Settled {
+		return nil
+	}
+	for _, region := range slices.Sorted(maps.Keys(h.Rosters)) {
+		nodes := slices.Sorted(maps.Keys(h.Rosters[region]))
+		first := h.Rosters[region][nodes[0]]
+		for _, n := range nodes[1:] {
+			if other := h.Rosters[region][n]; !slices.Equal(first, other) {
+				out = append(out, Violation{What: fmt.Sprintf("%s and %s differ", nodes[0], n), History: append(texts(first), texts(other)...)})
+			}
+		}
+		known := map[Key]Session{}
+		for _, s := range first {
+			known[s.Key] = s
+			c, connected := h.Connected[s.Key]
+			if !s.Suspended && (!connected || c.Epoch != s.Epoch || c.Node != s.Node) {
+				out = append(out, Violation{What: "a ghost in the roster of " + region, History: []string{s.String(), "connected: " + c.String()}})
+			}
+		}
+		for _, c := range h.Connected {
+			if s := known[c.Key]; regionOf(c.Node) == region && (s.Suspended || s.Epoch != c.Epoch) {
+				out = append(out, Violation{What: "the roster of " + region + " lacks a session", History: []string{"connected: " + c.String(), s.String()}})
+			}
+		}
+	}
+	return out
+}
+
+func texts(all []Session) (out []string) {
+	for _, s := range all {
+		out = append(out, s.String())
+	}
+	return out
 }
 
 // Report prints the outcome of a run.

@@ -39,7 +39,8 @@
 //   - An acknowledged message is stored, under the number that was told.
 //   - Nobody is seen leaving who came back in time.
 //   - In the end, not later than grace + Bound after the last fault, everybody
-//     sees those who are connected and nobody else, at their last positions.
+//     sees those who are connected and nobody else, at their last positions,
+//     and the nodes of a region have one roster, of those sessions.
 //
 // The checker has tests of its own: by hand-made histories, and by a mesh built
 // with the tag nofencing, in which receivers believe what they should refuse.

@@ -21,6 +21,18 @@ type History struct {
 	Truth   map[string]map[Key]Present // by room
 	Settled bool                       // everybody agreed in time
 	Grace   time.Duration
+
+	Connected map[Key]Session                 // in the end
+	Rosters   map[string]map[string][]Session // by region and node
+}
+
+// Session is a device's session, as the device or a node's roster has it.
+type Session struct {
+	Key
+	Epoch     uint64
+	Node      string
+	Suspended bool
+	Rooms     string
 }
 
 // Key names a device.

@@ -436,6 +436,18 @@ func (m *inMemory) heal(ctx context.Context) error {
 	return nil
 }
 
+func (m *inMemory) rosters() map[string]map[string][]Session {
+	out := map[string]map[string][]Session{}
+	for _, n := range m.nodes {
+		region := string(n.region)
+		if out[region] == nil {
+			out[region] = map[string][]Session{}
+		}
+		out[region][string(n.id)] = rosterOf(n.present().rt.Cluster)
+	}
+	return out
+}
+
 func (m *inMemory) last(room string) uint64 { return m.stores.last(room) }
 
 func (m *inMemory) messages(room string) []*wire.Message {

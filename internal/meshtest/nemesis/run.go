@@ -1,10 +1,13 @@
 package nemesis
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +16,8 @@ import (
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/client"
+	"github.com/mustermesh/muster/regions/cluster"
+	"github.com/mustermesh/muster/regions/roster"
 )
 
 // Bound is how long after the grace time everybody has to agree.
@@ -30,6 +35,8 @@ type mesh interface {
 	// last is the number of a room's last message.
 	last(room string) uint64
 	messages(room string) []*wire.Message
+	// rosters are what each node of each region knows of its region.
+	rosters() map[string]map[string][]Session
 }
 
 // play lets devices live in a mesh under a schedule, heals it, waits until
@@ -111,12 +118,14 @@ func play(ctx context.Context, m mesh, seed uint64, s Shape, faults []Fault, len
 	}
 	log.Info("settling")
 	look := func() {
-		h.Final, h.Truth = nil, map[string]map[Key]Present{}
+		h.Final, h.Truth, h.Connected = nil, map[string]map[Key]Present{}, map[Key]Session{}
 		for _, room := range rooms {
 			h.Truth[room] = map[Key]Present{}
 		}
 		for _, d := range devices {
 			if p, ok := d.present(); ok {
+				st := d.session.Status()
+				h.Connected[d.key] = Session{Key: d.key, Epoch: st.Epoch, Node: st.Node}
 				seen := d.observe()
 				for _, o := range seen {
 					h.Truth[o.Room][d.key] = p
@@ -143,12 +152,29 @@ func play(ctx context.Context, m mesh, seed uint64, s Shape, faults []Fault, len
 			h.Settled = agreed()
 		}
 	}
+	h.Rosters = m.rosters()
 	for _, room := range rooms {
 		for _, msg := range m.messages(room) {
 			h.Stored[room] = append(h.Stored[room], proto.Clone(msg).(*wire.Message))
 		}
 	}
 	return nil
+}
+
+// rosterOf is what a node knows of its region's sessions.
+func rosterOf(c *cluster.Cluster) (out []Session) {
+	c.View(func(s *roster.State, _ uint64) {
+		for _, n := range s.Nodes() {
+			for _, x := range s.SessionsOn(n.ID) {
+				out = append(out, Session{
+					Key: Key{x.User, x.Device}, Epoch: uint64(x.Epoch), Node: string(x.Node),
+					Suspended: x.State == roster.Suspended, Rooms: strings.Join(x.Rooms(), " "),
+				})
+			}
+		}
+	})
+	slices.SortFunc(out, func(a, b Session) int { return cmp.Compare(a.String(), b.String()) })
+	return out
 }
 
 // within waits for f at most that long.

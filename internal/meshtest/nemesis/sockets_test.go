@@ -179,6 +179,18 @@ func (m *onSockets) heal(context.Context) error {
 	return nil
 }
 
+func (m *onSockets) rosters() map[string]map[string][]Session {
+	out := map[string]map[string][]Session{}
+	for i, id := range m.ids {
+		region := m.Region(i / m.shape.Nodes)
+		if out[region] == nil {
+			out[region] = map[string][]Session{}
+		}
+		out[region][id] = rosterOf(m.Nodes[i].Cluster())
+	}
+	return out
+}
+
 // TestNemesisOnSockets is the nemesis with nothing emulated but distance and
 // cuts. MUSTER_NEMESIS_SEED, _SOCKETS (how many) and _TIME choose, as for
 // TestNemesis.
