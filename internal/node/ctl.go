@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/regions"
+	"github.com/mustermesh/muster/regions/consensus"
 	"github.com/mustermesh/muster/regions/roster"
 )
 
@@ -29,7 +32,10 @@ import (
 //	POST /ctl/kill?node=ID      muster dev only: as the end of its process would
 //	POST /ctl/restart?node=ID   muster dev only
 //
-// What is posted must come from a page of the same origin, or from no page.
+// What is posted must come from a page of the same origin, or from no page. And
+// the address must be called by its number, as localhost, or by a name without
+// a dot: a page on the web that has a name of its own point here (DNS rebinding)
+// would be of the same origin.
 
 // RosterView is what a process knows of the regions it is part of.
 type RosterView struct {
@@ -41,7 +47,7 @@ type RosterView struct {
 type RegionView struct {
 	Name      string     `json:"name"`
 	Leader    string     `json:"leader"`          // empty: none, as far as is known here
-	ContactMS int64      `json:"term_contact_ms"` // since the leader was last heard of
+	ContactMS int64      `json:"term_contact_ms"` // since the leader was last heard of; -1: never
 	Index     uint64     `json:"index"`           // of the log, as applied here
 	Nodes     []NodeView `json:"nodes"`
 	Slots     SlotsView  `json:"slots"`
@@ -146,14 +152,14 @@ func (c *control) handler() http.Handler {
 		if err != nil {
 			return err
 		}
-		return n.rt.Cluster.Drain(ctx, id)
+		return c.drain(ctx, n, id)
 	})
 	post("remove", func(ctx context.Context, r *http.Request) error {
 		n, id, err := c.beside(r.FormValue("node"))
 		if err != nil {
 			return err
 		}
-		return n.rt.Cluster.RemoveNode(ctx, id)
+		return c.remove(ctx, n, id)
 	})
 	post("transfer", func(ctx context.Context, r *http.Request) error {
 		return c.transfer(ctx, regions.RegionID(r.FormValue("region")))
@@ -164,7 +170,26 @@ func (c *control) handler() http.Handler {
 			return c.restart(ctx, regions.NodeID(r.FormValue("node")))
 		})
 	}
-	return http.NewCrossOriginProtection().Handler(mux)
+	safe := http.NewCrossOriginProtection().Handler(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !numbered(r.Host) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusMisdirectedRequest)
+			_ = json.NewEncoder(w).Encode(map[string]string{"code": "unknown_host", "error": "call this address by its IP address, as localhost, or by a name without a dot, so that no page on the web can"})
+			return
+		}
+		safe.ServeHTTP(w, r)
+	})
+}
+
+// numbered reports whether a Host header can't be a name that a stranger made.
+func numbered(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	_, err := netip.ParseAddr(host)
+	return err == nil || !strings.Contains(host, ".") || strings.HasSuffix(host, ".localhost")
 }
 
 func reply(w http.ResponseWriter, v any, err error) {
@@ -181,13 +206,20 @@ func reply(w http.ResponseWriter, v any, err error) {
 var errNoNode = errs.New(errs.NotFound, "no_such_node", "no such node in the topology of this process; `muster ctl roster` lists them")
 
 // beside returns a running node that is in the region of the named one, itself
-// only if there is no other.
+// only if there is no other. The region may still know a node that the topology
+// has no more.
 func (c *control) beside(name string) (*Node, regions.NodeID, error) {
 	id := regions.NodeID(name)
 	var found *Node
 	for _, n := range c.nodes() {
+		if !n.running() || found != nil && found.ID() != id {
+			continue
+		}
 		_, region, ok := n.cfg.Topology.Node(id)
-		if ok && n.Region() == region && n.running() && (found == nil || found.ID() == id) {
+		if ok = ok && n.Region() == region; !ok {
+			n.rt.Cluster.View(func(s *roster.State, _ uint64) { _, ok = s.Node(id) })
+		}
+		if ok {
 			found = n
 		}
 	}
@@ -197,20 +229,60 @@ func (c *control) beside(name string) (*Node, regions.NodeID, error) {
 	return found, id, nil
 }
 
+// drain has a node drain, if that can end.
+func (c *control) drain(ctx context.Context, n *Node, id regions.NodeID) error {
+	others := 0
+	n.rt.Cluster.View(func(s *roster.State, _ uint64) {
+		for _, node := range s.Nodes() {
+			if node.ID != id && node.State == roster.Up {
+				others++
+			}
+		}
+	})
+	if others == 0 {
+		return errs.New(errs.Conflict, "no_other_node", "no other node of region %s is up to take what %s has: start one first, or stop %s", n.Region(), id, id)
+	}
+	return n.rt.Cluster.Drain(ctx, id)
+}
+
+// remove takes a node out of its region that is dead there, too.
+func (c *control) remove(ctx context.Context, n *Node, id regions.NodeID) error {
+	if !n.rt.Cluster.Current() {
+		return consensus.ErrNoLeader
+	}
+	alive := false
+	n.rt.Cluster.View(func(s *roster.State, _ uint64) {
+		node, known := s.Node(id)
+		alive = known && node.State != roster.Down
+	})
+	if alive {
+		return errs.New(errs.Conflict, "node_is_up", "%s is up: drain and stop it first; a second later it counts as down", id)
+	}
+	return n.rt.Cluster.RemoveNode(ctx, id)
+}
+
 func (c *control) transfer(ctx context.Context, region regions.RegionID) error {
-	leader := regions.NodeID("")
+	elsewhere, here := regions.NodeID(""), false
 	for _, n := range c.nodes() {
 		if !n.running() || region != "" && n.Region() != region {
 			continue
 		}
-		if leader = n.rt.Cluster.Leader(); leader == n.ID() {
+		here = true
+		switch leader := n.rt.Cluster.Leader(); leader {
+		case "":
+		case n.ID():
 			return n.rt.Cluster.TransferLeadership(ctx)
+		default:
+			elsewhere = leader
 		}
 	}
-	if leader != "" {
-		return errs.New(errs.Conflict, "not_leader", "%s leads: ask the admin address of its process", leader)
+	switch {
+	case elsewhere != "":
+		return errs.New(errs.Conflict, "not_leader", "%s leads: ask the admin address of its process", elsewhere)
+	case here:
+		return consensus.ErrNoLeader
 	}
-	return errs.New(errs.NotFound, "no_such_region", "this process is no part of that region, or it has no leader")
+	return errs.New(errs.NotFound, "no_such_region", "no node of this process is in that region; `muster ctl roster` lists them")
 }
 
 // each calls f with one running node per region, the one that knows most.
@@ -235,7 +307,7 @@ func (c *control) each(f func(*Node)) {
 }
 
 func (c *control) roster() (*RosterView, error) {
-	out := &RosterView{Dev: c.kill != nil}
+	out := &RosterView{Regions: []RegionView{}, Dev: c.kill != nil}
 	here := map[regions.NodeID]bool{}
 	for _, n := range c.nodes() {
 		here[n.ID()] = n.running()
@@ -243,6 +315,9 @@ func (c *control) roster() (*RosterView, error) {
 	rates := c.rate()
 	c.each(func(n *Node) {
 		v := RegionView{Name: string(n.Region()), Leader: string(n.rt.Cluster.Leader()), Rates: rates[string(n.Region())]}
+		if v.Rates == nil {
+			v.Rates = map[string]float64{}
+		}
 		if at := n.rt.Cluster.Contact(); !at.IsZero() {
 			v.ContactMS = time.Since(at).Milliseconds()
 		} else {
@@ -315,6 +390,9 @@ func (c *control) sessions(user string) (*SessionsView, error) {
 				v := SessionView{
 					Region: string(n.Region()), Device: x.Device, State: x.State.String(), Epoch: uint64(x.Epoch), Node: string(x.Node),
 					Transport: strings.ToLower(x.Transport.String()), Since: time.UnixMilli(x.Since).UTC().Format(time.RFC3339), Rooms: x.Rooms(),
+				}
+				if v.Rooms == nil {
+					v.Rooms = []string{}
 				}
 				if x.State != roster.Live {
 					v.IdleMS = s.IdleFor(x).Milliseconds()

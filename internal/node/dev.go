@@ -156,11 +156,14 @@ func (d *Dev) start(ctx context.Context) error {
 	return nil
 }
 
-// front is what the first page talks to: whichever node runs, and the console.
+// front is what the first page talks to: whichever node runs, and, where nobody
+// but this machine can reach it, the console.
 func (d *Dev) front(ctl http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/ctl/", ctl)
-	mux.Handle("/console/", web.Console())
+	if a, ok := d.cfg.Front.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
+		mux.Handle("/ctl/", ctl)
+		mux.Handle("/console/", web.Console())
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		for _, n := range d.mesh.nodes() {
 			if n.running() {
