@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -60,14 +61,17 @@ func (c *CtlCmd) call(ctx context.Context, method, path string, query neturl.Val
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	asked, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+"/ctl/"+path+"?"+query.Encode(), nil)
+	req, err := http.NewRequestWithContext(asked, method, strings.TrimSuffix(base, "/")+"/ctl/"+path+"?"+query.Encode(), nil)
 	if err != nil {
 		return fmt.Errorf("--admin: %w", err)
 	}
 	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return errInterrupted
+	case err != nil:
 		return fmt.Errorf("%w (is --admin the admin address of a running process?)", err)
 	}
 	defer resp.Body.Close()
@@ -83,6 +87,15 @@ func (c *CtlCmd) call(ctx context.Context, method, path string, query neturl.Val
 		return fmt.Errorf("%s", problem.Error)
 	}
 	return json.Unmarshal(body, out)
+}
+
+// errInterrupted is no success: whoever waited must not take it for the end of
+// what they waited for.
+var errInterrupted = errors.New("interrupted; what was asked for goes on")
+
+// done says that something was done.
+func (c *CtlCmd) done(format string, args ...any) error {
+	return c.show(struct{}{}, func(w io.Writer) { fmt.Fprintf(w, format+"\n", args...) })
 }
 
 // show prints v as JSON, or by text as a table.
@@ -109,7 +122,11 @@ func (*CtlRosterCmd) Run(ctx context.Context, c *CtlCmd) error {
 			if leader == "" {
 				leader = "nobody"
 			}
-			fmt.Fprintf(w, "%s: led by %s, heard of %d ms ago; %d sessions live, %d suspended\n", r.Name, leader, r.ContactMS, r.Sessions.Live, r.Sessions.Suspended)
+			heard := fmt.Sprintf("heard of %d ms ago", r.ContactMS)
+			if r.ContactMS < 0 {
+				heard = "never heard of"
+			}
+			fmt.Fprintf(w, "%s: led by %s, %s; %d sessions live, %d suspended\n", r.Name, leader, heard, r.Sessions.Live, r.Sessions.Suspended)
 			fmt.Fprintln(w, "NODE\tSTATE\tVOTES\tSLOTS\tROOMS\tLIVE\tSUSPENDED\tSINCE")
 			for _, n := range r.Nodes {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", n.ID, or(n.State, "never seen"), yes(n.Voter), n.Slots, n.RoomsOwned, n.Sessions.Live, n.Sessions.Suspended, n.Since)
@@ -154,7 +171,7 @@ func (d *CtlDrainCmd) Run(ctx context.Context, c *CtlCmd) error {
 		return err
 	}
 	if !d.Wait {
-		return nil
+		return c.done("%s drains", d.Node)
 	}
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
@@ -165,7 +182,11 @@ func (d *CtlDrainCmd) Run(ctx context.Context, c *CtlCmd) error {
 		}
 		for _, r := range v.Regions {
 			for _, n := range r.Nodes {
-				if n.ID == d.Node && n.Slots == 0 && n.Sessions.Live == 0 {
+				switch {
+				case n.ID != d.Node:
+				case n.State == "down":
+					return fmt.Errorf("%s went down before it was seen empty: what it still had was taken from it", d.Node)
+				case n.Slots == 0 && n.Sessions.Live == 0:
 					return c.show(n, func(w io.Writer) { fmt.Fprintf(w, "%s is drained\n", d.Node) })
 				}
 			}
@@ -173,7 +194,7 @@ func (d *CtlDrainCmd) Run(ctx context.Context, c *CtlCmd) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return ctx.Err()
+			return errInterrupted
 		}
 	}
 }
@@ -181,13 +202,19 @@ func (d *CtlDrainCmd) Run(ctx context.Context, c *CtlCmd) error {
 // Run moves leadership.
 func (t *CtlTransferCmd) Run(ctx context.Context, c *CtlCmd) error {
 	var nothing struct{}
-	return c.call(ctx, http.MethodPost, "transfer", neturl.Values{"region": {t.Region}}, &nothing)
+	if err := c.call(ctx, http.MethodPost, "transfer", neturl.Values{"region": {t.Region}}, &nothing); err != nil {
+		return err
+	}
+	return c.done("another node leads")
 }
 
 // Run removes a node.
 func (r *CtlRemoveCmd) Run(ctx context.Context, c *CtlCmd) error {
 	var nothing struct{}
-	return c.call(ctx, http.MethodPost, "remove", neturl.Values{"node": {r.Node}}, &nothing)
+	if err := c.call(ctx, http.MethodPost, "remove", neturl.Values{"node": {r.Node}}, &nothing); err != nil {
+		return err
+	}
+	return c.done("%s is removed", r.Node)
 }
 
 func or(s, otherwise string) string {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"testing"
 	"time"
@@ -81,8 +83,9 @@ func TestCtl(t *testing.T) {
 	require.NoError(t, err)
 
 	leader := roster().Regions[0].Leader
-	out, err = ctl("transfer")
+	out, err = ctl("transfer", "--json")
 	require.NoError(t, err, out)
+	require.JSONEq(t, "{}", out)
 	eventually("another one leads", func() bool { l := roster().Regions[0].Leader; return l != "" && l != leader })
 
 	// What a page of the console can do in dev.
@@ -111,6 +114,9 @@ func TestCtl(t *testing.T) {
 	require.Equal(t, http.StatusOK, post("restart", ""))
 	eventually("it is back", func() bool { return named(leader).State == "up" })
 
+	out, err = ctl("remove", leader)
+	require.Error(t, err)
+	require.Contains(t, out, "drain and stop it first")
 	for _, bad := range [][]string{{"drain", "nobody"}, {"remove", "nobody"}, {"transfer", "nowhere"}} {
 		out, err := ctl(bad...)
 		require.Error(t, err, bad)
@@ -119,4 +125,26 @@ func TestCtl(t *testing.T) {
 	out, err = ctl("roster", "--admin", "127.0.0.1:1")
 	require.Error(t, err)
 	require.Contains(t, out, "admin address")
+}
+
+// Who waits for a drain and is interrupted, or sees the node die, must not
+// report success.
+func TestCtlDrainThatDidNotEnd(t *testing.T) {
+	state := "draining"
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := node.RosterView{Regions: []node.RegionView{{Nodes: []node.NodeView{{ID: "n1", State: state, Slots: 7}}}}}
+		if state == "down" {
+			v.Regions[0].Nodes[0].Slots = 0
+		}
+		_ = json.NewEncoder(w).Encode(v)
+	}))
+	defer srv.Close()
+	drain, c := &CtlDrainCmd{Node: "n1", Wait: true}, &CtlCmd{Admin: srv.URL}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	err := drain.Run(ctx, c)
+	require.ErrorContains(t, err, "interrupted")
+	require.NotErrorIs(t, err, context.Canceled, "which would exit with 0")
+	state = "down"
+	require.ErrorContains(t, drain.Run(t.Context(), c), "went down")
 }
