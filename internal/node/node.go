@@ -119,6 +119,12 @@ func New(cfg Config) (*Node, error) {
 	if !ok {
 		return nil, fmt.Errorf("node %q is not in the topology", cfg.ID)
 	}
+	if cfg.Raft != "" {
+		var err error
+		if started, err = nextStart(cfg.Raft, started); err != nil {
+			return nil, err
+		}
+	}
 	n := &Node{cfg: cfg, region: region}
 	n.log = cfg.Log.With("region", n.region, "node", cfg.ID)
 

@@ -23,7 +23,7 @@ import (
 // Reasons why this start of a node can't take part in its region any more.
 var (
 	ErrRemoved  = errors.New("cluster: this node was removed from its region")
-	ErrReplaced = errors.New("cluster: a later start of this node is in the region")
+	ErrReplaced = errors.New("cluster: a later start of this node is in the region: it runs twice, or its clock was set back; muster ctl remove forgets the other one once it is down")
 )
 
 // Config describes a node. Fields without "optional" are needed.
