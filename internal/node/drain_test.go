@@ -189,6 +189,31 @@ func TestDrainAgain(t *testing.T) {
 	})
 }
 
+// A drained node still votes, so it may be elected again. When it ends it passes
+// that on, too.
+func TestDrainPassesOnWhatCameLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		all := map[regions.NodeID]*Realtime{}
+		for _, id := range []regions.NodeID{"n1", "n2", "n3"} {
+			all[id] = w.start(id)
+		}
+		for _, rt := range all {
+			require.NoError(t, rt.Ready(t.Context()))
+		}
+		b := all["n2"]
+		require.NoError(t, b.Drain(t.Context()))
+		eventually(t, "the drained node leads", func() bool {
+			if lead := all[b.Cluster.Leader()]; lead != nil && lead != b {
+				_ = lead.Cluster.TransferLeadership(t.Context())
+			}
+			return b.Cluster.Leader() == "n2"
+		})
+		require.NoError(t, b.Drain(t.Context()))
+		require.NotEqual(t, regions.NodeID("n2"), b.Cluster.Leader())
+	})
+}
+
 // owns counts a node's slots.
 func owns(rt *Realtime, id regions.NodeID) (n int) {
 	rt.Cluster.View(func(s *roster.State, _ uint64) { n = len(s.SlotsOf(id)) })

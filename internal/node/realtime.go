@@ -411,9 +411,19 @@ func (r *Realtime) Drain(ctx context.Context) error {
 	r.tellDrain(ctx) // else the mover does
 	select {
 	case <-r.leave():
+		r.passLead() // it may have been elected since: it still votes
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// passLead has another node lead.
+func (r *Realtime) passLead() {
+	ctx, cancel := context.WithTimeout(r.over, drainPassing)
+	defer cancel()
+	if err := r.Cluster.TransferLeadership(ctx); err != nil && !errors.Is(err, cluster.ErrNoVoter) {
+		r.log.Warn("leadership not passed on", "err", err)
 	}
 }
 
@@ -463,11 +473,7 @@ func (r *Realtime) sendAll() bool {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	passing, passed := context.WithTimeout(r.over, drainPassing)
-	defer passed()
-	if err := r.Cluster.TransferLeadership(passing); err != nil && !errors.Is(err, cluster.ErrNoVoter) {
-		r.log.Warn("leadership not passed on", "err", err)
-	}
+	r.passLead()
 	if len(r.targets()) == 0 {
 		r.log.Warn("no other node of the region takes clients: they stay until this one stops")
 		return false
