@@ -42,7 +42,7 @@ func (s *Session) hide(hidden bool) {
 	var noted []string
 	if hidden {
 		s.hidden = true
-		noted, s.pending, s.settle = s.pending, nil, 0
+		noted, s.pending, s.unsure, s.settle = s.pending, nil, nil, 0
 		for i := range s.rooms {
 			if s.rooms[i].noted {
 				noted, s.rooms[i].noted = append(noted, s.rooms[i].room), false

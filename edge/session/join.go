@@ -98,7 +98,8 @@ func (s *Session) enter(ctx context.Context, room string) error {
 		s.hub.Lock()
 		s.mu.Lock()
 		i := s.stayLocked(room)
-		fine := s.hidden || i >= 0 && s.rooms[i].noted || slices.Contains(s.pending, room)
+		fine := s.hidden || i >= 0 && s.rooms[i].noted ||
+			slices.Contains(s.pending, room) && !slices.Contains(s.unsure, room)
 		full := i < 0 && len(s.rooms) >= wire.MaxRooms
 		s.mu.Unlock()
 		if fine && !full {
@@ -146,10 +147,14 @@ func (s *Session) note(ctx context.Context, room string) error {
 	if s.busy == e {
 		s.busy = nil
 	}
-	// If the outcome is not known the region may have noted them.
 	s.pendLocked(e.rooms...)
+	for _, room := range e.rooms {
+		s.sureLocked(room)
+	}
 	if e.err == nil {
 		s.notedLocked(e.rooms)
+	} else {
+		s.unsure = append(s.unsure, e.rooms...) // the region may have noted them all the same
 	}
 	s.mu.Unlock()
 	close(e.done)

@@ -587,6 +587,7 @@ func TestEnter(t *testing.T) {
 			w.region.enterErr = nil
 			p.ask(2, join(roomA))
 			require.NotNil(t, p.next(t).GetSnapshot())
+			require.Contains(t, w.region.of("ann", "phone"), " "+short(roomA), "it is told again: the first time it may have heard nothing")
 			p.cut()
 			w.Stop()
 		})

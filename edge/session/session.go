@@ -46,6 +46,7 @@ type Session struct {
 	settle   time.Duration // when pending is left; 0: nothing is
 	rooms    []stay
 	pending  []string         // rooms that the region has the session in, but it is not, or not yet
+	unsure   []string         // those of pending that the region may know, or may not
 	busy     *entry           // what the region is being told
 	next     *entry           // what it is told then
 	lanes    map[string][]job // per room; a key means that a goroutine works on it
@@ -341,9 +342,15 @@ func (s *Session) pendLocked(rooms ...string) {
 
 func (s *Session) settledLocked(room string) {
 	s.pending = slices.DeleteFunc(s.pending, func(p string) bool { return p == room })
+	s.sureLocked(room)
 	if len(s.pending) == 0 {
 		s.pending, s.settle = nil, 0
 	}
+}
+
+// sureLocked: what the region knows of a room is known, or doesn't matter.
+func (s *Session) sureLocked(room string) {
+	s.unsure = slices.DeleteFunc(s.unsure, func(p string) bool { return p == room })
 }
 
 // unsettled takes the rooms that were never joined, once their time is over.
@@ -351,7 +358,7 @@ func (s *Session) unsettled() (rooms []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.settle != 0 && s.settle <= s.registry.now() {
-		rooms, s.pending, s.settle = s.pending, nil, 0
+		rooms, s.pending, s.unsure, s.settle = s.pending, nil, nil, 0
 	}
 	return rooms
 }
