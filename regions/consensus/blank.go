@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -48,11 +49,17 @@ func (n *Node) markBlank(s *storage) error {
 // fill makes a blank node an ordinary one: it founds the group with the others,
 // or waits until it has the log of the group that there is.
 func (n *Node) fill(ctx context.Context) {
-	founders := n.cfg.Nodes[:n.cfg.voters(len(n.cfg.Nodes))]
+	founders := n.founders()
 	began := time.Now()
 	for n.blank.Load() {
+		var group error
+		if n.raft.LastIndex() > founding || !slices.Contains(founders, n.cfg.Self) {
+			group = errGroup
+		} else {
+			group = n.noGroup(ctx, founders)
+		}
 		switch {
-		case n.raft.LastIndex() <= founding && slices.Contains(founders, n.cfg.Self) && n.noGroup(ctx, founders):
+		case group == nil:
 			var c raft.Configuration
 			for _, id := range founders {
 				c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
@@ -72,7 +79,7 @@ func (n *Node) fill(ctx context.Context) {
 		}
 		if time.Since(began) > 5*n.cfg.LeaderWait {
 			began = time.Now()
-			n.log.Warn("this node has no data: it waits for the region's leader, or until all founders say that they have none either", "founders", founders)
+			n.log.Warn("this node has no data: it waits for the region's leader, or until all founders say that they have none either", "founders", founders, "err", group)
 		}
 		select {
 		case <-time.After(retryPause):
@@ -90,34 +97,58 @@ func (n *Node) filled() {
 	}
 }
 
-// noGroup asks the other founders, and reports whether all said that they know
-// of no group.
-func (n *Node) noGroup(ctx context.Context, founders []regions.NodeID) bool {
+// errGroup: there is a group already.
+var errGroup = errors.New("the region has its group")
+
+// founders are the nodes that found the group.
+func (n *Node) founders() []regions.NodeID { return n.cfg.Nodes[:n.cfg.voters(len(n.cfg.Nodes))] }
+
+// noGroup asks the other founders. It returns nil if all said that they know of
+// no group, and of the same founders: with two lists of them there could be two
+// groups.
+func (n *Node) noGroup(ctx context.Context, founders []regions.NodeID) error {
 	ctx, cancel := context.WithTimeout(ctx, n.trans.timeout)
 	defer cancel()
 	var work sync.WaitGroup
-	none := make([]bool, len(founders))
+	frame := appendNames([]byte{byte(kindLog)}, founders)
+	errs := make([]error, len(founders))
 	for i, id := range founders {
-		if none[i] = id == n.cfg.Self; none[i] {
+		if id == n.cfg.Self {
 			continue
 		}
 		work.Go(func() {
-			b, err := ask(ctx, n.cfg.Links, id, []byte{byte(kindLog)})
+			b, err := ask(ctx, n.cfg.Links, id, frame)
 			if err == nil {
 				b, err = decodeStatus(b)
 			}
 			if err == nil {
 				d := &decoder{b: b}
 				last := d.uint()
-				none[i] = d.err() == nil && last <= founding
+				if err = d.err(); err == nil && last > founding {
+					err = errGroup
+				}
+			}
+			if err != nil {
+				errs[i] = fmt.Errorf("%s: %w", id, err)
 			}
 		})
 	}
 	work.Wait()
-	return !slices.Contains(none, false)
+	return errors.Join(errs...)
 }
 
-// serveLog answers how far this node's log goes.
-func (n *Node) serveLog() []byte {
-	return binary.AppendUvarint([]byte{byte(statusOK)}, n.raft.LastIndex())
+// serveLog answers a node without data how far this node's log goes.
+func (n *Node) serveLog(d *decoder) []byte {
+	last := n.raft.LastIndex()
+	if theirs, ours := string(d.b), string(appendNames(nil, n.founders())); last <= founding && theirs != ours {
+		return encodeStatus(fmt.Errorf("here the region's first nodes are %q: is the topology the same everywhere, and in the same order?", n.founders()))
+	}
+	return binary.AppendUvarint([]byte{byte(statusOK)}, last)
+}
+
+func appendNames(b []byte, names []regions.NodeID) []byte {
+	for _, name := range names {
+		b = appendFrame(b, []byte(name))
+	}
+	return b
 }

@@ -122,3 +122,28 @@ func TestFoundersWaitForEachOther(t *testing.T) {
 		}
 	})
 }
+
+// A topology that is not the same everywhere makes no second group.
+func TestFoundersMustAgreeWhoTheyAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here := map[regions.NodeID][]regions.NodeID{
+			"n1": {"n1", "n2", "n3", "n4"}, "n3": {"n1", "n2", "n3", "n4"},
+			"n2": {"n4", "n1", "n2", "n3"}, "n4": {"n4", "n1", "n2", "n3"},
+		}
+		g := newGroup(t, 4, func(c *Config) { c.Nodes = here[c.Self] }).startAll()
+		defer g.stopAll()
+		for range 20 {
+			time.Sleep(500 * time.Millisecond)
+			for id, n := range g.nodes {
+				require.False(t, n.IsLeader(), "%s leads a group that others don't know of", id)
+			}
+		}
+		for _, id := range g.ids { // the mistake is put right
+			g.stop(id)
+			here[id] = here["n1"]
+		}
+		g.startAll()
+		g.leader()
+		require.NoError(t, g.put(g.nodes["n4"], 1, 1, 1))
+	})
+}

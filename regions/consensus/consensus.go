@@ -379,7 +379,7 @@ func (n *Node) Serve(ctx context.Context, from regions.NodeID, s io.ReadWriter) 
 		case kindMember:
 			answer, err = n.serveMember(ctx, d)
 		case kindLog:
-			answer = n.serveLog()
+			answer = n.serveLog(d)
 		default:
 			answer, err = n.trans.serve(ctx, from, k, d, r)
 		}
