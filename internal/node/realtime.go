@@ -20,6 +20,7 @@ import (
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/hub"
 	"github.com/mustermesh/muster/edge/session"
+	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/regions"
 	"github.com/mustermesh/muster/regions/cluster"
@@ -244,7 +245,13 @@ func (r *Realtime) People(ctx context.Context, room, after string, limit int) (*
 		Room: room, After: after, Limit: uint32(limit),
 	}}})
 	if err != nil {
+		if _, known := errs.From(err); !known { // the owner is gone: there is another one soon
+			err = fmt.Errorf("%w: %w", errNoOwner, err)
+		}
 		return nil, err
+	}
+	if a.GetPeoplePage() == nil {
+		return nil, errNoOwner
 	}
 	return a.GetPeoplePage(), nil
 }
