@@ -23,6 +23,8 @@ const (
 	// unaware is how much longer a device may be gone, to the region, than to
 	// itself: its node was cut off and kept it.
 	unaware = 6 * time.Second
+	// underWay is how long a hello may still be that nobody waits for any more.
+	underWay = 3 * time.Second
 )
 
 // What fences are for.
@@ -599,7 +601,7 @@ func wronged(all []*opening, epoch uint64, room string, reason wire.Reason, at, 
 	for _, x := range all {
 		elsewhere := regionOf(x.node) != o.region
 		switch {
-		case x.epoch == 0 && x.end >= o.said && (elsewhere || !x.follows[room]), elsewhere && x.epoch > epoch:
+		case x.epoch == 0 && o.said-x.end < underWay && (elsewhere || !x.follows[room]), elsewhere && x.epoch > epoch:
 			return "" // it went there, or left the room so, and perhaps was not told
 		case x.region == o.region && x.epoch >= epoch && x.said < at:
 			chain = append(chain, x)
