@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	handOvers = 8               // slots at the same time
+	handOvers = 32              // slots at the same time: the region takes their moves as one
 	giveWait  = 2 * time.Second // for what is given while the slot stands still
 	// stageLife is how long a whole slot that was given may be gone on with. If
 	// nobody knows whether a move was made, its owner stands still for longer.
