@@ -11,19 +11,28 @@ import (
 
 // DrainPlan says how a node sends its clients away.
 type DrainPlan struct {
-	Rate     float64               // clients per second that are told to go: 100
+	Rate     float64               // at most so many clients a second arrive elsewhere: 100
 	Deadline time.Duration         // how long each has to go, from when it is told: 10 s
 	Targets  func() []*wire.Target // where to, best first; may be nil
 }
 
-// drainTick is how often a drain looks at what to do.
-const drainTick = 20 * time.Millisecond
+const (
+	drainTick = 20 * time.Millisecond // how often a drain looks at what to do
+	// drainPace is the share of the rate at which clients are told: they take
+	// unlike times to arrive, so that a second sees some of its neighbours' too.
+	drainPace = 0.8
+)
+
+// Time is how long a drain of so many sessions takes at most.
+func (p DrainPlan) Time(sessions int) time.Duration {
+	return time.Duration(float64(sessions)/(p.Rate*drainPace)*float64(time.Second)) + p.Deadline
+}
 
 // Drain refuses new sessions and tells those here to go elsewhere, in random
-// order and no more per second than the plan says. A client that has not gone
-// by its deadline is closed with draining. It returns when none is left; if ctx
-// ends before, all the others are closed at once. Sessions whose hello is under
-// way are let in and told at once.
+// order and so that no second sees more of them arrive than the plan says. A
+// client that has not gone by its deadline is closed with draining. It returns
+// when none is left; if ctx ends before, all the others are closed at once.
+// Sessions whose hello is under way are let in and told at once.
 func (r *Registry) Drain(ctx context.Context, plan DrainPlan) {
 	if plan.Rate <= 0 {
 		plan.Rate = 100
@@ -49,7 +58,7 @@ func (r *Registry) Drain(ctx context.Context, plan DrainPlan) {
 		case <-tick.C:
 		}
 		// The ticker makes up for no tick that was missed: the rate is a limit.
-		for budget += plan.Rate * drainTick.Seconds(); budget >= 1 && len(waiting) > 0; waiting = waiting[1:] {
+		for budget += plan.Rate * drainPace * drainTick.Seconds(); budget >= 1 && len(waiting) > 0; waiting = waiting[1:] {
 			if waiting[0].goaway(&plan) {
 				budget--
 			}

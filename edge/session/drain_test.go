@@ -72,7 +72,7 @@ func TestDrain(t *testing.T) {
 		clients.Wait()
 		synctest.Wait()
 		require.InDelta(t, slices.Max(closed[:]).Seconds(), took.Seconds(), 0.1, "over when the last has gone")
-		perSecond, inOrder := map[int]int{}, true
+		inOrder := true
 		for i, g := range goaways {
 			require.EqualValues(t, 4000, g.DeadlineMs)
 			require.Equal(t, "n2", g.Targets[0].Node)
@@ -83,10 +83,13 @@ func TestDrain(t *testing.T) {
 				require.Equal(t, wire.CodeDraining, last[i].Code)
 				require.Equal(t, told[i]+4*time.Second, closed[i])
 			}
-			perSecond[int(told[i].Seconds())]++
 			inOrder = inOrder && (i == 0 || told[i] >= told[i-1])
 		}
-		require.Equal(t, map[int]int{0: 20, 1: 20, 2: 20}, shift(perSecond), "spread under the rate")
+		slices.Sort(told[:])
+		for i := range many - 17 { // 16 a second are told, so that 20 a second never arrive
+			require.GreaterOrEqual(t, told[i+17]-told[i], time.Second, "spread under the rate")
+		}
+		require.InDelta(t, many/16, told[many-1].Seconds(), 1, "and not slower")
 		require.False(t, inOrder, "in random order")
 		require.Equal(t, "suspended 61 n1 a", r.of("bob", "phone"))
 		for _, said := range w1.hub.said() {
@@ -96,20 +99,6 @@ func TestDrain(t *testing.T) {
 		w1.Stop()
 		w2.Stop()
 	})
-}
-
-// shift counts what falls on a border, as told at 1.0 s, to the second before.
-func shift(perSecond map[int]int) map[int]int {
-	for s := range 4 {
-		for perSecond[s] < 20 && perSecond[s+1] > 0 {
-			perSecond[s]++
-			perSecond[s+1]--
-		}
-		if perSecond[s] == 0 {
-			delete(perSecond, s)
-		}
-	}
-	return perSecond
 }
 
 func TestDrainWhileHellosAreUnderWay(t *testing.T) {
@@ -151,7 +140,7 @@ func TestDrainIsCutShort(t *testing.T) {
 		p, q := w.live(t, "ann l1", "phone", roomA), w.live(t, "bob l2", "phone", roomA)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		w.Drain(ctx, DrainPlan{Rate: 1.1, Deadline: time.Minute})
+		w.Drain(ctx, DrainPlan{Rate: 1.4, Deadline: time.Minute})
 		require.Equal(t, wire.CodeDraining, p.lastWord(t).Code)
 		require.Equal(t, wire.CodeDraining, q.lastWord(t).Code)
 		<-p.over

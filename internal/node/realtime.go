@@ -41,6 +41,7 @@ type RealtimeConfig struct {
 	// Memory, for tests.
 	Raft   string
 	Memory *consensus.Memory
+	Clock  func() time.Time // optional: for tests of wrong ones, see consensus.Config
 
 	Members  edge.Members
 	Messages edge.Messages
@@ -132,7 +133,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	var err error
 	r.Cluster, err = cluster.New(cluster.Config{
 		Self: cfg.ID, Region: region, Incarnation: r.incarnation(), Capacity: cfg.Capacity,
-		Topology: cfg.Topology, Dir: cfg.Raft, Memory: cfg.Memory, Grace: cfg.Session.Grace,
+		Topology: cfg.Topology, Dir: cfg.Raft, Memory: cfg.Memory, Clock: cfg.Clock, Grace: cfg.Session.Grace,
 		Links: r, Send: r.links.Send, Hooks: r.hooks(), Log: cfg.Log, Metrics: cfg.Metrics,
 	})
 	if err != nil {
@@ -486,11 +487,11 @@ func (r *Realtime) sendAll() bool {
 		return false
 	}
 	n := r.Sessions.Len()
-	all := time.Duration(float64(n)/r.cfg.Drain.Rate*float64(time.Second)) + r.cfg.Drain.Deadline
+	plan := session.DrainPlan{Rate: r.cfg.Drain.Rate, Deadline: r.cfg.Drain.Deadline, Targets: r.targets}
 	r.log.Info("drains: sending clients away", "sessions", n)
-	away, done := context.WithTimeout(r.over, all+time.Second)
+	away, done := context.WithTimeout(r.over, plan.Time(n)+time.Second)
 	defer done()
-	r.Sessions.Drain(away, session.DrainPlan{Rate: r.cfg.Drain.Rate, Deadline: r.cfg.Drain.Deadline, Targets: r.targets})
+	r.Sessions.Drain(away, plan)
 	settling, settled := context.WithTimeout(r.over, drainSettling)
 	defer settled()
 	if err := r.Cluster.Settle(settling); err != nil {
