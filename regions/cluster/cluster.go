@@ -58,6 +58,7 @@ type Config struct {
 	PeerTimeout   time.Duration
 	LeaderWait    time.Duration
 	SnapshotEvery uint64
+	Clock         func() time.Time
 
 	Log     *slog.Logger          // optional
 	Metrics prometheus.Registerer // optional
@@ -160,7 +161,7 @@ func New(cfg Config) (*Cluster, error) {
 		Self: cfg.Self, Region: cfg.Region, Nodes: members, Dir: cfg.Dir, Memory: cfg.Memory,
 		Machine: c.machine, Version: roster.Version, Links: cfg.Links,
 		Voters: cfg.Voters, Heartbeat: cfg.Heartbeat, CommitTimeout: cfg.CommitTimeout, PeerTimeout: cfg.PeerTimeout,
-		LeaderWait: cfg.LeaderWait, SnapshotEvery: cfg.SnapshotEvery,
+		LeaderWait: cfg.LeaderWait, SnapshotEvery: cfg.SnapshotEvery, Clock: cfg.Clock,
 		Lead:     c.lead,
 		PeerUp:   func(term uint64, node regions.NodeID) { c.leader.heard(term, node, false) },
 		PeerDown: func(term uint64, node regions.NodeID, _ time.Time) { c.leader.heard(term, node, true) },

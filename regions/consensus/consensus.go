@@ -68,6 +68,9 @@ type Config struct {
 	Queue         int           // optional: commands that may wait on this node, 8,192
 	Rate          rate.Limit    // optional: commands per second that this node may propose, 20,000
 	SnapshotEvery uint64        // optional: entries until a snapshot, 8,192
+	// Clock is the wall clock of this node's stamps; optional, time.Now. Nothing
+	// else goes by it. For tests, in which it is wrong.
+	Clock func() time.Time
 
 	// Lead is what a leader has to do; optional. It runs while this node leads
 	// and its machine has everything of the terms before; ctx ends with the
@@ -107,6 +110,9 @@ func (c *Config) check() error {
 	def(&c.Queue, 8192)
 	def(&c.Rate, 20_000)
 	def(&c.SnapshotEvery, 8192)
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
 	if c.Dir == "" && c.Memory == nil {
 		c.Memory = NewMemory()
 	}

@@ -60,10 +60,9 @@ func (f *fsm) busy(since time.Time) {
 // entry encodes commands as the one log entry that carries them, stamped with
 // this moment; the term is raft's own for the entry.
 func (n *Node) entry(commands [][]byte) []byte {
-	now := time.Now()
 	b := binary.AppendUvarint([]byte{entryVersion}, n.cfg.Version)
-	b = binary.AppendUvarint(b, uint64(max(now.UnixMilli(), 0)))
-	b = binary.AppendUvarint(b, uint64(now.Sub(n.origin).Milliseconds()))
+	b = binary.AppendUvarint(b, uint64(max(n.cfg.Clock().UnixMilli(), 0)))
+	b = binary.AppendUvarint(b, uint64(time.Since(n.origin).Milliseconds()))
 	return encodeBatch(b, commands)
 }
 
