@@ -18,8 +18,9 @@
 //
 // A pause is a simnet hold: everything that goes into a node and comes out of
 // it is kept and released at once. The node's own timers go on, so it is not
-// quite a SIGSTOP; the variant on real processes has those. A killed node
-// forgets everything but its log, and comes back as a new incarnation.
+// quite a SIGSTOP; bench failover has those. A clock jump is one of the wall
+// clock that a leader stamps its region's log with; nothing else decides by one.
+// A killed node forgets everything but its log, and comes back as a new incarnation.
 //
 // # On sockets
 //

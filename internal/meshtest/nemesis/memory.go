@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,6 +51,7 @@ type memoryNode struct {
 	id     regions.NodeID
 	region regions.RegionID
 	log    *consensus.Memory
+	wrong  atomic.Int64 // the wall clock is, by so much
 
 	// To end a life takes time, and one may be about to begin. It is a channel
 	// since a bubble's time stands still while somebody waits for a mutex.
@@ -166,7 +168,7 @@ func (n *memoryNode) start(ctx context.Context) error {
 	l := &life{node: n, started: time.Now(), open: make(chan struct{})}
 	rt, err := node.NewRealtime(node.RealtimeConfig{
 		ID: n.id, Topology: n.mesh.topology, Started: l.started, Secret: []byte(strings.Repeat("s", 32)),
-		Memory: n.log, Members: n.mesh.stores, Messages: n.mesh.stores, Verifier: n.mesh.stores,
+		Memory: n.log, Clock: func() time.Time { return time.Now().Add(time.Duration(n.wrong.Load())) }, Members: n.mesh.stores, Messages: n.mesh.stores, Verifier: n.mesh.stores,
 		Settings: n.mesh.stores, Activity: n.mesh.stores,
 		Session: session.Config{Ping: ping, Grace: grace},
 		Drain:   node.DrainConfig{Rate: 20, Deadline: 3 * time.Second},
@@ -390,6 +392,10 @@ func (m *inMemory) inflict(ctx context.Context, f Fault) {
 		m.fabric.Hold(f.On)
 		<-over.Done()
 		m.fabric.Release(f.On)
+	case Clock:
+		m.find(f.On).wrong.Store(int64(f.By))
+		<-over.Done()
+		m.find(f.On).wrong.Store(0)
 	case Isolate, Mute, Deafen:
 		everyone(m.fabric.Cut)
 		<-over.Done()

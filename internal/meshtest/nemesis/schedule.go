@@ -22,12 +22,13 @@ const (
 	Split                // two regions can't
 	DiskFull             // the log can't be written any more; killed and restarted when it is over
 	Drain                // SIGTERM, and a restart when it is over
+	Clock                // the wall clock is wrong
 	kinds
 )
 
-var kindNames = [kinds]string{"kill", "pause", "isolate", "mute", "deafen", "part", "split", "disk full", "drain"}
+var kindNames = [kinds]string{"kill", "pause", "isolate", "mute", "deafen", "part", "split", "disk full", "drain", "clock"}
 
-var allKinds = [...]Kind{Kill, Pause, Isolate, Mute, Deafen, Part, Split, DiskFull, Drain}
+var allKinds = [...]Kind{Kill, Pause, Isolate, Mute, Deafen, Part, Split, DiskFull, Drain, Clock}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -35,13 +36,17 @@ func (k Kind) String() string { return kindNames[k] }
 type Fault struct {
 	At, For   time.Duration
 	Kind      Kind
-	On, Other string // nodes; regions for Split
+	On, Other string        // nodes; regions for Split
+	By        time.Duration // Clock: so far ahead, or behind
 }
 
 func (f Fault) String() string {
 	s := fmt.Sprintf("%6.2fs  %-9s %s", f.At.Seconds(), f.Kind, f.On)
 	if f.Other != "" {
 		s += " ↔ " + f.Other
+	}
+	if f.By != 0 {
+		s += fmt.Sprintf(" by %v", f.By)
 	}
 	return s + fmt.Sprintf(" for %.2fs", f.For.Seconds())
 }
@@ -83,6 +88,8 @@ func Schedule(seed uint64, s Shape, length time.Duration) []Fault {
 				continue
 			}
 			busy[f.On] = at + f.For + time.Second
+		case Clock:
+			f.By = between(-2*time.Hour, 2*time.Hour).Round(time.Second)
 		case Part:
 			f.Other = nodeName(rng.IntN(s.Regions), rng.IntN(s.Nodes))
 			if f.Other == f.On {
