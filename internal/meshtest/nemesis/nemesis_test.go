@@ -16,7 +16,7 @@ import (
 // for how long, _FAULTS which kinds, and _LOG=1 has the nodes tell what they do.
 func TestNemesis(t *testing.T) {
 	first, count := env("MUSTER_NEMESIS_SEED", 1), env("MUSTER_NEMESIS_SEEDS", 10)
-	length := 8 * time.Second
+	length := 5 * time.Second
 	if l, err := time.ParseDuration(os.Getenv("MUSTER_NEMESIS_TIME")); err == nil {
 		length = l
 	}

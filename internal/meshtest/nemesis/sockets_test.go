@@ -196,7 +196,7 @@ func (m *onSockets) rosters() map[string]map[string][]Session {
 // TestNemesis.
 func TestNemesisOnSockets(t *testing.T) {
 	first, count := env("MUSTER_NEMESIS_SEED", 1), env("MUSTER_NEMESIS_SOCKETS", 1)
-	length := 8 * time.Second
+	length := 6 * time.Second
 	if l, err := time.ParseDuration(os.Getenv("MUSTER_NEMESIS_TIME")); err == nil {
 		length = l
 	}
