@@ -61,7 +61,7 @@ func (r *Drain) Broken() error {
 		if d.Lost != 0 || d.Duplicated != 0 || d.Left != 0 || d.Unrecovered != 0 || d.Refused != 0 || d.Closed != 0 || d.Apart != 0 {
 			return fmt.Errorf("bench: round %d broke it: %+v %s", i+1, d, r.FirstFailure)
 		}
-		if float64(d.MostPerSecond) > r.RatePerSecond*1.2 { // a busy machine does in bunches what was told to it evenly
+		if float64(d.MostPerSecond) > r.RatePerSecond {
 			return fmt.Errorf("bench: round %d: %d reconnects in one second, configured are %g", i+1, d.MostPerSecond, r.RatePerSecond)
 		}
 	}
