@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -152,10 +153,11 @@ type Node struct {
 	progress signal // an append was handled, or a command applied
 	leader   signal // the leader changed
 
-	running  atomic.Bool // from Start to Stop or failure
-	raft     *raft.Raft  // set by Start
-	trans    *transport  // set by Start
-	storage  *storage    // set by Start
+	running  atomic.Bool   // from Start to Stop or failure
+	over     chan struct{} // closed when raft has ended
+	raft     *raft.Raft    // set by Start
+	trans    *transport    // set by Start
+	storage  *storage      // set by Start
 	shutdown sync.Once
 	notify   chan bool     // raft's leadership, in order
 	ready    atomic.Uint64 // term in which we lead and know all earlier ones, or 0
@@ -184,6 +186,7 @@ func New(cfg Config) (*Node, error) {
 		acks:    newAcks(),
 		limiter: rate.NewLimiter(cfg.Rate, max(int(cfg.Rate/4), 1)),
 		failed:  make(chan struct{}),
+		over:    make(chan struct{}),
 		notify:  make(chan bool, 64),
 	}
 	n.fsm = &fsm{machine: cfg.Machine, version: cfg.Version, fail: n.fail}
@@ -297,6 +300,7 @@ func (n *Node) close() {
 	n.shutdown.Do(func() {
 		n.running.Store(false)
 		_ = n.raft.Shutdown().Error()
+		close(n.over)
 		n.trans.work.Wait()
 		n.leader.fire()
 		n.progress.fire()
@@ -304,6 +308,19 @@ func (n *Node) close() {
 			n.log.Error("close the log", "err", err)
 		}
 	})
+}
+
+// outcome waits for what raft was asked, until raft has ended: hashicorp/raft
+// forgets what is in its queues when it shuts down, and what comes into them
+// between the end of its main loop and that. (Its futures end with a channel if
+// they are given one; those for restores are.)
+func (n *Node) outcome(f raft.Future) error {
+	if v := reflect.ValueOf(f); v.Kind() == reflect.Pointer {
+		if end := v.Elem().FieldByName("ShutdownCh"); end.IsValid() {
+			end.Set(reflect.ValueOf(n.over))
+		}
+	}
+	return f.Error()
 }
 
 // fail takes the node out of consensus for good. It is called by raft's

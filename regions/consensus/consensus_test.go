@@ -337,6 +337,29 @@ func TestDiskFailureEndsOneNodeOnly(t *testing.T) {
 	}
 }
 
+// What raft has in its queues when it ends is never answered by it: nobody waits
+// for that for ever.
+func TestStopsWithCommandsUnderWay(t *testing.T) {
+	bubble(t, 3, nil, func(t *testing.T, g *group) {
+		lead := g.leader()
+		m := g.machines[lead.cfg.Self]
+		m.mu.Lock()
+		m.slow = time.Second
+		m.mu.Unlock()
+		answers := make(chan error, 4)
+		for i := range uint64(4) {
+			go func() { answers <- g.put(lead, 1, i, i) }()
+			time.Sleep(20 * time.Millisecond) // each its own entry
+		}
+		began := time.Now()
+		g.stop(lead.cfg.Self)
+		for range 4 {
+			<-answers
+		}
+		require.Less(t, time.Since(began), 10*time.Second)
+	})
+}
+
 // All replicas are told the same time of a command: its leader's.
 func TestStampsAreTheLeaders(t *testing.T) {
 	bubble(t, 3, nil, func(t *testing.T, g *group) {

@@ -60,7 +60,7 @@ func (n *Node) startTerm(ctx context.Context) (end func()) {
 // knowAll waits until the machine has everything of earlier terms.
 func (n *Node) knowAll(ctx context.Context) bool {
 	for ctx.Err() == nil {
-		if n.raft.Barrier(n.cfg.LeaderWait).Error() == nil {
+		if n.outcome(n.raft.Barrier(n.cfg.LeaderWait)) == nil {
 			return ctx.Err() == nil
 		}
 		select {
@@ -155,7 +155,7 @@ func (n *Node) peer(term uint64, id regions.NodeID, up bool, seen time.Time) {
 func (n *Node) promote(servers []raft.Server, now time.Time) {
 	if id, ok := n.learner(servers, now); ok && countVoters(servers) < n.cfg.voters(len(servers)) {
 		n.log.Info("learner becomes a voter", "node", id)
-		if err := n.raft.AddVoter(id, raft.ServerAddress(id), 0, n.cfg.LeaderWait).Error(); err != nil {
+		if err := n.outcome(n.raft.AddVoter(id, raft.ServerAddress(id), 0, n.cfg.LeaderWait)); err != nil {
 			n.log.Warn("learner did not become a voter", "node", id, "err", err)
 		}
 	}

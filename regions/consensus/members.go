@@ -62,7 +62,7 @@ func (n *Node) TransferLeadership(ctx context.Context) error {
 			return nil
 		}
 		changed := n.leader.wait()
-		err := n.raft.LeadershipTransfer().Error()
+		err := n.outcome(n.raft.LeadershipTransfer())
 		if err == nil || !n.IsLeader() {
 			return nil
 		}
@@ -109,11 +109,11 @@ func (n *Node) changeHere(ctx context.Context, op byte, id regions.NodeID) error
 	at := slices.IndexFunc(servers, func(s raft.Server) bool { return s.ID == raft.ServerID(id) })
 	switch {
 	case op == memberAdd && at < 0:
-		return changed(n.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(id), 0, n.cfg.LeaderWait))
+		return n.changed(n.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(id), 0, n.cfg.LeaderWait))
 	case op == memberRemove && at >= 0:
 		if servers[at].Suffrage == raft.Voter {
 			if learner, ok := n.learner(servers, time.Now()); ok && countVoters(servers) <= n.cfg.voters(len(servers)) {
-				if err := changed(n.raft.AddVoter(learner, raft.ServerAddress(learner), 0, n.cfg.LeaderWait)); err != nil {
+				if err := n.changed(n.raft.AddVoter(learner, raft.ServerAddress(learner), 0, n.cfg.LeaderWait)); err != nil {
 					return err
 				}
 			} else if countVoters(servers) == 1 {
@@ -126,7 +126,7 @@ func (n *Node) changeHere(ctx context.Context, op byte, id regions.NodeID) error
 			}
 			return &notLeader{n.Leader()}
 		}
-		return changed(n.raft.RemoveServer(raft.ServerID(id), 0, n.cfg.LeaderWait))
+		return n.changed(n.raft.RemoveServer(raft.ServerID(id), 0, n.cfg.LeaderWait))
 	case op == memberAdd, op == memberRemove:
 		return nil // it is so already
 	default:
@@ -135,8 +135,8 @@ func (n *Node) changeHere(ctx context.Context, op byte, id regions.NodeID) error
 }
 
 // changed is what a change of the configuration led to.
-func changed(f raft.IndexFuture) error {
-	switch err := f.Error(); {
+func (n *Node) changed(f raft.Future) error {
+	switch err := n.outcome(f); {
 	case err == nil:
 		return nil
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost),

@@ -238,7 +238,7 @@ func (n *Node) apply(commands [][]byte) ([][]byte, error) {
 	}
 	n.metrics.batch(len(commands))
 	f := n.raft.Apply(n.entry(commands), n.cfg.LeaderWait)
-	switch err := f.Error(); {
+	switch err := n.outcome(f); {
 	case err == nil:
 		return f.Response().(results), nil
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
