@@ -23,6 +23,10 @@ func Disagreements(truth map[string]map[Key]Present, seen []Observer, last func(
 		say := func(about Key, format string, args ...any) {
 			out = append(out, Disagreement{o.Room, about, fmt.Sprintf("%s in %s ", who, o.Room) + fmt.Sprintf(format, args...)})
 		}
+		if o.Offline != "" {
+			say(who, "is not connected: %s", o.Offline)
+			continue
+		}
 		for k, p := range truth[o.Room] {
 			s, ok := o.Members[k]
 			switch {
@@ -69,7 +73,7 @@ func settled(h *History) []Violation {
 			continue
 		}
 		for _, s := range r.Sights {
-			if s.In.GetSnapshot().GetRoom() == room || s.In.GetError().GetRoom() == room || s.Out.GetJoin().GetRoom() == room ||
+			if s.In.GetClose() != nil || s.In.GetGoaway() != nil || s.End != nil || s.In.GetSnapshot().GetRoom() == room || s.In.GetError().GetRoom() == room || s.Out.GetJoin().GetRoom() == room ||
 				s.Out.GetLeave().GetRoom() == room || slices.ContainsFunc(s.Out.GetHello().GetFollows(), func(f *wire.Follow) bool { return f.GetRoom() == room }) {
 				v.History = append(v.History, fmt.Sprintf("run %d: %s", r.ID, s))
 			}

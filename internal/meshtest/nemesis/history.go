@@ -102,6 +102,7 @@ type Observer struct {
 	Members map[Key]Seen
 	Fixes   map[Key]float64
 	Last    uint64 // number of the last message
+	Offline string // why it sees nothing, though it should
 }
 
 // Seen is a device as an observer sees it.

@@ -133,7 +133,8 @@ func play(ctx context.Context, m mesh, seed uint64, s Shape, faults []Fault, len
 				h.Final = append(h.Final, seen...)
 			} else if !d.gone {
 				// Between two connections: nobody can be settled yet.
-				h.Final = append(h.Final, Observer{Run: d.run, Room: rooms[0]})
+				st := d.session.Status()
+				h.Final = append(h.Final, Observer{Run: d.run, Room: rooms[0], Offline: fmt.Sprintf("%s: %v", st.Phase, st.Err)})
 			}
 		}
 	}
