@@ -104,7 +104,7 @@ const (
 	moverTick     = 250 * time.Millisecond // how often slots that belong elsewhere are tried again
 	moverLook     = 5 * time.Second        // how often they are looked for when nothing changed
 	moverBatch    = 128                    // slots that are handed over at a time
-	reconcileTick = 30 * time.Second       // how often sessions are compared with the roster
+	reconcileTick = 5 * time.Second        // how often sessions are compared with the roster
 	drainMoving   = 10 * time.Second       // slots have so long to find new owners
 	drainPassing  = 2 * time.Second        // and the lead
 	drainSettling = time.Second            // and what the region is still to note
