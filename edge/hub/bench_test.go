@@ -28,6 +28,7 @@ func (lone) Current() bool                                                      
 func (lone) Stays(string) []regions.Stay                                        { return nil }
 func (lone) RoomsIn(int) []string                                               { return nil }
 func (lone) HeardOwner(regions.RegionID, string, regions.NodeID, regions.Epoch) {}
+func (lone) Seen(regions.SessionID, regions.RegionID)                           {}
 func (lone) Member(context.Context, string, string, uint64) (edge.Membership, error) {
 	return edge.Membership{}, nil
 }

@@ -93,6 +93,9 @@ type Roster interface {
 	// HeardOwner takes what another region says of a room's owner; if it is news,
 	// SlotIn answers with it from now on.
 	HeardOwner(region regions.RegionID, room string, owner regions.NodeID, epoch regions.Epoch)
+	// Seen takes a session of another region whose epoch is ahead of the clock: a
+	// session of that device here shall get a higher one. It must not block.
+	Seen(id regions.SessionID, region regions.RegionID)
 }
 
 // Messages is what a hub asks of the stored messages; edge.Messages has it.

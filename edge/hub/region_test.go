@@ -344,6 +344,8 @@ func (r *nodeRoster) SlotIn(region regions.RegionID, slot int) (regions.NodeID, 
 	return regions.NodeID(region) + "1", 0
 }
 
+func (r *nodeRoster) Seen(regions.SessionID, regions.RegionID) {}
+
 func (r *nodeRoster) HeardOwner(region regions.RegionID, room string, owner regions.NodeID, epoch regions.Epoch) {
 	n := regions.SlotOf(room)
 	r.mu.Lock()

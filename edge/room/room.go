@@ -61,6 +61,12 @@ type Stats struct {
 	Dropped      int // inputs that were stale, duplicate or made no sense
 }
 
+// Ahead is a session of another region.
+type Ahead struct {
+	regions.SessionID
+	Region regions.RegionID
+}
+
 // Room is one room. Make it with New.
 type Room struct {
 	cfg     *Config
@@ -79,6 +85,10 @@ type Room struct {
 	used     time.Time        // the last input: an empty room lingers from there
 
 	Stats Stats
+	// Ahead are sessions of other regions with an epoch ahead of our clock, since
+	// the list was last emptied: with no word of them this region could issue a
+	// lower one for the same device.
+	Ahead []Ahead
 	out   []Effect
 }
 

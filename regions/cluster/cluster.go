@@ -109,6 +109,7 @@ type Cluster struct {
 	changed atomic.Int64 // a node changed last
 	nodes   chan struct{}
 	planned chan struct{}
+	seen    chan seen
 
 	ready  chan struct{} // closed when the node is in for the first time
 	failed chan struct{} // closed with err
@@ -144,7 +145,7 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg: cfg, log: cfg.Log.With("part", "cluster"), machine: roster.NewMachine(cfg.Region), origin: time.Now(),
-		nodes: make(chan struct{}, 1), planned: make(chan struct{}, 1), ready: make(chan struct{}), failed: make(chan struct{}),
+		nodes: make(chan struct{}, 1), planned: make(chan struct{}, 1), seen: make(chan seen, seenQueue), ready: make(chan struct{}), failed: make(chan struct{}),
 	}
 	c.machine.OnEffects = c.effects
 	c.tables.init(cfg.Topology, cfg.Region)
@@ -188,6 +189,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 		c.life.Go(func() { c.prove(ctx) })
 		c.life.Go(func() { c.stay(ctx) })
 		c.life.Go(func() { c.grant(ctx) })
+		c.life.Go(func() { c.noteSeen(ctx) })
 		return nil
 	})
 }
