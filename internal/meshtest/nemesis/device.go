@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/client"
 	"github.com/mustermesh/muster/geo"
 )
@@ -54,6 +55,8 @@ type device struct {
 	fix     float64 // the latitude that names the last fix
 	sent    int
 	gone    bool // for good
+	lives   int  // runs so far
+	settled bool // it knows how it ends
 }
 
 // connect begins a new run of the SDK; it tries until ctx ends.
@@ -72,6 +75,7 @@ func (d *device) connect(ctx context.Context) bool {
 		return false
 	}
 	d.session, d.run, d.joined, d.fix = s, run, map[string]*client.Room{}, 0
+	d.lives++
 	for _, room := range d.rooms {
 		d.join(room)
 	}
@@ -289,6 +293,7 @@ func (d *device) settle(ctx context.Context) {
 		d.session = nil
 	}
 	switch n := d.rng.IntN(10); {
+	case d.settled:
 	case d.session == nil && n < 3:
 		d.gone = true
 		return
@@ -301,6 +306,7 @@ func (d *device) settle(ctx context.Context) {
 		d.session, d.gone = nil, true
 		return
 	}
+	d.settled = true
 	d.reach(false, "")
 	for d.session == nil && ctx.Err() == nil {
 		if !d.connect(ctx) {
@@ -312,6 +318,16 @@ func (d *device) settle(ctx context.Context) {
 		for room := range d.joined {
 			d.say(ctx, room)
 		}
+	}
+}
+
+// again connects a device anew that was superseded by an earlier run of its own,
+// which had begun to before it ended. That is what a person would do.
+func (d *device) again(ctx context.Context) {
+	if !d.gone && d.session != nil && d.over() && client.IsCode(d.session.Status().Err, wire.CodeSuperseded) && d.lives > 1 {
+		d.session.Close()
+		d.session = nil
+		d.settle(ctx)
 	}
 }
 

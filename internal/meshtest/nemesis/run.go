@@ -148,6 +148,9 @@ func play(ctx context.Context, m mesh, seed uint64, s Shape, faults []Fault, len
 	}
 	for began := time.Now(); !h.Settled && time.Since(began) < h.Grace+Bound; {
 		time.Sleep(250 * time.Millisecond)
+		for _, d := range devices {
+			d.again(soon)
+		}
 		if agreed() {
 			time.Sleep(2 * time.Second) // it has to last, and nothing to be under way any more
 			h.Settled = agreed()
