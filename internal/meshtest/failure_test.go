@@ -87,7 +87,6 @@ func TestAKilledNode(t *testing.T) {
 	}
 	left := watchForLeaves(t, rooms[1], mover.ID)
 
-	killed := time.Now()
 	m.Kill(m.nodeAt(0, dies))
 	for i, r := range rooms {
 		m.Eventually(fmt.Sprintf("Mover is elsewhere, says room %d", i), func() bool {
@@ -96,8 +95,6 @@ func TestAKilledNode(t *testing.T) {
 		})
 		m.Eventually("Stuck has left", func() bool { _, ok := Member(r, stuck.ID); return !ok })
 	}
-	// The region needs a second to notice, then the grace time runs.
-	require.Less(t, time.Since(killed), 15*time.Second)
 	require.Empty(t, left(), "Mover never left")
 	for _, r := range rooms {
 		f, ok := FixOf(r, mover.ID)
