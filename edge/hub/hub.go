@@ -93,8 +93,8 @@ type Roster interface {
 	// HeardOwner takes what another region says of a room's owner; if it is news,
 	// SlotIn answers with it from now on.
 	HeardOwner(region regions.RegionID, room string, owner regions.NodeID, epoch regions.Epoch)
-	// Seen takes a session of another region whose epoch is ahead of the clock: a
-	// session of that device here shall get a higher one. It must not block.
+	// Seen takes a session of another region: one of that device here shall get a
+	// higher epoch. It must not block.
 	Seen(id regions.SessionID, region regions.RegionID)
 }
 

@@ -162,10 +162,10 @@ func (t *turn) apply(o *owned, members int, effects []room.Effect) {
 			t.h.cfg.Links.SendFixes(to, e.Fixes)
 		}
 	}
-	for _, a := range o.Ahead {
-		t.h.cfg.Roster.Seen(a.SessionID, a.Region)
+	for _, e := range o.Elsewhere {
+		t.h.cfg.Roster.Seen(e.SessionID, e.Region)
 	}
-	o.Ahead = o.Ahead[:0]
+	o.Elsewhere = o.Elsewhere[:0]
 	t.h.metrics.take(&o.Stats)
 	t.h.metrics.members.Add(float64(o.Len() - members))
 	t.plan(o, o.Next())

@@ -191,22 +191,21 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	return r.take()
 }
 
-// aheadMost bounds Room.Ahead between two looks at it.
-const aheadMost = 1024
+// elsewhereMost bounds Room.Elsewhere between two looks at it.
+const elsewhereMost = 1024
 
 // presence applies what another region says of its sessions.
 func (r *Room) presence(now time.Time, g *region, people []*wire.Person) {
 	var told []*member
 	moved := false
-	clock := uint64(regions.ClockEpoch(now))
 	for _, person := range people {
 		for _, d := range person.GetDevices() {
 			if d == nil {
 				continue
 			}
 			k := key{person.GetUser(), d.Device}
-			if d.Epoch > clock && len(r.Ahead) < aheadMost {
-				r.Ahead = append(r.Ahead, Ahead{regions.SessionID{User: k.user, Device: k.device, Epoch: regions.Epoch(d.Epoch)}, g.id})
+			if len(r.Elsewhere) < elsewhereMost {
+				r.Elsewhere = append(r.Elsewhere, Elsewhere{regions.SessionID{User: k.user, Device: k.device, Epoch: regions.Epoch(d.Epoch)}, g.id})
 			}
 			m := r.roll.index[k]
 			if m != nil && !m.beatenBy(d.Epoch, g.id) {

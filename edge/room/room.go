@@ -61,8 +61,8 @@ type Stats struct {
 	Dropped      int // inputs that were stale, duplicate or made no sense
 }
 
-// Ahead is a session of another region.
-type Ahead struct {
+// Elsewhere is a session of another region.
+type Elsewhere struct {
 	regions.SessionID
 	Region regions.RegionID
 }
@@ -85,11 +85,11 @@ type Room struct {
 	used     time.Time        // the last input: an empty room lingers from there
 
 	Stats Stats
-	// Ahead are sessions of other regions with an epoch ahead of our clock, since
-	// the list was last emptied: with no word of them this region could issue a
-	// lower one for the same device.
-	Ahead []Ahead
-	out   []Effect
+	// Elsewhere are sessions that other regions told of since the list was last
+	// emptied: where clocks differ this region could else issue a lower epoch for
+	// the same device.
+	Elsewhere []Elsewhere
+	out       []Effect
 }
 
 // region is what the room knows of one region's feed.
