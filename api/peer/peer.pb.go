@@ -48,6 +48,10 @@ type Frame struct {
 	//	*Frame_NotOwner
 	//	*Frame_MembershipChanged
 	//	*Frame_Slots
+	//	*Frame_Reach
+	//	*Frame_Digest
+	//	*Frame_DigestAnswer
+	//	*Frame_Standing
 	Body isFrame_Body `protobuf_oneof:"body"`
 	// The epoch of the room's slot in the region of both nodes. From an owner: its
 	// own; a node whose roster knows a higher one refuses the frame. From a node to
@@ -240,6 +244,42 @@ func (x *Frame) GetSlots() *Slots {
 	return nil
 }
 
+func (x *Frame) GetReach() *Reach {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_Reach); ok {
+			return x.Reach
+		}
+	}
+	return nil
+}
+
+func (x *Frame) GetDigest() *Digest {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_Digest); ok {
+			return x.Digest
+		}
+	}
+	return nil
+}
+
+func (x *Frame) GetDigestAnswer() *DigestAnswer {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_DigestAnswer); ok {
+			return x.DigestAnswer
+		}
+	}
+	return nil
+}
+
+func (x *Frame) GetStanding() *Standing {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_Standing); ok {
+			return x.Standing
+		}
+	}
+	return nil
+}
+
 func (x *Frame) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
@@ -322,6 +362,25 @@ type Frame_Slots struct {
 	Slots *Slots `protobuf:"bytes,16,opt,name=slots,proto3,oneof"`
 }
 
+type Frame_Reach struct {
+	// owner -> node of its region
+	Reach *Reach `protobuf:"bytes,17,opt,name=reach,proto3,oneof"`
+}
+
+type Frame_Digest struct {
+	// owner -> owner of another region, after their link broke and works again
+	Digest *Digest `protobuf:"bytes,18,opt,name=digest,proto3,oneof"`
+}
+
+type Frame_DigestAnswer struct {
+	DigestAnswer *DigestAnswer `protobuf:"bytes,19,opt,name=digest_answer,json=digestAnswer,proto3,oneof"`
+}
+
+type Frame_Standing struct {
+	// a region's leader -> nodes of other regions, every second
+	Standing *Standing `protobuf:"bytes,21,opt,name=standing,proto3,oneof"`
+}
+
 func (*Frame_Attach) isFrame_Body() {}
 
 func (*Frame_Join) isFrame_Body() {}
@@ -353,6 +412,14 @@ func (*Frame_NotOwner) isFrame_Body() {}
 func (*Frame_MembershipChanged) isFrame_Body() {}
 
 func (*Frame_Slots) isFrame_Body() {}
+
+func (*Frame_Reach) isFrame_Body() {}
+
+func (*Frame_Digest) isFrame_Body() {}
+
+func (*Frame_DigestAnswer) isFrame_Body() {}
+
+func (*Frame_Standing) isFrame_Body() {}
 
 // Datagram travels on the datagrams link: may be lost, reordered, not doubled.
 type Datagram struct {
@@ -431,6 +498,8 @@ type Call struct {
 	//	*Call_HandOver
 	//	*Call_ListPeople
 	//	*Call_PresenceChanged
+	//	*Call_DeviceMoved
+	//	*Call_StoreMessage
 	Body          isCall_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -518,6 +587,24 @@ func (x *Call) GetPresenceChanged() *PresenceChanged {
 	return nil
 }
 
+func (x *Call) GetDeviceMoved() *DeviceMoved {
+	if x != nil {
+		if x, ok := x.Body.(*Call_DeviceMoved); ok {
+			return x.DeviceMoved
+		}
+	}
+	return nil
+}
+
+func (x *Call) GetStoreMessage() *StoreMessage {
+	if x != nil {
+		if x, ok := x.Body.(*Call_StoreMessage); ok {
+			return x.StoreMessage
+		}
+	}
+	return nil
+}
+
 type isCall_Body interface {
 	isCall_Body()
 }
@@ -542,6 +629,14 @@ type Call_PresenceChanged struct {
 	PresenceChanged *PresenceChanged `protobuf:"bytes,5,opt,name=presence_changed,json=presenceChanged,proto3,oneof"`
 }
 
+type Call_DeviceMoved struct {
+	DeviceMoved *DeviceMoved `protobuf:"bytes,6,opt,name=device_moved,json=deviceMoved,proto3,oneof"`
+}
+
+type Call_StoreMessage struct {
+	StoreMessage *StoreMessage `protobuf:"bytes,7,opt,name=store_message,json=storeMessage,proto3,oneof"` // to a node of the room's home region
+}
+
 func (*Call_MembershipChanged) isCall_Body() {}
 
 func (*Call_Revoke) isCall_Body() {}
@@ -552,11 +647,16 @@ func (*Call_ListPeople) isCall_Body() {}
 
 func (*Call_PresenceChanged) isCall_Body() {}
 
+func (*Call_DeviceMoved) isCall_Body() {}
+
+func (*Call_StoreMessage) isCall_Body() {}
+
 type Answer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
 	//
 	//	*Answer_PeoplePage
+	//	*Answer_Stored
 	Body          isAnswer_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -608,6 +708,15 @@ func (x *Answer) GetPeoplePage() *wire.PeoplePage {
 	return nil
 }
 
+func (x *Answer) GetStored() *Stored {
+	if x != nil {
+		if x, ok := x.Body.(*Answer_Stored); ok {
+			return x.Stored
+		}
+	}
+	return nil
+}
+
 type isAnswer_Body interface {
 	isAnswer_Body()
 }
@@ -616,7 +725,544 @@ type Answer_PeoplePage struct {
 	PeoplePage *wire.PeoplePage `protobuf:"bytes,1,opt,name=people_page,json=peoplePage,proto3,oneof"`
 }
 
+type Answer_Stored struct {
+	Stored *Stored `protobuf:"bytes,2,opt,name=stored,proto3,oneof"`
+}
+
 func (*Answer_PeoplePage) isAnswer_Body() {}
+
+func (*Answer_Stored) isAnswer_Body() {}
+
+// Which regions the owner can't hear: for the sessions of the node, and for
+// those that join later.
+type Reach struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Frame         []byte                 `protobuf:"bytes,2,opt,name=frame,proto3" json:"frame,omitempty"` // the wire.ServerFrame
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reach) Reset() {
+	*x = Reach{}
+	mi := &file_peer_peer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reach) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reach) ProtoMessage() {}
+
+func (x *Reach) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reach.ProtoReflect.Descriptor instead.
+func (*Reach) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Reach) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *Reach) GetFrame() []byte {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+// What an owner has of the rooms that it follows at the receiver, slot by slot:
+// where both agree, both go on, and the rooms of the other slots are subscribed
+// to again one by one. So a short cut costs 12 bytes a slot instead of a
+// question and an answer a room.
+type Digest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Round uint64                 `protobuf:"varint,1,opt,name=round,proto3" json:"round,omitempty"` // echoed by the answer
+	Slots []uint32               `protobuf:"varint,2,rep,packed,name=slots,proto3" json:"slots,omitempty"`
+	// Of each slot: a hash of the (room, position) of all rooms followed there.
+	Hashes        []uint64 `protobuf:"fixed64,3,rep,packed,name=hashes,proto3" json:"hashes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Digest) Reset() {
+	*x = Digest{}
+	mi := &file_peer_peer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Digest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Digest) ProtoMessage() {}
+
+func (x *Digest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Digest.ProtoReflect.Descriptor instead.
+func (*Digest) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Digest) GetRound() uint64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *Digest) GetSlots() []uint32 {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+func (x *Digest) GetHashes() []uint64 {
+	if x != nil {
+		return x.Hashes
+	}
+	return nil
+}
+
+type DigestAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Round         uint64                 `protobuf:"varint,1,opt,name=round,proto3" json:"round,omitempty"`
+	Differ        []uint32               `protobuf:"varint,2,rep,packed,name=differ,proto3" json:"differ,omitempty"` // slots whose rooms are to be asked for one by one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DigestAnswer) Reset() {
+	*x = DigestAnswer{}
+	mi := &file_peer_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DigestAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DigestAnswer) ProtoMessage() {}
+
+func (x *DigestAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DigestAnswer.ProtoReflect.Descriptor instead.
+func (*DigestAnswer) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DigestAnswer) GetRound() uint64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *DigestAnswer) GetDiffer() []uint32 {
+	if x != nil {
+		return x.Differ
+	}
+	return nil
+}
+
+// How a region stands, as its leader sees it.
+type Standing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Nodes         []*NodeStanding        `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`   // of the leader; a lower one is out of date
+	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // of what this leader said, from 1
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Standing) Reset() {
+	*x = Standing{}
+	mi := &file_peer_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Standing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Standing) ProtoMessage() {}
+
+func (x *Standing) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Standing.ProtoReflect.Descriptor instead.
+func (*Standing) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Standing) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Standing) GetNodes() []*NodeStanding {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Standing) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *Standing) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type NodeStanding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	State         uint32                 `protobuf:"varint,2,opt,name=state,proto3" json:"state,omitempty"` // of regions.NodeState
+	Sessions      uint32                 `protobuf:"varint,3,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	Capacity      uint32                 `protobuf:"varint,4,opt,name=capacity,proto3" json:"capacity,omitempty"` // its share of the region's slots
+	Peer          string                 `protobuf:"bytes,5,opt,name=peer,proto3" json:"peer,omitempty"`          // where it is reached: as in the topology
+	Http          string                 `protobuf:"bytes,6,opt,name=http,proto3" json:"http,omitempty"`
+	Ws            string                 `protobuf:"bytes,7,opt,name=ws,proto3" json:"ws,omitempty"`
+	Wt            string                 `protobuf:"bytes,8,opt,name=wt,proto3" json:"wt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeStanding) Reset() {
+	*x = NodeStanding{}
+	mi := &file_peer_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeStanding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeStanding) ProtoMessage() {}
+
+func (x *NodeStanding) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeStanding.ProtoReflect.Descriptor instead.
+func (*NodeStanding) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *NodeStanding) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *NodeStanding) GetState() uint32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *NodeStanding) GetSessions() uint32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+func (x *NodeStanding) GetCapacity() uint32 {
+	if x != nil {
+		return x.Capacity
+	}
+	return 0
+}
+
+func (x *NodeStanding) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *NodeStanding) GetHttp() string {
+	if x != nil {
+		return x.Http
+	}
+	return ""
+}
+
+func (x *NodeStanding) GetWs() string {
+	if x != nil {
+		return x.Ws
+	}
+	return ""
+}
+
+func (x *NodeStanding) GetWt() string {
+	if x != nil {
+		return x.Wt
+	}
+	return ""
+}
+
+// A device went live in the sender's region, with a ticket of the receiver's: its
+// session there is over.
+type DeviceMoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Device        string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceMoved) Reset() {
+	*x = DeviceMoved{}
+	mi := &file_peer_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceMoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceMoved) ProtoMessage() {}
+
+func (x *DeviceMoved) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceMoved.ProtoReflect.Descriptor instead.
+func (*DeviceMoved) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DeviceMoved) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *DeviceMoved) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *DeviceMoved) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// A message to be stored, numbered and spread where its room is at home.
+type StoreMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Sender        string                 `protobuf:"bytes,2,opt,name=sender,proto3" json:"sender,omitempty"`
+	SenderName    string                 `protobuf:"bytes,3,opt,name=sender_name,json=senderName,proto3" json:"sender_name,omitempty"`
+	ClientId      string                 `protobuf:"bytes,4,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	Body          string                 `protobuf:"bytes,5,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreMessage) Reset() {
+	*x = StoreMessage{}
+	mi := &file_peer_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreMessage) ProtoMessage() {}
+
+func (x *StoreMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreMessage.ProtoReflect.Descriptor instead.
+func (*StoreMessage) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *StoreMessage) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *StoreMessage) GetSender() string {
+	if x != nil {
+		return x.Sender
+	}
+	return ""
+}
+
+func (x *StoreMessage) GetSenderName() string {
+	if x != nil {
+		return x.SenderName
+	}
+	return ""
+}
+
+func (x *StoreMessage) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *StoreMessage) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+type Stored struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       *wire.Message          `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	Spread        bool                   `protobuf:"varint,2,opt,name=spread,proto3" json:"spread,omitempty"` // it was published there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stored) Reset() {
+	*x = Stored{}
+	mi := &file_peer_peer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stored) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stored) ProtoMessage() {}
+
+func (x *Stored) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stored.ProtoReflect.Descriptor instead.
+func (*Stored) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Stored) GetMessage() *wire.Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *Stored) GetSpread() bool {
+	if x != nil {
+		return x.Spread
+	}
+	return false
+}
 
 // One session's stay in a room, as its node tells it.
 type Member struct {
@@ -632,7 +1278,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_peer_peer_proto_msgTypes[4]
+	mi := &file_peer_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +1290,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[4]
+	mi := &file_peer_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +1303,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{4}
+	return file_peer_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Member) GetUser() string {
@@ -712,7 +1358,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_peer_peer_proto_msgTypes[5]
+	mi := &file_peer_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +1370,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[5]
+	mi := &file_peer_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +1383,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{5}
+	return file_peer_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Attach) GetRoom() string {
@@ -783,7 +1429,7 @@ type Join struct {
 
 func (x *Join) Reset() {
 	*x = Join{}
-	mi := &file_peer_peer_proto_msgTypes[6]
+	mi := &file_peer_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +1441,7 @@ func (x *Join) String() string {
 func (*Join) ProtoMessage() {}
 
 func (x *Join) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[6]
+	mi := &file_peer_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +1454,7 @@ func (x *Join) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Join.ProtoReflect.Descriptor instead.
 func (*Join) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{6}
+	return file_peer_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Join) GetRoom() string {
@@ -871,7 +1517,7 @@ type Joined struct {
 
 func (x *Joined) Reset() {
 	*x = Joined{}
-	mi := &file_peer_peer_proto_msgTypes[7]
+	mi := &file_peer_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +1529,7 @@ func (x *Joined) String() string {
 func (*Joined) ProtoMessage() {}
 
 func (x *Joined) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[7]
+	mi := &file_peer_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +1542,7 @@ func (x *Joined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Joined.ProtoReflect.Descriptor instead.
 func (*Joined) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{7}
+	return file_peer_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Joined) GetRoom() string {
@@ -961,7 +1607,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_peer_peer_proto_msgTypes[8]
+	mi := &file_peer_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1619,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[8]
+	mi := &file_peer_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1632,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Change) GetRoom() string {
@@ -1027,7 +1673,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_peer_peer_proto_msgTypes[9]
+	mi := &file_peer_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1685,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[9]
+	mi := &file_peer_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1698,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Report) GetRoom() string {
@@ -1080,7 +1726,7 @@ type Publish struct {
 
 func (x *Publish) Reset() {
 	*x = Publish{}
-	mi := &file_peer_peer_proto_msgTypes[10]
+	mi := &file_peer_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1738,7 @@ func (x *Publish) String() string {
 func (*Publish) ProtoMessage() {}
 
 func (x *Publish) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[10]
+	mi := &file_peer_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1751,7 @@ func (x *Publish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Publish.ProtoReflect.Descriptor instead.
 func (*Publish) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Publish) GetRoom() string {
@@ -1132,7 +1778,7 @@ type MembershipChanged struct {
 
 func (x *MembershipChanged) Reset() {
 	*x = MembershipChanged{}
-	mi := &file_peer_peer_proto_msgTypes[11]
+	mi := &file_peer_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1790,7 @@ func (x *MembershipChanged) String() string {
 func (*MembershipChanged) ProtoMessage() {}
 
 func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[11]
+	mi := &file_peer_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1803,7 @@ func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipChanged.ProtoReflect.Descriptor instead.
 func (*MembershipChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *MembershipChanged) GetRoom() string {
@@ -1186,7 +1832,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_peer_peer_proto_msgTypes[12]
+	mi := &file_peer_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1844,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[12]
+	mi := &file_peer_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1857,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Applied) GetRoom() string {
@@ -1241,7 +1887,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_peer_peer_proto_msgTypes[13]
+	mi := &file_peer_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1899,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[13]
+	mi := &file_peer_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1912,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Fence) GetRoom() string {
@@ -1310,7 +1956,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_peer_peer_proto_msgTypes[14]
+	mi := &file_peer_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1968,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[14]
+	mi := &file_peer_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1981,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Event) GetRoom() string {
@@ -1386,7 +2032,7 @@ type Fixes struct {
 
 func (x *Fixes) Reset() {
 	*x = Fixes{}
-	mi := &file_peer_peer_proto_msgTypes[15]
+	mi := &file_peer_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +2044,7 @@ func (x *Fixes) String() string {
 func (*Fixes) ProtoMessage() {}
 
 func (x *Fixes) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[15]
+	mi := &file_peer_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +2057,7 @@ func (x *Fixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fixes.ProtoReflect.Descriptor instead.
 func (*Fixes) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Fixes) GetRoom() string {
@@ -1466,7 +2112,7 @@ type Parts struct {
 
 func (x *Parts) Reset() {
 	*x = Parts{}
-	mi := &file_peer_peer_proto_msgTypes[16]
+	mi := &file_peer_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +2124,7 @@ func (x *Parts) String() string {
 func (*Parts) ProtoMessage() {}
 
 func (x *Parts) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[16]
+	mi := &file_peer_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +2137,7 @@ func (x *Parts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Parts.ProtoReflect.Descriptor instead.
 func (*Parts) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Parts) GetRoom() string {
@@ -1539,7 +2185,7 @@ type Subscribe struct {
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_peer_peer_proto_msgTypes[17]
+	mi := &file_peer_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +2197,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[17]
+	mi := &file_peer_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +2210,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Subscribe) GetRoom() string {
@@ -1590,7 +2236,7 @@ type Unsubscribe struct {
 
 func (x *Unsubscribe) Reset() {
 	*x = Unsubscribe{}
-	mi := &file_peer_peer_proto_msgTypes[18]
+	mi := &file_peer_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +2248,7 @@ func (x *Unsubscribe) String() string {
 func (*Unsubscribe) ProtoMessage() {}
 
 func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[18]
+	mi := &file_peer_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +2261,7 @@ func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unsubscribe.ProtoReflect.Descriptor instead.
 func (*Unsubscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Unsubscribe) GetRoom() string {
@@ -1639,7 +2285,7 @@ type NotOwner struct {
 
 func (x *NotOwner) Reset() {
 	*x = NotOwner{}
-	mi := &file_peer_peer_proto_msgTypes[19]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +2297,7 @@ func (x *NotOwner) String() string {
 func (*NotOwner) ProtoMessage() {}
 
 func (x *NotOwner) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[19]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +2310,7 @@ func (x *NotOwner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotOwner.ProtoReflect.Descriptor instead.
 func (*NotOwner) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *NotOwner) GetRoom() string {
@@ -1702,7 +2348,7 @@ type Slots struct {
 
 func (x *Slots) Reset() {
 	*x = Slots{}
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +2360,7 @@ func (x *Slots) String() string {
 func (*Slots) ProtoMessage() {}
 
 func (x *Slots) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +2373,7 @@ func (x *Slots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slots.ProtoReflect.Descriptor instead.
 func (*Slots) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Slots) GetRegion() string {
@@ -1784,7 +2430,7 @@ type HandOver struct {
 
 func (x *HandOver) Reset() {
 	*x = HandOver{}
-	mi := &file_peer_peer_proto_msgTypes[21]
+	mi := &file_peer_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +2442,7 @@ func (x *HandOver) String() string {
 func (*HandOver) ProtoMessage() {}
 
 func (x *HandOver) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[21]
+	mi := &file_peer_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +2455,7 @@ func (x *HandOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOver.ProtoReflect.Descriptor instead.
 func (*HandOver) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HandOver) GetSlot() uint32 {
@@ -1905,7 +2551,7 @@ type HandOverMember struct {
 
 func (x *HandOverMember) Reset() {
 	*x = HandOverMember{}
-	mi := &file_peer_peer_proto_msgTypes[22]
+	mi := &file_peer_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +2563,7 @@ func (x *HandOverMember) String() string {
 func (*HandOverMember) ProtoMessage() {}
 
 func (x *HandOverMember) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[22]
+	mi := &file_peer_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2576,7 @@ func (x *HandOverMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverMember.ProtoReflect.Descriptor instead.
 func (*HandOverMember) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HandOverMember) GetUser() string {
@@ -2001,7 +2647,7 @@ type HandOverRegion struct {
 
 func (x *HandOverRegion) Reset() {
 	*x = HandOverRegion{}
-	mi := &file_peer_peer_proto_msgTypes[23]
+	mi := &file_peer_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2659,7 @@ func (x *HandOverRegion) String() string {
 func (*HandOverRegion) ProtoMessage() {}
 
 func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[23]
+	mi := &file_peer_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2672,7 @@ func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRegion.ProtoReflect.Descriptor instead.
 func (*HandOverRegion) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HandOverRegion) GetPosition() *wire.Position {
@@ -2068,7 +2714,7 @@ type HandOverNode struct {
 
 func (x *HandOverNode) Reset() {
 	*x = HandOverNode{}
-	mi := &file_peer_peer_proto_msgTypes[24]
+	mi := &file_peer_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2726,7 @@ func (x *HandOverNode) String() string {
 func (*HandOverNode) ProtoMessage() {}
 
 func (x *HandOverNode) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[24]
+	mi := &file_peer_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2093,7 +2739,7 @@ func (x *HandOverNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverNode.ProtoReflect.Descriptor instead.
 func (*HandOverNode) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HandOverNode) GetNode() string {
@@ -2129,7 +2775,7 @@ type ListPeople struct {
 
 func (x *ListPeople) Reset() {
 	*x = ListPeople{}
-	mi := &file_peer_peer_proto_msgTypes[25]
+	mi := &file_peer_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +2787,7 @@ func (x *ListPeople) String() string {
 func (*ListPeople) ProtoMessage() {}
 
 func (x *ListPeople) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[25]
+	mi := &file_peer_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +2800,7 @@ func (x *ListPeople) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeople.ProtoReflect.Descriptor instead.
 func (*ListPeople) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListPeople) GetRoom() string {
@@ -2189,7 +2835,7 @@ type PresenceChanged struct {
 
 func (x *PresenceChanged) Reset() {
 	*x = PresenceChanged{}
-	mi := &file_peer_peer_proto_msgTypes[26]
+	mi := &file_peer_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2847,7 @@ func (x *PresenceChanged) String() string {
 func (*PresenceChanged) ProtoMessage() {}
 
 func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[26]
+	mi := &file_peer_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2860,7 @@ func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceChanged.ProtoReflect.Descriptor instead.
 func (*PresenceChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_peer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PresenceChanged) GetUser() string {
@@ -2242,7 +2888,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_peer_peer_proto_msgTypes[27]
+	mi := &file_peer_peer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2900,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[27]
+	mi := &file_peer_peer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2913,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{27}
+	return file_peer_peer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Revoke) GetLogin() string {
@@ -2288,7 +2934,7 @@ var File_peer_peer_proto protoreflect.FileDescriptor
 
 const file_peer_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fwire/wire.proto\"\xf7\x06\n" +
+	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fwire/wire.proto\"\xd5\b\n" +
 	"\x05Frame\x120\n" +
 	"\x06attach\x18\x01 \x01(\v2\x16.muster.peer.v1.AttachH\x00R\x06attach\x12*\n" +
 	"\x04join\x18\x02 \x01(\v2\x14.muster.peer.v1.JoinH\x00R\x04join\x120\n" +
@@ -2306,24 +2952,69 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\vunsubscribe\x18\r \x01(\v2\x1b.muster.peer.v1.UnsubscribeH\x00R\vunsubscribe\x127\n" +
 	"\tnot_owner\x18\x0e \x01(\v2\x18.muster.peer.v1.NotOwnerH\x00R\bnotOwner\x12R\n" +
 	"\x12membership_changed\x18\x0f \x01(\v2!.muster.peer.v1.MembershipChangedH\x00R\x11membershipChanged\x12-\n" +
-	"\x05slots\x18\x10 \x01(\v2\x15.muster.peer.v1.SlotsH\x00R\x05slots\x12\x14\n" +
+	"\x05slots\x18\x10 \x01(\v2\x15.muster.peer.v1.SlotsH\x00R\x05slots\x12-\n" +
+	"\x05reach\x18\x11 \x01(\v2\x15.muster.peer.v1.ReachH\x00R\x05reach\x120\n" +
+	"\x06digest\x18\x12 \x01(\v2\x16.muster.peer.v1.DigestH\x00R\x06digest\x12C\n" +
+	"\rdigest_answer\x18\x13 \x01(\v2\x1c.muster.peer.v1.DigestAnswerH\x00R\fdigestAnswer\x126\n" +
+	"\bstanding\x18\x15 \x01(\v2\x18.muster.peer.v1.StandingH\x00R\bstanding\x12\x14\n" +
 	"\x05epoch\x18\x14 \x01(\x04R\x05epochB\x06\n" +
 	"\x04body\"A\n" +
 	"\bDatagram\x12-\n" +
 	"\x05fixes\x18\x01 \x01(\v2\x15.muster.peer.v1.FixesH\x00R\x05fixesB\x06\n" +
-	"\x04body\"\xda\x02\n" +
+	"\x04body\"\xe1\x03\n" +
 	"\x04Call\x12R\n" +
 	"\x12membership_changed\x18\x01 \x01(\v2!.muster.peer.v1.MembershipChangedH\x00R\x11membershipChanged\x120\n" +
 	"\x06revoke\x18\x02 \x01(\v2\x16.muster.peer.v1.RevokeH\x00R\x06revoke\x127\n" +
 	"\thand_over\x18\x03 \x01(\v2\x18.muster.peer.v1.HandOverH\x00R\bhandOver\x12=\n" +
 	"\vlist_people\x18\x04 \x01(\v2\x1a.muster.peer.v1.ListPeopleH\x00R\n" +
 	"listPeople\x12L\n" +
-	"\x10presence_changed\x18\x05 \x01(\v2\x1f.muster.peer.v1.PresenceChangedH\x00R\x0fpresenceChangedB\x06\n" +
-	"\x04body\"O\n" +
+	"\x10presence_changed\x18\x05 \x01(\v2\x1f.muster.peer.v1.PresenceChangedH\x00R\x0fpresenceChanged\x12@\n" +
+	"\fdevice_moved\x18\x06 \x01(\v2\x1b.muster.peer.v1.DeviceMovedH\x00R\vdeviceMoved\x12C\n" +
+	"\rstore_message\x18\a \x01(\v2\x1c.muster.peer.v1.StoreMessageH\x00R\fstoreMessageB\x06\n" +
+	"\x04body\"\x81\x01\n" +
 	"\x06Answer\x12=\n" +
 	"\vpeople_page\x18\x01 \x01(\v2\x1a.muster.wire.v1.PeoplePageH\x00R\n" +
-	"peoplePageB\x06\n" +
-	"\x04body\"\x8e\x01\n" +
+	"peoplePage\x120\n" +
+	"\x06stored\x18\x02 \x01(\v2\x16.muster.peer.v1.StoredH\x00R\x06storedB\x06\n" +
+	"\x04body\"1\n" +
+	"\x05Reach\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
+	"\x05frame\x18\x02 \x01(\fR\x05frame\"L\n" +
+	"\x06Digest\x12\x14\n" +
+	"\x05round\x18\x01 \x01(\x04R\x05round\x12\x14\n" +
+	"\x05slots\x18\x02 \x03(\rR\x05slots\x12\x16\n" +
+	"\x06hashes\x18\x03 \x03(\x06R\x06hashes\"<\n" +
+	"\fDigestAnswer\x12\x14\n" +
+	"\x05round\x18\x01 \x01(\x04R\x05round\x12\x16\n" +
+	"\x06differ\x18\x02 \x03(\rR\x06differ\"\x80\x01\n" +
+	"\bStanding\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x122\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x1c.muster.peer.v1.NodeStandingR\x05nodes\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05count\"\xb4\x01\n" +
+	"\fNodeStanding\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\rR\x05state\x12\x1a\n" +
+	"\bsessions\x18\x03 \x01(\rR\bsessions\x12\x1a\n" +
+	"\bcapacity\x18\x04 \x01(\rR\bcapacity\x12\x12\n" +
+	"\x04peer\x18\x05 \x01(\tR\x04peer\x12\x12\n" +
+	"\x04http\x18\x06 \x01(\tR\x04http\x12\x0e\n" +
+	"\x02ws\x18\a \x01(\tR\x02ws\x12\x0e\n" +
+	"\x02wt\x18\b \x01(\tR\x02wt\"O\n" +
+	"\vDeviceMoved\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\x8c\x01\n" +
+	"\fStoreMessage\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x16\n" +
+	"\x06sender\x18\x02 \x01(\tR\x06sender\x12\x1f\n" +
+	"\vsender_name\x18\x03 \x01(\tR\n" +
+	"senderName\x12\x1b\n" +
+	"\tclient_id\x18\x04 \x01(\tR\bclientId\x12\x12\n" +
+	"\x04body\x18\x05 \x01(\tR\x04body\"S\n" +
+	"\x06Stored\x121\n" +
+	"\amessage\x18\x01 \x01(\v2\x17.muster.wire.v1.MessageR\amessage\x12\x16\n" +
+	"\x06spread\x18\x02 \x01(\bR\x06spread\"\x8e\x01\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
@@ -2463,94 +3154,111 @@ func file_peer_peer_proto_rawDescGZIP() []byte {
 	return file_peer_peer_proto_rawDescData
 }
 
-var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_peer_peer_proto_goTypes = []any{
 	(*Frame)(nil),                 // 0: muster.peer.v1.Frame
 	(*Datagram)(nil),              // 1: muster.peer.v1.Datagram
 	(*Call)(nil),                  // 2: muster.peer.v1.Call
 	(*Answer)(nil),                // 3: muster.peer.v1.Answer
-	(*Member)(nil),                // 4: muster.peer.v1.Member
-	(*Attach)(nil),                // 5: muster.peer.v1.Attach
-	(*Join)(nil),                  // 6: muster.peer.v1.Join
-	(*Joined)(nil),                // 7: muster.peer.v1.Joined
-	(*Change)(nil),                // 8: muster.peer.v1.Change
-	(*Report)(nil),                // 9: muster.peer.v1.Report
-	(*Publish)(nil),               // 10: muster.peer.v1.Publish
-	(*MembershipChanged)(nil),     // 11: muster.peer.v1.MembershipChanged
-	(*Applied)(nil),               // 12: muster.peer.v1.Applied
-	(*Fence)(nil),                 // 13: muster.peer.v1.Fence
-	(*Event)(nil),                 // 14: muster.peer.v1.Event
-	(*Fixes)(nil),                 // 15: muster.peer.v1.Fixes
-	(*Parts)(nil),                 // 16: muster.peer.v1.Parts
-	(*Subscribe)(nil),             // 17: muster.peer.v1.Subscribe
-	(*Unsubscribe)(nil),           // 18: muster.peer.v1.Unsubscribe
-	(*NotOwner)(nil),              // 19: muster.peer.v1.NotOwner
-	(*Slots)(nil),                 // 20: muster.peer.v1.Slots
-	(*HandOver)(nil),              // 21: muster.peer.v1.HandOver
-	(*HandOverMember)(nil),        // 22: muster.peer.v1.HandOverMember
-	(*HandOverRegion)(nil),        // 23: muster.peer.v1.HandOverRegion
-	(*HandOverNode)(nil),          // 24: muster.peer.v1.HandOverNode
-	(*ListPeople)(nil),            // 25: muster.peer.v1.ListPeople
-	(*PresenceChanged)(nil),       // 26: muster.peer.v1.PresenceChanged
-	(*Revoke)(nil),                // 27: muster.peer.v1.Revoke
-	(*wire.PeoplePage)(nil),       // 28: muster.wire.v1.PeoplePage
-	(*wire.Device)(nil),           // 29: muster.wire.v1.Device
-	(*wire.Position)(nil),         // 30: muster.wire.v1.Position
-	(*wire.MemberFix)(nil),        // 31: muster.wire.v1.MemberFix
-	(*wire.Message)(nil),          // 32: muster.wire.v1.Message
-	(*wire.Part)(nil),             // 33: muster.wire.v1.Part
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*Reach)(nil),                 // 4: muster.peer.v1.Reach
+	(*Digest)(nil),                // 5: muster.peer.v1.Digest
+	(*DigestAnswer)(nil),          // 6: muster.peer.v1.DigestAnswer
+	(*Standing)(nil),              // 7: muster.peer.v1.Standing
+	(*NodeStanding)(nil),          // 8: muster.peer.v1.NodeStanding
+	(*DeviceMoved)(nil),           // 9: muster.peer.v1.DeviceMoved
+	(*StoreMessage)(nil),          // 10: muster.peer.v1.StoreMessage
+	(*Stored)(nil),                // 11: muster.peer.v1.Stored
+	(*Member)(nil),                // 12: muster.peer.v1.Member
+	(*Attach)(nil),                // 13: muster.peer.v1.Attach
+	(*Join)(nil),                  // 14: muster.peer.v1.Join
+	(*Joined)(nil),                // 15: muster.peer.v1.Joined
+	(*Change)(nil),                // 16: muster.peer.v1.Change
+	(*Report)(nil),                // 17: muster.peer.v1.Report
+	(*Publish)(nil),               // 18: muster.peer.v1.Publish
+	(*MembershipChanged)(nil),     // 19: muster.peer.v1.MembershipChanged
+	(*Applied)(nil),               // 20: muster.peer.v1.Applied
+	(*Fence)(nil),                 // 21: muster.peer.v1.Fence
+	(*Event)(nil),                 // 22: muster.peer.v1.Event
+	(*Fixes)(nil),                 // 23: muster.peer.v1.Fixes
+	(*Parts)(nil),                 // 24: muster.peer.v1.Parts
+	(*Subscribe)(nil),             // 25: muster.peer.v1.Subscribe
+	(*Unsubscribe)(nil),           // 26: muster.peer.v1.Unsubscribe
+	(*NotOwner)(nil),              // 27: muster.peer.v1.NotOwner
+	(*Slots)(nil),                 // 28: muster.peer.v1.Slots
+	(*HandOver)(nil),              // 29: muster.peer.v1.HandOver
+	(*HandOverMember)(nil),        // 30: muster.peer.v1.HandOverMember
+	(*HandOverRegion)(nil),        // 31: muster.peer.v1.HandOverRegion
+	(*HandOverNode)(nil),          // 32: muster.peer.v1.HandOverNode
+	(*ListPeople)(nil),            // 33: muster.peer.v1.ListPeople
+	(*PresenceChanged)(nil),       // 34: muster.peer.v1.PresenceChanged
+	(*Revoke)(nil),                // 35: muster.peer.v1.Revoke
+	(*wire.PeoplePage)(nil),       // 36: muster.wire.v1.PeoplePage
+	(*wire.Message)(nil),          // 37: muster.wire.v1.Message
+	(*wire.Device)(nil),           // 38: muster.wire.v1.Device
+	(*wire.Position)(nil),         // 39: muster.wire.v1.Position
+	(*wire.MemberFix)(nil),        // 40: muster.wire.v1.MemberFix
+	(*wire.Part)(nil),             // 41: muster.wire.v1.Part
+	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
 }
 var file_peer_peer_proto_depIdxs = []int32{
-	5,  // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
-	6,  // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
-	8,  // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
-	9,  // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
-	10, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
-	12, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
-	7,  // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
-	13, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
-	14, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
-	15, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
-	16, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
-	17, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
-	18, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
-	19, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
-	11, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	20, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
-	15, // 16: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
-	11, // 17: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	27, // 18: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
-	21, // 19: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
-	25, // 20: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
-	26, // 21: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
-	28, // 22: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
-	29, // 23: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
-	4,  // 24: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
-	30, // 25: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
-	31, // 26: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
-	4,  // 27: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
-	30, // 28: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	30, // 29: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
-	29, // 30: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	31, // 31: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	32, // 32: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	30, // 33: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	33, // 34: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	30, // 35: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	22, // 36: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
-	23, // 37: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
-	24, // 38: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
-	29, // 39: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
-	31, // 40: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
-	30, // 41: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
-	14, // 42: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
-	34, // 43: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	13, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
+	14, // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
+	16, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
+	17, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
+	18, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
+	20, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
+	15, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
+	21, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
+	22, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
+	23, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
+	24, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
+	25, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
+	26, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
+	27, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
+	19, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	28, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
+	4,  // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
+	5,  // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
+	6,  // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
+	7,  // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
+	23, // 20: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
+	19, // 21: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	35, // 22: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
+	29, // 23: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
+	33, // 24: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
+	34, // 25: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
+	9,  // 26: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
+	10, // 27: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
+	36, // 28: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
+	11, // 29: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
+	8,  // 30: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
+	37, // 31: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
+	38, // 32: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
+	12, // 33: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
+	39, // 34: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
+	40, // 35: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
+	12, // 36: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
+	39, // 37: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
+	39, // 38: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	38, // 39: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	40, // 40: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	37, // 41: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	39, // 42: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	41, // 43: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	39, // 44: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	30, // 45: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	31, // 46: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	32, // 47: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	38, // 48: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	40, // 49: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	39, // 50: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	22, // 51: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	42, // 52: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
@@ -2575,6 +3283,10 @@ func file_peer_peer_proto_init() {
 		(*Frame_NotOwner)(nil),
 		(*Frame_MembershipChanged)(nil),
 		(*Frame_Slots)(nil),
+		(*Frame_Reach)(nil),
+		(*Frame_Digest)(nil),
+		(*Frame_DigestAnswer)(nil),
+		(*Frame_Standing)(nil),
 	}
 	file_peer_peer_proto_msgTypes[1].OneofWrappers = []any{
 		(*Datagram_Fixes)(nil),
@@ -2585,9 +3297,12 @@ func file_peer_peer_proto_init() {
 		(*Call_HandOver)(nil),
 		(*Call_ListPeople)(nil),
 		(*Call_PresenceChanged)(nil),
+		(*Call_DeviceMoved)(nil),
+		(*Call_StoreMessage)(nil),
 	}
 	file_peer_peer_proto_msgTypes[3].OneofWrappers = []any{
 		(*Answer_PeoplePage)(nil),
+		(*Answer_Stored)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2595,7 +3310,7 @@ func file_peer_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_peer_proto_rawDesc), len(file_peer_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1058,6 +1058,7 @@ type ServerFrame struct {
 	//	*ServerFrame_Close
 	//	*ServerFrame_Goaway
 	//	*ServerFrame_PeoplePage
+	//	*ServerFrame_Reach
 	Body          isServerFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1215,6 +1216,15 @@ func (x *ServerFrame) GetPeoplePage() *PeoplePage {
 	return nil
 }
 
+func (x *ServerFrame) GetReach() *Reach {
+	if x != nil {
+		if x, ok := x.Body.(*ServerFrame_Reach); ok {
+			return x.Reach
+		}
+	}
+	return nil
+}
+
 type isServerFrame_Body interface {
 	isServerFrame_Body()
 }
@@ -1267,6 +1277,10 @@ type ServerFrame_PeoplePage struct {
 	PeoplePage *PeoplePage `protobuf:"bytes,13,opt,name=people_page,json=peoplePage,proto3,oneof"`
 }
 
+type ServerFrame_Reach struct {
+	Reach *Reach `protobuf:"bytes,14,opt,name=reach,proto3,oneof"`
+}
+
 func (*ServerFrame_Welcome) isServerFrame_Body() {}
 
 func (*ServerFrame_Done) isServerFrame_Body() {}
@@ -1290,6 +1304,8 @@ func (*ServerFrame_Close) isServerFrame_Body() {}
 func (*ServerFrame_Goaway) isServerFrame_Body() {}
 
 func (*ServerFrame_PeoplePage) isServerFrame_Body() {}
+
+func (*ServerFrame_Reach) isServerFrame_Body() {}
 
 type Welcome struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1677,8 +1693,10 @@ type Snapshot struct {
 	// what lay between is lost (messages are not: fetch the hole).
 	Recovered bool `protobuf:"varint,2,opt,name=recovered,proto3" json:"recovered,omitempty"`
 	// The room's last message number: fetch what is missing below it.
-	LastNumber    uint64  `protobuf:"varint,3,opt,name=last_number,json=lastNumber,proto3" json:"last_number,omitempty"`
-	Parts         []*Part `protobuf:"bytes,4,rep,name=parts,proto3" json:"parts,omitempty"`
+	LastNumber uint64  `protobuf:"varint,3,opt,name=last_number,json=lastNumber,proto3" json:"last_number,omitempty"`
+	Parts      []*Part `protobuf:"bytes,4,rep,name=parts,proto3" json:"parts,omitempty"`
+	// As in Reach: whoever is not listed can be reached.
+	Unreached     []*RegionReach `protobuf:"bytes,5,rep,name=unreached,proto3" json:"unreached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1741,6 +1759,132 @@ func (x *Snapshot) GetParts() []*Part {
 	return nil
 }
 
+func (x *Snapshot) GetUnreached() []*RegionReach {
+	if x != nil {
+		return x.Unreached
+	}
+	return nil
+}
+
+// Which regions the room's owner can't hear right now: all of them, each time.
+// What is known of their members stays as it was, "unknown since" then; their
+// fixes age. It has no number: it is what this region sees, and another may see
+// something else. When a region is heard again, what was missed of it comes
+// first, and then a Reach (or Snapshot) without it.
+type Reach struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Unreached     []*RegionReach         `protobuf:"bytes,2,rep,name=unreached,proto3" json:"unreached,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reach) Reset() {
+	*x = Reach{}
+	mi := &file_wire_wire_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reach) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reach) ProtoMessage() {}
+
+func (x *Reach) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reach.ProtoReflect.Descriptor instead.
+func (*Reach) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Reach) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *Reach) GetUnreached() []*RegionReach {
+	if x != nil {
+		return x.Unreached
+	}
+	return nil
+}
+
+type RegionReach struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Region       string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	UnknownSince *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=unknown_since,json=unknownSince,proto3" json:"unknown_since,omitempty"`
+	// It was away for too long: its members are no longer in the room, for
+	// REGION_LOST, until it says otherwise.
+	Lost          bool `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionReach) Reset() {
+	*x = RegionReach{}
+	mi := &file_wire_wire_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionReach) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionReach) ProtoMessage() {}
+
+func (x *RegionReach) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionReach.ProtoReflect.Descriptor instead.
+func (*RegionReach) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RegionReach) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RegionReach) GetUnknownSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UnknownSince
+	}
+	return nil
+}
+
+func (x *RegionReach) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
 type Part struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	At            *Position              `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"` // the region's part as of this position
@@ -1754,7 +1898,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_wire_wire_proto_msgTypes[19]
+	mi := &file_wire_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +1910,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[19]
+	mi := &file_wire_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +1923,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Part) GetAt() *Position {
@@ -1829,7 +1973,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_wire_wire_proto_msgTypes[20]
+	mi := &file_wire_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +1985,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[20]
+	mi := &file_wire_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +1998,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Counts) GetLive() uint32 {
@@ -1883,7 +2027,7 @@ type Person struct {
 
 func (x *Person) Reset() {
 	*x = Person{}
-	mi := &file_wire_wire_proto_msgTypes[21]
+	mi := &file_wire_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1895,7 +2039,7 @@ func (x *Person) String() string {
 func (*Person) ProtoMessage() {}
 
 func (x *Person) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[21]
+	mi := &file_wire_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1908,7 +2052,7 @@ func (x *Person) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Person.ProtoReflect.Descriptor instead.
 func (*Person) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Person) GetUser() string {
@@ -1948,7 +2092,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_wire_wire_proto_msgTypes[22]
+	mi := &file_wire_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2104,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[22]
+	mi := &file_wire_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2117,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Device) GetDevice() string {
@@ -2053,7 +2197,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_wire_wire_proto_msgTypes[23]
+	mi := &file_wire_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2209,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[23]
+	mi := &file_wire_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2222,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Event) GetRoom() string {
@@ -2183,7 +2327,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_wire_proto_msgTypes[24]
+	mi := &file_wire_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2195,7 +2339,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[24]
+	mi := &file_wire_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2208,7 +2352,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Presence) GetPeople() []*Person {
@@ -2234,7 +2378,7 @@ type Continued struct {
 
 func (x *Continued) Reset() {
 	*x = Continued{}
-	mi := &file_wire_wire_proto_msgTypes[25]
+	mi := &file_wire_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +2390,7 @@ func (x *Continued) String() string {
 func (*Continued) ProtoMessage() {}
 
 func (x *Continued) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[25]
+	mi := &file_wire_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +2403,7 @@ func (x *Continued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Continued.ProtoReflect.Descriptor instead.
 func (*Continued) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_wire_proto_rawDescGZIP(), []int{27}
 }
 
 type Message struct {
@@ -2277,7 +2421,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_wire_wire_proto_msgTypes[26]
+	mi := &file_wire_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2433,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[26]
+	mi := &file_wire_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2446,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Message) GetNumber() uint64 {
@@ -2364,7 +2508,7 @@ type Changed struct {
 
 func (x *Changed) Reset() {
 	*x = Changed{}
-	mi := &file_wire_wire_proto_msgTypes[27]
+	mi := &file_wire_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2376,7 +2520,7 @@ func (x *Changed) String() string {
 func (*Changed) ProtoMessage() {}
 
 func (x *Changed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[27]
+	mi := &file_wire_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2389,7 +2533,7 @@ func (x *Changed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changed.ProtoReflect.Descriptor instead.
 func (*Changed) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Changed) GetVersion() uint64 {
@@ -2413,7 +2557,7 @@ type Fix struct {
 
 func (x *Fix) Reset() {
 	*x = Fix{}
-	mi := &file_wire_wire_proto_msgTypes[28]
+	mi := &file_wire_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +2569,7 @@ func (x *Fix) String() string {
 func (*Fix) ProtoMessage() {}
 
 func (x *Fix) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[28]
+	mi := &file_wire_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +2582,7 @@ func (x *Fix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fix.ProtoReflect.Descriptor instead.
 func (*Fix) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Fix) GetPoint() *Point {
@@ -2493,7 +2637,7 @@ type Point struct {
 
 func (x *Point) Reset() {
 	*x = Point{}
-	mi := &file_wire_wire_proto_msgTypes[29]
+	mi := &file_wire_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2505,7 +2649,7 @@ func (x *Point) String() string {
 func (*Point) ProtoMessage() {}
 
 func (x *Point) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[29]
+	mi := &file_wire_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2518,7 +2662,7 @@ func (x *Point) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Point.ProtoReflect.Descriptor instead.
 func (*Point) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Point) GetLat() float64 {
@@ -2547,7 +2691,7 @@ type MemberFix struct {
 
 func (x *MemberFix) Reset() {
 	*x = MemberFix{}
-	mi := &file_wire_wire_proto_msgTypes[30]
+	mi := &file_wire_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2559,7 +2703,7 @@ func (x *MemberFix) String() string {
 func (*MemberFix) ProtoMessage() {}
 
 func (x *MemberFix) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[30]
+	mi := &file_wire_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2572,7 +2716,7 @@ func (x *MemberFix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberFix.ProtoReflect.Descriptor instead.
 func (*MemberFix) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MemberFix) GetUser() string {
@@ -2615,7 +2759,7 @@ type Fixes struct {
 
 func (x *Fixes) Reset() {
 	*x = Fixes{}
-	mi := &file_wire_wire_proto_msgTypes[31]
+	mi := &file_wire_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2627,7 +2771,7 @@ func (x *Fixes) String() string {
 func (*Fixes) ProtoMessage() {}
 
 func (x *Fixes) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[31]
+	mi := &file_wire_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2640,7 +2784,7 @@ func (x *Fixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fixes.ProtoReflect.Descriptor instead.
 func (*Fixes) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Fixes) GetRoom() string {
@@ -2666,7 +2810,7 @@ type Sent struct {
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_wire_wire_proto_msgTypes[32]
+	mi := &file_wire_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2678,7 +2822,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[32]
+	mi := &file_wire_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2691,7 +2835,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Sent) GetMessage() *Message {
@@ -2713,7 +2857,7 @@ type PeoplePage struct {
 
 func (x *PeoplePage) Reset() {
 	*x = PeoplePage{}
-	mi := &file_wire_wire_proto_msgTypes[33]
+	mi := &file_wire_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2725,7 +2869,7 @@ func (x *PeoplePage) String() string {
 func (*PeoplePage) ProtoMessage() {}
 
 func (x *PeoplePage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[33]
+	mi := &file_wire_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2882,7 @@ func (x *PeoplePage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeoplePage.ProtoReflect.Descriptor instead.
 func (*PeoplePage) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PeoplePage) GetRoom() string {
@@ -2780,7 +2924,7 @@ type Page struct {
 
 func (x *Page) Reset() {
 	*x = Page{}
-	mi := &file_wire_wire_proto_msgTypes[34]
+	mi := &file_wire_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2792,7 +2936,7 @@ func (x *Page) String() string {
 func (*Page) ProtoMessage() {}
 
 func (x *Page) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[34]
+	mi := &file_wire_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2805,7 +2949,7 @@ func (x *Page) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Page.ProtoReflect.Descriptor instead.
 func (*Page) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Page) GetRoom() string {
@@ -2838,7 +2982,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_wire_wire_proto_msgTypes[35]
+	mi := &file_wire_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +2994,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[35]
+	mi := &file_wire_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +3007,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Pong) GetNow() *timestamppb.Timestamp {
@@ -2886,7 +3030,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_wire_wire_proto_msgTypes[36]
+	mi := &file_wire_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +3042,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[36]
+	mi := &file_wire_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +3055,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Error) GetCode() string {
@@ -2954,7 +3098,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_wire_wire_proto_msgTypes[37]
+	mi := &file_wire_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3110,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[37]
+	mi := &file_wire_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3123,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Close) GetCode() string {
@@ -3068,7 +3212,7 @@ const file_wire_wire_proto_rawDesc = "" +
 	"ListPeople\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\rR\x05limit\"\xef\x04\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"\x9e\x05\n" +
 	"\vServerFrame\x12\x0e\n" +
 	"\x02re\x18\x01 \x01(\x04R\x02re\x123\n" +
 	"\awelcome\x18\x02 \x01(\v2\x17.muster.wire.v1.WelcomeH\x00R\awelcome\x12*\n" +
@@ -3084,7 +3228,8 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x05close\x18\v \x01(\v2\x15.muster.wire.v1.CloseH\x00R\x05close\x120\n" +
 	"\x06goaway\x18\f \x01(\v2\x16.muster.wire.v1.GoawayH\x00R\x06goaway\x12=\n" +
 	"\vpeople_page\x18\r \x01(\v2\x1a.muster.wire.v1.PeoplePageH\x00R\n" +
-	"peoplePageB\x06\n" +
+	"peoplePage\x12-\n" +
+	"\x05reach\x18\x0e \x01(\v2\x15.muster.wire.v1.ReachH\x00R\x05reachB\x06\n" +
 	"\x04body\"\xac\x03\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
@@ -3116,13 +3261,21 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\bPosition\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seq\"\x89\x01\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\"\xc4\x01\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x1c\n" +
 	"\trecovered\x18\x02 \x01(\bR\trecovered\x12\x1f\n" +
 	"\vlast_number\x18\x03 \x01(\x04R\n" +
 	"lastNumber\x12*\n" +
-	"\x05parts\x18\x04 \x03(\v2\x14.muster.wire.v1.PartR\x05parts\"\xdf\x01\n" +
+	"\x05parts\x18\x04 \x03(\v2\x14.muster.wire.v1.PartR\x05parts\x129\n" +
+	"\tunreached\x18\x05 \x03(\v2\x1b.muster.wire.v1.RegionReachR\tunreached\"V\n" +
+	"\x05Reach\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x129\n" +
+	"\tunreached\x18\x02 \x03(\v2\x1b.muster.wire.v1.RegionReachR\tunreached\"z\n" +
+	"\vRegionReach\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12?\n" +
+	"\runknown_since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\funknownSince\x12\x12\n" +
+	"\x04lost\x18\x03 \x01(\bR\x04lost\"\xdf\x01\n" +
 	"\x04Part\x12(\n" +
 	"\x02at\x18\x01 \x01(\v2\x18.muster.wire.v1.PositionR\x02at\x12.\n" +
 	"\x06people\x18\x02 \x03(\v2\x16.muster.wire.v1.PersonR\x06people\x12/\n" +
@@ -3247,7 +3400,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_wire_wire_proto_goTypes = []any{
 	(State)(0),                    // 0: muster.wire.v1.State
 	(Reason)(0),                   // 1: muster.wire.v1.Reason
@@ -3271,26 +3424,28 @@ var file_wire_wire_proto_goTypes = []any{
 	(*Done)(nil),                  // 19: muster.wire.v1.Done
 	(*Position)(nil),              // 20: muster.wire.v1.Position
 	(*Snapshot)(nil),              // 21: muster.wire.v1.Snapshot
-	(*Part)(nil),                  // 22: muster.wire.v1.Part
-	(*Counts)(nil),                // 23: muster.wire.v1.Counts
-	(*Person)(nil),                // 24: muster.wire.v1.Person
-	(*Device)(nil),                // 25: muster.wire.v1.Device
-	(*Event)(nil),                 // 26: muster.wire.v1.Event
-	(*Presence)(nil),              // 27: muster.wire.v1.Presence
-	(*Continued)(nil),             // 28: muster.wire.v1.Continued
-	(*Message)(nil),               // 29: muster.wire.v1.Message
-	(*Changed)(nil),               // 30: muster.wire.v1.Changed
-	(*Fix)(nil),                   // 31: muster.wire.v1.Fix
-	(*Point)(nil),                 // 32: muster.wire.v1.Point
-	(*MemberFix)(nil),             // 33: muster.wire.v1.MemberFix
-	(*Fixes)(nil),                 // 34: muster.wire.v1.Fixes
-	(*Sent)(nil),                  // 35: muster.wire.v1.Sent
-	(*PeoplePage)(nil),            // 36: muster.wire.v1.PeoplePage
-	(*Page)(nil),                  // 37: muster.wire.v1.Page
-	(*Pong)(nil),                  // 38: muster.wire.v1.Pong
-	(*Error)(nil),                 // 39: muster.wire.v1.Error
-	(*Close)(nil),                 // 40: muster.wire.v1.Close
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*Reach)(nil),                 // 22: muster.wire.v1.Reach
+	(*RegionReach)(nil),           // 23: muster.wire.v1.RegionReach
+	(*Part)(nil),                  // 24: muster.wire.v1.Part
+	(*Counts)(nil),                // 25: muster.wire.v1.Counts
+	(*Person)(nil),                // 26: muster.wire.v1.Person
+	(*Device)(nil),                // 27: muster.wire.v1.Device
+	(*Event)(nil),                 // 28: muster.wire.v1.Event
+	(*Presence)(nil),              // 29: muster.wire.v1.Presence
+	(*Continued)(nil),             // 30: muster.wire.v1.Continued
+	(*Message)(nil),               // 31: muster.wire.v1.Message
+	(*Changed)(nil),               // 32: muster.wire.v1.Changed
+	(*Fix)(nil),                   // 33: muster.wire.v1.Fix
+	(*Point)(nil),                 // 34: muster.wire.v1.Point
+	(*MemberFix)(nil),             // 35: muster.wire.v1.MemberFix
+	(*Fixes)(nil),                 // 36: muster.wire.v1.Fixes
+	(*Sent)(nil),                  // 37: muster.wire.v1.Sent
+	(*PeoplePage)(nil),            // 38: muster.wire.v1.PeoplePage
+	(*Page)(nil),                  // 39: muster.wire.v1.Page
+	(*Pong)(nil),                  // 40: muster.wire.v1.Pong
+	(*Error)(nil),                 // 41: muster.wire.v1.Error
+	(*Close)(nil),                 // 42: muster.wire.v1.Close
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	4,  // 0: muster.wire.v1.ClientFrame.hello:type_name -> muster.wire.v1.Hello
@@ -3306,55 +3461,59 @@ var file_wire_wire_proto_depIdxs = []int32{
 	5,  // 10: muster.wire.v1.Hello.follows:type_name -> muster.wire.v1.Follow
 	20, // 11: muster.wire.v1.Follow.positions:type_name -> muster.wire.v1.Position
 	20, // 12: muster.wire.v1.Join.positions:type_name -> muster.wire.v1.Position
-	31, // 13: muster.wire.v1.Report.fix:type_name -> muster.wire.v1.Fix
+	33, // 13: muster.wire.v1.Report.fix:type_name -> muster.wire.v1.Fix
 	16, // 14: muster.wire.v1.ServerFrame.welcome:type_name -> muster.wire.v1.Welcome
 	19, // 15: muster.wire.v1.ServerFrame.done:type_name -> muster.wire.v1.Done
 	21, // 16: muster.wire.v1.ServerFrame.snapshot:type_name -> muster.wire.v1.Snapshot
-	35, // 17: muster.wire.v1.ServerFrame.sent:type_name -> muster.wire.v1.Sent
-	37, // 18: muster.wire.v1.ServerFrame.page:type_name -> muster.wire.v1.Page
-	38, // 19: muster.wire.v1.ServerFrame.pong:type_name -> muster.wire.v1.Pong
-	39, // 20: muster.wire.v1.ServerFrame.error:type_name -> muster.wire.v1.Error
-	26, // 21: muster.wire.v1.ServerFrame.event:type_name -> muster.wire.v1.Event
-	34, // 22: muster.wire.v1.ServerFrame.fixes:type_name -> muster.wire.v1.Fixes
-	40, // 23: muster.wire.v1.ServerFrame.close:type_name -> muster.wire.v1.Close
+	37, // 17: muster.wire.v1.ServerFrame.sent:type_name -> muster.wire.v1.Sent
+	39, // 18: muster.wire.v1.ServerFrame.page:type_name -> muster.wire.v1.Page
+	40, // 19: muster.wire.v1.ServerFrame.pong:type_name -> muster.wire.v1.Pong
+	41, // 20: muster.wire.v1.ServerFrame.error:type_name -> muster.wire.v1.Error
+	28, // 21: muster.wire.v1.ServerFrame.event:type_name -> muster.wire.v1.Event
+	36, // 22: muster.wire.v1.ServerFrame.fixes:type_name -> muster.wire.v1.Fixes
+	42, // 23: muster.wire.v1.ServerFrame.close:type_name -> muster.wire.v1.Close
 	17, // 24: muster.wire.v1.ServerFrame.goaway:type_name -> muster.wire.v1.Goaway
-	36, // 25: muster.wire.v1.ServerFrame.people_page:type_name -> muster.wire.v1.PeoplePage
-	2,  // 26: muster.wire.v1.Welcome.transport:type_name -> muster.wire.v1.Transport
-	41, // 27: muster.wire.v1.Welcome.now:type_name -> google.protobuf.Timestamp
-	41, // 28: muster.wire.v1.Welcome.expires:type_name -> google.protobuf.Timestamp
-	18, // 29: muster.wire.v1.Goaway.targets:type_name -> muster.wire.v1.Target
-	22, // 30: muster.wire.v1.Snapshot.parts:type_name -> muster.wire.v1.Part
-	20, // 31: muster.wire.v1.Part.at:type_name -> muster.wire.v1.Position
-	24, // 32: muster.wire.v1.Part.people:type_name -> muster.wire.v1.Person
-	33, // 33: muster.wire.v1.Part.fixes:type_name -> muster.wire.v1.MemberFix
-	23, // 34: muster.wire.v1.Part.counts:type_name -> muster.wire.v1.Counts
-	25, // 35: muster.wire.v1.Person.devices:type_name -> muster.wire.v1.Device
-	0,  // 36: muster.wire.v1.Device.state:type_name -> muster.wire.v1.State
-	2,  // 37: muster.wire.v1.Device.transport:type_name -> muster.wire.v1.Transport
-	41, // 38: muster.wire.v1.Device.since:type_name -> google.protobuf.Timestamp
-	1,  // 39: muster.wire.v1.Device.reason:type_name -> muster.wire.v1.Reason
-	20, // 40: muster.wire.v1.Event.at:type_name -> muster.wire.v1.Position
-	27, // 41: muster.wire.v1.Event.presence:type_name -> muster.wire.v1.Presence
-	29, // 42: muster.wire.v1.Event.message:type_name -> muster.wire.v1.Message
-	30, // 43: muster.wire.v1.Event.changed:type_name -> muster.wire.v1.Changed
-	28, // 44: muster.wire.v1.Event.continued:type_name -> muster.wire.v1.Continued
-	24, // 45: muster.wire.v1.Presence.people:type_name -> muster.wire.v1.Person
-	23, // 46: muster.wire.v1.Presence.counts:type_name -> muster.wire.v1.Counts
-	41, // 47: muster.wire.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	32, // 48: muster.wire.v1.Fix.point:type_name -> muster.wire.v1.Point
-	41, // 49: muster.wire.v1.Fix.captured:type_name -> google.protobuf.Timestamp
-	31, // 50: muster.wire.v1.MemberFix.fix:type_name -> muster.wire.v1.Fix
-	33, // 51: muster.wire.v1.Fixes.fixes:type_name -> muster.wire.v1.MemberFix
-	29, // 52: muster.wire.v1.Sent.message:type_name -> muster.wire.v1.Message
-	24, // 53: muster.wire.v1.PeoplePage.people:type_name -> muster.wire.v1.Person
-	23, // 54: muster.wire.v1.PeoplePage.counts:type_name -> muster.wire.v1.Counts
-	29, // 55: muster.wire.v1.Page.messages:type_name -> muster.wire.v1.Message
-	41, // 56: muster.wire.v1.Pong.now:type_name -> google.protobuf.Timestamp
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	38, // 25: muster.wire.v1.ServerFrame.people_page:type_name -> muster.wire.v1.PeoplePage
+	22, // 26: muster.wire.v1.ServerFrame.reach:type_name -> muster.wire.v1.Reach
+	2,  // 27: muster.wire.v1.Welcome.transport:type_name -> muster.wire.v1.Transport
+	43, // 28: muster.wire.v1.Welcome.now:type_name -> google.protobuf.Timestamp
+	43, // 29: muster.wire.v1.Welcome.expires:type_name -> google.protobuf.Timestamp
+	18, // 30: muster.wire.v1.Goaway.targets:type_name -> muster.wire.v1.Target
+	24, // 31: muster.wire.v1.Snapshot.parts:type_name -> muster.wire.v1.Part
+	23, // 32: muster.wire.v1.Snapshot.unreached:type_name -> muster.wire.v1.RegionReach
+	23, // 33: muster.wire.v1.Reach.unreached:type_name -> muster.wire.v1.RegionReach
+	43, // 34: muster.wire.v1.RegionReach.unknown_since:type_name -> google.protobuf.Timestamp
+	20, // 35: muster.wire.v1.Part.at:type_name -> muster.wire.v1.Position
+	26, // 36: muster.wire.v1.Part.people:type_name -> muster.wire.v1.Person
+	35, // 37: muster.wire.v1.Part.fixes:type_name -> muster.wire.v1.MemberFix
+	25, // 38: muster.wire.v1.Part.counts:type_name -> muster.wire.v1.Counts
+	27, // 39: muster.wire.v1.Person.devices:type_name -> muster.wire.v1.Device
+	0,  // 40: muster.wire.v1.Device.state:type_name -> muster.wire.v1.State
+	2,  // 41: muster.wire.v1.Device.transport:type_name -> muster.wire.v1.Transport
+	43, // 42: muster.wire.v1.Device.since:type_name -> google.protobuf.Timestamp
+	1,  // 43: muster.wire.v1.Device.reason:type_name -> muster.wire.v1.Reason
+	20, // 44: muster.wire.v1.Event.at:type_name -> muster.wire.v1.Position
+	29, // 45: muster.wire.v1.Event.presence:type_name -> muster.wire.v1.Presence
+	31, // 46: muster.wire.v1.Event.message:type_name -> muster.wire.v1.Message
+	32, // 47: muster.wire.v1.Event.changed:type_name -> muster.wire.v1.Changed
+	30, // 48: muster.wire.v1.Event.continued:type_name -> muster.wire.v1.Continued
+	26, // 49: muster.wire.v1.Presence.people:type_name -> muster.wire.v1.Person
+	25, // 50: muster.wire.v1.Presence.counts:type_name -> muster.wire.v1.Counts
+	43, // 51: muster.wire.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	34, // 52: muster.wire.v1.Fix.point:type_name -> muster.wire.v1.Point
+	43, // 53: muster.wire.v1.Fix.captured:type_name -> google.protobuf.Timestamp
+	33, // 54: muster.wire.v1.MemberFix.fix:type_name -> muster.wire.v1.Fix
+	35, // 55: muster.wire.v1.Fixes.fixes:type_name -> muster.wire.v1.MemberFix
+	31, // 56: muster.wire.v1.Sent.message:type_name -> muster.wire.v1.Message
+	26, // 57: muster.wire.v1.PeoplePage.people:type_name -> muster.wire.v1.Person
+	25, // 58: muster.wire.v1.PeoplePage.counts:type_name -> muster.wire.v1.Counts
+	31, // 59: muster.wire.v1.Page.messages:type_name -> muster.wire.v1.Message
+	43, // 60: muster.wire.v1.Pong.now:type_name -> google.protobuf.Timestamp
+	61, // [61:61] is the sub-list for method output_type
+	61, // [61:61] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -3387,21 +3546,22 @@ func file_wire_wire_proto_init() {
 		(*ServerFrame_Close)(nil),
 		(*ServerFrame_Goaway)(nil),
 		(*ServerFrame_PeoplePage)(nil),
+		(*ServerFrame_Reach)(nil),
 	}
-	file_wire_wire_proto_msgTypes[23].OneofWrappers = []any{
+	file_wire_wire_proto_msgTypes[25].OneofWrappers = []any{
 		(*Event_Presence)(nil),
 		(*Event_Message)(nil),
 		(*Event_Changed)(nil),
 		(*Event_Continued)(nil),
 	}
-	file_wire_wire_proto_msgTypes[28].OneofWrappers = []any{}
+	file_wire_wire_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -23,7 +23,7 @@ import type { Message as Message$1 } from "@bufbuild/protobuf";
  * Describes the file wire/wire.proto.
  */
 export const file_wire_wire: GenFile = /*@__PURE__*/
-  fileDesc("Cg93aXJlL3dpcmUucHJvdG8SDm11c3Rlci53aXJlLnYxIroDCgtDbGllbnRGcmFtZRIKCgJpZBgBIAEoBBImCgVoZWxsbxgCIAEoCzIVLm11c3Rlci53aXJlLnYxLkhlbGxvSAASKAoGcmVhdXRoGAMgASgLMhYubXVzdGVyLndpcmUudjEuUmVhdXRoSAASJAoEam9pbhgEIAEoCzIULm11c3Rlci53aXJlLnYxLkpvaW5IABImCgVsZWF2ZRgFIAEoCzIVLm11c3Rlci53aXJlLnYxLkxlYXZlSAASKAoGcmVwb3J0GAYgASgLMhYubXVzdGVyLndpcmUudjEuUmVwb3J0SAASJAoEc2VuZBgHIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbmRIABIqCgdoaXN0b3J5GAggASgLMhcubXVzdGVyLndpcmUudjEuSGlzdG9yeUgAEiQKBHBpbmcYCSABKAsyFC5tdXN0ZXIud2lyZS52MS5QaW5nSAASIgoDYnllGAogASgLMhMubXVzdGVyLndpcmUudjEuQnllSAASMQoLbGlzdF9wZW9wbGUYCyABKAsyGi5tdXN0ZXIud2lyZS52MS5MaXN0UGVvcGxlSABCBgoEYm9keSKeAQoFSGVsbG8SDwoHdmVyc2lvbhgBIAEoDRINCgV0b2tlbhgCIAEoCRIOCgZkZXZpY2UYAyABKAkSCwoDc2RrGAQgASgJEicKB2ZvbGxvd3MYBSADKAsyFi5tdXN0ZXIud2lyZS52MS5Gb2xsb3cSDQoFZXBvY2gYBiABKAQSEAoIZmFsbGJhY2sYByABKAkSDgoGdGlja2V0GAggASgMIkMKBkZvbGxvdxIMCgRyb29tGAEgASgJEisKCXBvc2l0aW9ucxgCIAMoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uIhcKBlJlYXV0aBINCgV0b2tlbhgBIAEoCSJBCgRKb2luEgwKBHJvb20YASABKAkSKwoJcG9zaXRpb25zGAIgAygLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24iFQoFTGVhdmUSDAoEcm9vbRgBIAEoCSI5CgZSZXBvcnQSIAoDZml4GAEgASgLMhMubXVzdGVyLndpcmUudjEuRml4Eg0KBXJvb21zGAIgAygJIjUKBFNlbmQSDAoEcm9vbRgBIAEoCRIRCgljbGllbnRfaWQYAiABKAkSDAoEYm9keRgDIAEoCSJFCgdIaXN0b3J5EgwKBHJvb20YASABKAkSDgoGYmVmb3JlGAIgASgEEg0KBWFmdGVyGAMgASgEEg0KBWxpbWl0GAQgASgNIhYKBFBpbmcSDgoGcnR0X3VzGAEgASgNIgUKA0J5ZSI4CgpMaXN0UGVvcGxlEgwKBHJvb20YASABKAkSDQoFYWZ0ZXIYAiABKAkSDQoFbGltaXQYAyABKA0ikAQKC1NlcnZlckZyYW1lEgoKAnJlGAEgASgEEioKB3dlbGNvbWUYAiABKAsyFy5tdXN0ZXIud2lyZS52MS5XZWxjb21lSAASJAoEZG9uZRgDIAEoCzIULm11c3Rlci53aXJlLnYxLkRvbmVIABIsCghzbmFwc2hvdBgEIAEoCzIYLm11c3Rlci53aXJlLnYxLlNuYXBzaG90SAASJAoEc2VudBgFIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbnRIABIkCgRwYWdlGAYgASgLMhQubXVzdGVyLndpcmUudjEuUGFnZUgAEiQKBHBvbmcYByABKAsyFC5tdXN0ZXIud2lyZS52MS5Qb25nSAASJgoFZXJyb3IYCCABKAsyFS5tdXN0ZXIud2lyZS52MS5FcnJvckgAEiYKBWV2ZW50GAkgASgLMhUubXVzdGVyLndpcmUudjEuRXZlbnRIABImCgVmaXhlcxgKIAEoCzIVLm11c3Rlci53aXJlLnYxLkZpeGVzSAASJgoFY2xvc2UYCyABKAsyFS5tdXN0ZXIud2lyZS52MS5DbG9zZUgAEigKBmdvYXdheRgMIAEoCzIWLm11c3Rlci53aXJlLnYxLkdvYXdheUgAEjEKC3Blb3BsZV9wYWdlGA0gASgLMhoubXVzdGVyLndpcmUudjEuUGVvcGxlUGFnZUgAQgYKBGJvZHkivgIKB1dlbGNvbWUSDwoHdmVyc2lvbhgBIAEoDRIMCgR1c2VyGAIgASgJEgwKBG5hbWUYAyABKAkSDQoFZXBvY2gYBCABKAQSDgoGcmVnaW9uGAUgASgJEgwKBG5vZGUYBiABKAkSLAoJdHJhbnNwb3J0GAcgASgOMhkubXVzdGVyLndpcmUudjEuVHJhbnNwb3J0EicKA25vdxgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHZXhwaXJlcxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcGluZ19tcxgKIAEoDRIRCgltYXhfZnJhbWUYCyABKA0SEAoIZ3JhY2VfbXMYDCABKA0SDwoHdGlja19tcxgNIAEoDRIOCgZ0aWNrZXQYDiABKAwiVgoGR29hd2F5Eg4KBnRpY2tldBgBIAEoDBInCgd0YXJnZXRzGAIgAygLMhYubXVzdGVyLndpcmUudjEuVGFyZ2V0EhMKC2RlYWRsaW5lX21zGAMgASgNIj4KBlRhcmdldBIOCgZyZWdpb24YASABKAkSDAoEbm9kZRgCIAEoCRIKCgJ3cxgDIAEoCRIKCgJ3dBgEIAEoCSIGCgREb25lIjYKCFBvc2l0aW9uEg4KBnJlZ2lvbhgBIAEoCRINCgVlcG9jaBgCIAEoBBILCgNzZXEYAyABKAQiZQoIU25hcHNob3QSDAoEcm9vbRgBIAEoCRIRCglyZWNvdmVyZWQYAiABKAgSEwoLbGFzdF9udW1iZXIYAyABKAQSIwoFcGFydHMYBCADKAsyFC5tdXN0ZXIud2lyZS52MS5QYXJ0IrkBCgRQYXJ0EiQKAmF0GAEgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SJgoGcGVvcGxlGAIgAygLMhYubXVzdGVyLndpcmUudjEuUGVyc29uEigKBWZpeGVzGAMgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4EiYKBmNvdW50cxgEIAEoCzIWLm11c3Rlci53aXJlLnYxLkNvdW50cxIRCgl0cnVuY2F0ZWQYBSABKAgiKQoGQ291bnRzEgwKBGxpdmUYASABKA0SEQoJc3VzcGVuZGVkGAIgASgNIk0KBlBlcnNvbhIMCgR1c2VyGAEgASgJEgwKBG5hbWUYAiABKAkSJwoHZGV2aWNlcxgDIAMoCzIWLm11c3Rlci53aXJlLnYxLkRldmljZSLsAQoGRGV2aWNlEg4KBmRldmljZRgBIAEoCRINCgVlcG9jaBgCIAEoBBIkCgVzdGF0ZRgDIAEoDjIVLm11c3Rlci53aXJlLnYxLlN0YXRlEg4KBnJlZ2lvbhgEIAEoCRIMCgRub2RlGAUgASgJEiwKCXRyYW5zcG9ydBgGIAEoDjIZLm11c3Rlci53aXJlLnYxLlRyYW5zcG9ydBIpCgVzaW5jZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGcmVhc29uGAggASgOMhYubXVzdGVyLndpcmUudjEuUmVhc29uIo4CCgVFdmVudBIMCgRyb29tGAEgASgJEiQKAmF0GAIgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SLAoIcHJlc2VuY2UYAyABKAsyGC5tdXN0ZXIud2lyZS52MS5QcmVzZW5jZUgAEioKB21lc3NhZ2UYBCABKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlSAASKgoHY2hhbmdlZBgFIAEoCzIXLm11c3Rlci53aXJlLnYxLkNoYW5nZWRIABIuCgljb250aW51ZWQYByABKAsyGS5tdXN0ZXIud2lyZS52MS5Db250aW51ZWRIABITCgtwcmlvcl9lcG9jaBgGIAEoBEIGCgRib2R5IloKCFByZXNlbmNlEiYKBnBlb3BsZRgBIAMoCzIWLm11c3Rlci53aXJlLnYxLlBlcnNvbhImCgZjb3VudHMYAiABKAsyFi5tdXN0ZXIud2lyZS52MS5Db3VudHMiCwoJQ29udGludWVkIpgBCgdNZXNzYWdlEg4KBm51bWJlchgBIAEoBBIKCgJpZBgCIAEoCRIOCgZzZW5kZXIYAyABKAkSEwoLc2VuZGVyX25hbWUYBCABKAkSEQoJY2xpZW50X2lkGAUgASgJEgwKBGJvZHkYBiABKAkSKwoHc2VudF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiGgoHQ2hhbmdlZBIPCgd2ZXJzaW9uGAEgASgEIrYBCgNGaXgSJAoFcG9pbnQYASABKAsyFS5tdXN0ZXIud2lyZS52MS5Qb2ludBIQCghhY2N1cmFjeRgCIAEoAhISCgVzcGVlZBgDIAEoAkgAiAEBEhQKB2hlYWRpbmcYBCABKAJIAYgBARIsCghjYXB0dXJlZBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCQoBbhgGIAEoBEIICgZfc3BlZWRCCgoIX2hlYWRpbmciIQoFUG9pbnQSCwoDbGF0GAEgASgBEgsKA2xuZxgCIAEoASJaCglNZW1iZXJGaXgSDAoEdXNlchgBIAEoCRIOCgZkZXZpY2UYAiABKAkSDQoFZXBvY2gYAyABKAQSIAoDZml4GAQgASgLMhMubXVzdGVyLndpcmUudjEuRml4Ij8KBUZpeGVzEgwKBHJvb20YASABKAkSKAoFZml4ZXMYAiADKAsyGS5tdXN0ZXIud2lyZS52MS5NZW1iZXJGaXgiMAoEU2VudBIoCgdtZXNzYWdlGAEgASgLMhcubXVzdGVyLndpcmUudjEuTWVzc2FnZSJ4CgpQZW9wbGVQYWdlEgwKBHJvb20YASABKAkSJgoGcGVvcGxlGAIgAygLMhYubXVzdGVyLndpcmUudjEuUGVyc29uEgwKBG1vcmUYAyABKAgSJgoGY291bnRzGAQgASgLMhYubXVzdGVyLndpcmUudjEuQ291bnRzIk0KBFBhZ2USDAoEcm9vbRgBIAEoCRIpCghtZXNzYWdlcxgCIAMoCzIXLm11c3Rlci53aXJlLnYxLk1lc3NhZ2USDAoEbW9yZRgDIAEoCCIvCgRQb25nEicKA25vdxgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiTAoFRXJyb3ISDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhYKDnJldHJ5X2FmdGVyX21zGAMgASgNEgwKBHJvb20YBCABKAkiTQoFQ2xvc2USDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhYKDnJldHJ5X2FmdGVyX21zGAMgASgNEg0KBWVwb2NoGAQgASgEKkEKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASCAoETElWRRABEg0KCVNVU1BFTkRFRBACEggKBExFRlQQAypxCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASBwoDQllFEAESDQoJVElNRURfT1VUEAISCQoFTU9WRUQQAxILCgdSRU1PVkVEEAQSDgoKU0lHTkVEX09VVBAFEg8KC1JFR0lPTl9MT1NUEAYqRwoJVHJhbnNwb3J0EhkKFVRSQU5TUE9SVF9VTlNQRUNJRklFRBAAEhAKDFdFQlRSQU5TUE9SVBABEg0KCVdFQlNPQ0tFVBACQidaJWdpdGh1Yi5jb20vbXVzdGVybWVzaC9tdXN0ZXIvYXBpL3dpcmViBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Cg93aXJlL3dpcmUucHJvdG8SDm11c3Rlci53aXJlLnYxIroDCgtDbGllbnRGcmFtZRIKCgJpZBgBIAEoBBImCgVoZWxsbxgCIAEoCzIVLm11c3Rlci53aXJlLnYxLkhlbGxvSAASKAoGcmVhdXRoGAMgASgLMhYubXVzdGVyLndpcmUudjEuUmVhdXRoSAASJAoEam9pbhgEIAEoCzIULm11c3Rlci53aXJlLnYxLkpvaW5IABImCgVsZWF2ZRgFIAEoCzIVLm11c3Rlci53aXJlLnYxLkxlYXZlSAASKAoGcmVwb3J0GAYgASgLMhYubXVzdGVyLndpcmUudjEuUmVwb3J0SAASJAoEc2VuZBgHIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbmRIABIqCgdoaXN0b3J5GAggASgLMhcubXVzdGVyLndpcmUudjEuSGlzdG9yeUgAEiQKBHBpbmcYCSABKAsyFC5tdXN0ZXIud2lyZS52MS5QaW5nSAASIgoDYnllGAogASgLMhMubXVzdGVyLndpcmUudjEuQnllSAASMQoLbGlzdF9wZW9wbGUYCyABKAsyGi5tdXN0ZXIud2lyZS52MS5MaXN0UGVvcGxlSABCBgoEYm9keSKeAQoFSGVsbG8SDwoHdmVyc2lvbhgBIAEoDRINCgV0b2tlbhgCIAEoCRIOCgZkZXZpY2UYAyABKAkSCwoDc2RrGAQgASgJEicKB2ZvbGxvd3MYBSADKAsyFi5tdXN0ZXIud2lyZS52MS5Gb2xsb3cSDQoFZXBvY2gYBiABKAQSEAoIZmFsbGJhY2sYByABKAkSDgoGdGlja2V0GAggASgMIkMKBkZvbGxvdxIMCgRyb29tGAEgASgJEisKCXBvc2l0aW9ucxgCIAMoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uIhcKBlJlYXV0aBINCgV0b2tlbhgBIAEoCSJBCgRKb2luEgwKBHJvb20YASABKAkSKwoJcG9zaXRpb25zGAIgAygLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24iFQoFTGVhdmUSDAoEcm9vbRgBIAEoCSI5CgZSZXBvcnQSIAoDZml4GAEgASgLMhMubXVzdGVyLndpcmUudjEuRml4Eg0KBXJvb21zGAIgAygJIjUKBFNlbmQSDAoEcm9vbRgBIAEoCRIRCgljbGllbnRfaWQYAiABKAkSDAoEYm9keRgDIAEoCSJFCgdIaXN0b3J5EgwKBHJvb20YASABKAkSDgoGYmVmb3JlGAIgASgEEg0KBWFmdGVyGAMgASgEEg0KBWxpbWl0GAQgASgNIhYKBFBpbmcSDgoGcnR0X3VzGAEgASgNIgUKA0J5ZSI4CgpMaXN0UGVvcGxlEgwKBHJvb20YASABKAkSDQoFYWZ0ZXIYAiABKAkSDQoFbGltaXQYAyABKA0iuAQKC1NlcnZlckZyYW1lEgoKAnJlGAEgASgEEioKB3dlbGNvbWUYAiABKAsyFy5tdXN0ZXIud2lyZS52MS5XZWxjb21lSAASJAoEZG9uZRgDIAEoCzIULm11c3Rlci53aXJlLnYxLkRvbmVIABIsCghzbmFwc2hvdBgEIAEoCzIYLm11c3Rlci53aXJlLnYxLlNuYXBzaG90SAASJAoEc2VudBgFIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbnRIABIkCgRwYWdlGAYgASgLMhQubXVzdGVyLndpcmUudjEuUGFnZUgAEiQKBHBvbmcYByABKAsyFC5tdXN0ZXIud2lyZS52MS5Qb25nSAASJgoFZXJyb3IYCCABKAsyFS5tdXN0ZXIud2lyZS52MS5FcnJvckgAEiYKBWV2ZW50GAkgASgLMhUubXVzdGVyLndpcmUudjEuRXZlbnRIABImCgVmaXhlcxgKIAEoCzIVLm11c3Rlci53aXJlLnYxLkZpeGVzSAASJgoFY2xvc2UYCyABKAsyFS5tdXN0ZXIud2lyZS52MS5DbG9zZUgAEigKBmdvYXdheRgMIAEoCzIWLm11c3Rlci53aXJlLnYxLkdvYXdheUgAEjEKC3Blb3BsZV9wYWdlGA0gASgLMhoubXVzdGVyLndpcmUudjEuUGVvcGxlUGFnZUgAEiYKBXJlYWNoGA4gASgLMhUubXVzdGVyLndpcmUudjEuUmVhY2hIAEIGCgRib2R5Ir4CCgdXZWxjb21lEg8KB3ZlcnNpb24YASABKA0SDAoEdXNlchgCIAEoCRIMCgRuYW1lGAMgASgJEg0KBWVwb2NoGAQgASgEEg4KBnJlZ2lvbhgFIAEoCRIMCgRub2RlGAYgASgJEiwKCXRyYW5zcG9ydBgHIAEoDjIZLm11c3Rlci53aXJlLnYxLlRyYW5zcG9ydBInCgNub3cYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKB2V4cGlyZXMYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3BpbmdfbXMYCiABKA0SEQoJbWF4X2ZyYW1lGAsgASgNEhAKCGdyYWNlX21zGAwgASgNEg8KB3RpY2tfbXMYDSABKA0SDgoGdGlja2V0GA4gASgMIlYKBkdvYXdheRIOCgZ0aWNrZXQYASABKAwSJwoHdGFyZ2V0cxgCIAMoCzIWLm11c3Rlci53aXJlLnYxLlRhcmdldBITCgtkZWFkbGluZV9tcxgDIAEoDSI+CgZUYXJnZXQSDgoGcmVnaW9uGAEgASgJEgwKBG5vZGUYAiABKAkSCgoCd3MYAyABKAkSCgoCd3QYBCABKAkiBgoERG9uZSI2CghQb3NpdGlvbhIOCgZyZWdpb24YASABKAkSDQoFZXBvY2gYAiABKAQSCwoDc2VxGAMgASgEIpUBCghTbmFwc2hvdBIMCgRyb29tGAEgASgJEhEKCXJlY292ZXJlZBgCIAEoCBITCgtsYXN0X251bWJlchgDIAEoBBIjCgVwYXJ0cxgEIAMoCzIULm11c3Rlci53aXJlLnYxLlBhcnQSLgoJdW5yZWFjaGVkGAUgAygLMhsubXVzdGVyLndpcmUudjEuUmVnaW9uUmVhY2giRQoFUmVhY2gSDAoEcm9vbRgBIAEoCRIuCgl1bnJlYWNoZWQYAiADKAsyGy5tdXN0ZXIud2lyZS52MS5SZWdpb25SZWFjaCJeCgtSZWdpb25SZWFjaBIOCgZyZWdpb24YASABKAkSMQoNdW5rbm93bl9zaW5jZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEbG9zdBgDIAEoCCK5AQoEUGFydBIkCgJhdBgBIAEoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uEiYKBnBlb3BsZRgCIAMoCzIWLm11c3Rlci53aXJlLnYxLlBlcnNvbhIoCgVmaXhlcxgDIAMoCzIZLm11c3Rlci53aXJlLnYxLk1lbWJlckZpeBImCgZjb3VudHMYBCABKAsyFi5tdXN0ZXIud2lyZS52MS5Db3VudHMSEQoJdHJ1bmNhdGVkGAUgASgIIikKBkNvdW50cxIMCgRsaXZlGAEgASgNEhEKCXN1c3BlbmRlZBgCIAEoDSJNCgZQZXJzb24SDAoEdXNlchgBIAEoCRIMCgRuYW1lGAIgASgJEicKB2RldmljZXMYAyADKAsyFi5tdXN0ZXIud2lyZS52MS5EZXZpY2Ui7AEKBkRldmljZRIOCgZkZXZpY2UYASABKAkSDQoFZXBvY2gYAiABKAQSJAoFc3RhdGUYAyABKA4yFS5tdXN0ZXIud2lyZS52MS5TdGF0ZRIOCgZyZWdpb24YBCABKAkSDAoEbm9kZRgFIAEoCRIsCgl0cmFuc3BvcnQYBiABKA4yGS5tdXN0ZXIud2lyZS52MS5UcmFuc3BvcnQSKQoFc2luY2UYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKBnJlYXNvbhgIIAEoDjIWLm11c3Rlci53aXJlLnYxLlJlYXNvbiKOAgoFRXZlbnQSDAoEcm9vbRgBIAEoCRIkCgJhdBgCIAEoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uEiwKCHByZXNlbmNlGAMgASgLMhgubXVzdGVyLndpcmUudjEuUHJlc2VuY2VIABIqCgdtZXNzYWdlGAQgASgLMhcubXVzdGVyLndpcmUudjEuTWVzc2FnZUgAEioKB2NoYW5nZWQYBSABKAsyFy5tdXN0ZXIud2lyZS52MS5DaGFuZ2VkSAASLgoJY29udGludWVkGAcgASgLMhkubXVzdGVyLndpcmUudjEuQ29udGludWVkSAASEwoLcHJpb3JfZXBvY2gYBiABKARCBgoEYm9keSJaCghQcmVzZW5jZRImCgZwZW9wbGUYASADKAsyFi5tdXN0ZXIud2lyZS52MS5QZXJzb24SJgoGY291bnRzGAIgASgLMhYubXVzdGVyLndpcmUudjEuQ291bnRzIgsKCUNvbnRpbnVlZCKYAQoHTWVzc2FnZRIOCgZudW1iZXIYASABKAQSCgoCaWQYAiABKAkSDgoGc2VuZGVyGAMgASgJEhMKC3NlbmRlcl9uYW1lGAQgASgJEhEKCWNsaWVudF9pZBgFIAEoCRIMCgRib2R5GAYgASgJEisKB3NlbnRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhoKB0NoYW5nZWQSDwoHdmVyc2lvbhgBIAEoBCK2AQoDRml4EiQKBXBvaW50GAEgASgLMhUubXVzdGVyLndpcmUudjEuUG9pbnQSEAoIYWNjdXJhY3kYAiABKAISEgoFc3BlZWQYAyABKAJIAIgBARIUCgdoZWFkaW5nGAQgASgCSAGIAQESLAoIY2FwdHVyZWQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgkKAW4YBiABKARCCAoGX3NwZWVkQgoKCF9oZWFkaW5nIiEKBVBvaW50EgsKA2xhdBgBIAEoARILCgNsbmcYAiABKAEiWgoJTWVtYmVyRml4EgwKBHVzZXIYASABKAkSDgoGZGV2aWNlGAIgASgJEg0KBWVwb2NoGAMgASgEEiAKA2ZpeBgEIAEoCzITLm11c3Rlci53aXJlLnYxLkZpeCI/CgVGaXhlcxIMCgRyb29tGAEgASgJEigKBWZpeGVzGAIgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4IjAKBFNlbnQSKAoHbWVzc2FnZRgBIAEoCzIXLm11c3Rlci53aXJlLnYxLk1lc3NhZ2UieAoKUGVvcGxlUGFnZRIMCgRyb29tGAEgASgJEiYKBnBlb3BsZRgCIAMoCzIWLm11c3Rlci53aXJlLnYxLlBlcnNvbhIMCgRtb3JlGAMgASgIEiYKBmNvdW50cxgEIAEoCzIWLm11c3Rlci53aXJlLnYxLkNvdW50cyJNCgRQYWdlEgwKBHJvb20YASABKAkSKQoIbWVzc2FnZXMYAiADKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlEgwKBG1vcmUYAyABKAgiLwoEUG9uZxInCgNub3cYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkwKBUVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDRIMCgRyb29tGAQgASgJIk0KBUNsb3NlEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDRINCgVlcG9jaBgEIAEoBCpBCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEggKBExJVkUQARINCglTVVNQRU5ERUQQAhIICgRMRUZUEAMqcQoGUmVhc29uEhYKElJFQVNPTl9VTlNQRUNJRklFRBAAEgcKA0JZRRABEg0KCVRJTUVEX09VVBACEgkKBU1PVkVEEAMSCwoHUkVNT1ZFRBAEEg4KClNJR05FRF9PVVQQBRIPCgtSRUdJT05fTE9TVBAGKkcKCVRyYW5zcG9ydBIZChVUUkFOU1BPUlRfVU5TUEVDSUZJRUQQABIQCgxXRUJUUkFOU1BPUlQQARINCglXRUJTT0NLRVQQAkInWiVnaXRodWIuY29tL211c3Rlcm1lc2gvbXVzdGVyL2FwaS93aXJlYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * @generated from message muster.wire.v1.ClientFrame
@@ -524,6 +524,12 @@ export type ServerFrame = Message$1<"muster.wire.v1.ServerFrame"> & {
      */
     value: PeoplePage;
     case: "peoplePage";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.Reach reach = 14;
+     */
+    value: Reach;
+    case: "reach";
   } | { case: undefined; value?: undefined };
 };
 
@@ -776,6 +782,13 @@ export type Snapshot = Message$1<"muster.wire.v1.Snapshot"> & {
    * @generated from field: repeated muster.wire.v1.Part parts = 4;
    */
   parts: Part[];
+
+  /**
+   * As in Reach: whoever is not listed can be reached.
+   *
+   * @generated from field: repeated muster.wire.v1.RegionReach unreached = 5;
+   */
+  unreached: RegionReach[];
 };
 
 /**
@@ -784,6 +797,64 @@ export type Snapshot = Message$1<"muster.wire.v1.Snapshot"> & {
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
   messageDesc(file_wire_wire, 18);
+
+/**
+ * Which regions the room's owner can't hear right now: all of them, each time.
+ * What is known of their members stays as it was, "unknown since" then; their
+ * fixes age. It has no number: it is what this region sees, and another may see
+ * something else. When a region is heard again, what was missed of it comes
+ * first, and then a Reach (or Snapshot) without it.
+ *
+ * @generated from message muster.wire.v1.Reach
+ */
+export type Reach = Message$1<"muster.wire.v1.Reach"> & {
+  /**
+   * @generated from field: string room = 1;
+   */
+  room: string;
+
+  /**
+   * @generated from field: repeated muster.wire.v1.RegionReach unreached = 2;
+   */
+  unreached: RegionReach[];
+};
+
+/**
+ * Describes the message muster.wire.v1.Reach.
+ * Use `create(ReachSchema)` to create a new message.
+ */
+export const ReachSchema: GenMessage<Reach> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 19);
+
+/**
+ * @generated from message muster.wire.v1.RegionReach
+ */
+export type RegionReach = Message$1<"muster.wire.v1.RegionReach"> & {
+  /**
+   * @generated from field: string region = 1;
+   */
+  region: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp unknown_since = 2;
+   */
+  unknownSince?: Timestamp | undefined;
+
+  /**
+   * It was away for too long: its members are no longer in the room, for
+   * REGION_LOST, until it says otherwise.
+   *
+   * @generated from field: bool lost = 3;
+   */
+  lost: boolean;
+};
+
+/**
+ * Describes the message muster.wire.v1.RegionReach.
+ * Use `create(RegionReachSchema)` to create a new message.
+ */
+export const RegionReachSchema: GenMessage<RegionReach> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 20);
 
 /**
  * @generated from message muster.wire.v1.Part
@@ -826,7 +897,7 @@ export type Part = Message$1<"muster.wire.v1.Part"> & {
  * Use `create(PartSchema)` to create a new message.
  */
 export const PartSchema: GenMessage<Part> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 19);
+  messageDesc(file_wire_wire, 21);
 
 /**
  * How many people (not devices) of one region are in a room: one whose devices
@@ -851,7 +922,7 @@ export type Counts = Message$1<"muster.wire.v1.Counts"> & {
  * Use `create(CountsSchema)` to create a new message.
  */
 export const CountsSchema: GenMessage<Counts> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 20);
+  messageDesc(file_wire_wire, 22);
 
 /**
  * One entry per user; in a Presence event only the devices that changed.
@@ -880,7 +951,7 @@ export type Person = Message$1<"muster.wire.v1.Person"> & {
  * Use `create(PersonSchema)` to create a new message.
  */
 export const PersonSchema: GenMessage<Person> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 21);
+  messageDesc(file_wire_wire, 23);
 
 /**
  * @generated from message muster.wire.v1.Device
@@ -938,7 +1009,7 @@ export type Device = Message$1<"muster.wire.v1.Device"> & {
  * Use `create(DeviceSchema)` to create a new message.
  */
 export const DeviceSchema: GenMessage<Device> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 22);
+  messageDesc(file_wire_wire, 24);
 
 /**
  * Something that happened in a room, numbered by its origin region.
@@ -999,7 +1070,7 @@ export type Event = Message$1<"muster.wire.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 23);
+  messageDesc(file_wire_wire, 25);
 
 /**
  * @generated from message muster.wire.v1.Presence
@@ -1023,7 +1094,7 @@ export type Presence = Message$1<"muster.wire.v1.Presence"> & {
  * Use `create(PresenceSchema)` to create a new message.
  */
 export const PresenceSchema: GenMessage<Presence> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 24);
+  messageDesc(file_wire_wire, 26);
 
 /**
  * Another node owns the room now and lost nothing on the way.
@@ -1038,7 +1109,7 @@ export type Continued = Message$1<"muster.wire.v1.Continued"> & {
  * Use `create(ContinuedSchema)` to create a new message.
  */
 export const ContinuedSchema: GenMessage<Continued> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 25);
+  messageDesc(file_wire_wire, 27);
 
 /**
  * @generated from message muster.wire.v1.Message
@@ -1089,7 +1160,7 @@ export type Message = Message$1<"muster.wire.v1.Message"> & {
  * Use `create(MessageSchema)` to create a new message.
  */
 export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 26);
+  messageDesc(file_wire_wire, 28);
 
 /**
  * The group behind the room changed (members, name, settings): read it again.
@@ -1110,7 +1181,7 @@ export type Changed = Message$1<"muster.wire.v1.Changed"> & {
  * Use `create(ChangedSchema)` to create a new message.
  */
 export const ChangedSchema: GenMessage<Changed> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 27);
+  messageDesc(file_wire_wire, 29);
 
 /**
  * @generated from message muster.wire.v1.Fix
@@ -1160,7 +1231,7 @@ export type Fix = Message$1<"muster.wire.v1.Fix"> & {
  * Use `create(FixSchema)` to create a new message.
  */
 export const FixSchema: GenMessage<Fix> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 28);
+  messageDesc(file_wire_wire, 30);
 
 /**
  * @generated from message muster.wire.v1.Point
@@ -1184,7 +1255,7 @@ export type Point = Message$1<"muster.wire.v1.Point"> & {
  * Use `create(PointSchema)` to create a new message.
  */
 export const PointSchema: GenMessage<Point> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 29);
+  messageDesc(file_wire_wire, 31);
 
 /**
  * @generated from message muster.wire.v1.MemberFix
@@ -1218,7 +1289,7 @@ export type MemberFix = Message$1<"muster.wire.v1.MemberFix"> & {
  * Use `create(MemberFixSchema)` to create a new message.
  */
 export const MemberFixSchema: GenMessage<MemberFix> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 30);
+  messageDesc(file_wire_wire, 32);
 
 /**
  * All who moved in one tick. Apply each entry if (epoch, n) is newer than what
@@ -1243,7 +1314,7 @@ export type Fixes = Message$1<"muster.wire.v1.Fixes"> & {
  * Use `create(FixesSchema)` to create a new message.
  */
 export const FixesSchema: GenMessage<Fixes> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 31);
+  messageDesc(file_wire_wire, 33);
 
 /**
  * @generated from message muster.wire.v1.Sent
@@ -1260,7 +1331,7 @@ export type Sent = Message$1<"muster.wire.v1.Sent"> & {
  * Use `create(SentSchema)` to create a new message.
  */
 export const SentSchema: GenMessage<Sent> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 32);
+  messageDesc(file_wire_wire, 34);
 
 /**
  * @generated from message muster.wire.v1.PeoplePage
@@ -1296,7 +1367,7 @@ export type PeoplePage = Message$1<"muster.wire.v1.PeoplePage"> & {
  * Use `create(PeoplePageSchema)` to create a new message.
  */
 export const PeoplePageSchema: GenMessage<PeoplePage> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 33);
+  messageDesc(file_wire_wire, 35);
 
 /**
  * @generated from message muster.wire.v1.Page
@@ -1325,7 +1396,7 @@ export type Page = Message$1<"muster.wire.v1.Page"> & {
  * Use `create(PageSchema)` to create a new message.
  */
 export const PageSchema: GenMessage<Page> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 34);
+  messageDesc(file_wire_wire, 36);
 
 /**
  * @generated from message muster.wire.v1.Pong
@@ -1342,7 +1413,7 @@ export type Pong = Message$1<"muster.wire.v1.Pong"> & {
  * Use `create(PongSchema)` to create a new message.
  */
 export const PongSchema: GenMessage<Pong> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 35);
+  messageDesc(file_wire_wire, 37);
 
 /**
  * A request (or a frame without id) was refused; the connection goes on.
@@ -1382,7 +1453,7 @@ export type Error = Message$1<"muster.wire.v1.Error"> & {
  * Use `create(ErrorSchema)` to create a new message.
  */
 export const ErrorSchema: GenMessage<Error> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 36);
+  messageDesc(file_wire_wire, 38);
 
 /**
  * @generated from message muster.wire.v1.Close
@@ -1416,7 +1487,7 @@ export type Close = Message$1<"muster.wire.v1.Close"> & {
  * Use `create(CloseSchema)` to create a new message.
  */
 export const CloseSchema: GenMessage<Close> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 37);
+  messageDesc(file_wire_wire, 39);
 
 /**
  * @generated from enum muster.wire.v1.State
