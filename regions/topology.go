@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -18,6 +19,9 @@ import (
 // Topology says which regions and nodes are configured, where they are and
 // under which addresses they can be reached. It says nothing about who is up.
 type Topology struct {
+	// DNSName is the name under which clients reach the nearest region's nodes;
+	// optional. `muster serve --roles dns` answers for it.
+	DNSName string   `json:"dns_name,omitempty" yaml:"dns_name,omitempty"`
 	Regions []Region `json:"regions" yaml:"regions"`
 }
 
@@ -25,7 +29,11 @@ type Topology struct {
 type Region struct {
 	Name     RegionID `json:"name" yaml:"name"`
 	Location Location `json:"location" yaml:"location"`
-	Nodes    []Node   `json:"nodes" yaml:"nodes"`
+	// DNSName is the name under which clients reach this region's nodes,
+	// wherever they are; optional.
+	DNSName string `json:"dns_name,omitempty" yaml:"dns_name,omitempty"`
+	// Nodes are those to begin with: the region may have got others since.
+	Nodes []Node `json:"nodes" yaml:"nodes"`
 }
 
 // Location is where a region is, in degrees (WGS 84). One of the region's
@@ -123,6 +131,21 @@ func (t *Topology) Validate() error {
 	if len(t.Regions) == 0 {
 		bad("has no regions")
 	}
+	names := map[string]string{}
+	name := func(at, s string) {
+		switch {
+		case s == "":
+		case !validHost(s):
+			bad("%s: dns_name %q must be a host name in lower case, such as edge.example.org, without a dot at the end", at, s)
+		case names[s] != "":
+			bad("%s: dns_name %s is also that of %s", at, s, names[s])
+		default:
+			names[s] = at
+		}
+	}
+	if t.DNSName != "" {
+		name("the nearest region", t.DNSName)
+	}
 	regions := map[RegionID]bool{}
 	ids := map[NodeID]bool{}
 	peers := map[string]NodeID{}
@@ -140,6 +163,7 @@ func (t *Topology) Validate() error {
 		if l := r.Location; !(l.Lat >= -90 && l.Lat <= 90 && l.Lng >= -180 && l.Lng <= 180) {
 			bad("%s: location (%v, %v) is not on Earth: lat is -90…90, lng -180…180", at, l.Lat, l.Lng)
 		}
+		name(at, r.DNSName)
 		if len(r.Nodes) == 0 {
 			bad("%s: has no nodes", at)
 		}
@@ -160,16 +184,45 @@ func (t *Topology) Validate() error {
 				bad("%s: peer %s is also that of %s", at, n.Peer, other)
 			}
 			peers[n.Peer] = n.ID
-			for _, u := range []struct{ key, url, a, b string }{
-				{"http", n.HTTP, "http", "https"}, {"ws", n.WS, "ws", "wss"}, {"wt", n.WT, "https", "https"},
-			} {
-				if err := checkURL(u.url, u.a, u.b); err != nil {
-					bad("%s: %s %q: %w", at, u.key, u.url, err)
-				}
+			if err := n.checkURLs(); err != nil {
+				bad("%s: %w", at, err)
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// check is Validate for a node that is in no file.
+func (n Node) check() error {
+	if !ValidName(string(n.ID)) {
+		return fmt.Errorf("id %q", n.ID)
+	}
+	return errors.Join(checkPeer(n.Peer), n.checkURLs())
+}
+
+func (n Node) checkURLs() error {
+	var errs []error
+	for _, u := range []struct{ key, url, a, b string }{
+		{"http", n.HTTP, "http", "https"}, {"ws", n.WS, "ws", "wss"}, {"wt", n.WT, "https", "https"},
+	} {
+		if err := checkURL(u.url, u.a, u.b); err != nil {
+			errs = append(errs, fmt.Errorf("%s %q: %w", u.key, u.url, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// validHost reports whether s is a name in the DNS as a file should have it.
+func validHost(s string) bool {
+	if len(s) > 253 || !strings.Contains(s, ".") {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if !ValidName(label) {
+			return false
+		}
+	}
+	return true
 }
 
 func checkPeer(s string) error {

@@ -107,7 +107,7 @@ func (r *Region) open(ctx context.Context, i int, conn *net.UDPConn) error {
 		return err
 	}
 	n.Cluster, err = cluster.New(cluster.Config{
-		Self: id, Region: name, Incarnation: incarnation, Topology: r.topology, Dir: filepath.Join(r.cfg.Dir, string(id)),
+		Self: id, Region: name, Incarnation: incarnation, Directory: regions.NewDirectory(r.topology), Dir: filepath.Join(r.cfg.Dir, string(id)),
 		Links: n.links, SnapshotEvery: r.cfg.SnapshotEvery, Log: r.cfg.Log, Metrics: n.metrics,
 	})
 	if err != nil {

@@ -133,14 +133,14 @@ func (a *membershipAnnouncer) MembershipChanged(ctx context.Context, room string
 
 // directory is the topology as clients see it.
 type directory struct {
-	topology *regions.Topology
-	cert     string
-	demo     func() (httpapi.Demo, bool)
+	present *regions.Directory
+	cert    string
+	demo    func() (httpapi.Demo, bool)
 }
 
 func (d directory) Edges() httpapi.EdgeDirectory {
 	out := httpapi.EdgeDirectory{CertSHA256: d.cert}
-	for _, r := range d.topology.Regions {
+	for _, r := range d.present.Topology().Regions {
 		region := httpapi.EdgeRegion{Name: string(r.Name), Lat: r.Location.Lat, Lng: r.Location.Lng}
 		for _, n := range r.Nodes {
 			region.Nodes = append(region.Nodes, httpapi.EdgeNode{ID: string(n.ID), HTTP: n.HTTP, WS: n.WS, WT: n.WT})

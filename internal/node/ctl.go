@@ -215,7 +215,7 @@ func (c *control) beside(name string) (*Node, regions.NodeID, error) {
 		if !n.running() || found != nil && found.ID() != id {
 			continue
 		}
-		_, region, ok := n.cfg.Topology.Node(id)
+		_, region, ok := n.cfg.Directory.Node(id)
 		if ok = ok && n.Region() == region; !ok {
 			n.rt.Cluster.View(func(s *roster.State, _ uint64) { _, ok = s.Node(id) })
 		}
@@ -347,11 +347,10 @@ func (c *control) roster() (*RosterView, error) {
 					}
 				}
 			}
-			if i := slices.IndexFunc(n.cfg.Topology.Regions, func(r regions.Region) bool { return r.Name == n.Region() }); i >= 0 {
-				for _, node := range n.cfg.Topology.Regions[i].Nodes {
-					if at[node.ID] == 0 {
-						add(node.ID)
-					}
+			region, _ := n.cfg.Directory.Region(n.Region())
+			for _, node := range region.Nodes {
+				if at[node.ID] == 0 {
+					add(node.ID)
 				}
 			}
 			v.Slots.Owners = make([]int, regions.Slots)

@@ -19,7 +19,7 @@ import (
 func operator(w *world, rts ...*Realtime) func(method, what string) (int, string) {
 	var nodes []*Node
 	for _, rt := range rts {
-		n := &Node{cfg: Config{ID: rt.cfg.ID, Topology: w.topology}, region: rt.region, rt: rt}
+		n := &Node{cfg: Config{ID: rt.cfg.ID, Directory: regions.NewDirectory(w.topology)}, region: rt.region, rt: rt}
 		n.state.Store(1)
 		nodes = append(nodes, n)
 	}

@@ -36,7 +36,7 @@ func newWorld(t *testing.T, nodes int) *world {
 func (w *world) start(id regions.NodeID) *Realtime {
 	w.t.Helper()
 	started := time.Now()
-	rt, err := NewRealtime(RealtimeConfig{ID: id, Topology: w.topology, Started: started, Secret: []byte(strings.Repeat("s", 32))})
+	rt, err := NewRealtime(RealtimeConfig{ID: id, Directory: regions.NewDirectory(w.topology), Started: started, Secret: []byte(strings.Repeat("s", 32))})
 	require.NoError(w.t, err)
 	rt.Connect(&wires{rt: rt, fabric: w.fabric, peer: simnet.Peer{Name: string(id), Place: "eu-west", Incarnation: uint64(started.UnixMilli())}})
 	require.NoError(w.t, rt.Start(w.t.Context()))

@@ -237,7 +237,7 @@ func (m *Mesh) assemble(region regions.RegionID, id regions.NodeID, s *sockets) 
 		m.memories[id] = consensus.NewMemory()
 	}
 	return New(Config{
-		ID: id, Topology: m.Topology, DB: cfg.DB, Secret: cfg.Secret, Raft: dir, Memory: m.memories[id], Drain: cfg.Drain,
+		ID: id, Directory: regions.NewDirectory(m.Topology), DB: cfg.DB, Secret: cfg.Secret, Raft: dir, Memory: m.memories[id], Drain: cfg.Drain,
 		HTTP: s.http, WebTransport: s.wt, CertSHA256: m.CertSHA256,
 		WebTransportTLS: &tls.Config{Certificates: []tls.Certificate{m.cert}},
 		Peer:            m.Net.Wrap(s.peer, string(region)), Identity: identity, CA: m.authority.Pool(),

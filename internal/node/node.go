@@ -61,8 +61,8 @@ import (
 // Config is what a node is made of. Fields without "optional" are needed. The
 // sockets belong to the node from Start on.
 type Config struct {
-	ID       regions.NodeID
-	Topology *regions.Topology
+	ID        regions.NodeID
+	Directory *regions.Directory
 
 	DB     *db.DB
 	Secret []byte // at least 32 bytes, the same on all nodes
@@ -115,7 +115,7 @@ func New(cfg Config) (*Node, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	started := time.Now()
-	_, region, ok := cfg.Topology.Node(cfg.ID)
+	_, region, ok := cfg.Directory.Node(cfg.ID)
 	if !ok {
 		return nil, fmt.Errorf("node %q is not in the topology", cfg.ID)
 	}
@@ -128,7 +128,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, region: region}
 	n.log = cfg.Log.With("region", n.region, "node", cfg.ID)
 
-	others := &tell{self: cfg.ID, region: n.region, topology: cfg.Topology, log: n.log}
+	others := &tell{self: cfg.ID, region: n.region, directory: cfg.Directory, log: n.log}
 	revoked := &revocations{tell: others, log: n.log}
 
 	accounts, err := auth.New(cfg.DB, cfg.Secret, string(n.region), auth.Config{
@@ -148,7 +148,7 @@ func New(cfg Config) (*Node, error) {
 	present := presence.New(cfg.DB, changes)
 	seen := newSettings(present, n.log)
 	n.rt, err = NewRealtime(RealtimeConfig{
-		ID: cfg.ID, Topology: cfg.Topology, Started: started, Secret: cfg.Secret, Raft: cfg.Raft, Memory: cfg.Memory,
+		ID: cfg.ID, Directory: cfg.Directory, Started: started, Secret: cfg.Secret, Raft: cfg.Raft, Memory: cfg.Memory,
 		Members: standings, Messages: store{messages}, Verifier: verifier{accounts.Verifier()}, Settings: seen, Activity: touches,
 		Session: cfg.Session, Capacity: cfg.Capacity, Drain: cfg.Drain, Log: n.log, Metrics: cfg.Metrics,
 	})
@@ -161,7 +161,7 @@ func New(cfg Config) (*Node, error) {
 		Conn: cfg.Peer, Identity: cfg.Identity, CA: cfg.CA, Handler: n.rt.Handler(), Stream: n.rt.Stream,
 		Logger: n.log, Metrics: cfg.Metrics,
 		Peers: func(id regions.NodeID) (string, regions.RegionID, bool) {
-			node, region, ok := cfg.Topology.Node(id)
+			node, region, ok := cfg.Directory.Node(id)
 			return node.Peer, region, ok
 		},
 	})
@@ -182,7 +182,7 @@ func New(cfg Config) (*Node, error) {
 	assets, _ := web.Dist()
 	api, err := httpapi.New(httpapi.Config{
 		DB: cfg.DB, Auth: accounts, Users: people, Groups: teams,
-		Messages: conversation{messages, n.rt.Hub}, Presence: present, Live: n.rt, Edges: directory{cfg.Topology, cfg.CertSHA256, cfg.Demo},
+		Messages: conversation{messages, n.rt.Hub}, Presence: present, Live: n.rt, Edges: directory{cfg.Directory, cfg.CertSHA256, cfg.Demo},
 		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: cfg.ClientAddr,
 		AddressLimit: cfg.Limits.Address, UserLimit: cfg.Limits.User,
 		Log: n.log, Metrics: cfg.Metrics,
@@ -190,7 +190,7 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.handler = routes(api, realtime.WebSocket(), web.Handler(clientSchemes(cfg.Topology)))
+	n.handler = routes(api, realtime.WebSocket(), web.Handler(clientSchemes(cfg.Directory.Topology())))
 
 	n.group.Add("auth", accounts)
 	n.group.Add("housekeeping", &housekeeping{log: n.log, work: func(ctx context.Context) error {

@@ -32,10 +32,10 @@ import (
 // RealtimeConfig is what a node's realtime side is made of. Fields without
 // "optional" are needed.
 type RealtimeConfig struct {
-	ID       regions.NodeID
-	Topology *regions.Topology
-	Started  time.Time // names this incarnation: later than all before
-	Secret   []byte    // at least 32 bytes, the same on all nodes
+	ID        regions.NodeID
+	Directory *regions.Directory
+	Started   time.Time // names this incarnation: later than all before
+	Secret    []byte    // at least 32 bytes, the same on all nodes
 
 	// Raft is the directory of the region's log; without it the log is in
 	// Memory, for tests.
@@ -113,7 +113,7 @@ const (
 
 // NewRealtime assembles it; Connect comes before Start.
 func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
-	_, region, ok := cfg.Topology.Node(cfg.ID)
+	_, region, ok := cfg.Directory.Node(cfg.ID)
 	if !ok {
 		return nil, fmt.Errorf("node %q is not in the topology", cfg.ID)
 	}
@@ -133,7 +133,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	var err error
 	r.Cluster, err = cluster.New(cluster.Config{
 		Self: cfg.ID, Region: region, Incarnation: r.incarnation(), Capacity: cfg.Capacity,
-		Topology: cfg.Topology, Dir: cfg.Raft, Memory: cfg.Memory, Clock: cfg.Clock, Grace: cfg.Session.Grace,
+		Directory: cfg.Directory, Dir: cfg.Raft, Memory: cfg.Memory, Clock: cfg.Clock, Grace: cfg.Session.Grace,
 		Links: r, Send: r.links.Send, Hooks: r.hooks(), Log: cfg.Log, Metrics: cfg.Metrics,
 	})
 	if err != nil {
@@ -522,7 +522,7 @@ func (r *Realtime) targets() []*wire.Target {
 	r.Cluster.View(func(s *roster.State, _ uint64) { nodes = s.Nodes() })
 	var out []*wire.Target
 	for _, node := range nodes {
-		if n, _, ok := r.cfg.Topology.Node(node.ID); ok && node.State == roster.Up && node.ID != r.cfg.ID {
+		if n, _, ok := r.cfg.Directory.Node(node.ID); ok && node.State == roster.Up && node.ID != r.cfg.ID {
 			out = append(out, &wire.Target{Region: string(r.region), Node: string(node.ID), Ws: n.WS, Wt: n.WT})
 		}
 	}

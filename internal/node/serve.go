@@ -156,7 +156,7 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		return nil, fmt.Errorf("peer_tls: %w; `muster ca` makes identities", err)
 	}
 	cfg := Config{
-		ID: c.Node, Topology: topology, Secret: secret, Identity: identity, CA: ca,
+		ID: c.Node, Directory: regions.NewDirectory(topology), Secret: secret, Identity: identity, CA: ca,
 		Origins: c.Origins, InviteBase: c.InviteBase, Version: version, Log: log,
 		Raft: filepath.Join(c.Data, "raft"), Capacity: c.Capacity,
 		Drain: DrainConfig{Rate: c.Drain.Rate, Deadline: c.Drain.Deadline},

@@ -14,12 +14,12 @@ import (
 // tell makes a call to all other nodes. It is a run.Service: Stop waits for
 // what is under way, and nothing is told after it.
 type tell struct {
-	self     regions.NodeID
-	region   regions.RegionID
-	topology *regions.Topology
-	call     func(ctx context.Context, to regions.NodeID, frame []byte) ([]byte, error)
-	log      *slog.Logger
-	far      sync.WaitGroup
+	self      regions.NodeID
+	region    regions.RegionID
+	directory *regions.Directory
+	call      func(ctx context.Context, to regions.NodeID, frame []byte) ([]byte, error)
+	log       *slog.Logger
+	far       sync.WaitGroup
 }
 
 // tellWait is how long one node may take to answer.
@@ -34,7 +34,7 @@ func (t *tell) all(ctx context.Context, what string, c *peer.Call) {
 		return
 	}
 	var near sync.WaitGroup
-	for _, region := range t.topology.Regions {
+	for _, region := range t.directory.Topology().Regions {
 		for _, n := range region.Nodes {
 			if n.ID == t.self {
 				continue

@@ -70,7 +70,7 @@ func crowd(t testing.TB, rooms int) *Cluster {
 		}
 		top.Regions = append(top.Regions, region)
 	}
-	c, err := New(Config{Self: "r1-1", Region: "r1", Incarnation: 1, Topology: top, Links: opener{}})
+	c, err := New(Config{Self: "r1-1", Region: "r1", Incarnation: 1, Directory: regions.NewDirectory(top), Links: opener{}})
 	require.NoError(t, err)
 	index := uint64(0)
 	apply := func(command *peer.RosterCommand) {

@@ -34,9 +34,9 @@ type Config struct {
 	Incarnation uint64
 	// Capacity is the node's share of the slots, in proportion; optional, 100.
 	Capacity uint32
-	// Topology names all regions and nodes. The region's nodes must be in the
-	// same order everywhere: the first ones found its group.
-	Topology *regions.Topology
+	// Directory names all regions and nodes. The region's nodes must be in the
+	// same order everywhere at first: the first ones found its group.
+	Directory *regions.Directory
 	// Dir is where the node keeps its log and snapshots. If it is empty they
 	// are in Memory, for tests.
 	Dir    string
@@ -84,6 +84,8 @@ type Hooks struct {
 	Resync func()
 	// RegionMoved tells slots of another region that have another owner.
 	RegionMoved func(region regions.RegionID, slots []int)
+	// OthersChanged tells which other regions there are from now on.
+	OthersChanged func(others []regions.RegionID)
 	// NodeLost: the region gave this node up. Its sessions are suspended, what
 	// it had is others' now, whether it comes back (Err is nil) or not. Of a node
 	// that is removed it may come twice.
@@ -119,10 +121,10 @@ type Cluster struct {
 
 // New checks the configuration.
 func New(cfg Config) (*Cluster, error) {
-	if cfg.Topology == nil || cfg.Links == nil || cfg.Incarnation == 0 {
-		return nil, errors.New("cluster: Topology, Links and Incarnation are needed")
+	if cfg.Directory == nil || cfg.Links == nil || cfg.Incarnation == 0 {
+		return nil, errors.New("cluster: Directory, Links and Incarnation are needed")
 	}
-	if _, region, _ := cfg.Topology.Node(cfg.Self); region == "" || region != cfg.Region {
+	if _, region, _ := cfg.Directory.Node(cfg.Self); region == "" || region != cfg.Region {
 		return nil, fmt.Errorf("cluster: node %q is not in region %q of the topology", cfg.Self, cfg.Region)
 	}
 	if cfg.Capacity == 0 {
@@ -148,11 +150,11 @@ func New(cfg Config) (*Cluster, error) {
 		nodes: make(chan struct{}, 1), planned: make(chan struct{}, 1), seen: make(chan seen, seenQueue), ready: make(chan struct{}), failed: make(chan struct{}),
 	}
 	c.machine.OnEffects = c.effects
-	c.tables.init(cfg.Topology, cfg.Region)
+	c.tables.init(cfg.Directory.Topology(), cfg.Region)
 	c.events.wake = make(chan struct{}, 1)
 	c.wishes.init()
 	c.leader.init()
-	region, _ := cfg.Topology.Region(cfg.Region)
+	region, _ := cfg.Directory.Region(cfg.Region)
 	var members []regions.NodeID
 	for _, n := range region.Nodes {
 		members = append(members, n.ID)
@@ -190,6 +192,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 		c.life.Go(func() { c.stay(ctx) })
 		c.life.Go(func() { c.grant(ctx) })
 		c.life.Go(func() { c.noteSeen(ctx) })
+		c.life.Go(func() { c.follow(ctx) })
 		return nil
 	})
 }

@@ -21,7 +21,8 @@ type (
 		region regions.RegionID
 		slots  []int
 	}
-	slotsMoved []regions.SlotMove
+	othersChanged struct{}
+	slotsMoved    []regions.SlotMove
 )
 
 // events is the queue between the log and the hooks.
@@ -148,7 +149,8 @@ func (c *Cluster) tell(ctx context.Context) {
 		if missed {
 			c.log.Warn("changes came faster than they were dealt with: all is read again")
 			c.tellOne(resync{})
-			for _, r := range c.tables.others {
+			c.tellOne(othersChanged{})
+			for _, r := range c.Others() {
 				all := make([]int, regions.Slots)
 				for i := range all {
 					all[i] = i
@@ -195,6 +197,8 @@ func (c *Cluster) tellOne(e any) {
 		if h.RegionMoved != nil {
 			h.RegionMoved(e.region, e.slots)
 		}
+	case othersChanged:
+		call(h.OthersChanged, c.Others())
 	case nodeLost:
 		if h.NodeLost != nil {
 			h.NodeLost()

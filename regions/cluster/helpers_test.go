@@ -90,7 +90,7 @@ func (m *mesh) start(id regions.NodeID) *node {
 	_, region, _ := m.top.Node(id)
 	n := &node{id: id, log: &bytes.Buffer{}, logs: &sync.Mutex{}}
 	cfg := Config{
-		Self: id, Region: region, Incarnation: m.starts, Topology: m.top, Memory: m.disks[id],
+		Self: id, Region: region, Incarnation: m.starts, Directory: regions.NewDirectory(m.top), Memory: m.disks[id],
 		Links: opener{n}, Send: n.send, Hooks: n.hooks(), Log: slog.New(slog.NewTextHandler(writer{n}, nil)),
 	}
 	if m.change != nil {

@@ -157,25 +157,14 @@ func (c *Cluster) expire(ctx context.Context) {
 
 // announce tells the nodes of other regions who owns this one's slots.
 func (c *Cluster) announce(ctx context.Context) {
-	var all []regions.NodeID
-	for _, r := range c.cfg.Topology.Regions {
-		if r.Name != c.cfg.Region {
-			for _, n := range r.Nodes {
-				all = append(all, n.ID)
-			}
-		}
-	}
-	if len(all) == 0 {
-		return
-	}
 	l := &c.leader
-	to := all
+	to := c.elsewhere()
 	for {
 		f := &peer.Frame{Body: &peer.Frame_Slots{Slots: c.tables.slots(c.cfg.Region)}}
 		for _, node := range to {
 			c.cfg.Send(node, f)
 		}
-		to = all
+		to = nil
 		select {
 		case <-l.announce:
 			if !pause(ctx, gather) {
@@ -194,7 +183,22 @@ func (c *Cluster) announce(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		if to == nil {
+			to = c.elsewhere()
+		}
 	}
+}
+
+// elsewhere are the nodes of other regions.
+func (c *Cluster) elsewhere() (nodes []regions.NodeID) {
+	for _, r := range c.cfg.Directory.Topology().Regions {
+		if r.Name != c.cfg.Region {
+			for _, n := range r.Nodes {
+				nodes = append(nodes, n.ID)
+			}
+		}
+	}
+	return nodes
 }
 
 // LinkUp tells that a link to a node is up: if this node leads and the other is

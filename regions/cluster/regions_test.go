@@ -86,8 +86,8 @@ func TestHeard(t *testing.T) {
 		n := m.leader()
 		room := "group:x"
 		slot := regions.SlotOf(room)
-		m.eventually(func() bool { return n.tables.of["r2"].Load()[slot].Epoch > 0 }, "nothing heard")
-		was := n.tables.of["r2"].Load()[slot].Epoch
+		m.eventually(func() bool { return n.tables.others.Load().of["r2"].Load()[slot].Epoch > 0 }, "nothing heard")
+		was := n.tables.others.Load().of["r2"].Load()[slot].Epoch
 		n.HeardOwner("r2", room, "r2-9", was) // no news
 		require.Equal(t, "r2-1", string(n.OwnerIn("r2", room)))
 		n.HeardOwner("r2", room, "r2-9", was+1)

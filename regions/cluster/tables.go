@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,22 +17,58 @@ import (
 type table [regions.Slots]roster.Slot
 
 type tables struct {
-	static *regions.Static
-	others []regions.RegionID
 	own    atomic.Pointer[table]
-	of     map[regions.RegionID]*atomic.Pointer[table] // of the others; a slot of epoch 0 was not heard of
-	mu     sync.Mutex                                  // held by who replaces one of the others'
+	others atomic.Pointer[others]
+	mu     sync.Mutex // held by who replaces others, or a table of it
+}
+
+// others is what there is of other regions in a topology. It is replaced, but
+// for the tables.
+type others struct {
+	static *regions.Static
+	names  []regions.RegionID
+	of     map[regions.RegionID]*atomic.Pointer[table] // a slot of epoch 0 was not heard of
 }
 
 func (t *tables) init(top *regions.Topology, own regions.RegionID) {
-	t.static = regions.NewStatic(top)
 	t.own.Store(new(table))
-	t.of = map[regions.RegionID]*atomic.Pointer[table]{}
+	t.others.Store(&others{})
+	t.adopt(top, own)
+}
+
+// adopt takes the other regions of a topology; what was heard of them stays. It
+// reports whether they are other ones.
+func (t *tables) adopt(top *regions.Topology, own regions.RegionID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was := t.others.Load()
+	next := &others{static: regions.NewStatic(top), of: map[regions.RegionID]*atomic.Pointer[table]{}}
 	for _, r := range top.Regions {
-		if r.Name != own {
-			t.others = append(t.others, r.Name)
-			t.of[r.Name] = &atomic.Pointer[table]{}
-			t.of[r.Name].Store(new(table))
+		if r.Name == own {
+			continue
+		}
+		next.names = append(next.names, r.Name)
+		if next.of[r.Name] = was.of[r.Name]; next.of[r.Name] == nil {
+			next.of[r.Name] = &atomic.Pointer[table]{}
+			next.of[r.Name].Store(new(table))
+		}
+	}
+	t.others.Store(next)
+	return !slices.Equal(was.names, next.names)
+}
+
+// follow keeps up with the topology.
+func (c *Cluster) follow(ctx context.Context) {
+	for {
+		t, changed := c.cfg.Directory.Watch()
+		if c.tables.adopt(t, c.cfg.Region) {
+			c.events.push(othersChanged{})
+		}
+		wake(c.leader.announce) // there may be nodes that were told nothing yet
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -57,20 +94,22 @@ func (c *Cluster) OwnerIn(region regions.RegionID, room string) regions.NodeID {
 
 // SlotIn is OwnerIn by the slot, with its epoch; 0 until something was heard.
 func (c *Cluster) SlotIn(region regions.RegionID, slot int) (regions.NodeID, regions.Epoch) {
-	if t := c.tables.of[region]; t != nil {
+	o := c.tables.others.Load()
+	if t := o.of[region]; t != nil {
 		if s := &t.Load()[slot]; s.Epoch > 0 {
 			return s.Owner, s.Epoch
 		}
 	}
-	return c.tables.static.OwnerOf(region, slot), 0
+	return o.static.OwnerOf(region, slot), 0
 }
 
 // Others returns the other regions.
-func (c *Cluster) Others() []regions.RegionID { return c.tables.others }
+func (c *Cluster) Others() []regions.RegionID { return c.tables.others.Load().names }
 
 // RegionOf returns the region of a node; "" if there is no such node.
 func (c *Cluster) RegionOf(node regions.NodeID) regions.RegionID {
-	return c.tables.static.RegionOf(node)
+	_, region, _ := c.cfg.Directory.Node(node)
+	return region
 }
 
 // Stays returns the region's sessions in a room, suspended ones included.
@@ -106,12 +145,13 @@ func (t *tables) move(moves []regions.SlotMove) {
 // hear merges what is said of another region's slots and returns those that
 // have another owner, or the same one anew.
 func (t *tables) hear(region regions.RegionID, said map[int]roster.Slot) (moved []int) {
-	of := t.of[region]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.others.Load()
+	of := o.of[region]
 	if of == nil {
 		return nil
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	next := *of.Load()
 	changed := false
 	for slot, now := range said {
@@ -120,7 +160,7 @@ func (t *tables) hear(region regions.RegionID, said map[int]roster.Slot) (moved 
 			continue
 		}
 		next[slot], changed = now, true
-		if was.Epoch > 0 || now.Owner != t.static.OwnerOf(region, slot) {
+		if was.Epoch > 0 || now.Owner != o.static.OwnerOf(region, slot) {
 			moved = append(moved, slot)
 		}
 	}

@@ -167,7 +167,7 @@ func (n *memoryNode) start(ctx context.Context) error {
 	}
 	l := &life{node: n, started: time.Now(), open: make(chan struct{})}
 	rt, err := node.NewRealtime(node.RealtimeConfig{
-		ID: n.id, Topology: n.mesh.topology, Started: l.started, Secret: []byte(strings.Repeat("s", 32)),
+		ID: n.id, Directory: regions.NewDirectory(n.mesh.topology), Started: l.started, Secret: []byte(strings.Repeat("s", 32)),
 		Memory: n.log, Clock: func() time.Time { return time.Now().Add(time.Duration(n.wrong.Load())) }, Members: n.mesh.stores, Messages: n.mesh.stores, Verifier: n.mesh.stores,
 		Settings: n.mesh.stores, Activity: n.mesh.stores,
 		Session: session.Config{Ping: ping, Grace: grace},
