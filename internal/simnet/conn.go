@@ -16,6 +16,7 @@ type Conn struct {
 	net    *Network
 	region string
 	local  string
+	apart  bool // not counted: it measures
 
 	mu     sync.Mutex
 	wire   flight // under way, the earliest first
@@ -84,6 +85,16 @@ func (c *Conn) WriteMsgUDPAddrPort(b, oob []byte, to netip.AddrPort) (int, int, 
 	s := c.net.state.Load()
 	key := plain(to)
 	region, known := s.places[key]
+	size, rest := len(b), oob
+	if flow := s.flows[[2]string{c.region, region}]; flow != nil {
+		// Counters and chance are for packets, not for batches.
+		if size, rest = segment(oob); size == 0 {
+			size = max(len(b), 1)
+		}
+		if !c.apart {
+			flow.count((len(b)+size-1)/size, len(b))
+		}
+	}
 	if known && s.cut(c.region, c.local, region, key) {
 		c.net.stats.cut.Add(1)
 		return len(b), len(oob), nil
@@ -94,11 +105,6 @@ func (c *Conn) WriteMsgUDPAddrPort(b, oob []byte, to netip.AddrPort) (int, int, 
 	delay := c.net.Delay(c.region, region)
 	if c.net.cfg.Loss == 0 && c.net.cfg.Jitter == 0 {
 		return len(b), len(oob), c.send(b, oob, to, delay)
-	}
-	// Chance falls on packets, not on batches.
-	size, rest := segment(oob)
-	if size == 0 {
-		size = max(len(b), 1)
 	}
 	for at := 0; at < len(b); at += size {
 		if err := c.chance(b[at:min(at+size, len(b))], rest, to, delay); err != nil {

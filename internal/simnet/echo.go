@@ -65,7 +65,9 @@ func (n *Network) listen(region string) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("echo: %w", err)
 	}
-	return n.Wrap(c, region), nil
+	w := n.Wrap(c, region)
+	w.apart = true
+	return w, nil
 }
 
 // ping sends the time since start in each packet.

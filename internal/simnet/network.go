@@ -62,6 +62,15 @@ type Network struct {
 type state struct {
 	places map[netip.AddrPort]string
 	cuts   map[[2]string]bool // from → to; each a region or an address
+	flows  map[[2]string]*flow
+}
+
+// flow counts what one region sends to another.
+type flow struct{ packets, bytes atomic.Uint64 }
+
+func (f *flow) count(packets, size int) {
+	f.packets.Add(uint64(packets))
+	f.bytes.Add(uint64(size))
 }
 
 // Stats counts packets since New (a GSO batch counts once).
@@ -70,6 +79,17 @@ type Stats struct {
 	Lost     uint64 // by Config.Loss
 	Cut      uint64 // by Network.Cut
 	Overflow uint64 // by Config.QueueBytes
+}
+
+// Traffic is what one region sent to another since New: UDP payload, which on a
+// wire has 28 bytes of IPv4 and UDP headers more per packet.
+type Traffic struct {
+	Packets, Bytes uint64
+}
+
+// Less is the traffic since an earlier reading.
+func (t Traffic) Less(earlier Traffic) Traffic {
+	return Traffic{t.Packets - earlier.Packets, t.Bytes - earlier.Bytes}
 }
 
 // New makes a network without places.
@@ -124,6 +144,16 @@ func (n *Network) Stats() Stats {
 	return Stats{n.stats.delayed.Load(), n.stats.lost.Load(), n.stats.cut.Load(), n.stats.overflow.Load()}
 }
 
+// Traffic returns what every region sent to every other one, by (from, to).
+// What was cut, lost or dropped was sent too.
+func (n *Network) Traffic() map[[2]string]Traffic {
+	all := map[[2]string]Traffic{}
+	for key, f := range n.state.Load().flows {
+		all[key] = Traffic{f.packets.Load(), f.bytes.Load()}
+	}
+	return all
+}
+
 // Wrap puts a socket into a region, and its address with it. The wrapped
 // socket takes over c: close only it.
 func (n *Network) Wrap(c *net.UDPConn, region string) *Conn {
@@ -136,7 +166,7 @@ func (n *Network) change(f func(*state)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	old := n.state.Load()
-	next := &state{places: maps.Clone(old.places), cuts: maps.Clone(old.cuts)}
+	next := &state{places: maps.Clone(old.places), cuts: maps.Clone(old.cuts), flows: old.flows}
 	if next.places == nil {
 		next.places = map[netip.AddrPort]string{}
 	}
@@ -144,7 +174,28 @@ func (n *Network) change(f func(*state)) {
 		next.cuts = map[[2]string]bool{}
 	}
 	f(next)
+	next.connect()
 	n.state.Store(next)
+}
+
+// connect makes counters for the pairs of regions that have none.
+func (s *state) connect() {
+	flows := maps.Clone(s.flows)
+	if flows == nil {
+		flows = map[[2]string]*flow{}
+	}
+	regions := map[string]bool{}
+	for _, r := range s.places {
+		regions[r] = true
+	}
+	for a := range regions {
+		for b := range regions {
+			if key := [2]string{a, b}; a != b && flows[key] == nil {
+				flows[key] = &flow{}
+			}
+		}
+	}
+	s.flows = flows
 }
 
 // roll returns what chance adds to one packet.

@@ -135,6 +135,26 @@ func TestFullWireDropsAndCounts(t *testing.T) {
 	require.Equal(t, Stats{Delayed: 10, Overflow: 5}, n.Stats())
 }
 
+func TestTrafficIsCountedPerPairOfRegions(t *testing.T) {
+	n := New(Config{OneWay: fixed(time.Millisecond)})
+	a, b := pair(t, n, "a", "b")
+	a.apart, b.apart = false, false
+	for range 3 {
+		_, err := a.WriteTo(make([]byte, 100), b.LocalAddr())
+		require.NoError(t, err)
+	}
+	before := n.Traffic()[[2]string{"a", "b"}]
+	require.Equal(t, Traffic{Packets: 3, Bytes: 300}, before)
+	n.Cut("a", "b")
+	_, err := a.WriteTo(make([]byte, 50), b.LocalAddr())
+	require.NoError(t, err)
+	require.Equal(t, Traffic{Packets: 1, Bytes: 50}, n.Traffic()[[2]string{"a", "b"}].Less(before))
+	require.Zero(t, n.Traffic()[[2]string{"b", "a"}])
+	_, err = n.Echo(t.Context(), "b", "a", 3, time.Millisecond)
+	require.NoError(t, err)
+	require.Zero(t, n.Traffic()[[2]string{"b", "a"}], "what measures is not counted")
+}
+
 func TestCloseDeliversWhatIsUnderWay(t *testing.T) {
 	n := New(Config{OneWay: fixed(20 * time.Millisecond)})
 	a, b := pair(t, n, "a", "b")
