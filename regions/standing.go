@@ -12,6 +12,8 @@ const (
 	NodeDraining                  // serves what it has, takes nothing new
 )
 
+func (s NodeState) String() string { return [...]string{"down", "up", "draining"}[s] }
+
 // NodeStanding is how one node stands.
 type NodeStanding struct {
 	Node     Node // as its region has it

@@ -14,6 +14,7 @@ import (
 )
 
 const good = `
+dns_name: edge.example.org
 regions:
   - name: eu-west
     location: {lat: 53.35, lng: -6.26}
@@ -63,6 +64,9 @@ func TestTopologyErrorsSayWhere(t *testing.T) {
 		{"no port", "127.0.1.2:7000", "127.0.1.2", `node eu-west-2: peer "127.0.1.2": must be host:port`},
 		{"port", "127.0.1.2:7000", "127.0.1.2:70000", "port must be"},
 		{"peer twice", "127.0.1.2:7000", "127.0.1.1:7000", "peer 127.0.1.1:7000 is also that of eu-west-1"},
+		{"dns name", "edge.example.org", "Edge.", `the nearest region: dns_name "Edge."`},
+		{"dns name of a region", "lng: -77.4}", "lng: -77.4}\n    dns_name: us_east.example.org", `region us-east: dns_name "us_east.example.org"`},
+		{"dns name twice", "  - name: us-east\n", "    dns_name: a.example\n  - name: us-east\n    dns_name: a.example\n", "region us-east: dns_name a.example is also that of region eu-west"},
 		{"wt", "https://127.0.1.1:8443/wt", "http://127.0.1.1:8443/wt", "node eu-west-1: wt"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -81,6 +81,12 @@ func (l *links) Frame(from peerlink.Peer, b []byte) {
 		}
 		return
 	}
+	if standing := f.GetStanding(); standing != nil {
+		if standing.GetRegion() == string(from.Region) {
+			l.rt.Cluster.HeardStanding(standing)
+		}
+		return
+	}
 	if fixes := f.GetFixes(); fixes != nil && f.Epoch == 0 { // in a datagram's stead: SendFixes
 		l.rt.Hub.HandleFixes(from.Node, fixes)
 		return

@@ -95,16 +95,17 @@ type Hooks struct {
 // Cluster is one node's part in its region. It is a run.Service, and satisfies
 // what the edge wants to know of its region.
 type Cluster struct {
-	cfg     Config
-	log     *slog.Logger
-	life    run.Lifecycle
-	machine *roster.Machine
-	node    *consensus.Node
-	tables  tables
-	events  events
-	wishes  wishes
-	leader  leader
-	metrics *metrics
+	cfg       Config
+	log       *slog.Logger
+	life      run.Lifecycle
+	machine   *roster.Machine
+	node      *consensus.Node
+	tables    tables
+	events    events
+	wishes    wishes
+	leader    leader
+	standings standings
+	metrics   *metrics
 
 	origin  time.Time    // of the times below, in ns
 	proved  atomic.Int64 // the copy of the roster was the latest then; 0: never
@@ -153,6 +154,7 @@ func New(cfg Config) (*Cluster, error) {
 	c.tables.init(cfg.Directory.Topology(), cfg.Region)
 	c.events.wake = make(chan struct{}, 1)
 	c.wishes.init()
+	c.standings.of = map[regions.RegionID]heardStanding{}
 	c.leader.init()
 	region, _ := cfg.Directory.Region(cfg.Region)
 	var members []regions.NodeID

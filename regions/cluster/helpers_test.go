@@ -297,9 +297,10 @@ func (n *node) hooks() Hooks {
 		SessionEnded: func(at regions.NodeID, id regions.SessionID, rooms []string, r wire.Reason) {
 			n.tellf("ended %s %s %v %v", at, id.User, rooms, r)
 		},
-		Resync:      func() { n.tellf("resync") },
-		RegionMoved: func(r regions.RegionID, slots []int) { n.tellf("region %s %d", r, len(slots)) },
-		NodeLost:    func() { n.tellf("lost") },
+		OthersChanged: func(o []regions.RegionID) { n.tellf("others %v", o) },
+		Resync:        func() { n.tellf("resync") },
+		RegionMoved:   func(r regions.RegionID, slots []int) { n.tellf("region %s %d", r, len(slots)) },
+		NodeLost:      func() { n.tellf("lost") },
 	}
 }
 
@@ -331,8 +332,14 @@ func (n *node) Accept(*simnet.Pipe) {}
 
 func (n *node) Frame(_ simnet.Peer, b []byte) {
 	var f peer.Frame
-	if f.UnmarshalVT(b) == nil && f.GetSlots() != nil {
+	if f.UnmarshalVT(b) != nil {
+		return
+	}
+	if f.GetSlots() != nil {
 		n.HeardSlots(f.GetSlots())
+	}
+	if f.GetStanding() != nil {
+		n.HeardStanding(f.GetStanding())
 	}
 }
 

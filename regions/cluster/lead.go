@@ -84,6 +84,7 @@ func (c *Cluster) lead(ctx context.Context, term uint64) {
 	work.Go(func() { c.tendNodes(ctx) })
 	work.Go(func() { c.expire(ctx) })
 	work.Go(func() { c.announce(ctx) })
+	work.Go(func() { c.proclaim(ctx, term) })
 	work.Wait()
 	l.mu.Lock()
 	l.leading = false

@@ -62,6 +62,7 @@ func (c *Cluster) follow(ctx context.Context) {
 	for {
 		t, changed := c.cfg.Directory.Watch()
 		if c.tables.adopt(t, c.cfg.Region) {
+			c.standings.keep(c.Others())
 			c.events.push(othersChanged{})
 		}
 		wake(c.leader.announce) // there may be nodes that were told nothing yet

@@ -10,15 +10,14 @@ import (
 )
 
 // NodeState is what the region knows of a node.
-type NodeState uint8
+type NodeState = regions.NodeState
 
+// States of a node.
 const (
-	Down NodeState = iota
-	Up
-	Draining // serves what it has, takes nothing new
+	Down     = regions.NodeDown
+	Up       = regions.NodeUp
+	Draining = regions.NodeDraining
 )
-
-func (s NodeState) String() string { return [...]string{"down", "up", "draining"}[s] }
 
 // Node is one node of the region.
 type Node struct {

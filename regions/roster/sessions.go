@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -330,6 +331,15 @@ func (s *State) SessionsOn(node regions.NodeID) []*Session {
 	var out []*Session
 	s.held[node].each(func(place int32) { out = append(out, s.devices.all[place]) })
 	return out
+}
+
+// Held returns how many sessions a node has, suspended ones that were last there
+// included.
+func (s *State) Held(node regions.NodeID) (n int) {
+	for _, word := range s.held[node] {
+		n += bits.OnesCount64(word)
+	}
+	return n
 }
 
 // IdleFor returns for how long a session has been suspended, or a device gone,
