@@ -298,6 +298,7 @@ type phone struct {
 	gaps       int
 	backs      int // an older epoch came after a newer one
 	left       []string
+	vanished   []string // were not in a part any more
 	refused    []error
 	removed    []wire.Reason
 	superseded uint64
@@ -379,12 +380,19 @@ func (p *phone) Deliver(f *edge.Frame) {
 				p.backs++
 			}
 			p.at[part.At.Region] = part.At
+			var had []string
 			for k, d := range p.people {
 				if d.Region == part.At.Region {
+					had = append(had, k)
 					delete(p.people, k)
 				}
 			}
 			p.presence(part.At.Region, part.People)
+			for _, k := range had {
+				if p.people[k] == nil {
+					p.vanished = append(p.vanished, k)
+				}
+			}
 			for _, f := range part.Fixes {
 				p.fix(f)
 			}

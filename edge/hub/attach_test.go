@@ -1,0 +1,35 @@
+package hub
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/edge"
+)
+
+// A node that attaches names those whose Join is not answered yet, too. The owner
+// may have taken them in, and not know of them from its roster yet: else they
+// would be gone for a moment.
+func TestAnAttachListsWhoIsAboutToJoin(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, bob := m.join("ann", "a1"), m.join("bob", "a2")
+		m.regions["a"].move(testSlot, "a3")
+		synctest.Wait()
+		m.rosters["a3"].setDelay(500 * time.Millisecond)
+		cem := m.session("cem", "a2")
+		m.enter(cem, edge.Join{Room: testRoom, Re: 9, Membership: edge.Membership{Version: 1}})
+		settle(500 * time.Microsecond)
+		m.hubs["a2"].LinkDown("a3") // before it heard from there
+		m.hubs["a2"].LinkUp("a3")
+		settle(10 * time.Second)
+		for _, p := range []*phone{ann, bob, cem} {
+			require.Equal(t, "ann:a1:LIVE bob:a2:LIVE cem:a2:LIVE", p.who(), p.member.User)
+			require.Empty(t, p.left, p.member.User)
+			require.Empty(t, p.vanished, p.member.User)
+		}
+		require.Empty(t, cem.refused)
+	})
+}
