@@ -277,11 +277,22 @@ func leavers(h *History) (out []Violation) {
 				for _, o := range sessions[d.Key] {
 					v.History = append(v.History, o.String())
 				}
+				v.History = append(v.History, r.before(e.At, e.Room)...)
 				out = append(out, v)
 			}
 		}
 	}
 	return out
+}
+
+// before is what a run was told of a room just before something happened.
+func (r *Run) before(at time.Duration, room string) (out []string) {
+	for _, s := range r.Sights {
+		if s.At <= at && s.At > at-time.Second && (s.In.GetEvent().GetRoom() == room || s.In.GetSnapshot().GetRoom() == room) {
+			out = append(out, s.String())
+		}
+	}
+	return out[max(0, len(out)-8):]
 }
 
 // wronged says why a session should not have been seen leaving; "" if it may.
