@@ -1351,7 +1351,10 @@ type Attach struct {
 	Members   []*Member              `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
 	Positions []*wire.Position       `protobuf:"bytes,3,rep,name=positions,proto3" json:"positions,omitempty"`
 	// The last fix the node has of each of these members.
-	Fixes         []*wire.MemberFix `protobuf:"bytes,4,rep,name=fixes,proto3" json:"fixes,omitempty"`
+	Fixes []*wire.MemberFix `protobuf:"bytes,4,rep,name=fixes,proto3" json:"fixes,omitempty"`
+	// The regions that can't be reached, as the node was told last: a new owner
+	// that has not heard of them either goes on from there.
+	Unreached     []*wire.RegionReach `protobuf:"bytes,5,rep,name=unreached,proto3" json:"unreached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1410,6 +1413,13 @@ func (x *Attach) GetPositions() []*wire.Position {
 func (x *Attach) GetFixes() []*wire.MemberFix {
 	if x != nil {
 		return x.Fixes
+	}
+	return nil
+}
+
+func (x *Attach) GetUnreached() []*wire.RegionReach {
+	if x != nil {
+		return x.Unreached
 	}
 	return nil
 }
@@ -1509,8 +1519,10 @@ type Joined struct {
 	Error  string   `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`  // an error code instead, e.g. "superseded", "retry"
 	Epoch  uint64   `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"` // with "superseded"
 	// How far the room's feed to this node has come: what follows continues here.
-	Positions     []*wire.Position `protobuf:"bytes,6,rep,name=positions,proto3" json:"positions,omitempty"`
-	Version       uint64           `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"` // membership version the owner knows
+	Positions []*wire.Position `protobuf:"bytes,6,rep,name=positions,proto3" json:"positions,omitempty"`
+	Version   uint64           `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"` // membership version the owner knows
+	// As in the Snapshot among the frames.
+	Unreached     []*wire.RegionReach `protobuf:"bytes,8,rep,name=unreached,proto3" json:"unreached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1592,6 +1604,13 @@ func (x *Joined) GetVersion() uint64 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *Joined) GetUnreached() []*wire.RegionReach {
+	if x != nil {
+		return x.Unreached
+	}
+	return nil
 }
 
 // A session's state in the room changed: SUSPENDED, LIVE again, or LEFT.
@@ -2100,12 +2119,15 @@ func (x *Fixes) GetFrame() []byte {
 // in it, what follows continues from the given position. It also comes alone,
 // with no parts and as no answer, to tell the room's last number.
 type Parts struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
-	Parts         []*wire.Part           `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
-	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	LastNumber    uint64                 `protobuf:"varint,4,opt,name=last_number,json=lastNumber,proto3" json:"last_number,omitempty"`
-	Alone         bool                   `protobuf:"varint,5,opt,name=alone,proto3" json:"alone,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Room       string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Parts      []*wire.Part           `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
+	Version    uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	LastNumber uint64                 `protobuf:"varint,4,opt,name=last_number,json=lastNumber,proto3" json:"last_number,omitempty"`
+	Alone      bool                   `protobuf:"varint,5,opt,name=alone,proto3" json:"alone,omitempty"`
+	// In an answer to Subscribe: the origin's number now. The events up to there
+	// follow.
+	Present       *wire.Position `protobuf:"bytes,6,opt,name=present,proto3" json:"present,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2173,6 +2195,13 @@ func (x *Parts) GetAlone() bool {
 		return x.Alone
 	}
 	return false
+}
+
+func (x *Parts) GetPresent() *wire.Position {
+	if x != nil {
+		return x.Present
+	}
+	return nil
 }
 
 type Subscribe struct {
@@ -2641,6 +2670,7 @@ type HandOverRegion struct {
 	Known         bool                   `protobuf:"varint,2,opt,name=known,proto3" json:"known,omitempty"`
 	Listens       bool                   `protobuf:"varint,3,opt,name=listens,proto3" json:"listens,omitempty"`
 	Events        []*Event               `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"` // of the ring, oldest first
+	Reach         *wire.RegionReach      `protobuf:"bytes,5,opt,name=reach,proto3" json:"reach,omitempty"`   // if it can't be reached
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2699,6 +2729,13 @@ func (x *HandOverRegion) GetListens() bool {
 func (x *HandOverRegion) GetEvents() []*Event {
 	if x != nil {
 		return x.Events
+	}
+	return nil
+}
+
+func (x *HandOverRegion) GetReach() *wire.RegionReach {
+	if x != nil {
+		return x.Reach
 	}
 	return nil
 }
@@ -3020,12 +3057,13 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
 	"\x06device\x18\x03 \x01(\v2\x16.muster.wire.v1.DeviceR\x06device\x12\x14\n" +
 	"\x05login\x18\x04 \x01(\tR\x05login\x12\x16\n" +
-	"\x06hidden\x18\x05 \x01(\bR\x06hidden\"\xb7\x01\n" +
+	"\x06hidden\x18\x05 \x01(\bR\x06hidden\"\xf2\x01\n" +
 	"\x06Attach\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x120\n" +
 	"\amembers\x18\x02 \x03(\v2\x16.muster.peer.v1.MemberR\amembers\x126\n" +
 	"\tpositions\x18\x03 \x03(\v2\x18.muster.wire.v1.PositionR\tpositions\x12/\n" +
-	"\x05fixes\x18\x04 \x03(\v2\x19.muster.wire.v1.MemberFixR\x05fixes\"\xd7\x01\n" +
+	"\x05fixes\x18\x04 \x03(\v2\x19.muster.wire.v1.MemberFixR\x05fixes\x129\n" +
+	"\tunreached\x18\x05 \x03(\v2\x1b.muster.wire.v1.RegionReachR\tunreached\"\xd7\x01\n" +
 	"\x04Join\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12.\n" +
@@ -3033,7 +3071,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\tpositions\x18\x04 \x03(\v2\x18.muster.wire.v1.PositionR\tpositions\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\x04R\aversion\x12\x1f\n" +
 	"\vlast_number\x18\x06 \x01(\x04R\n" +
-	"lastNumber\"\xcc\x01\n" +
+	"lastNumber\"\x87\x02\n" +
 	"\x06Joined\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12\x16\n" +
@@ -3041,7 +3079,8 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x126\n" +
 	"\tpositions\x18\x06 \x03(\v2\x18.muster.wire.v1.PositionR\tpositions\x12\x18\n" +
-	"\aversion\x18\a \x01(\x04R\aversion\"x\n" +
+	"\aversion\x18\a \x01(\x04R\aversion\x129\n" +
+	"\tunreached\x18\b \x03(\v2\x1b.muster.wire.v1.RegionReachR\tunreached\"x\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12.\n" +
@@ -3076,14 +3115,15 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05frame\x18\x05 \x01(\fR\x05frame\"\x98\x01\n" +
+	"\x05frame\x18\x05 \x01(\fR\x05frame\"\xcc\x01\n" +
 	"\x05Parts\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12*\n" +
 	"\x05parts\x18\x02 \x03(\v2\x14.muster.wire.v1.PartR\x05parts\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x1f\n" +
 	"\vlast_number\x18\x04 \x01(\x04R\n" +
 	"lastNumber\x12\x14\n" +
-	"\x05alone\x18\x05 \x01(\bR\x05alone\"U\n" +
+	"\x05alone\x18\x05 \x01(\bR\x05alone\x122\n" +
+	"\apresent\x18\x06 \x01(\v2\x18.muster.wire.v1.PositionR\apresent\"U\n" +
 	"\tSubscribe\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x124\n" +
 	"\bposition\x18\x02 \x01(\v2\x18.muster.wire.v1.PositionR\bposition\"!\n" +
@@ -3120,12 +3160,13 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x03fix\x18\x05 \x01(\v2\x19.muster.wire.v1.MemberFixR\x03fix\x12\x1c\n" +
 	"\tannounced\x18\x06 \x01(\x04R\tannounced\x12\x14\n" +
 	"\x05shown\x18\a \x01(\bR\x05shown\x12\x16\n" +
-	"\x06hidden\x18\b \x01(\bR\x06hidden\"\xa5\x01\n" +
+	"\x06hidden\x18\b \x01(\bR\x06hidden\"\xd8\x01\n" +
 	"\x0eHandOverRegion\x124\n" +
 	"\bposition\x18\x01 \x01(\v2\x18.muster.wire.v1.PositionR\bposition\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x18\n" +
 	"\alistens\x18\x03 \x01(\bR\alistens\x12-\n" +
-	"\x06events\x18\x04 \x03(\v2\x15.muster.peer.v1.EventR\x06events\"R\n" +
+	"\x06events\x18\x04 \x03(\v2\x15.muster.peer.v1.EventR\x06events\x121\n" +
+	"\x05reach\x18\x05 \x01(\v2\x1b.muster.wire.v1.RegionReachR\x05reach\"R\n" +
 	"\fHandOverNode\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x18\n" +
@@ -3197,8 +3238,9 @@ var file_peer_peer_proto_goTypes = []any{
 	(*wire.Device)(nil),           // 38: muster.wire.v1.Device
 	(*wire.Position)(nil),         // 39: muster.wire.v1.Position
 	(*wire.MemberFix)(nil),        // 40: muster.wire.v1.MemberFix
-	(*wire.Part)(nil),             // 41: muster.wire.v1.Part
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
+	(*wire.RegionReach)(nil),      // 41: muster.wire.v1.RegionReach
+	(*wire.Part)(nil),             // 42: muster.wire.v1.Part
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
 }
 var file_peer_peer_proto_depIdxs = []int32{
 	13, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
@@ -3237,28 +3279,32 @@ var file_peer_peer_proto_depIdxs = []int32{
 	12, // 33: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
 	39, // 34: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
 	40, // 35: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
-	12, // 36: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
-	39, // 37: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	39, // 38: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
-	38, // 39: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	40, // 40: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	37, // 41: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	39, // 42: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	41, // 43: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	39, // 44: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	30, // 45: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
-	31, // 46: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
-	32, // 47: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
-	38, // 48: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
-	40, // 49: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
-	39, // 50: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
-	22, // 51: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
-	42, // 52: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	41, // 36: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
+	12, // 37: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
+	39, // 38: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
+	39, // 39: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	41, // 40: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
+	38, // 41: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	40, // 42: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	37, // 43: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	39, // 44: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	42, // 45: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	39, // 46: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
+	39, // 47: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	30, // 48: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	31, // 49: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	32, // 50: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	38, // 51: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	40, // 52: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	39, // 53: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	22, // 54: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	41, // 55: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
+	43, // 56: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
