@@ -61,7 +61,8 @@ type Draft struct {
 // Messages stores and reads the messages of rooms. Store returns after commit;
 // a repeated (room, sender, client id) returns the first answer. spread says
 // that the message is to be published: it is new, or so young that the first
-// attempt may have ended before that.
+// attempt may have ended before that, and it was not published elsewhere. What
+// waits in it is bounded by itself.
 type Messages interface {
 	Store(ctx context.Context, d Draft) (m *wire.Message, spread bool, err error)
 	// History returns up to limit messages in ascending order: the newest ones
@@ -150,6 +151,10 @@ type Hub interface {
 	// Hide makes a client, in all its rooms, seen by nobody (others see it leave)
 	// or seen again.
 	Hide(c Client, hidden bool)
+	// Membership returns a client's standing in a room that it is in, but for the
+	// role, without asking core: who is in a room is checked again and again, and
+	// put out where that fails. false: core is to be asked.
+	Membership(c Client, room string) (Membership, bool)
 	// Report spreads a validated fix to the named rooms, or to all rooms the
 	// client is in, and is silent where a newer one is known. It returns
 	// CodeNotJoined for a room the client is not in.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/regions"
 )
 
 const (
@@ -92,6 +94,7 @@ func (h *Hub) runChecks(ctx context.Context) {
 // verdict is core's answer about a user.
 type verdict struct {
 	version uint64
+	name    string
 	out     bool // no member
 	unknown bool // core could not say
 }
@@ -123,7 +126,7 @@ func (h *Hub) readMembers(ctx context.Context, fd *feed) bool {
 			m, err := h.cfg.Members.Member(ctx, user, fd.room, need)
 			switch {
 			case err == nil:
-				v.version = max(m.Version, need)
+				v.version, v.name = max(m.Version, need), m.Name
 			case errors.Is(err, errNotMember):
 				v.out = true
 			default:
@@ -165,7 +168,7 @@ func (t *turn) judge(fd *feed, verdicts map[string]*verdict) (again bool) {
 		case v.unknown:
 			open = true
 		default:
-			l.version, l.verified = max(l.version, v.version), t.now
+			l.version, l.name, l.verified = max(l.version, v.version), v.name, t.now
 		}
 	}
 	for id, j := range fd.joins {
@@ -178,7 +181,7 @@ func (t *turn) judge(fd *feed, verdicts map[string]*verdict) (again bool) {
 		case v.unknown:
 			open = true
 		default:
-			j.version, j.at = max(j.version, v.version), t.now
+			j.version, j.name, j.at = max(j.version, v.version), v.name, t.now
 		}
 	}
 	if open && fd.holding {
@@ -212,6 +215,24 @@ func (t *turn) refuse(j *join, known bool) {
 	t.forgetStay(j.client)
 	t.change(j.req().Member, wire.State_LEFT, reason)
 	t.after = append(t.after, func() { j.client.Refused(j.re, j.req().Room, err) })
+}
+
+// Membership returns a client's standing in a room, as checked at its join or
+// since; see edge.Hub.
+func (h *Hub) Membership(c edge.Client, room string) (edge.Membership, bool) {
+	sh, sl := h.slot(regions.SlotOf(room))
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	fd := sl.feeds[room]
+	if fd == nil {
+		return edge.Membership{}, false
+	}
+	m := c.Member()
+	l := fd.locals[device{m.User, m.Device.Device}]
+	if l == nil || l.client != c || time.Since(l.verified) >= h.cfg.Lapse || fd.holding && l.version < fd.need {
+		return edge.Membership{}, false
+	}
+	return edge.Membership{Name: l.name, Version: l.version}, true
 }
 
 // sweep has memberships read again that were not for a while, and forgets what

@@ -7,7 +7,6 @@ import (
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
-	"github.com/mustermesh/muster/regions"
 )
 
 // feed is this node's side of one room. The shard's lock guards it.
@@ -40,6 +39,7 @@ type local struct {
 	client    edge.Client
 	member    *peer.Member // replaced, never changed
 	version   uint64       // of the membership, as checked
+	name      string       // the user's, as of then
 	verified  time.Time    // when
 	suspended bool
 	fix       *wire.MemberFix
@@ -53,6 +53,7 @@ type join struct {
 	frame   *peer.Frame // as sent, to be sent again
 	since   time.Time
 	version uint64    // of the membership, as checked
+	name    string    // the user's, as of then
 	at      time.Time // when
 }
 
@@ -233,9 +234,6 @@ func (t *turn) process(fd *feed, it item) delivery {
 	case *peer.Frame_Parts:
 		return t.parts(fd, b.Parts)
 	case *peer.Frame_Joined:
-		if regions.Epoch(it.frame.Epoch) < t.sl.epoch {
-			return delivery{} // by now its successor was asked, and answers too
-		}
 		return t.joined(fd, b.Joined)
 	case *peer.Frame_Fence:
 		return t.fenced(fd, b.Fence)
@@ -309,7 +307,7 @@ func (t *turn) joined(fd *feed, r *peer.Joined) delivery {
 		}
 	}
 	m := j.req().Member
-	l := &local{client: j.client, member: m, version: j.version, verified: j.at}
+	l := &local{client: j.client, member: m, version: j.version, name: j.name, verified: j.at}
 	k := device{m.User, m.Device.Device}
 	d := delivery{one: l}
 	if old := fd.locals[k]; old != nil {
@@ -380,16 +378,8 @@ func (t *turn) attach(fd *feed) {
 		for _, p := range fd.at {
 			a.Positions = append(a.Positions, &wire.Position{Region: p.Region, Epoch: p.Epoch, Seq: p.Seq})
 		}
-		coming := map[device]bool{}
-		for _, j := range fd.joins { // whoever the owner was told of is listed, or would have left
-			m := j.req().Member
-			a.Members = append(a.Members, m)
-			coming[device{m.User, m.Device.Device}] = true
-		}
-		for k, l := range fd.locals {
-			if !coming[k] {
-				a.Members = append(a.Members, l.asMember())
-			}
+		for _, l := range fd.locals {
+			a.Members = append(a.Members, l.asMember())
 			if l.fix != nil {
 				a.Fixes = append(a.Fixes, l.fix)
 			}

@@ -73,7 +73,8 @@ func (h *Hub) Join(c edge.Client, j edge.Join) {
 		Member:  memberOf(m, deviceIn(m.Device, wire.State_LIVE, 0), j.Hidden),
 		Version: j.Membership.Version, LastNumber: j.LastNumber,
 	}}}
-	q := &join{client: c, re: j.Re, frame: frame, since: t.now, version: j.Membership.Version, at: t.now}
+	q := &join{client: c, re: j.Re, frame: frame, since: t.now,
+		version: j.Membership.Version, name: j.Membership.Name, at: t.now}
 	fd.joins[q.req().Request] = q
 	t.sh.joins = append(t.sh.joins, q)
 	t.addStay(c)

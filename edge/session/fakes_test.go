@@ -191,6 +191,11 @@ func (h *rooms) Gone(c edge.Client, r wire.Reason) {
 	}
 }
 
+// Membership has core asked.
+func (h *rooms) Membership(edge.Client, string) (edge.Membership, bool) {
+	return edge.Membership{}, false
+}
+
 func (h *rooms) Hide(c edge.Client, hidden bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -73,34 +74,35 @@ func (r *Registry) ask(ctx context.Context, f func() error) error {
 	}
 }
 
-// still has core asked whether the session may be in a room that it joined. The
-// answer is cached, no older than the join, and fails closed where it lapsed.
+// still tells whether the session may be in a room that it joined. The hub knows
+// as a rule, no older than the join and never for longer than it may; else core
+// is asked.
 func (s *Session) still(ctx context.Context, room string) (as edge.Membership, err error) {
 	st, joined := s.in(room)
 	if !joined {
 		return as, notJoined
 	}
-	return s.registry.deps.Members.Member(ctx, s.member.User, room, st.version)
+	d := &s.registry.deps
+	if as, ok := d.Hub.Membership(s, room); ok && as.Version >= st.version {
+		return as, nil
+	}
+	err = s.registry.ask(ctx, func() error {
+		as, err = d.Members.Member(ctx, s.member.User, room, st.version)
+		return err
+	})
+	return as, err
 }
 
 func (s *Session) message(ctx context.Context, id uint64, m *wire.Send) {
 	d := &s.registry.deps
 	var stored *wire.Message
 	var spread bool
-	err := s.registry.ask(ctx, func() error {
-		as, err := s.still(ctx, m.Room)
-		if err != nil {
-			return err
-		}
-		name := as.Name
-		if name == "" {
-			name = s.member.Name
-		}
+	as, err := s.still(ctx, m.Room)
+	if err == nil {
 		stored, spread, err = d.Messages.Store(ctx, edge.Draft{
-			Room: m.Room, Sender: s.member.User, SenderName: name, ClientID: m.ClientId, Body: m.Body,
+			Room: m.Room, Sender: s.member.User, SenderName: cmp.Or(as.Name, s.member.Name), ClientID: m.ClientId, Body: m.Body,
 		})
-		return err
-	})
+	}
 	if err != nil {
 		s.refuse(id, m.Room, err)
 		return
@@ -147,10 +149,7 @@ func (s *Session) people(ctx context.Context, id uint64, l *wire.ListPeople) {
 	if limit == 0 {
 		limit = defaultPeople
 	}
-	err := s.registry.ask(ctx, func() error {
-		_, err := s.still(ctx, l.Room)
-		return err
-	})
+	_, err := s.still(ctx, l.Room)
 	if err == nil && d.People == nil {
 		err = errs.New(errs.Unavailable, edge.CodeRetry, "this node keeps no lists of people")
 	}
