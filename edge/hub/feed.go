@@ -7,6 +7,7 @@ import (
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/regions"
 )
 
 // feed is this node's side of one room. The shard's lock guards it.
@@ -234,6 +235,9 @@ func (t *turn) process(fd *feed, it item) delivery {
 	case *peer.Frame_Parts:
 		return t.parts(fd, b.Parts)
 	case *peer.Frame_Joined:
+		if regions.Epoch(it.frame.Epoch) < t.sl.epoch {
+			return delivery{} // by now its successor was asked, and answers too
+		}
 		return t.joined(fd, b.Joined)
 	case *peer.Frame_Fence:
 		return t.fenced(fd, b.Fence)
@@ -378,8 +382,16 @@ func (t *turn) attach(fd *feed) {
 		for _, p := range fd.at {
 			a.Positions = append(a.Positions, &wire.Position{Region: p.Region, Epoch: p.Epoch, Seq: p.Seq})
 		}
-		for _, l := range fd.locals {
-			a.Members = append(a.Members, l.asMember())
+		coming := map[device]bool{}
+		for _, j := range fd.joins { // whoever the owner was told of is listed, or would have left
+			m := j.req().Member
+			a.Members = append(a.Members, m)
+			coming[device{m.User, m.Device.Device}] = true
+		}
+		for k, l := range fd.locals {
+			if !coming[k] {
+				a.Members = append(a.Members, l.asMember())
+			}
 			if l.fix != nil {
 				a.Fixes = append(a.Fixes, l.fix)
 			}
