@@ -21,14 +21,16 @@ type (
 	FixChanged      = roomstate.FixChanged
 	MessageArrived  = roomstate.MessageArrived
 	RegionReplaced  = roomstate.RegionReplaced
+	RegionChanged   = roomstate.RegionChanged
+	RegionReach     = roomstate.Reach
 	GroupChanged    = roomstate.GroupChanged
 	RoomCounters    = roomstate.Counters
 	RoomCounts      = roomstate.Counts
 )
 
 // Event is something that happened in a room: one of PresenceChanged,
-// FixChanged, MessageArrived, RegionReplaced, GroupChanged, ConnectionChanged,
-// Missed, Ended.
+// FixChanged, MessageArrived, RegionReplaced, RegionChanged, GroupChanged,
+// ConnectionChanged, Missed, Ended.
 type Event any
 
 // ConnectionChanged says how the session stands now. Until it is live again,
@@ -145,6 +147,14 @@ func (r *Room) Fixes() []MemberFix {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	return r.state.Fixed()
+}
+
+// Unreached returns the regions that the session's region can't hear now. What
+// the room shows of their people is what was last heard of them.
+func (r *Room) Unreached() []RegionReach {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.state.Unreached()
 }
 
 // Messages returns the last messages that came while in the room, at most 200;

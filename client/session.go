@@ -389,6 +389,10 @@ func (s *Session) spreadLocked(c *connection, f *wire.ServerFrame) {
 		if r := s.rooms[b.Fixes.GetRoom()]; r != nil {
 			r.push(r.state.Fixes(b.Fixes.GetFixes()))
 		}
+	case *wire.ServerFrame_Reach:
+		if r := s.rooms[b.Reach.GetRoom()]; r != nil && r.state.Joined() {
+			r.push(r.state.Reach(b.Reach))
+		}
 	case *wire.ServerFrame_Error:
 		s.refusedLocked(c, f.GetRe(), b.Error)
 	case *wire.ServerFrame_Close:

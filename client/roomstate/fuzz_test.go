@@ -203,7 +203,11 @@ func FuzzConverges(f *testing.F) {
 			case 12:
 				join()
 			case 13:
-				see(s.Snapshot(snap(number, o.part())))
+				if b&128 != 0 {
+					see(s.Reach(unreached(away(o.region, b&64 != 0))))
+				} else {
+					see(s.Snapshot(snap(number, o.part())))
+				}
 			}
 			for i, p := range s.Positions() {
 				require.False(t, i < len(was) && p.Region == was[i].Region && (p.Epoch < was[i].Epoch || p.Epoch == was[i].Epoch && p.Seq < was[i].Seq), "a position went back")
@@ -294,6 +298,7 @@ func FuzzFrames(f *testing.F) {
 		{Body: &wire.ServerFrame_Event{Event: &wire.Event{At: pos(eu, 2, 3), PriorEpoch: 1, Body: &wire.Event_Continued{}}}},
 		{Body: &wire.ServerFrame_Snapshot{Snapshot: &wire.Snapshot{Parts: []*wire.Part{{At: pos(eu, 1, 2), Truncated: true, Counts: &wire.Counts{Live: 300}}}}}},
 		{Body: &wire.ServerFrame_Fixes{Fixes: &wire.Fixes{Fixes: []*wire.MemberFix{fix("ada", "p", 1, 1), {}}}}},
+		{Body: &wire.ServerFrame_Reach{Reach: unreached(away(eu, true))}},
 		{Body: &wire.ServerFrame_Page{Page: &wire.Page{Messages: []*wire.Message{msg(4)}}}},
 	} {
 		b, err := frame.MarshalVT()
@@ -316,6 +321,8 @@ func FuzzFrames(f *testing.F) {
 				s.Fixes(body.Fixes.GetFixes())
 			case *wire.ServerFrame_Page:
 				s.Page(0, body.Page)
+			case *wire.ServerFrame_Reach:
+				s.Reach(body.Reach)
 			case *wire.ServerFrame_Sent:
 				s.Sent(body.Sent.GetMessage())
 			}

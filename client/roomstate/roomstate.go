@@ -30,6 +30,11 @@
 //   - Fixes have no position in the stream and may arrive twice, late or before
 //     the presence event: one applies only if its (session epoch, n) is newer
 //     than that of the device's last fix.
+//   - A Reach, and every snapshot, names the regions that the server's region
+//     can't hear: all of them, each time, so what is not named can be heard.
+//     What is known of their people stays as it was. When a region is lost its
+//     people are dropped as REGION_LOST, and its position is forgotten with
+//     them: it comes back with a whole part, or not at all.
 //   - Messages have a dense number. They are given out in its order without
 //     holes: one that comes early waits until Page or another message fills the
 //     hole below it.
@@ -100,6 +105,7 @@ type State struct {
 	gone    int // entries in state LEFT
 	people  map[string]tally
 	origins map[string]*origin
+	reach   map[string]Reach // regions that can't be heard
 
 	joined   bool // there was a snapshot
 	given    uint64
@@ -140,6 +146,7 @@ func (s *State) Snapshot(f *wire.Snapshot) []Event {
 	for _, p := range f.GetParts() {
 		s.part(p, f.GetRecovered())
 	}
+	s.unreached(f.GetUnreached())
 	s.release()
 	return s.take()
 }
@@ -487,7 +494,9 @@ func (s *State) Members() []Member {
 		m := &out[len(out)-1]
 		m.State = s.people[k.user].state()
 		m.Name = cmp.Or(e.name, m.Name)
-		m.Devices = append(m.Devices, e.device)
+		d := e.device
+		d.UnknownSince = s.reach[d.Region].UnknownSince
+		m.Devices = append(m.Devices, d)
 	}
 	return out
 }

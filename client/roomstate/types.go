@@ -1,6 +1,7 @@
 package roomstate
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mustermesh/muster/api/wire"
@@ -18,6 +19,12 @@ type Member struct {
 
 // Live reports whether any of the user's devices is connected now.
 func (m Member) Live() bool { return m.State == wire.State_LIVE }
+
+// Unknown reports whether nobody can say how the user stands now: none of their
+// devices is in a region that can be reached.
+func (m Member) Unknown() bool {
+	return !slices.ContainsFunc(m.Devices, func(d Device) bool { return d.UnknownSince.IsZero() })
+}
 
 // MemberOf turns the frame's form into ours, with the devices that are present.
 func MemberOf(p *wire.Person) Member {
@@ -58,6 +65,10 @@ type Device struct {
 	Transport wire.Transport
 	Since     time.Time
 	Reason    wire.Reason // when left
+	// UnknownSince is when the device's region was last heard of, while it can't
+	// be reached: the state is that of then. Zero: it is heard of. Only Members
+	// fills it in.
+	UnknownSince time.Time
 }
 
 // Fix is one location report of a member's device.
@@ -114,6 +125,10 @@ type RegionReplaced struct {
 	Truncated bool
 }
 
+// RegionChanged says that a region can't be heard any more, is given up, or is
+// heard again. What was missed of it came before.
+type RegionChanged struct{ Reach Reach }
+
 // GroupChanged says that the group behind the room changed: read it again.
 type GroupChanged struct{ Version uint64 }
 
@@ -121,6 +136,7 @@ func (PresenceChanged) event() {}
 func (FixChanged) event()      {}
 func (MessageArrived) event()  {}
 func (RegionReplaced) event()  {}
+func (RegionChanged) event()   {}
 func (GroupChanged) event()    {}
 
 // Counters count what came and what was dropped, so that tests and benchmarks
