@@ -195,6 +195,7 @@ const (
 	CodeBadRequest      errs.Code = wire.CodeBadRequest
 	CodeRateLimited     errs.Code = wire.CodeRateLimited
 	CodeRetry           errs.Code = wire.CodeRetry
+	CodeHomeUnreachable errs.Code = wire.CodeHomeUnreachable
 	CodeSuperseded      errs.Code = wire.CodeSuperseded
 	CodeBadTicket       errs.Code = wire.CodeBadTicket
 	CodeDraining        errs.Code = wire.CodeDraining

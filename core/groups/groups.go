@@ -80,6 +80,7 @@ type Group struct {
 	ID                        core.GroupID
 	Name, Description, Avatar string
 	Settings                  map[string]any
+	Home                      string // region: see Store.Home
 	CreatedAt                 time.Time
 	Members                   []Member // the longest-standing first
 	Version                   uint64
@@ -166,6 +167,22 @@ func (s *Store) Get(ctx context.Context, user core.UserID, id core.GroupID) (g G
 		return Group{}, fmt.Errorf("read group: %w", err)
 	}
 	return g, nil
+}
+
+// Home returns the region in which a group was made; it never changes. What is
+// written often is written there, near to the rows where the database keeps
+// them by region. A group that doesn't exist is ErrNotMember.
+func (s *Store) Home(ctx context.Context, id core.GroupID) (region string, err error) {
+	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
+		return q.QueryRow(ctx, `SELECT home_region FROM groups WHERE id = $1`, id).Scan(&region)
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return "", ErrNotMember
+	case err != nil:
+		return "", fmt.Errorf("read home region: %w", err)
+	}
+	return region, nil
 }
 
 // Update changes a group's description of itself. Admins may.
@@ -345,8 +362,8 @@ func (s *Store) announce(ctx context.Context, id core.GroupID, version uint64) {
 // load reads a whole group.
 func load(ctx context.Context, q db.Querier, id core.GroupID) (Group, error) {
 	g := Group{ID: id}
-	err := q.QueryRow(ctx, `SELECT name, description, avatar, settings, created_at, version FROM groups WHERE id = $1`, id).
-		Scan(&g.Name, &g.Description, &g.Avatar, &g.Settings, &g.CreatedAt, &g.Version)
+	err := q.QueryRow(ctx, `SELECT name, description, avatar, settings, home_region, created_at, version FROM groups WHERE id = $1`, id).
+		Scan(&g.Name, &g.Description, &g.Avatar, &g.Settings, &g.Home, &g.CreatedAt, &g.Version)
 	if err != nil {
 		return Group{}, err
 	}

@@ -31,6 +31,7 @@ type Standing struct {
 	Role     Role
 	Username string
 	Version  uint64 // of the group, as of which this is true
+	Home     string // region of the group: see Store.Home
 }
 
 // Member returns a user's standing in a group, as of min or later. It is one
@@ -41,9 +42,9 @@ func (s *Store) Member(ctx context.Context, user core.UserID, id core.GroupID, m
 	var r, name *string
 	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
 		return q.QueryRow(ctx,
-			`SELECT g.version, gm.role, u.username FROM groups g
+			`SELECT g.version, g.home_region, gm.role, u.username FROM groups g
 			 LEFT JOIN group_members gm ON gm.group_id = g.id AND gm.user_id = $2
-			 LEFT JOIN users u ON u.id = gm.user_id WHERE g.id = $1`, id, user).Scan(&st.Version, &r, &name)
+			 LEFT JOIN users u ON u.id = gm.user_id WHERE g.id = $1`, id, user).Scan(&st.Version, &st.Home, &r, &name)
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -53,7 +54,7 @@ func (s *Store) Member(ctx context.Context, user core.UserID, id core.GroupID, m
 	case st.Version < min:
 		return Standing{}, ErrBehind
 	case r == nil || name == nil:
-		return Standing{Version: st.Version}, ErrNotMember
+		return Standing{Version: st.Version, Home: st.Home}, ErrNotMember
 	}
 	st.Role, st.Username = Role(*r), *name
 	return st, nil

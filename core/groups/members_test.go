@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mustermesh/muster/core"
@@ -70,13 +71,25 @@ func TestRights(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotMember)
 }
 
+// A group is at home where it was made, whoever asks.
+func TestHome(t *testing.T) {
+	b := setup(t)
+	id, _ := b.group(b.user("Ana"))
+	far := New(b.db, "ap-south", Config{})
+	home, err := far.Home(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, "eu-west", home)
+	_, err = far.Home(t.Context(), core.GroupID(uuid.New()))
+	require.ErrorIs(t, err, ErrNotMember)
+}
+
 func TestMember(t *testing.T) {
 	b := setup(t)
 	ana, bob := b.user("Ana"), b.user("Bob")
 	id, code := b.group(ana)
 	st, err := b.Member(t.Context(), ana, id, 0)
 	require.NoError(t, err)
-	require.Equal(t, Standing{Role: Owner, Username: "Ana", Version: 1}, st)
+	require.Equal(t, Standing{Role: Owner, Username: "Ana", Version: 1, Home: "eu-west"}, st)
 	st, err = b.Member(t.Context(), bob, id, 1)
 	require.ErrorIs(t, err, ErrNotMember)
 	require.EqualValues(t, 1, st.Version)

@@ -12,7 +12,8 @@ import (
 
 // The contract, as the specification of the API gives it: path, request and
 // response fields. A response field written "a[]b,c" is a list of objects
-// with b and c, "a{}b,c" an object.
+// with b and c, "a{}b,c" an object. Beyond that specification groups have a
+// home_region.
 var contract = []struct {
 	id, method, path   string
 	request            string
@@ -27,10 +28,10 @@ var contract = []struct {
 	{"S1.42", "PUT", "/users/profile", "username profile_picture settings", "success user{}user_id,username,email,profile_picture,settings,subscription_status", false},
 	{"S1.45", "GET", "/groups", "", "groups[]group_id,name,avatar,member_count,last_active", false},
 	{"S1.46", "POST", "/groups", "name description avatar settings", "group_id invite_code", false},
-	{"S1.47", "GET", "/groups/{group_id}", "", "group_id name description avatar settings members[]user_id,username,profile_picture,role,joined_at created_at", false},
-	{"S1.48", "PUT", "/groups/{group_id}", "name description avatar settings", "success group{}group_id,name,description,avatar,settings,members,created_at", false},
+	{"S1.47", "GET", "/groups/{group_id}", "", "group_id name description avatar settings members[]user_id,username,profile_picture,role,joined_at created_at home_region", false},
+	{"S1.48", "PUT", "/groups/{group_id}", "name description avatar settings", "success group{}group_id,name,description,avatar,settings,members,created_at,home_region", false},
 	{"S1.49", "POST", "/groups/{group_id}/invite", "", "invite_code expires_at", true},
-	{"S1.50", "POST", "/groups/join", "invite_code", "success group{}group_id,name,description,avatar,settings,members,created_at", false},
+	{"S1.50", "POST", "/groups/join", "invite_code", "success group{}group_id,name,description,avatar,settings,members,created_at,home_region", false},
 }
 
 // requireKeys checks an answer's keys against the contract's notation.

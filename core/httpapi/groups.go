@@ -20,6 +20,7 @@ type Group struct {
 	Avatar      string         `json:"avatar" doc:"An https URL, or empty"`
 	Settings    map[string]any `json:"settings" doc:"Whatever the apps keep here"`
 	Members     []Member       `json:"members" nullable:"false" doc:"The longest-standing first"`
+	HomeRegion  string         `json:"home_region" doc:"Where the group was made, and its messages are written"`
 	CreatedAt   time.Time      `json:"created_at"`
 }
 
@@ -55,7 +56,7 @@ type OpenInvite struct {
 func groupOf(g groups.Group) Group {
 	return Group{
 		GroupID: g.ID.String(), Name: g.Name, Description: g.Description, Avatar: g.Avatar,
-		Settings: g.Settings, Members: membersOf(g.Members), CreatedAt: g.CreatedAt.UTC(),
+		Settings: g.Settings, Members: membersOf(g.Members), HomeRegion: g.Home, CreatedAt: g.CreatedAt.UTC(),
 	}
 }
 

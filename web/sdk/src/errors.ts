@@ -23,6 +23,7 @@ export type Code =
   | "bad_request"
   | "rate_limited"
   | "retry"
+  | "home_unreachable"
   | "superseded"
   | "draining"
   | "slow_reader"
