@@ -23,13 +23,15 @@ import (
 	"github.com/mustermesh/muster/core/httpapi"
 	"github.com/mustermesh/muster/internal/obs"
 	"github.com/mustermesh/muster/internal/run"
+	"github.com/mustermesh/muster/internal/simnet"
 	"github.com/mustermesh/muster/web"
 )
 
 // DevConfig says what `muster dev` runs.
 type DevConfig struct {
 	Regions, Nodes int
-	Data           string // directory that outlives the run
+	Net            simnet.Config // distance, jitter and loss between the regions
+	Data           string        // directory that outlives the run
 	Front, Admin   net.Listener
 	Log            *slog.Logger
 	Progress       func(step string) // hears what is being done
@@ -124,7 +126,7 @@ func (d *Dev) start(ctx context.Context) error {
 	d.mesh, err = NewMesh(MeshConfig{
 		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Secret: secret,
 		CADir: filepath.Join(d.cfg.Data, "ca"), Raft: filepath.Join(d.cfg.Data, "raft"), Origins: origins(front), InviteBase: front + "/join/",
-		Demo: d.demoGroup, Version: d.cfg.Version, Log: d.cfg.Log,
+		Demo: d.demoGroup, Net: d.cfg.Net, Version: d.cfg.Version, Log: d.cfg.Log,
 	})
 	if err != nil {
 		return err
