@@ -88,6 +88,22 @@ func (l *Latencies) Max() time.Duration {
 	return time.Duration(l.h.Max()) * time.Microsecond
 }
 
+// shares are where a distribution is looked at: denser where it is of interest.
+var shares = []float64{0, 1, 2, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80, 85, 90, 92, 94, 95, 96, 97, 98, 98.5, 99, 99.5, 99.9, 100}
+
+// CDF returns the distribution of the durations less a part that does not
+// count: (milliseconds, share up to there), to a hundredth.
+func (l *Latencies) CDF(less time.Duration) (points [][2]float64) {
+	if l.Count() == 0 {
+		return nil
+	}
+	for _, p := range shares {
+		ms := float64(l.At(p)-less) / float64(time.Millisecond)
+		points = append(points, [2]float64{math.Round(ms*100) / 100, math.Round(p*100) / 1e4})
+	}
+	return points
+}
+
 // CPU returns the user and system time that a process has used so far; 0 means
 // this process.
 func CPU(pid int) (time.Duration, error) {

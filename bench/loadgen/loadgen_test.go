@@ -59,3 +59,20 @@ func TestRSS(t *testing.T) {
 	_, err = RSS(1 << 30)
 	require.Error(t, err)
 }
+
+func TestDistribution(t *testing.T) {
+	l := NewLatencies()
+	require.Empty(t, l.CDF(0))
+	for i := range 1000 {
+		l.Record(time.Duration(i+1) * time.Millisecond)
+	}
+	points := l.CDF(100 * time.Millisecond)
+	require.InDelta(t, -99, points[0][0], 1)
+	require.Equal(t, 1.0, points[len(points)-1][1])
+	for i, p := range points[1:] {
+		require.GreaterOrEqual(t, p[0], points[i][0])
+		if p[1] == 0.5 {
+			require.InDelta(t, 400, p[0], 2)
+		}
+	}
+}

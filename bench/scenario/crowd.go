@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,29 +22,55 @@ const (
 type crowd struct {
 	users    []*user
 	roomSize int
-	groups   []string // id per room
+	groups   []string          // id per room
+	codes    []string          // by which others join them
+	bases    map[string]string // of the API, by region; a user of another one uses the common base
 	progress func(format string, args ...any)
 }
 
 // user is one sender and receiver.
 type user struct {
-	index   int
-	region  string
-	peers   []*user // of the same room, without the user
-	byID    map[string]*user
-	id      string
-	api     *client.API
-	session *client.Session
-	room    *client.Room
+	index    int
+	region   string
+	peers    []*user  // of the same room, without the user
+	others   []string // regions of those, without the user's own
+	byID     map[string]*user
+	visitors map[string]*visitor // of the room, by user id
+	id       string
+	api      *client.API
+	session  *client.Session
+	room     *client.Room
 
-	mu   sync.Mutex
-	last time.Time // capture time of the last fix sent
+	mu   sync.Mutex // guards the following
+	last time.Time  // capture time of the last fix sent
+	home [32]sighting
+}
+
+// sighting is when a fix was first seen in its sender's own region.
+type sighting struct{ captured, at time.Time }
+
+// seenAtHome notes that somebody of the user's own region has a fix.
+func (u *user) seenAtHome(captured, now time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := &u.home[uint64(captured.UnixMicro())/997%uint64(len(u.home))]
+	if !s.captured.Equal(captured) {
+		*s = sighting{captured, now}
+	}
+}
+
+// atHome returns when a fix was first seen in the user's own region.
+func (u *user) atHome(captured time.Time) (time.Time, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := u.home[uint64(captured.UnixMicro())/997%uint64(len(u.home))]
+	return s.at, s.captured.Equal(captured)
 }
 
 func newCrowd(users, roomSize int, progress func(string, ...any)) *crowd {
 	c := &crowd{roomSize: roomSize, progress: progress, groups: make([]string, users/roomSize)}
 	for i := range users {
-		c.users = append(c.users, &user{index: i, byID: map[string]*user{}})
+		c.users = append(c.users, &user{index: i, byID: map[string]*user{}, visitors: map[string]*visitor{}})
 	}
 	return c
 }
@@ -58,7 +85,11 @@ func (c *crowd) roomOf(u *user) string { return client.GroupRoom(c.groups[u.inde
 // signUp makes the users and a group per room with its users in it.
 func (c *crowd) signUp(ctx context.Context, api string, pool *http.Client) error {
 	if err := c.each(ctx, func(ctx context.Context, u *user) error {
-		u.api = client.NewAPI(api, client.APIConfig{HTTP: pool})
+		base := c.bases[u.region]
+		if base == "" {
+			base = api
+		}
+		u.api = client.NewAPI(base, client.APIConfig{HTTP: pool})
 		return client.Patiently(ctx, func() error {
 			creds, err := u.api.Guest(ctx, "", "muster bench")
 			u.id = creds.UserID
@@ -67,7 +98,7 @@ func (c *crowd) signUp(ctx context.Context, api string, pool *http.Client) error
 	}); err != nil {
 		return fmt.Errorf("sign up: %w", err)
 	}
-	codes := make([]string, c.rooms())
+	c.codes = make([]string, c.rooms())
 	for _, u := range c.users {
 		for _, m := range c.mates(u.index / c.roomSize) {
 			u.byID[m.id] = m
@@ -75,6 +106,7 @@ func (c *crowd) signUp(ctx context.Context, api string, pool *http.Client) error
 				u.peers = append(u.peers, m)
 			}
 		}
+		u.others = others(u, u.peers)
 	}
 	err := c.each(ctx, func(ctx context.Context, u *user) error {
 		if u.index%c.roomSize != 0 {
@@ -83,7 +115,7 @@ func (c *crowd) signUp(ctx context.Context, api string, pool *http.Client) error
 		room := u.index / c.roomSize
 		return client.Patiently(ctx, func() error {
 			g, err := u.api.CreateGroup(ctx, client.GroupDraft{Name: fmt.Sprintf("Bench %d", room+1)})
-			c.groups[room], codes[room] = g.GroupID, g.InviteCode
+			c.groups[room], c.codes[room] = g.GroupID, g.InviteCode
 			return err
 		})
 	})
@@ -93,7 +125,7 @@ func (c *crowd) signUp(ctx context.Context, api string, pool *http.Client) error
 				return nil
 			}
 			return client.Patiently(ctx, func() error {
-				_, err := u.api.Join(ctx, codes[u.index/c.roomSize])
+				_, err := u.api.Join(ctx, c.codes[u.index/c.roomSize])
 				return err
 			})
 		})
@@ -102,6 +134,16 @@ func (c *crowd) signUp(ctx context.Context, api string, pool *http.Client) error
 		return fmt.Errorf("groups: %w", err)
 	}
 	return nil
+}
+
+// others lists the regions of some users that are not the given one's.
+func others(u *user, of []*user) (list []string) {
+	for _, m := range of {
+		if m.region != u.region && !slices.Contains(list, m.region) {
+			list = append(list, m.region)
+		}
+	}
+	return list
 }
 
 // together waits until everybody sees everybody of their room.

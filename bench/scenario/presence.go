@@ -6,15 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/bench/loadgen"
 	"github.com/mustermesh/muster/bench/report"
 	"github.com/mustermesh/muster/client"
@@ -22,176 +19,234 @@ import (
 )
 
 // Presence is a crowd in rooms that spread over all regions. Everybody moves at
-// a steady pace and sees everybody else of their room move.
+// a steady pace and sees everybody else of their room move, while visitors come
+// and go.
 type Presence struct {
-	API       string
-	Users     int
-	RoomSize  int
-	Rate      float64 // fixes per second and user
+	WAN
+	Rate      float64 // updates per second, of all: fixes and changes
+	Changes   float64 // of those, visitors who come or go
 	Duration  time.Duration
 	Warmup    time.Duration
-	Transport client.Transport
-	ServerPID int // 0: the servers run in this process
-	// Echo measures the bare link between two regions: count round trips, one
-	// per interval. nil: no baseline. Link says what that link is.
-	Echo func(ctx context.Context, from, to string, count int, interval time.Duration) ([]time.Duration, error)
-	Link string
-	// Progress is told what happens; it may be nil.
-	Progress func(format string, args ...any)
+	Ramp      bool // look for the highest rate, too
+	ServerPID int  // 0: the servers run in this process
 }
 
-const settle = 10 * time.Second // at most, until all final positions are there
+const (
+	settle = 10 * time.Second // at most, until all that was sent is there
+	// mergeWindow is how long presence of one room and region waits for more
+	// after an event: edge/room's default. Visitors keep more apart.
+	mergeWindow = 50 * time.Millisecond
+	rampLimit   = 16 // times the rate at most
+)
 
 // walk is a running scenario.
 type walk struct {
-	Presence
-	*crowd
-	regions []string
-
-	from, to time.Time // what was meant to be sent between counts
-	pairs    map[[2]string]*pair
-	sent     atomic.Int64
+	p Presence
+	*wan
+	visitors []*visitor
 }
 
-type pair struct {
-	latencies  *loadgen.Latencies
-	expected   atomic.Int64
-	duplicates atomic.Int64
-	lost       int64
+// stretch is one measured run at one rate.
+type stretch struct {
+	from, to       time.Time // what was meant to be sent between counts
+	fixes          paths
+	changes, calls paths
+	sent, changed  atomic.Int64
+	updates        map[[2]string]int64 // that crossed, by the region pair; counted by the sender's side
+	mu             sync.Mutex          // guards updates
+	refused        atomic.Int64
+	overflowed     atomic.Int64
+}
+
+// counts reports whether what was due at a time is part of the measurement. Its
+// monotonic part is gone where it came over the network.
+func (s *stretch) counts(due time.Time) bool {
+	return !due.Before(s.from.Round(0)) && due.Before(s.to.Round(0))
+}
+
+func (s *stretch) crossed(from string, to []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range to {
+		s.updates[[2]string{from, r}]++
+	}
 }
 
 // Run plays the scenario and returns what was measured.
 func (p Presence) Run(ctx context.Context) (*report.Presence, error) {
-	switch {
-	case p.Users < 2 || p.RoomSize < 2 || p.Users%p.RoomSize != 0:
-		return nil, errors.New("bench: users come in whole rooms of at least two")
-	case !(p.Rate > 0 && p.Rate <= 50) || p.Duration <= 0 || p.Warmup < 0:
-		return nil, errors.New("bench: the rate is above 0 and at most 50 a second, the duration above 0")
+	if err := p.check(); err != nil {
+		return nil, err
 	}
-	if p.Progress == nil {
-		p.Progress = func(string, ...any) {}
+	if fixes := (p.Rate - p.Changes) / float64(p.Users); !(fixes > 0 && fixes <= 50) || p.Changes < 0 || p.Duration <= 0 || p.Warmup < 0 {
+		return nil, errors.New("bench: a user sends up to 50 fixes a second and some, for a while")
 	}
-	c := &walk{Presence: p, crowd: newCrowd(p.Users, p.RoomSize, p.Progress), pairs: map[[2]string]*pair{}}
-	defer c.leave()
-	if err := c.gather(ctx); err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
-	}
-	r, err := c.measure(ctx)
+	r, err := p.run(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	return r, nil
 }
 
-// gather signs everybody up and brings them into their rooms.
-func (c *walk) gather(ctx context.Context) error {
-	// One pool of connections for all users' HTTP calls.
-	pool := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: setupAtOnce}}
-	defer pool.CloseIdleConnections()
-	edge, err := client.NewAPI(c.API, client.APIConfig{HTTP: pool}).Edge(ctx)
+func (p Presence) run(ctx context.Context) (*report.Presence, error) {
+	w, err := p.open(ctx)
+	if w != nil {
+		defer w.close()
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, r := range edge.Regions {
-		c.regions = append(c.regions, r.Name)
+	c := &walk{p: p, wan: w}
+	defer c.dismiss()
+	if err := c.connect(ctx, c.config); err != nil {
+		return nil, err
 	}
-	pins, err := edge.Pins()
+	if err := c.invite(ctx); err != nil {
+		return nil, fmt.Errorf("visitors: %w", err)
+	}
+	if err := c.idleLinks(ctx); err != nil {
+		return nil, err
+	}
+	r := &report.Presence{
+		Mesh: w.Mesh, Users: p.Users, RoomSize: p.RoomSize, Rooms: w.rooms(), Visitors: len(c.visitors),
+		Warmup: p.Warmup.Seconds(), Merge: report.Millis(mergeWindow), Transport: w.transports(),
+		CPUScope: "servers and load generator together: they share the process",
+	}
+	if p.ServerPID != 0 {
+		r.CPUScope = fmt.Sprintf("the servers' process %d alone", p.ServerPID)
+	}
+	for _, u := range w.users {
+		r.Tick = max(r.Tick, report.Millis(u.session.Status().Tick))
+	}
+	first, err := c.measure(ctx, p.Rate)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	dialer := &client.Dialer{Transport: c.Transport, CertSHA256: pins}
-	for _, from := range c.regions {
-		for _, to := range c.regions {
-			c.pairs[[2]string{from, to}] = &pair{latencies: loadgen.NewLatencies()}
+	r.PresenceRun = *first
+	if p.Ramp {
+		if err := c.ramp(ctx, r); err != nil {
+			return nil, err
 		}
 	}
+	r.Head = report.NewHead("presence")
+	return r, nil
+}
 
-	c.Progress("signing up %d users in %d regions", c.Users, len(c.regions))
-	began := time.Now()
-	for _, u := range c.users {
-		u.region = c.regions[u.index%len(c.regions)]
-	}
-	if err := c.signUp(ctx, c.API, pool); err != nil {
-		return err
-	}
-	c.Progress("opening %d sessions", c.Users)
-	if err := c.each(ctx, func(ctx context.Context, u *user) error {
-		endpoints := edge.Endpoints(u.region)
-		// Spread over the region's nodes.
-		own := slices.IndexFunc(endpoints, func(e client.Endpoint) bool { return e.Region != u.region })
-		if own < 0 {
-			own = len(endpoints)
-		}
-		turn := u.index / len(c.regions) % own
-		endpoints = slices.Concat(endpoints[turn:own], endpoints[:turn], endpoints[own:])
-		s, err := client.Connect(ctx, client.Config{Endpoints: endpoints, Tokens: u.api, Dialer: dialer, QueueSize: 16 * c.RoomSize})
+// ramp doubles the rate until it is too much, and tries once between.
+func (c *walk) ramp(ctx context.Context, r *report.Presence) error {
+	r.Steps = []report.Step{r.Step(r.Tick)}
+	good, most := c.p.Rate, c.p.Rate*rampLimit
+	for rate, doubling := c.p.Rate*2, true; r.Steps[0].Why == "" && rate <= most; {
+		run, err := c.measure(ctx, rate)
 		if err != nil {
 			return err
 		}
-		u.session = s
-		u.room, err = s.Join(ctx, c.roomOf(u))
-		return err
-	}); err != nil {
-		return fmt.Errorf("connect: %w", err)
+		step := run.Step(r.Tick)
+		r.Steps = append(r.Steps, step)
+		switch {
+		case step.Why == "" && doubling:
+			r.Highest, good, rate = run, rate, rate*2
+		case step.Why == "":
+			r.Highest = run
+			return nil
+		case doubling:
+			doubling, rate = false, good*1.5
+		default:
+			return nil
+		}
 	}
-	if err := c.together(ctx); err != nil {
-		return err
-	}
-	c.Progress("everybody sees everybody after %.1f s", time.Since(began).Seconds())
 	return nil
 }
 
-// measure plays the load.
-func (c *walk) measure(ctx context.Context) (*report.Presence, error) {
-	period := time.Duration(float64(time.Second) / c.Rate)
-	every := period / time.Duration(c.Users)
+// measure plays the load at one rate.
+func (c *walk) measure(ctx context.Context, rate float64) (*report.PresenceRun, error) {
 	start := time.Now().Add(100 * time.Millisecond)
-	c.from = start.Add(c.Warmup)
-	c.to = c.from.Add(c.Duration)
-
+	s := &stretch{
+		from: start.Add(c.p.Warmup), to: start.Add(c.p.Warmup + c.p.Duration), updates: map[[2]string]int64{},
+		fixes: newPaths(c.regions), changes: newPaths(c.regions), calls: newPaths(c.regions),
+	}
+	var gaps, connections int64 // so far
+	for _, u := range c.users {
+		gaps -= int64(u.room.Counters().Gaps)
+		connections -= int64(u.session.Counters().Connections)
+	}
 	readCtx, stopReading := context.WithCancel(ctx)
 	var readers sync.WaitGroup
 	for _, u := range c.users {
-		readers.Go(func() { c.read(readCtx, u) })
+		readers.Go(func() { c.read(readCtx, s, u) })
 	}
 	defer readers.Wait()
 	defer stopReading()
 
-	links := make(map[[2]string]time.Duration)
+	var links map[[2]string]bare
 	helpers, helping := errgroup.WithContext(ctx)
-	helpers.Go(func() error { return c.echo(helping, links) })
+	helpers.Go(func() (err error) {
+		links, err = c.bare(helping, c.p.Warmup+c.p.Duration)
+		return err
+	})
+	helpers.Go(func() error { return c.comeAndGo(helping, s, start) })
 
+	c.Progress("%.0f updates a second for %s after %s of warm-up", rate, c.p.Duration, c.p.Warmup)
+	every := time.Duration(float64(time.Second) / (rate - c.p.Changes))
 	var before, after time.Duration
 	var cpuErr error
-	c.Progress("measuring for %s after %s of warm-up", c.Duration, c.Warmup)
-	n := int((c.Warmup + c.Duration) / every)
-	measuring := false
-	err := loadgen.Open(ctx, start, every, n, func(i int, due time.Time) {
-		if !measuring && !due.Before(c.from) {
-			measuring = true
-			before, cpuErr = loadgen.CPU(c.ServerPID)
+	var m meter
+	err := loadgen.Open(ctx, start, every, int((c.p.Warmup+c.p.Duration)/every), func(i int, due time.Time) {
+		if m.at.IsZero() && !due.Before(s.from) {
+			m = c.meter()
+			before, cpuErr = loadgen.CPU(c.p.ServerPID)
 		}
-		c.send(c.users[i%c.Users], i/c.Users, due)
+		c.send(s, c.users[i%c.Users], i/c.Users, due)
 	})
 	if err != nil {
 		return nil, err
 	}
-	after, err = loadgen.CPU(c.ServerPID)
+	after, err = loadgen.CPU(c.p.ServerPID)
 	if err = errors.Join(cpuErr, err); err != nil {
 		return nil, err
 	}
 	if err := helpers.Wait(); err != nil {
 		return nil, err
 	}
+	flows := c.flows(m, s.updates, s.fixes, s.changes)
 	_ = c.until(ctx, settle, func(u *user) int { return len(u.behind()) })
 	stopReading()
 	readers.Wait()
-	return c.result(links, after-before), nil
+
+	r := &report.PresenceRun{
+		Rate: rate, Seconds: c.p.Duration.Seconds(), Links: flows, CPUSeconds: (after - before).Seconds(),
+		Sent: s.sent.Load(), ChangesSent: s.changed.Load(), Refused: s.refused.Load(), Overflowed: s.overflowed.Load(),
+		Gaps: gaps, Reconnects: connections,
+	}
+	for _, u := range c.users {
+		r.Gaps += int64(u.room.Counters().Gaps)
+		r.Reconnects += int64(u.session.Counters().Connections)
+		for _, p := range u.behind() {
+			s.fixes[[2]string{p.region, u.region}].lost++
+			r.LostFinal++
+		}
+	}
+	for _, p := range s.changes {
+		p.lost = max(0, p.expected.Load()-p.latencies.Count())
+		r.ChangesLost += p.lost
+	}
+	r.Pairs, r.Changes, r.Calls = s.fixes.pairs(c.regions, links), s.changes.pairs(c.regions, links), s.calls.pairs(c.regions, nil)
+	for i := range r.Pairs {
+		p := &r.Pairs[i]
+		p.Superseded = p.Expected - p.Deliveries
+		r.Deliveries += p.Deliveries
+		r.Expected += p.Expected
+		r.Superseded += p.Superseded
+		r.Duplicates += p.Duplicates
+	}
+	if r.Deliveries > 0 {
+		r.CPUPerMillion = r.CPUSeconds / float64(r.Deliveries) * 1e6
+	}
+	return r, nil
 }
 
 // send reports the k-th fix of a user: a walk around the block. Its capture
 // time is the time it was meant to be sent, by which receivers measure.
-func (c *walk) send(u *user, k int, due time.Time) {
+func (c *walk) send(s *stretch, u *user, k int, due time.Time) {
 	at := geo.Destination(geo.Point{Lat: 52.52, Lng: 13.4}, float64(k*3%360), 100+float64(u.index))
 	u.mu.Lock()
 	u.last = due
@@ -199,38 +254,49 @@ func (c *walk) send(u *user, k int, due time.Time) {
 	if err := u.session.Report(client.Fix{Point: at, Accuracy: 5, Captured: due}); err != nil {
 		return // shows as lost
 	}
-	if due.Before(c.from) || !due.Before(c.to) {
+	if due.Before(s.from) || !due.Before(s.to) {
 		return
 	}
-	c.sent.Add(1)
+	s.sent.Add(1)
 	for _, peer := range u.peers {
-		c.pairs[[2]string{u.region, peer.region}].expected.Add(1)
+		s.fixes[[2]string{u.region, peer.region}].expected.Add(1)
 	}
+	s.crossed(u.region, u.others)
 }
 
 // read is the application of one user.
-func (c *walk) read(ctx context.Context, u *user) {
+func (c *walk) read(ctx context.Context, s *stretch, u *user) {
 	type seen struct{ epoch, n uint64 }
 	known := map[string]seen{}
+	ops := map[*op]bool{}
 	for ev := range u.room.Events(ctx) {
-		e, ok := ev.(client.FixChanged)
-		if !ok || e.Fix.User == u.id {
-			continue
-		}
 		now := time.Now()
-		from := u.byID[e.Fix.User]
-		if from == nil {
-			continue
-		}
-		p := c.pairs[[2]string{from.region, u.region}]
-		was, is := known[e.Fix.User], seen{e.Fix.Epoch, e.Fix.N}
-		if is.epoch < was.epoch || is.epoch == was.epoch && is.n <= was.n {
-			p.duplicates.Add(1)
-			continue
-		}
-		known[e.Fix.User] = is
-		if !e.Fix.Captured.Before(c.from.Round(0)) && e.Fix.Captured.Before(c.to.Round(0)) {
-			p.latencies.Record(now.Sub(e.Fix.Captured))
+		switch ev := ev.(type) {
+		case client.Missed:
+			s.overflowed.Add(1)
+		case client.PresenceChanged:
+			c.see(s, u, ev, now, ops)
+		case client.FixChanged:
+			from := u.byID[ev.Fix.User]
+			if from == nil || from == u {
+				continue
+			}
+			p := s.fixes[[2]string{from.region, u.region}]
+			was, is := known[ev.Fix.User], seen{ev.Fix.Epoch, ev.Fix.N}
+			if is.epoch < was.epoch || is.epoch == was.epoch && is.n <= was.n {
+				p.duplicates.Add(1)
+				continue
+			}
+			known[ev.Fix.User] = is
+			if !s.counts(ev.Fix.Captured) {
+				continue
+			}
+			p.latencies.Record(now.Sub(ev.Fix.Captured))
+			if from.region == u.region {
+				from.seenAtHome(ev.Fix.Captured, now)
+			} else if at, ok := from.atHome(ev.Fix.Captured); ok {
+				p.crossings.Record(now.Sub(at))
+			}
 		}
 	}
 }
@@ -250,89 +316,4 @@ func (u *user) behind() (out []*user) {
 		}
 	}
 	return out
-}
-
-// echo measures the bare links while the load runs.
-func (c *walk) echo(ctx context.Context, links map[[2]string]time.Duration) error {
-	if c.Echo == nil {
-		return nil
-	}
-	const interval = 100 * time.Millisecond
-	count := max(10, int((c.Warmup+c.Duration)/interval))
-	var mu sync.Mutex
-	g, ctx := errgroup.WithContext(ctx)
-	for key := range c.pairs {
-		g.Go(func() error {
-			rtts, err := c.Echo(ctx, key[0], key[1], count, interval)
-			if err != nil {
-				return fmt.Errorf("bare link %s to %s: %w", key[0], key[1], err)
-			}
-			if len(rtts) == 0 {
-				return fmt.Errorf("bare link %s to %s: no answer", key[0], key[1])
-			}
-			slices.Sort(rtts)
-			mu.Lock()
-			defer mu.Unlock()
-			links[key] = rtts[len(rtts)/2] / 2
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-func (c *walk) result(links map[[2]string]time.Duration, cpu time.Duration) *report.Presence {
-	r := &report.Presence{
-		Head:  report.NewHead("presence"),
-		Users: c.Users, RoomSize: c.RoomSize, Rooms: c.rooms(), Rate: c.Rate,
-		Seconds: c.Duration.Seconds(), Warmup: c.Warmup.Seconds(),
-		Baseline: "none", CPUSeconds: cpu.Seconds(),
-		CPUScope: "servers and load generator together: they share the process",
-		Sent:     c.sent.Load(),
-	}
-	if c.Echo != nil {
-		r.Baseline = c.Link
-	}
-	if c.ServerPID != 0 {
-		r.CPUScope = fmt.Sprintf("the servers' process %d alone", c.ServerPID)
-	}
-	kinds := map[wire.Transport]int{}
-	for _, u := range c.users {
-		st := u.session.Status()
-		kinds[st.Transport]++
-		r.Tick = max(r.Tick, report.Millis(st.Tick))
-		r.Reconnects += int64(u.session.Counters().Connections) - 1
-		r.Gaps += int64(u.room.Counters().Gaps)
-		for _, p := range u.behind() {
-			c.pairs[[2]string{p.region, u.region}].lost++
-		}
-	}
-	r.Transport = fmt.Sprintf("%d over WebTransport, %d over WebSocket", kinds[wire.Transport_WEBTRANSPORT], kinds[wire.Transport_WEBSOCKET])
-	for _, from := range c.regions {
-		for _, to := range c.regions {
-			key := [2]string{from, to}
-			p := c.pairs[key]
-			row := report.Pair{
-				From: from, To: to, Deliveries: p.latencies.Count(), Expected: p.expected.Load(),
-				Duplicates: p.duplicates.Load(), LostFinal: p.lost,
-				Latency: report.QuantilesOf(p.latencies.At, p.latencies.Max()),
-			}
-			row.Superseded = row.Expected - row.Deliveries
-			if link, ok := links[key]; ok {
-				ms := report.Millis(link)
-				added := row.Latency.Less(ms)
-				beyond := added.Less(r.Tick)
-				row.Link, row.Added, row.BeyondTick = &ms, &added, &beyond
-			}
-			r.Pairs = append(r.Pairs, row)
-			r.Deliveries += row.Deliveries
-			r.Expected += row.Expected
-			r.Superseded += row.Superseded
-			r.Duplicates += row.Duplicates
-			r.LostFinal += row.LostFinal
-		}
-	}
-	if r.Deliveries > 0 {
-		r.CPUPerMillion = cpu.Seconds() / float64(r.Deliveries) * 1e6
-	}
-	return r
 }

@@ -11,38 +11,45 @@ import (
 	"github.com/mustermesh/muster/bench/scenario"
 	"github.com/mustermesh/muster/client"
 	"github.com/mustermesh/muster/internal/meshtest"
-	"github.com/mustermesh/muster/internal/simnet"
 )
 
 // TestPresence: nothing twice, and every final position arrives, over both
-// transports. Latency is the benchmark's business, not a loaded test machine's.
+// transports; and everybody is seen to come and go. Latency is the benchmark's
+// business, not a loaded test machine's.
 func TestPresence(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	api := meshtest.Start(t, 3, 1).API
+	m := meshtest.Start(t, 3, 1)
 	for name, tr := range map[string]client.Transport{"webtransport": client.WebTransportOnly, "websocket": client.WebSocketOnly} {
 		t.Run(name, func(t *testing.T) {
 			p := scenario.Presence{
-				API: api, Users: 18, RoomSize: 9, Rate: 5, Duration: 2 * time.Second, Warmup: time.Second, Transport: tr,
-				Echo: simnet.New(simnet.Config{}).Echo, Link: "emulated",
+				WAN:  scenario.WAN{API: m.API, Net: m.Net, Users: 18, RoomSize: 9, Transport: tr},
+				Rate: 94, Changes: 4, Duration: 2 * time.Second, Warmup: time.Second,
 			}
 			r, err := p.Run(ctx)
 			require.NoError(t, err)
+			require.NoError(t, r.Broken())
 			require.Positive(t, r.Deliveries)
-			require.Zero(t, r.Duplicates)
-			require.Zero(t, r.LostFinal)
 			require.Len(t, r.Pairs, 9)
 			require.NotNil(t, r.Pairs[0].Added)
+			require.NotNil(t, r.Pairs[1].Crossing)
 			require.Equal(t, r.Expected, r.Deliveries+r.Superseded)
+			require.Positive(t, r.ChangesSent)
+			require.Len(t, r.Links, 6)
+			for _, l := range r.Links {
+				require.Positive(t, l.PerUpdate)
+				require.Positive(t, l.Naive)
+			}
 		})
 	}
 }
 
 func TestRefusesNonsense(t *testing.T) {
 	for _, p := range []scenario.Presence{
-		{Users: 30, RoomSize: 7, Rate: 1, Duration: time.Second},
-		{Users: 30, RoomSize: 30, Duration: time.Second},
-		{Users: 30, RoomSize: 30, Rate: 1},
+		{WAN: scenario.WAN{Users: 30, RoomSize: 7}, Rate: 30, Duration: time.Second},
+		{WAN: scenario.WAN{Users: 30, RoomSize: 30}, Duration: time.Second},
+		{WAN: scenario.WAN{Users: 30, RoomSize: 30}, Rate: 30},
+		{WAN: scenario.WAN{Users: 30, RoomSize: 30}, Rate: 30, Changes: 30, Duration: time.Second},
 	} {
 		_, err := p.Run(t.Context())
 		require.Error(t, err)

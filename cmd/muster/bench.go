@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"time"
 
+	"github.com/mustermesh/muster/bench/report"
 	"github.com/mustermesh/muster/bench/scenario"
 	"github.com/mustermesh/muster/internal/node"
 	"github.com/mustermesh/muster/internal/simnet"
@@ -15,7 +18,7 @@ import (
 
 // BenchCmd holds the benchmarks.
 type BenchCmd struct {
-	Presence BenchPresenceCmd `cmd:"" help:"How fast people in rooms that span regions see each other move."`
+	Presence BenchPresenceCmd `cmd:"" help:"How fast people in rooms that span regions see each other move, come and go."`
 	Drain    BenchDrainCmd    `cmd:"" help:"A rolling upgrade under load: what people notice of it."`
 	Failover BenchFailoverCmd `cmd:"" help:"The leader dies under load: how long rooms are dead, and what is lost."`
 	Idle     BenchIdleCmd     `cmd:"" help:"What sessions cost that do nothing but be there."`
@@ -23,92 +26,132 @@ type BenchCmd struct {
 	Roster   BenchRosterCmd   `cmd:"" help:"A full roster loses a node, then all of them: how long until all sessions are back."`
 }
 
+// benchMesh is regions with emulated links between them, in this process.
+type benchMesh struct {
+	Dev     bool          `help:"Start a mesh in this process, with a database of its own." xor:"where" required:""`
+	Regions int           `help:"With --dev: how many regions." default:"5"`
+	Nodes   int           `help:"With --dev: nodes a region." default:"3"`
+	Jitter  time.Duration `help:"With --dev: the most that is added to the delay of a packet between regions." default:"0"`
+	Loss    float64       `help:"With --dev: share of the packets between regions that vanish, 0 to 1." default:"0"`
+	Seed    uint64        `help:"Makes jitter, loss and faults repeatable." default:"1"`
+}
+
+// benchPage is where a result goes that has a page.
+type benchPage struct {
+	benchOutput
+	HTML   string `help:"Write a page with plots to this file." type:"path" placeholder:"FILE" name:"html"`
+	Strict bool   `help:"Fail if a goal for time was missed, too."`
+}
+
+// judge writes a result, and fails if the product broke its word.
+func (o benchPage) judge(r interface {
+	result
+	report.Paged
+	Broken() error
+	Late() error
+}) error {
+	err := o.benchOutput.judge(r)
+	if late := r.Late(); o.Strict {
+		err = errors.Join(err, late)
+	} else if late != nil {
+		fmt.Fprintln(os.Stderr, late)
+	}
+	if o.HTML == "" {
+		return err
+	}
+	return errors.Join(err, create(o.HTML, "--html", func(w io.Writer) error { return report.WriteHTML(w, r) }))
+}
+
+const emulated = "emulated (internal/simnet: published round-trip times between regions), bare UDP echo in the same run"
+
+// about describes the mesh in a report.
+func (c *benchMesh) about() report.Mesh {
+	return report.Mesh{
+		Nodes: c.Nodes, Baseline: emulated, Jitter: report.Millis(c.Jitter), Loss: c.Loss, Database: "PostgreSQL, at no distance from any region",
+	}
+}
+
+// with starts the mesh, runs f with it, and ends it.
+func (c *benchMesh) with(ctx context.Context, log *slog.Logger, f func(*node.Dev) error) (err error) {
+	if c.Jitter < 0 || c.Loss < 0 || c.Loss >= 1 {
+		return errors.New("--jitter is not negative, --loss from 0 to below 1")
+	}
+	dir, err := os.MkdirTemp("", "muster-bench-")
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	var listeners [2]net.Listener
+	for i := range listeners {
+		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return fmt.Errorf("bench: %w", err)
+		}
+		defer listeners[i].Close()
+	}
+	dev, err := node.NewDev(node.DevConfig{
+		Regions: c.Regions, Nodes: c.Nodes, Data: dir, Front: listeners[0], Admin: listeners[1], Log: log,
+		Net:      simnet.Config{Jitter: c.Jitter, Loss: c.Loss, Seed: c.Seed},
+		Progress: func(step string) { fmt.Fprintln(os.Stderr, "muster:", step) },
+	})
+	if err != nil {
+		return err
+	}
+	defer dev.Stop()
+	if err := dev.Start(ctx); err != nil {
+		return err
+	}
+	return f(dev)
+}
+
+// benchCrowd is who lives in the mesh.
+type benchCrowd struct {
+	Users     int    `help:"How many users, in whole rooms." default:"500"`
+	RoomSize  int    `help:"Users in a room; they spread over all regions." default:"25"`
+	Transport string `help:"auto, webtransport or websocket." enum:"auto,webtransport,websocket" default:"auto"`
+}
+
+func (c benchCrowd) wan(dev *node.Dev, mesh report.Mesh) scenario.WAN {
+	return scenario.WAN{
+		API: dev.Ready().HTTP, Net: dev.Mesh().Net, Users: c.Users, RoomSize: c.RoomSize, Transport: transportOf(c.Transport),
+		Mesh: mesh, Progress: benchProgress,
+	}
+}
+
 // BenchPresenceCmd is the presence scenario.
 type BenchPresenceCmd struct {
-	API       string        `help:"Base URL of a running mesh." name:"api" xor:"where" required:""`
-	Dev       bool          `help:"Start a mesh of 3 regions of 3 nodes in this process." xor:"where" required:""`
-	Users     int           `help:"How many users, in whole rooms." default:"300"`
-	RoomSize  int           `help:"Users in a room; they spread over all regions." default:"30"`
-	Rate      float64       `help:"Fixes per second and user." default:"1"`
+	API string `help:"Base URL of a running mesh." name:"api" xor:"where" required:""`
+	benchMesh
+	benchCrowd
+	benchPage
+	Rate      float64       `help:"Updates per second, of all users together: fixes, and changes." default:"500"`
+	Changes   float64       `help:"Of those, visitors who come or go." default:"50"`
 	Duration  time.Duration `help:"How long is measured." default:"30s"`
 	Warmup    time.Duration `help:"How long before that the load runs." default:"5s"`
-	Transport string        `help:"auto, webtransport or websocket." enum:"auto,webtransport,websocket" default:"auto"`
-	ServerPID int           `help:"Process of the servers, whose CPU time is read from /proc; 0: this one." name:"server-pid"`
-	Baseline  string        `help:"emulated: the links of 'muster dev', measured here; none: report no added latency." enum:"emulated,none" default:"emulated"`
-	JSON      string        `help:"Write the result to this file." type:"path" placeholder:"FILE" name:"json"`
+	Ramp      bool          `help:"Afterwards look for the highest rate that reaches the goals."`
+	ServerPID int           `help:"With --api: process of the servers, whose CPU time is read from /proc." name:"server-pid"`
+	Baseline  string        `help:"With --api: emulated takes the links of 'muster dev', measured here; none reports no added latency." enum:"emulated,none" default:"emulated"`
 }
 
 // Run measures, prints, and fails if the product broke its word.
 func (c *BenchPresenceCmd) Run(ctx context.Context, log *slog.Logger) error {
-	links := simnet.New(simnet.Config{})
-	api := c.API
-	if c.Dev {
-		dev, stop, err := c.mesh(ctx, log)
+	s := scenario.Presence{Rate: c.Rate, Changes: c.Changes, Duration: c.Duration, Warmup: c.Warmup, Ramp: c.Ramp, ServerPID: c.ServerPID}
+	run := func(w scenario.WAN) error {
+		s.WAN = w
+		r, err := s.Run(ctx)
 		if err != nil {
 			return err
 		}
-		defer stop()
-		api, links = dev.Ready().HTTP, dev.Mesh().Net
+		return c.judge(r)
 	}
-	s := scenario.Presence{
-		API: api, Users: c.Users, RoomSize: c.RoomSize, Rate: c.Rate, Duration: c.Duration, Warmup: c.Warmup,
-		Transport: transportOf(c.Transport), ServerPID: c.ServerPID,
-		Progress: func(format string, args ...any) { fmt.Fprintf(os.Stderr, "muster: "+format+"\n", args...) },
+	if c.Dev {
+		return c.with(ctx, log, func(dev *node.Dev) error { return run(c.wan(dev, c.about())) })
+	}
+	w := scenario.WAN{
+		API: c.API, Users: c.Users, RoomSize: c.RoomSize, Transport: transportOf(c.Transport), Progress: benchProgress,
+		Mesh: report.Mesh{Database: "that of the mesh"},
 	}
 	if c.Baseline == "emulated" {
-		s.Echo = links.Echo
-		s.Link = "emulated (internal/simnet: published round-trip times between regions), bare UDP echo in the same run"
+		w.Net, w.Mesh.Baseline = simnet.New(simnet.Config{}), emulated
 	}
-	r, err := s.Run(ctx)
-	if err != nil {
-		return err
-	}
-	if err := r.Print(os.Stdout); err != nil {
-		return err
-	}
-	if c.JSON != "" {
-		if err := writeReport(c.JSON, r); err != nil {
-			return err
-		}
-	}
-	if r.Duplicates > 0 || r.LostFinal > 0 {
-		return fmt.Errorf("bench: %d duplicates and %d lost final positions: there may be none", r.Duplicates, r.LostFinal)
-	}
-	return nil
-}
-
-// mesh starts a mesh in this process, with a database of its own.
-func (c *BenchPresenceCmd) mesh(ctx context.Context, log *slog.Logger) (*node.Dev, func(), error) {
-	dir, err := os.MkdirTemp("", "muster-bench-")
-	if err != nil {
-		return nil, nil, fmt.Errorf("bench: %w", err)
-	}
-	var stops []func()
-	stop := func() {
-		for i := len(stops) - 1; i >= 0; i-- {
-			stops[i]()
-		}
-	}
-	stops = append(stops, func() { _ = os.RemoveAll(dir) })
-	var listeners [2]net.Listener
-	for i := range listeners {
-		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			stop()
-			return nil, nil, fmt.Errorf("bench: %w", err)
-		}
-		stops = append(stops, func() { _ = listeners[i].Close() })
-	}
-	dev, err := node.NewDev(node.DevConfig{
-		Regions: 3, Nodes: 3, Data: dir, Front: listeners[0], Admin: listeners[1], Log: log,
-		Progress: func(step string) { fmt.Fprintln(os.Stderr, "muster:", step) },
-	})
-	if err == nil {
-		stops = append(stops, dev.Stop)
-		err = dev.Start(ctx)
-	}
-	if err != nil {
-		stop()
-		return nil, nil, err
-	}
-	return dev, stop, nil
+	return run(w)
 }

@@ -165,15 +165,20 @@ func (c *BenchFailoverCmd) Run(ctx context.Context) error {
 	return c.judge(r)
 }
 
-func writeReport(path string, r any) (err error) {
+func writeReport(path string, r any) error {
+	return create(path, "--json", func(w io.Writer) error { return report.WriteJSON(w, r) })
+}
+
+// create writes a file that a flag names.
+func create(path, flag string, write func(io.Writer) error) (err error) {
 	f, err := os.Create(path)
 	if err != nil {
-		return fmt.Errorf("--json: %w", err)
+		return fmt.Errorf("%s: %w", flag, err)
 	}
 	defer func() {
 		if cerr := f.Close(); err == nil && cerr != nil {
-			err = fmt.Errorf("--json: %w", cerr)
+			err = fmt.Errorf("%s: %w", flag, cerr)
 		}
 	}()
-	return report.WriteJSON(f, r)
+	return write(f)
 }
