@@ -102,14 +102,18 @@ func (d *Directory) Replace(t *Topology) error {
 // reach it (its URLs it doesn't say). Who is no node of a region of the file is
 // not noted.
 func (d *Directory) Met(region RegionID, n Node) {
-	if _, known, ok := d.Node(n.ID); ok && known == region {
-		return // as almost always
+	if has, in, _ := d.Node(n.ID); in == region && has.Peer == n.Peer || n.check() != nil {
+		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if met := d.learned[region]; len(met) < maxMet {
-		d.learn(region, append(slices.Clone(met), n))
+	met := slices.Clone(d.learned[region])
+	if i := slices.IndexFunc(met, func(o Node) bool { return o.ID == n.ID }); i >= 0 {
+		met[i].Peer = n.Peer // it may have moved
+	} else if len(met) < maxMet {
+		met = append(met, n)
 	}
+	d.learn(region, met)
 }
 
 // Heard notes the nodes of a region, as its leader names them. Of those that

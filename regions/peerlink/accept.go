@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -53,17 +54,21 @@ func (l *Links) accept(ctx context.Context, listener *quic.Listener) {
 func (l *Links) serve(ctx context.Context, conn *quic.Conn) {
 	in, code, err := l.welcome(ctx, conn)
 	if err != nil {
-		l.log.Warn("peer refused", "addr", conn.RemoteAddr().String(), "err", err)
+		level := slog.LevelWarn
+		if errors.Is(err, ErrStranger) { // it tries again and again, and may be early
+			level = slog.LevelDebug
+		}
+		l.log.Log(ctx, level, "peer refused", "addr", conn.RemoteAddr().String(), "err", err)
 		l.metrics.refused.Inc()
 		_ = conn.CloseWithError(code, phrase(err))
 		return
 	}
 	defer close(in.gone)
-	old, ok := l.admit(in)
-	if !ok {
-		l.log.Warn("peer refused: a newer incarnation is connected", "peer", in.peer.Node, "incarnation", in.peer.Incarnation)
+	old, code, err := l.admit(in)
+	if err != nil {
+		l.log.Warn("peer refused", "peer", in.peer.Node, "incarnation", in.peer.Incarnation, "err", err)
 		l.metrics.refused.Inc()
-		in.close(codeStale, "a newer incarnation is connected")
+		in.close(code, phrase(err))
 		return
 	}
 	defer l.dismiss(in)
@@ -137,18 +142,26 @@ func (l *Links) welcome(ctx context.Context, conn *quic.Conn) (*incoming, quic.A
 	case node == l.cfg.Self:
 		return nil, codeProtocol, fmt.Errorf("%w: peer has this node's own identity", errProtocol)
 	}
+	if !l.cfg.Regions(region) {
+		return nil, codeStranger, fmt.Errorf("%w: %s/%s", ErrStranger, region, node)
+	}
 	if _, want, known := l.cfg.Peers(node); known && want != region {
 		return nil, codeProtocol, fmt.Errorf("%w: %s belongs to %s, not %s", errProtocol, node, want, region)
 	}
 	return &incoming{conn: conn, peer: h.Peer, class: kind, read: r, gone: make(chan struct{})}, 0, nil
 }
 
+var errStale = errors.New("a newer incarnation is connected")
+
 // admit makes in the peer's connection of its class, and returns those that
-// it replaces: the one of its class, and all of lower incarnations. It says no
+// it replaces: the one of its class, and all of lower incarnations. It refuses
 // while a connection of a higher incarnation lives.
-func (l *Links) admit(in *incoming) (old []*incoming, ok bool) {
+func (l *Links) admit(in *incoming) (old []*incoming, code quic.ApplicationErrorCode, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.cfg.Regions(in.peer.Region) { // since the hello; from here on Prune finds it
+		return nil, codeStranger, ErrStranger
+	}
 	slots := l.inbound[in.peer.Node]
 	if slots == nil {
 		slots = new([classes]*incoming)
@@ -156,7 +169,7 @@ func (l *Links) admit(in *incoming) (old []*incoming, ok bool) {
 	}
 	for _, o := range slots {
 		if o != nil && o.peer.Incarnation > in.peer.Incarnation {
-			return nil, false
+			return nil, codeStale, errStale
 		}
 	}
 	for c, o := range slots {
@@ -166,7 +179,7 @@ func (l *Links) admit(in *incoming) (old []*incoming, ok bool) {
 		}
 	}
 	slots[in.class] = in
-	return old, true
+	return old, 0, nil
 }
 
 func (l *Links) dismiss(in *incoming) {
@@ -196,8 +209,7 @@ func (l *Links) answerHello(ctx context.Context, conn *quic.Conn) error {
 }
 
 func (l *Links) serveEvents(in *incoming) error {
-	frames := l.metrics.frames.WithLabelValues("in", events.String())
-	bytes := l.metrics.bytes.WithLabelValues("in", events.String())
+	traffic := l.metrics.traffic("in", events, in.peer.Region)
 	l.cfg.Handler.Joined(in.peer)
 	defer l.cfg.Handler.Left(in.peer)
 	for {
@@ -209,22 +221,19 @@ func (l *Links) serveEvents(in *incoming) error {
 		if in.conn.Context().Err() != nil {
 			return context.Cause(in.conn.Context())
 		}
-		frames.Inc()
-		bytes.Add(float64(len(frame)))
+		traffic.count(len(frame))
 		l.cfg.Handler.Frame(in.peer, frame)
 	}
 }
 
 func (l *Links) serveDatagrams(ctx context.Context, in *incoming) error {
-	frames := l.metrics.frames.WithLabelValues("in", datagrams.String())
-	bytes := l.metrics.bytes.WithLabelValues("in", datagrams.String())
+	traffic := l.metrics.traffic("in", datagrams, in.peer.Region)
 	for {
 		frame, err := in.conn.ReceiveDatagram(ctx)
 		if err != nil {
 			return err
 		}
-		frames.Inc()
-		bytes.Add(float64(len(frame)))
+		traffic.count(len(frame))
 		l.cfg.Handler.Datagram(in.peer, frame)
 	}
 }

@@ -34,8 +34,9 @@ const (
 
 // callsLink is the control link to one peer.
 type callsLink struct {
-	links *Links
-	node  regions.NodeID
+	links   *Links
+	node    regions.NodeID
+	out, in traffic // requests and answers, and streams
 
 	mu      sync.Mutex
 	conn    *quic.Conn    // nil while down
@@ -43,8 +44,8 @@ type callsLink struct {
 	changed chan struct{} // closed and replaced when an attempt to dial ended
 }
 
-func newCallsLink(l *Links, node regions.NodeID) *callsLink {
-	return &callsLink{links: l, node: node, changed: make(chan struct{})}
+func newCallsLink(l *Links, node regions.NodeID, region regions.RegionID) *callsLink {
+	return &callsLink{links: l, node: node, out: l.metrics.traffic("out", control, region), in: l.metrics.traffic("in", control, region), changed: make(chan struct{})}
 }
 
 func (c *callsLink) serve(ctx context.Context, d *dialled) error {
@@ -125,11 +126,13 @@ func (c *callsLink) exchange(ctx context.Context, conn *quic.Conn, request []byt
 		return nil, err
 	}
 	_ = s.Close()
+	c.out.count(len(request))
 	b, err := newFrameReader(s, callBuffer).next(MaxFrame + 1)
 	if err != nil {
 		abandon(s)
 		return nil, unexpected(err)
 	}
+	c.in.count(len(b))
 	return decodeAnswer(c.node, b)
 }
 
@@ -219,6 +222,7 @@ func (l *Links) answer(ctx context.Context, from Peer, s *quic.Stream) error {
 	if err != nil {
 		return err
 	}
+	l.metrics.traffic("in", control, from.Region).count(len(request))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// The stream's context ends when the caller gives up or the link breaks.
@@ -229,9 +233,11 @@ func (l *Links) answer(ctx context.Context, from Peer, s *quic.Stream) error {
 		err = ErrTooLarge
 	}
 	_ = s.SetWriteDeadline(time.Now().Add(callTimeout))
-	if _, err := s.Write(appendFrame(nil, encodeAnswer(answer, err))); err != nil {
+	b := encodeAnswer(answer, err)
+	if _, err := s.Write(appendFrame(nil, b)); err != nil {
 		return err
 	}
+	l.metrics.traffic("out", control, from.Region).count(len(b))
 	return s.Close()
 }
 

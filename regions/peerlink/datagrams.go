@@ -15,8 +15,9 @@ import (
 // quic-go's own (32 frames, and adding to a full one blocks): here the oldest
 // frame makes room, since a newer fix is worth more.
 type datagramsLink struct {
-	wake                   chan struct{}
-	frames, bytes, dropped prometheus.Counter
+	wake    chan struct{}
+	traffic traffic
+	dropped prometheus.Counter
 
 	mu        sync.Mutex
 	accepting bool     // the link is up: a frame that waits for a dial is old when it leaves
@@ -24,11 +25,10 @@ type datagramsLink struct {
 	head, len int
 }
 
-func newDatagramsLink(l *Links, _ regions.NodeID) *datagramsLink {
+func newDatagramsLink(l *Links, region regions.RegionID) *datagramsLink {
 	return &datagramsLink{
 		wake: make(chan struct{}, 1), ring: make([][]byte, l.cfg.QueueDatagrams),
-		frames:  l.metrics.frames.WithLabelValues("out", datagrams.String()),
-		bytes:   l.metrics.bytes.WithLabelValues("out", datagrams.String()),
+		traffic: l.metrics.traffic("out", datagrams, region),
 		dropped: l.metrics.dropped,
 	}
 }
@@ -93,8 +93,7 @@ func (d *datagramsLink) serve(ctx context.Context, c *dialled) error {
 		case err != nil:
 			return err
 		default:
-			d.frames.Inc()
-			d.bytes.Add(float64(len(frame)))
+			d.traffic.count(len(frame))
 		}
 	}
 }

@@ -29,7 +29,9 @@ type dialled struct {
 	stream *quic.SendStream // on which the hello went
 }
 
-// keep holds one link to a peer until ctx ends: dial, serve, wait, again.
+// keep holds one link to a peer until ctx ends: dial, serve, wait until it is
+// there, again. The time between attempts grows only while the peer is there
+// and attempts fail all the same: it refuses us, or is overwhelmed.
 func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s sender) {
 	log := l.log.With("peer", node, "class", class)
 	first, most := backoffMin, backoffMax
@@ -37,19 +39,26 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 		first, most = controlRedial, controlRedial
 	}
 	wait := first
+	timeout := dialTimeout
+	there := true
+	since := time.Now()
 	reported := false
 	for {
-		c, err := l.dial(ctx, node, class)
-		if err == nil {
+		c, err := l.dial(ctx, node, class, timeout)
+		switch {
+		case err == nil:
 			began := time.Now()
 			reported = false
 			log.Debug("link up", "incarnation", c.peer.Incarnation)
 			l.metrics.links.WithLabelValues("out", class.String()).Inc()
-			err = l.serveDialled(ctx, c, s)
+			err = l.serveDialled(ctx, node, class, c, s)
 			l.metrics.links.WithLabelValues("out", class.String()).Dec()
-			if time.Since(began) > backoffMax {
+			since = time.Now()
+			if since.Sub(began) > backoffMax {
 				wait = first
 			}
+		case !there:
+			wait = first
 		}
 		if ctx.Err() != nil {
 			s.down(ErrStopped)
@@ -70,10 +79,20 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 			return
 		}
 		wait = min(2*wait, most)
+		var rtt time.Duration
+		if rtt, there = l.reach(ctx, node, since); there {
+			since = time.Now()
+		}
+		timeout = redialTimeout + 4*rtt
 	}
 }
 
-func (l *Links) serveDialled(ctx context.Context, c *dialled, s sender) error {
+func (l *Links) serveDialled(ctx context.Context, node regions.NodeID, class class, c *dialled, s sender) error {
+	if !l.present(node, class, c) { // not one that we would dial now
+		_ = c.CloseWithError(codeDone, "")
+		return ErrUnknownPeer
+	}
+	defer l.present(node, class, nil)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	closed := make(chan struct{})
@@ -94,12 +113,17 @@ func (l *Links) serveDialled(ctx context.Context, c *dialled, s sender) error {
 	return err
 }
 
+// present notes the connection that a link has now, and reports whether it may.
+func (l *Links) present(node regions.NodeID, class class, c *dialled) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, _, known := l.cfg.Peers(node)
+	l.peers[node].conns[class] = c
+	return known
+}
+
 // dial makes one attempt: handshake, hello, answer.
-func (l *Links) dial(ctx context.Context, node regions.NodeID, class class) (*dialled, error) {
-	timeout := dialTimeout
-	if class == control {
-		timeout = controlIdle
-	}
+func (l *Links) dial(ctx context.Context, node regions.NodeID, class class, timeout time.Duration) (*dialled, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	host, region, ok := l.cfg.Peers(node)
@@ -112,7 +136,8 @@ func (l *Links) dial(ctx context.Context, node regions.NodeID, class class) (*di
 	}
 	cfg := quicConfig(class == datagrams)
 	cfg.KeepAlivePeriod = keepAlive
-	if class == control { // the lower idle time of both sides counts
+	cfg.HandshakeIdleTimeout = timeout
+	if class == control && region == l.cfg.Region { // the lower idle time of both sides counts
 		cfg.MaxIdleTimeout, cfg.KeepAlivePeriod = controlIdle, controlIdle/4
 	}
 	cfg.MaxIncomingStreams = -1 // the peer opens none but for its hello
@@ -162,7 +187,7 @@ func (l *Links) greet(ctx context.Context, c *dialled, region regions.RegionID, 
 }
 
 func (l *Links) hello() hello {
-	return hello{l.version, Peer{Node: l.cfg.Self, Region: l.cfg.Region, Incarnation: l.cfg.Incarnation}}
+	return hello{l.version, Peer{Node: l.cfg.Self, Region: l.cfg.Region, Incarnation: l.cfg.Incarnation, Addr: l.cfg.Addr}}
 }
 
 // network is what an address can be reached over from our socket: an IPv4
@@ -199,8 +224,14 @@ func phrase(err error) string {
 // explain puts our names to the codes with which a peer refuses us.
 func explain(err error) error {
 	var app *quic.ApplicationError
-	if errors.As(err, &app) && app.Remote && app.ErrorCode == codeVersion {
+	if !errors.As(err, &app) || !app.Remote {
+		return err
+	}
+	switch app.ErrorCode {
+	case codeVersion:
 		return fmt.Errorf("%w: %w", ErrVersion, err)
+	case codeStranger:
+		return fmt.Errorf("%w: %w", ErrStranger, err)
 	}
 	return err
 }

@@ -14,11 +14,17 @@
 //	muster-events/1     frames in order, on one unidirectional stream
 //	muster-datagrams/1  frames that may be lost (RFC 9221)
 //
-// A link is dialled when it is first needed and kept from then on; a broken one
-// is redialled after 50 ms, doubling to 1 s, jittered. Keep-alives go every
-// second and a connection silent for 4 s is dead, so both sides notice a
-// killed, paused or cut-off peer within about 5 s. The control link, over which
-// consensus runs, is dead after 1 s of silence and redialled every 250 ms.
+// A link is dialled when it is first needed and kept from then on. Keep-alives
+// go every half second and a connection silent for 2 s is dead, so both sides
+// notice a killed, paused or cut-off peer within 2.5 s. The control link within
+// a region, over which consensus runs, is dead after 1 s of silence.
+//
+// A broken link's peer is probed (probe.go) five times a second, half as often
+// after a minute, and dialled when it answers; every 5 s also when it doesn't.
+// So a link is up again a fifth of a second and three round trips after the way
+// is open, in both directions. A peer that answers, and can't be connected with
+// all the same, is dialled after 50 ms, doubling to 1 s, jittered (control: 250
+// ms).
 //
 // # Who is there
 //
@@ -27,7 +33,9 @@
 // checks the authority. Then each side sends a hello as the first frame on a
 // unidirectional stream: the dialler's is held against its certificate, the
 // listener's answer tells its incarnation. A connection is up when the answer
-// is there. Another version, or a name that isn't the certificate's, closes
+// is there. The hellos also say where a node is reached, so that one that the
+// other's topology does not name can be dialled back; but its region must be one
+// that Config.Regions knows. Another version, or a name that isn't the certificate's, closes
 // the connection with a code that says so.
 //
 // A new connection of a peer replaces its older one of the same class, and

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/mustermesh/muster/regions"
 )
 
@@ -28,7 +26,7 @@ type eventsLink struct {
 	limit int
 	wake  chan struct{}
 
-	frames, bytes prometheus.Counter
+	traffic traffic
 
 	mu        sync.Mutex
 	accepting bool               // from the start until Down, from Up until Down
@@ -41,11 +39,10 @@ type eventsLink struct {
 	downs     int
 }
 
-func newEventsLink(l *Links, node regions.NodeID) *eventsLink {
+func newEventsLink(l *Links, node regions.NodeID, region regions.RegionID) *eventsLink {
 	return &eventsLink{
 		links: l, node: node, limit: l.cfg.QueueBytes, wake: make(chan struct{}, 1), accepting: true, since: time.Now(),
-		frames: l.metrics.frames.WithLabelValues("out", events.String()),
-		bytes:  l.metrics.bytes.WithLabelValues("out", events.String()),
+		traffic: l.metrics.traffic("out", events, region),
 	}
 }
 
@@ -81,7 +78,7 @@ func (e *eventsLink) push(frame []byte) error {
 	last.b = appendFrame(last.b, frame)
 	e.bytesHeld += len(last.b)
 	e.mu.Unlock()
-	e.frames.Inc()
+	e.traffic.frames.Inc()
 	select {
 	case e.wake <- struct{}{}:
 	default:
@@ -109,7 +106,7 @@ func (e *eventsLink) serve(ctx context.Context, c *dialled) error {
 	for {
 		for next := e.take(); next != nil; next = e.take() {
 			n, err := c.stream.Write(next.b)
-			e.bytes.Add(float64(n))
+			e.traffic.bytes.Add(float64(n))
 			if err != nil {
 				return e.reason(c, err)
 			}

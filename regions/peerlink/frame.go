@@ -99,7 +99,8 @@ func unexpected(err error) error {
 }
 
 // hello is the first frame in each direction of a connection: version,
-// region, node, incarnation; numbers as varints, strings with their length.
+// region, node, incarnation, address; numbers as varints, strings with their
+// length.
 type hello struct {
 	version uint64
 	Peer
@@ -110,7 +111,8 @@ func (h hello) encode() []byte {
 	b = binary.AppendUvarint(b, h.version)
 	b = appendFrame(b, []byte(h.Region))
 	b = appendFrame(b, []byte(h.Node))
-	return binary.AppendUvarint(b, h.Incarnation)
+	b = binary.AppendUvarint(b, h.Incarnation)
+	return appendFrame(b, []byte(h.Addr))
 }
 
 // decodeHello reads a hello. Bytes after the last known field are ignored, so
@@ -127,11 +129,12 @@ func decodeHello(b []byte) (hello, error) {
 	}
 	region, b, ok1 := cutString(b)
 	node, b, ok2 := cutString(b)
-	incarnation, _, ok3 := cutUvarint(b)
+	incarnation, b, ok3 := cutUvarint(b)
 	if !ok1 || !ok2 || !ok3 {
 		return h, fmt.Errorf("%w: hello ends early", errProtocol)
 	}
 	h.Region, h.Node, h.Incarnation = regions.RegionID(region), regions.NodeID(node), incarnation
+	h.Addr, _, _ = cutString(b) // which a node of an earlier version doesn't say
 	return h, nil
 }
 

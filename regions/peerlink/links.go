@@ -36,6 +36,9 @@ var (
 	ErrStopped = errors.New("peerlink: not running")
 	// ErrVersion: the peer speaks another version of this protocol.
 	ErrVersion = errors.New("peerlink: version mismatch")
+	// ErrStranger: the peer's topology doesn't have this node's region, yet or
+	// any more.
+	ErrStranger = errors.New("peerlink: the peer does not know this node's region")
 )
 
 // Peer is a node in one of its lives.
@@ -43,6 +46,7 @@ type Peer struct {
 	Node        regions.NodeID
 	Region      regions.RegionID
 	Incarnation uint64
+	Addr        string // where others reach it, if it says so
 }
 
 // Handler is what the links are for. Frames given to it are valid only during
@@ -77,6 +81,7 @@ type Config struct {
 	Self        regions.NodeID
 	Region      regions.RegionID
 	Incarnation uint64 // grows with every start of the node
+	Addr        string // optional: where others reach it, which they are told
 
 	// Conn is the node's UDP socket: a *net.UDPConn or a wrapped one. It stays
 	// the caller's to close, after Stop.
@@ -84,7 +89,10 @@ type Config struct {
 	Identity tls.Certificate
 	CA       *x509.CertPool
 	// Peers finds a node to dial. It is asked again for every dial.
-	Peers   func(regions.NodeID) (addr string, region regions.RegionID, ok bool)
+	Peers func(regions.NodeID) (addr string, region regions.RegionID, ok bool)
+	// Regions says whose nodes may connect, known to Peers or not; optional, all
+	// that the CA vouches for. After a change of what it or Peers say comes Prune.
+	Regions func(regions.RegionID) bool
 	Handler Handler
 
 	// Stream serves a stream that a peer opened with Links.Open; optional. The
@@ -123,18 +131,24 @@ const (
 	codeVersion
 	codeStale    // a higher incarnation of the same node is connected
 	codeOverflow // the dialler's queue is full
+	codeStranger // of no region that the listener knows
 )
 
 const (
-	keepAlive    = time.Second
-	idleTimeout  = 4 * time.Second
+	keepAlive    = 500 * time.Millisecond
+	idleTimeout  = 2 * time.Second
 	dialTimeout  = 2 * time.Second
 	callTimeout  = 10 * time.Second // of a call whose context has no deadline
 	backoffMin   = 50 * time.Millisecond
 	backoffMax   = time.Second
 	callsPerPeer = 256 // that a peer may have open with us
 
-	// Consensus runs over the control link and has to notice a dead one sooner.
+	// redialTimeout, and four round trips, is what a handshake and the hellos may
+	// take with a peer that has just answered a probe: they need two.
+	redialTimeout = time.Second
+
+	// Consensus runs over the control link within a region, and has to notice a
+	// dead one sooner.
 	controlIdle   = time.Second
 	controlRedial = 250 * time.Millisecond
 )
@@ -146,6 +160,7 @@ type Links struct {
 	metrics   *metrics
 	version   uint64 // a field so that a test can speak another one
 	transport *quic.Transport
+	probes    probes
 	life      run.Lifecycle
 	closed    sync.Once // guards closing the transport
 
@@ -160,6 +175,7 @@ type outgoing struct {
 	events    *eventsLink
 	datagrams *datagramsLink
 	calls     *callsLink
+	conns     [classes]*dialled // those that are up
 }
 
 // New checks the configuration; Start opens the port for business.
@@ -177,6 +193,9 @@ func New(cfg Config) (*Links, error) {
 	}
 	if region != cfg.Region || node != cfg.Self {
 		return nil, fmt.Errorf("peerlink: this node is %s/%s, its certificate is for %s/%s", cfg.Region, cfg.Self, region, node)
+	}
+	if cfg.Regions == nil {
+		cfg.Regions = func(regions.RegionID) bool { return true }
 	}
 	if cfg.QueueBytes == 0 {
 		cfg.QueueBytes = 8 << 20
@@ -198,6 +217,7 @@ func New(cfg Config) (*Links, error) {
 		version: version,
 		peers:   map[regions.NodeID]*outgoing{},
 		inbound: map[regions.NodeID]*[classes]*incoming{},
+		probes:  probes{origin: time.Now(), of: map[uint64]chan<- time.Duration{}},
 	}, nil
 }
 
@@ -235,6 +255,7 @@ func (l *Links) Start(ctx context.Context) error {
 		l.running = ctx
 		l.mu.Unlock()
 		l.life.Go(func() { l.accept(ctx, listener) })
+		l.life.Go(func() { l.answerProbes(ctx) })
 		return nil
 	})
 }
@@ -257,6 +278,33 @@ func (l *Links) Stop() {
 			l.log.Warn("close transport", "err", err)
 		}
 	})
+}
+
+// Prune closes the connections with whom this node would not have one now:
+// Peers or Regions say something else.
+func (l *Links) Prune() {
+	var out []*dialled
+	var in []*incoming
+	l.mu.Lock()
+	for node, links := range l.peers {
+		if _, _, known := l.cfg.Peers(node); !known {
+			out = append(out, links.conns[:]...)
+		}
+	}
+	for _, links := range l.inbound {
+		in = append(in, links[:]...)
+	}
+	l.mu.Unlock()
+	for _, c := range out {
+		if c != nil {
+			_ = c.CloseWithError(codeDone, "")
+		}
+	}
+	for _, c := range in {
+		if c != nil && !l.cfg.Regions(c.peer.Region) {
+			c.close(codeStranger, "region is gone")
+		}
+	}
 }
 
 // resetKey makes a restarted node's stateless resets (RFC 9000, 10.3) valid
@@ -332,7 +380,8 @@ func (l *Links) to(node regions.NodeID, class class) (outgoing, error) {
 	if have.has(class) {
 		return have, nil
 	}
-	if _, _, known := l.cfg.Peers(node); !known {
+	_, region, known := l.cfg.Peers(node)
+	if !known {
 		return outgoing{}, fmt.Errorf("%w: %s", ErrUnknownPeer, node)
 	}
 
@@ -351,13 +400,13 @@ func (l *Links) to(node regions.NodeID, class class) (outgoing, error) {
 	var s sender
 	switch class {
 	case events:
-		out.events = newEventsLink(l, node)
+		out.events = newEventsLink(l, node, region)
 		s = out.events
 	case datagrams:
-		out.datagrams = newDatagramsLink(l, node)
+		out.datagrams = newDatagramsLink(l, region)
 		s = out.datagrams
 	case control:
-		out.calls = newCallsLink(l, node)
+		out.calls = newCallsLink(l, node, region)
 		s = out.calls
 	}
 	// Stop can't be waiting yet: it sets running to nil first, under l.mu.

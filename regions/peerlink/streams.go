@@ -23,11 +23,24 @@ const (
 // given up.
 type Stream struct {
 	*quic.Stream
-	stop func() bool
+	out, in traffic
+	stop    func() bool
 }
 
-func newStream(ctx context.Context, s *quic.Stream) *Stream {
-	return &Stream{s, context.AfterFunc(ctx, func() { abandon(s) })}
+func newStream(ctx context.Context, s *quic.Stream, out, in traffic) *Stream {
+	return &Stream{s, out, in, context.AfterFunc(ctx, func() { abandon(s) })}
+}
+
+func (s *Stream) Write(b []byte) (int, error) {
+	n, err := s.Stream.Write(b)
+	s.out.bytes.Add(float64(n))
+	return n, err
+}
+
+func (s *Stream) Read(b []byte) (int, error) {
+	n, err := s.Stream.Read(b)
+	s.in.bytes.Add(float64(n))
+	return n, err
 }
 
 // Close ends the stream: what was written still arrives, what was not read is
@@ -61,7 +74,7 @@ func (l *Links) Open(ctx context.Context, to regions.NodeID) (io.ReadWriteCloser
 	if err != nil {
 		return nil, fmt.Errorf("open stream to %s: %w: %w: %w", to, ErrDown, regions.ErrUnsent, err)
 	}
-	return newStream(ctx, s), nil
+	return newStream(ctx, s, out.calls.out, out.calls.in), nil
 }
 
 // serveStream has the handler serve a peer's stream.
@@ -71,7 +84,7 @@ func (l *Links) serveStream(ctx context.Context, from Peer, s *quic.Stream) erro
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // even if the handler's goroutine ends in it
-	stream := newStream(ctx, s)
+	stream := newStream(ctx, s, l.metrics.traffic("out", control, from.Region), l.metrics.traffic("in", control, from.Region))
 	if err := l.cfg.Stream(ctx, from, stream); err != nil {
 		return err
 	}

@@ -1,0 +1,89 @@
+package peerlink
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/internal/simnet"
+	"github.com/mustermesh/muster/regions"
+)
+
+// After a black hole, where nothing is closed and packets just vanish, links are
+// up again soon, and a broken one is noticed soon: 20 cuts of links between two
+// regions, some one way only, at all moments of what the links do meanwhile.
+func TestLinksAreUpSoonAfterACut(t *testing.T) {
+	t.Parallel()
+	const (
+		oneWay = 45 * time.Millisecond
+		pairs  = 5
+		rounds = 4
+	)
+	net := simnet.New(simnet.Config{OneWay: func(string, string) time.Duration { return oneWay }})
+	m := newMesh(t, net)
+	name := func(region string, i int) regions.NodeID { return regions.NodeID(fmt.Sprintf("%s-%d", region, i)) }
+
+	var mu sync.Mutex // guards the following
+	var healed time.Time
+	var again []time.Duration
+	start := func(region string, i int) *node {
+		n := m.open(name(region, i), 1)
+		n.onUp = func(Peer) {
+			mu.Lock()
+			defer mu.Unlock()
+			if !healed.IsZero() {
+				again = append(again, time.Since(healed))
+			}
+		}
+		require.NoError(t, n.Start(t.Context()))
+		return n
+	}
+	var nodes []*node
+	for i := range pairs {
+		a, b := start("a", i), start("b", i)
+		require.NoError(t, a.Send(b.cfg.Self, []byte("x")))
+		require.NoError(t, b.Send(a.cfg.Self, []byte("x")))
+		nodes = append(nodes, a, b)
+	}
+	every := func(what string, n int) func() bool {
+		return func() bool {
+			return !slices.ContainsFunc(nodes, func(x *node) bool { return x.count(what) < n })
+		}
+	}
+	eventually(t, every("up", 1), "not up")
+	var noticed []time.Duration
+	for round := range rounds {
+		began := time.Now()
+		switch round {
+		case 1:
+			net.Cut("a", "b")
+		case 3:
+			net.Cut("b", "a")
+		default:
+			net.CutBoth("a", "b")
+		}
+		eventually(t, every("down", round+1), "a cut is not noticed")
+		noticed = append(noticed, time.Since(began))
+		time.Sleep(rand.N(3 * time.Second)) // it may last
+		mu.Lock()
+		healed = time.Now()
+		mu.Unlock()
+		net.Heal()
+		eventually(t, every("up", round+2), "not up again")
+		mu.Lock()
+		healed = time.Time{}
+		mu.Unlock()
+	}
+	slices.Sort(again)
+	require.Len(t, again, 2*pairs*rounds)
+	at := func(q int) time.Duration { return again[(len(again)-1)*q/100].Round(time.Millisecond) }
+	t.Logf("round trip %v; all noticed within %v; up again after: min %v, p50 %v, p90 %v, max %v",
+		2*oneWay, noticed, at(0), at(50), at(90), at(100))
+	require.Less(t, slices.Max(noticed), 3500*time.Millisecond)
+	require.Less(t, at(100), time.Second+2*oneWay)
+}
