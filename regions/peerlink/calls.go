@@ -41,7 +41,7 @@ type callsLink struct {
 	mu      sync.Mutex
 	conn    *quic.Conn    // nil while down
 	reason  error         // why it is down
-	changed chan struct{} // closed and replaced when an attempt to dial ended
+	changed chan struct{} // closed and replaced when an attempt to reach the peer ended
 }
 
 func newCallsLink(l *Links, node regions.NodeID, region regions.RegionID) *callsLink {

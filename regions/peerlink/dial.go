@@ -18,7 +18,8 @@ import (
 type sender interface {
 	// serve uses the connection until it or ctx ends, and says why it ended.
 	serve(ctx context.Context, c *dialled) error
-	// down is told when a connection ended or could not be made.
+	// down is told when a connection ended or could not be made, and now and then
+	// that it still can't.
 	down(reason error)
 }
 
@@ -80,12 +81,15 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 		}
 		wait = min(2*wait, most)
 		var rtt time.Duration
-		if rtt, there = l.reach(ctx, node, since); there {
+		if rtt, there = l.reach(ctx, node, since, func() { s.down(errSilent) }); there {
 			since = time.Now()
 		}
 		timeout = redialTimeout + 4*rtt
 	}
 }
+
+// errSilent is why a peer is down that was probed in vain.
+var errSilent = errors.New("peer does not answer")
 
 func (l *Links) serveDialled(ctx context.Context, node regions.NodeID, class class, c *dialled, s sender) error {
 	if !l.present(node, class, c) { // not one that we would dial now

@@ -87,3 +87,34 @@ func TestLinksAreUpSoonAfterACut(t *testing.T) {
 	require.Less(t, slices.Max(noticed), 3500*time.Millisecond)
 	require.Less(t, at(100), time.Second+2*oneWay)
 }
+
+// While a peer is in a black hole a call fails soon, and after it works soon.
+func TestCallsAroundACut(t *testing.T) {
+	t.Parallel()
+	net := simnet.New(simnet.Config{OneWay: func(string, string) time.Duration { return 20 * time.Millisecond }})
+	m := newMesh(t, net)
+	a, b := m.start("a-1", 1), m.open("b-1", 1)
+	b.onCall = echoCall
+	require.NoError(t, b.Start(t.Context()))
+	call := func() (time.Duration, error) {
+		began := time.Now()
+		_, err := a.Call(t.Context(), "b-1", []byte("x"))
+		return time.Since(began), err
+	}
+	_, err := call()
+	require.NoError(t, err)
+	net.CutBoth("a", "b")
+	took, err := call() // on the link that is there
+	require.ErrorIs(t, err, ErrDown)
+	require.Less(t, took, 4*time.Second)
+	for range 3 {
+		took, err = call()
+		require.ErrorIs(t, err, ErrDown)
+		require.ErrorIs(t, err, regions.ErrUnsent)
+		require.Less(t, took, 2*time.Second)
+	}
+	net.Heal()
+	began := time.Now()
+	eventually(t, func() bool { _, err := call(); return err == nil }, "no call works any more")
+	require.Less(t, time.Since(began), 1500*time.Millisecond)
+}

@@ -96,9 +96,10 @@ func (l *Links) answerProbes(ctx context.Context) {
 }
 
 // reach waits until a peer answers, and returns the round trip; or until it is
-// time to dial all the same. since is when it was last heard of.
-func (l *Links) reach(ctx context.Context, node regions.NodeID, since time.Time) (rtt time.Duration, ok bool) {
-	addr := l.find(ctx, node)
+// time to dial all the same. since is when it was last heard of. missed is told
+// every so often that it does not answer.
+func (l *Links) reach(ctx context.Context, node regions.NodeID, since time.Time, missed func()) (rtt time.Duration, ok bool) {
+	var addr net.Addr
 	nonce, answer := l.probes.open()
 	defer l.probes.close(nonce)
 	every := probeEvery
@@ -107,18 +108,26 @@ func (l *Links) reach(ctx context.Context, node regions.NodeID, since time.Time)
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	silent := time.NewTicker(redialTimeout)
+	defer silent.Stop()
 	over := time.After(unanswered)
-	for {
+	ping := func() {
+		if addr == nil { // no such peer for now, or no such name
+			addr = l.find(ctx, node)
+		}
 		if addr != nil {
 			_, _ = l.transport.WriteTo(l.probes.ping(nonce), addr)
 		}
+	}
+	ping()
+	for {
 		select {
 		case rtt := <-answer:
 			return rtt, true
 		case <-tick.C:
-			if addr == nil { // no such peer for now, or no such name
-				addr = l.find(ctx, node)
-			}
+			ping()
+		case <-silent.C:
+			missed()
 		case <-over:
 			return 0, false
 		case <-ctx.Done():
