@@ -2127,7 +2127,10 @@ type Parts struct {
 	Alone      bool                   `protobuf:"varint,5,opt,name=alone,proto3" json:"alone,omitempty"`
 	// In an answer to Subscribe: the origin's number now. The events up to there
 	// follow.
-	Present       *wire.Position `protobuf:"bytes,6,opt,name=present,proto3" json:"present,omitempty"`
+	Present *wire.Position `protobuf:"bytes,6,opt,name=present,proto3" json:"present,omitempty"`
+	// With the part that a Subscribe asked for as a whole: the events up to it from
+	// the position on, oldest first; none if they are too many.
+	Events        []*Event `protobuf:"bytes,7,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2204,10 +2207,20 @@ func (x *Parts) GetPresent() *wire.Position {
 	return nil
 }
 
+func (x *Parts) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 type Subscribe struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
-	Position      *wire.Position         `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"` // unset: from nothing
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Room     string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Position *wire.Position         `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"` // unset: from nothing
+	// A session that joins has followed the room to the position elsewhere, the
+	// owner has not: it needs the whole part, and the events for that session.
+	Whole         bool `protobuf:"varint,3,opt,name=whole,proto3" json:"whole,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2254,6 +2267,13 @@ func (x *Subscribe) GetPosition() *wire.Position {
 		return x.Position
 	}
 	return nil
+}
+
+func (x *Subscribe) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
 }
 
 type Unsubscribe struct {
@@ -3115,7 +3135,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05frame\x18\x05 \x01(\fR\x05frame\"\xcc\x01\n" +
+	"\x05frame\x18\x05 \x01(\fR\x05frame\"\xfb\x01\n" +
 	"\x05Parts\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12*\n" +
 	"\x05parts\x18\x02 \x03(\v2\x14.muster.wire.v1.PartR\x05parts\x12\x18\n" +
@@ -3123,10 +3143,12 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\vlast_number\x18\x04 \x01(\x04R\n" +
 	"lastNumber\x12\x14\n" +
 	"\x05alone\x18\x05 \x01(\bR\x05alone\x122\n" +
-	"\apresent\x18\x06 \x01(\v2\x18.muster.wire.v1.PositionR\apresent\"U\n" +
+	"\apresent\x18\x06 \x01(\v2\x18.muster.wire.v1.PositionR\apresent\x12-\n" +
+	"\x06events\x18\a \x03(\v2\x15.muster.peer.v1.EventR\x06events\"k\n" +
 	"\tSubscribe\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x124\n" +
-	"\bposition\x18\x02 \x01(\v2\x18.muster.wire.v1.PositionR\bposition\"!\n" +
+	"\bposition\x18\x02 \x01(\v2\x18.muster.wire.v1.PositionR\bposition\x12\x14\n" +
+	"\x05whole\x18\x03 \x01(\bR\x05whole\"!\n" +
 	"\vUnsubscribe\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\"J\n" +
 	"\bNotOwner\x12\x12\n" +
@@ -3290,21 +3312,22 @@ var file_peer_peer_proto_depIdxs = []int32{
 	39, // 44: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
 	42, // 45: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
 	39, // 46: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
-	39, // 47: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	30, // 48: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
-	31, // 49: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
-	32, // 50: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
-	38, // 51: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
-	40, // 52: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
-	39, // 53: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
-	22, // 54: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
-	41, // 55: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
-	43, // 56: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	22, // 47: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
+	39, // 48: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	30, // 49: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	31, // 50: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	32, // 51: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	38, // 52: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	40, // 53: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	39, // 54: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	22, // 55: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	41, // 56: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
+	43, // 57: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
