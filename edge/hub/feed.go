@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -16,9 +17,10 @@ type feed struct {
 	locals   map[device]*local
 	live     []*local // those who get frames; replaced, never changed
 	joins    map[uint64]*join
-	at       []*wire.Position // how far the feed has come per region; entries are ours
-	attached bool             // the owner feeds us, and at is true
-	version  uint64           // all locals were checked against it
+	at       []*wire.Position    // how far the feed has come per region; entries are ours
+	beyond   []*wire.RegionReach // regions that can't be reached, as told last
+	attached bool                // the owner feeds us, and at is true
+	version  uint64              // all locals were checked against it
 
 	queue    []item // queue[head:] waits
 	head     int
@@ -241,8 +243,28 @@ func (t *turn) process(fd *feed, it item) delivery {
 		return t.joined(fd, b.Joined)
 	case *peer.Frame_Fence:
 		return t.fenced(fd, b.Fence)
+	case *peer.Frame_Reach:
+		return t.reached(fd, b.Reach)
 	}
 	return delivery{}
+}
+
+// reached takes which regions can't be reached, for all sessions.
+func (t *turn) reached(fd *feed, r *peer.Reach) delivery {
+	var f wire.ServerFrame
+	if !fd.attached || f.UnmarshalVT(r.Frame) != nil {
+		return delivery{}
+	}
+	fd.beyond = f.GetReach().GetUnreached()
+	for _, u := range fd.beyond {
+		if u.GetLost() { // what comes of it next is all of it
+			fd.at = slices.DeleteFunc(fd.at, func(p *wire.Position) bool { return p.Region == u.Region })
+		}
+	}
+	if len(fd.live) == 0 {
+		return delivery{}
+	}
+	return delivery{frame: edge.RawFrame(r.Frame, 0, false), to: fd.live}
 }
 
 func (t *turn) event(fd *feed, e *peer.Event) delivery {
@@ -269,13 +291,16 @@ func (t *turn) parts(fd *feed, p *peer.Parts) delivery {
 	if len(p.GetParts()) == 0 && p.GetLastNumber() == 0 {
 		return delivery{}
 	}
-	snap := &wire.Snapshot{Room: fd.room, Recovered: true, LastNumber: p.LastNumber, Parts: p.Parts}
+	snap := &wire.Snapshot{Room: fd.room, Recovered: true, LastNumber: p.LastNumber, Parts: p.Parts, Unreached: fd.beyond}
 	for _, part := range p.Parts {
 		at := part.GetAt()
 		known := fd.position(at.GetRegion())
 		if known == nil {
 			known = &wire.Position{Region: at.GetRegion()}
 			fd.at = append(fd.at, known)
+			if slices.ContainsFunc(fd.beyond, func(u *wire.RegionReach) bool { return u.Region == known.Region && u.Lost }) {
+				snap.Recovered = false
+			}
 		} else if known.Epoch != at.GetEpoch() || known.Seq != at.GetSeq() {
 			snap.Recovered = false
 		}
@@ -305,7 +330,7 @@ func (t *turn) joined(fd *feed, r *peer.Joined) delivery {
 		return delivery{call: func() { j.client.Refused(j.re, t.room, errRetry) }}
 	}
 	if len(fd.locals) == 0 { // only with sessions of ours the owner feeds us
-		fd.at, fd.attached = fd.at[:0], true
+		fd.at, fd.attached, fd.beyond = fd.at[:0], true, r.Unreached
 		for _, p := range r.Positions {
 			fd.at = append(fd.at, &wire.Position{Region: p.Region, Epoch: p.Epoch, Seq: p.Seq})
 		}
@@ -378,7 +403,7 @@ func (t *turn) takeOut(fd *feed, l *local) {
 func (t *turn) attach(fd *feed) {
 	t.h.metrics.reattach.Inc()
 	if len(fd.locals) > 0 {
-		a := &peer.Attach{Room: fd.room}
+		a := &peer.Attach{Room: fd.room, Unreached: fd.beyond}
 		for _, p := range fd.at {
 			a.Positions = append(a.Positions, &wire.Position{Region: p.Region, Epoch: p.Epoch, Seq: p.Seq})
 		}

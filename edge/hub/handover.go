@@ -288,7 +288,7 @@ func (t *turn) goOn(g *given) {
 		return // it was forgotten there meanwhile
 	}
 	stays := t.h.cfg.Roster.Stays(t.room)
-	r, effects, err := room.Import(&t.h.room, g.first, g.tail, t.sl.epoch, stays, t.now)
+	r, effects, err := room.Import(t.h.room.Load(), g.first, g.tail, t.sl.epoch, stays, t.now)
 	if err != nil {
 		t.h.log.Warn("a room that was handed over begins anew", "room", t.room, "err", err)
 		return

@@ -40,6 +40,8 @@ type Config struct {
 
 	Tick    time.Duration // see room.Config
 	Settle  time.Duration
+	Unknown time.Duration // for how long another region may be silent; see room.Config
+	Lost    time.Duration // and when its members are dropped; room.Config.RegionLost
 	Recheck time.Duration // memberships are asked again after; 20 s
 	Lapse   time.Duration // and end if they can't be confirmed for; 30 s
 
@@ -51,7 +53,6 @@ type Config struct {
 // and the news of the links. Make it with New.
 type Hub struct {
 	cfg     Config
-	room    room.Config
 	log     *slog.Logger
 	metrics *metrics
 	life    run.Lifecycle
@@ -60,14 +61,17 @@ type Hub struct {
 	clocks  []*clock
 	checks  checks
 	numbers numbers
-	clients sync.Map      // edge.Client -> *stays
-	request atomic.Uint64 // the last Join's number
+	room    atomic.Pointer[room.Config] // of rooms; replaced, never changed
+	clients sync.Map                    // edge.Client -> *stays
+	request atomic.Uint64               // the last Join's number
 
 	stalled  atomic.Bool   // some room missed something
 	attempts atomic.Uint64 // of hand-overs
+	rounds   atomic.Uint64 // of digests
 
-	linkMu sync.Mutex
-	broken map[link]bool // was up and is down
+	othersMu sync.Mutex // held by SetOthers
+	linkMu   sync.Mutex
+	broken   map[link]bool // was up and is down
 }
 
 // Roster is what a hub asks of the roster, all of it this node's copy. Hub calls
@@ -83,7 +87,8 @@ type Roster interface {
 	// Current reports whether this node heard of its region's leader lately
 	// enough to act as the owner of what it believes to own.
 	Current() bool
-	// Others returns the other regions.
+	// Others returns the other regions there are when the hub is made; SetOthers
+	// tells of changes.
 	Others() []regions.RegionID
 	// RegionOf returns the region of a node; "" if there is no such node.
 	RegionOf(node regions.NodeID) regions.RegionID
@@ -118,11 +123,12 @@ func New(cfg Config) *Hub {
 	}
 	h := &Hub{
 		cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registry), broken: map[link]bool{},
-		room: room.Config{
-			Region: cfg.Region, Others: cfg.Roster.Others(), Tick: cfg.Tick, Settle: cfg.Settle,
-			ApplyWait: applyWait,
-		}.WithDefaults(),
 	}
+	rooms := room.Config{
+		Region: cfg.Region, Others: cfg.Roster.Others(), Tick: cfg.Tick, Settle: cfg.Settle,
+		Unknown: cfg.Unknown, RegionLost: cfg.Lost, ApplyWait: applyWait,
+	}.WithDefaults()
+	h.room.Store(&rooms)
 	h.checks.init()
 	for range min(4, runtime.GOMAXPROCS(0)) {
 		h.clocks = append(h.clocks, newClock())

@@ -13,7 +13,12 @@ type link struct {
 func (h *Hub) LinkUp(node regions.NodeID) { h.mended(link{node, false}) }
 
 // LinkDown tells that the link to a node broke.
-func (h *Hub) LinkDown(node regions.NodeID) { h.brokeDown(link{node, false}) }
+func (h *Hub) LinkDown(node regions.NodeID) {
+	h.brokeDown(link{node, false})
+	if region := h.cfg.Roster.RegionOf(node); region != h.cfg.Region {
+		h.cutOff(node, region)
+	}
+}
 
 // PeerJoined tells that a node's link to us works.
 func (h *Hub) PeerJoined(node regions.NodeID) { h.mended(link{node, true}) }
@@ -22,14 +27,23 @@ func (h *Hub) PeerJoined(node regions.NodeID) { h.mended(link{node, true}) }
 func (h *Hub) PeerLeft(node regions.NodeID) {
 	h.brokeDown(link{node, true})
 	region := h.cfg.Roster.RegionOf(node)
+	if region != h.cfg.Region {
+		h.cutOff(node, region)
+		return
+	}
 	h.eachOwned(func(t *turn, o *owned) {
+		h.numbers.ask(o.id)
 		members := o.Len()
-		switch {
-		case region == h.cfg.Region:
-			h.numbers.ask(o.id)
-			t.apply(o, members, o.NodeLost(t.now, node))
-		case t.ownerIn(region) == node:
-			t.apply(o, members, o.RegionLost(t.now, region))
+		t.apply(o, members, o.NodeLost(t.now, node))
+	})
+}
+
+// cutOff tells the rooms that a node of another region owns there.
+func (h *Hub) cutOff(node regions.NodeID, region regions.RegionID) {
+	h.eachOwned(func(t *turn, o *owned) {
+		if t.ownerIn(region) == node {
+			members := o.Len()
+			t.apply(o, members, o.Cut(t.now, region))
 		}
 	})
 }
@@ -53,12 +67,7 @@ func (h *Hub) mended(l link) {
 		h.eachOwned(func(_ *turn, o *owned) { h.numbers.ask(o.id) })
 	}
 	if region != h.cfg.Region {
-		h.eachOwned(func(t *turn, o *owned) {
-			if t.ownerIn(region) == l.node {
-				members := o.Len()
-				t.apply(o, members, o.Refollow(t.now, region))
-			}
-		})
+		h.refollow(l.node, region)
 		return
 	}
 	h.eachFollowed(func(t *turn) {

@@ -35,6 +35,8 @@ type mesh struct {
 	core    *fakeCore
 	ledger  *ledger
 	epoch   uint64
+	began   time.Time
+	sniff   func(from, to regions.NodeID, f *peer.Frame, dgrm *peer.Fixes) // sees what is sent
 }
 
 func (m *mesh) hub(n regions.NodeID) *Hub {
@@ -49,7 +51,7 @@ func newMesh(t *testing.T, nodes ...regions.NodeID) *mesh {
 	m := &mesh{
 		t: t, hubs: map[regions.NodeID]*Hub{}, rosters: map[regions.NodeID]*nodeRoster{},
 		regions: map[regions.RegionID]*region{}, wires: map[[2]regions.NodeID]*pipe{}, core: newFakeCore(),
-		ledger: newLedger(),
+		ledger: newLedger(), began: time.Now(),
 	}
 	for _, a := range nodes {
 		m.regions[m.regionOf(a)] = &region{id: m.regionOf(a), m: m, state: newRoll()}
@@ -222,6 +224,9 @@ type fakeLinks struct {
 }
 
 func (l fakeLinks) Send(to regions.NodeID, f *peer.Frame) {
+	if l.m.sniff != nil {
+		l.m.sniff(l.from, to, f, nil)
+	}
 	b, err := f.MarshalVT()
 	require.NoError(l.m.t, err)
 	l.m.wires[[2]regions.NodeID{l.from, to}].send(func() {
@@ -233,6 +238,9 @@ func (l fakeLinks) Send(to regions.NodeID, f *peer.Frame) {
 }
 
 func (l fakeLinks) SendFixes(to regions.NodeID, f *peer.Fixes) {
+	if l.m.sniff != nil {
+		l.m.sniff(l.from, to, nil, f)
+	}
 	l.m.wires[[2]regions.NodeID{l.from, to}].send(func() { l.m.hub(to).HandleFixes(l.from, f) })
 }
 
@@ -298,6 +306,9 @@ type phone struct {
 	gaps       int
 	backs      int // an older epoch came after a newer one
 	left       []string
+	began      time.Time // since in unreached is told from here
+	unreached  []*wire.RegionReach
+	flaps      int      // times that a region could not be reached any more
 	vanished   []string // were not in a part any more
 	refused    []error
 	removed    []wire.Reason
@@ -308,7 +319,7 @@ type phone struct {
 func (m *mesh) session(user string, node regions.NodeID) *phone {
 	m.epoch++
 	p := &phone{
-		ledger: m.ledger, member: &peer.Member{User: user, Name: strings.ToUpper(user), Device: &wire.Device{
+		ledger: m.ledger, began: m.began, member: &peer.Member{User: user, Name: strings.ToUpper(user), Device: &wire.Device{
 			Device: "phone", Epoch: m.epoch, State: wire.State_LIVE, Region: string(node[:1]), Node: string(node),
 			Transport: wire.Transport_WEBSOCKET,
 		}},
@@ -375,6 +386,7 @@ func (p *phone) Deliver(f *edge.Frame) {
 		if !b.Snapshot.Recovered {
 			p.unrecovers++
 		}
+		p.reached(b.Snapshot.Unreached)
 		for _, part := range b.Snapshot.Parts {
 			if was := p.at[part.At.Region]; was != nil && part.At.Epoch < was.Epoch {
 				p.backs++
@@ -419,7 +431,37 @@ func (p *phone) Deliver(f *edge.Frame) {
 		for _, f := range b.Fixes.Fixes {
 			p.fix(f)
 		}
+	case *wire.ServerFrame_Reach:
+		p.reached(b.Reach.Unreached)
 	}
+}
+
+// reached follows the rule of regions that can't be heard.
+func (p *phone) reached(us []*wire.RegionReach) {
+	for _, u := range us {
+		if !slices.ContainsFunc(p.unreached, func(old *wire.RegionReach) bool { return old.Region == u.Region }) {
+			p.flaps++
+		}
+		if u.Lost {
+			delete(p.at, u.Region)
+			maps.DeleteFunc(p.people, func(_ string, d *wire.Device) bool { return d.Region == u.Region })
+		}
+	}
+	p.unreached = us
+}
+
+func (p *phone) reach() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var s []string
+	for _, u := range p.unreached {
+		what := fmt.Sprint(u.Region, " since ", u.UnknownSince.AsTime().Sub(p.began))
+		if u.Lost {
+			what += " lost"
+		}
+		s = append(s, what)
+	}
+	return strings.Join(s, ", ")
 }
 
 func (p *phone) presence(region string, people []*wire.Person) {

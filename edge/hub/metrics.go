@@ -11,6 +11,7 @@ type metrics struct {
 	events, relayed, deliveries            prometheus.Counter
 	fixesIn, fixesMerged, resubs, reattach prometheus.Counter
 	dropped, fenced, handovers, continued  prometheus.Counter
+	lost                                   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -38,6 +39,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		dropped:     counter("dropped_total", "Frames that were stale, duplicate, misrouted or too many."),
 		fenced:      counter("fenced_total", "Frames refused because they came under an older slot epoch."),
 		handovers:   counter("handovers_total", "Slots that this node stood still for, to hand them over."),
+		lost:        counter("members_lost_total", "Members dropped because their region could not be reached for too long."),
 		continued:   counter("continued_total", "Rooms that go on here where another node handed them over."),
 	}
 }
@@ -53,5 +55,6 @@ func (m *metrics) take(s *room.Stats) {
 	m.fixesMerged.Add(float64(s.FixesSent))
 	m.resubs.Add(float64(s.Resubscribes))
 	m.dropped.Add(float64(s.Dropped))
+	m.lost.Add(float64(s.Lost))
 	*s = room.Stats{}
 }

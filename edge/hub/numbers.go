@@ -80,7 +80,7 @@ func (h *Hub) readNumber(ctx context.Context, room string) {
 	defer t.end()
 	if o := t.owned(); o != nil {
 		members := o.Len()
-		t.apply(o, members, o.LastNumber(last))
+		t.apply(o, members, o.LastNumber(t.now, last))
 	} else if t.sl.rooms[room] != nil {
 		h.numbers.ask(room) // it may not act right now
 	}

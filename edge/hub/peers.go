@@ -42,6 +42,16 @@ func (t *turn) toOwner(f *peer.Frame) {
 // the order in which they were sent.
 func (h *Hub) HandleFrame(from regions.NodeID, f *peer.Frame) {
 	region := h.cfg.Roster.RegionOf(from)
+	if region != "" && region != h.cfg.Region {
+		switch b := f.Body.(type) {
+		case *peer.Frame_Digest:
+			h.handleDigest(from, region, b.Digest)
+			return
+		case *peer.Frame_DigestAnswer:
+			h.handleDigestAnswer(from, region, b.DigestAnswer)
+			return
+		}
+	}
 	id := roomOf(f)
 	if region == "" || id == "" {
 		h.metrics.dropped.Inc()
@@ -65,7 +75,8 @@ func (t *turn) handle(from regions.NodeID, region regions.RegionID, f *peer.Fram
 	case *peer.Frame_NotOwner:
 		t.notOwned(from, region, f.GetNotOwner())
 		return
-	case *peer.Frame_Joined, *peer.Frame_Fence, *peer.Frame_Event, *peer.Frame_Fixes, *peer.Frame_Parts:
+	case *peer.Frame_Joined, *peer.Frame_Fence, *peer.Frame_Event, *peer.Frame_Fixes, *peer.Frame_Parts,
+		*peer.Frame_Reach:
 		toNode = true
 	case *peer.Frame_Applied:
 		toNode = t.sl.owner != t.h.cfg.Self
@@ -323,7 +334,7 @@ func (t *turn) asOwner(from regions.NodeID, region regions.RegionID, f *peer.Fra
 	case *peer.Frame_MembershipChanged:
 		out = o.MembershipChanged(t.now, from, b.MembershipChanged.GetVersion())
 	case *peer.Frame_Subscribe:
-		out = o.Subscribe(t.now, region, b.Subscribe.GetPosition())
+		out = o.Subscribe(t.now, region, b.Subscribe)
 	case *peer.Frame_Unsubscribe:
 		out = o.Unsubscribe(t.now, region)
 	case *peer.Frame_Event:
@@ -361,6 +372,8 @@ func roomOf(f *peer.Frame) string {
 		return b.Fixes.GetRoom()
 	case *peer.Frame_Parts:
 		return b.Parts.GetRoom()
+	case *peer.Frame_Reach:
+		return b.Reach.GetRoom()
 	case *peer.Frame_Subscribe:
 		return b.Subscribe.GetRoom()
 	case *peer.Frame_Unsubscribe:

@@ -126,7 +126,7 @@ func (t *turn) ownedOrNew() *owned {
 	o := t.sl.rooms[t.room]
 	if o == nil {
 		t.sl.seq++
-		o = t.own(room.New(&t.h.room, t.room, t.sl.epoch, t.sl.seq, t.now))
+		o = t.own(room.New(t.h.room.Load(), t.room, t.sl.epoch, t.sl.seq, t.now))
 		t.apply(o, 0, o.Adopt(t.now, t.h.cfg.Roster.Stays(t.room)))
 	}
 	return o

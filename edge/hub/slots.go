@@ -182,10 +182,8 @@ func (h *Hub) ifOwned(room string, f func(*turn, *owned)) {
 func (t *turn) catchUp(o *owned) {
 	o.behind = false
 	t.h.numbers.ask(o.id)
-	for _, region := range t.h.room.Others {
-		members := o.Len()
-		t.apply(o, members, o.Refollow(t.now, region))
-	}
+	members := o.Len()
+	t.apply(o, members, o.RefollowAll(t.now))
 	t.reconcile(o)
 }
 

@@ -129,7 +129,7 @@ func (r *Room) flushFixes(now time.Time) {
 			}
 			continue
 		}
-		m.unsettled = false
+		m.unsettled, m.moved = false, now
 		x.scratch = append(x.scratch, m.fix)
 	}
 	// Those who settle within one tick share a frame.
@@ -243,7 +243,7 @@ func (r *Room) relayable(now time.Time, from regions.RegionID, f *peer.Fixes) bo
 		r.Stats.Dropped++
 		return false
 	}
-	r.version = max(r.version, f.Version)
+	r.raise(now, f.Version, 0)
 	for _, fix := range frame.GetFixes().GetFixes() {
 		if m := r.roll.index[key{fix.GetUser(), fix.GetDevice()}]; m != nil {
 			m.remember(fix)

@@ -10,14 +10,18 @@ import (
 )
 
 // Subscribe lets another region's owner follow our own events from a position.
-func (r *Room) Subscribe(now time.Time, from regions.RegionID, p *wire.Position) []Effect {
-	positions := []*wire.Position{p}
-	if p == nil {
-		positions = nil
-	}
+func (r *Room) Subscribe(now time.Time, from regions.RegionID, s *peer.Subscribe) []Effect {
 	r.used = now
 	if g := r.region(from); g != nil && g != r.own {
-		r.answer(request{region: g, positions: positions})
+		g.broke = time.Time{}
+		q := request{region: g, whole: s.GetWhole()}
+		if s.GetPosition() != nil {
+			q.positions = []*wire.Position{s.Position}
+		}
+		r.answer(q)
+		if g.told && due(g.asked.Add(r.cfg.Resend/10), now) {
+			r.refollow(now, g) // so it is there again
+		}
 	}
 	return r.take()
 }
@@ -26,22 +30,33 @@ func (r *Room) Subscribe(now time.Time, from regions.RegionID, p *wire.Position)
 func (r *Room) Unsubscribe(now time.Time, from regions.RegionID) []Effect {
 	r.used = now
 	if g := r.region(from); g != nil {
-		g.listens = false
+		g.listens, g.broke = false, time.Time{}
 	}
 	return r.take()
-}
-
-// RegionLost takes note that another region's owner can't reach us: it
-// subscribes again when it can. What we know of its members stays.
-func (r *Room) RegionLost(now time.Time, from regions.RegionID) []Effect {
-	return r.Unsubscribe(now, from)
 }
 
 // Refollow asks another region again from the position we have, because a link
 // to or from it was reset.
 func (r *Room) Refollow(now time.Time, from regions.RegionID) []Effect {
-	if g := r.region(from); g != nil && g != r.own && (g.known || !g.asked.IsZero()) {
-		r.subscribe(now, g)
+	if g := r.region(from); g != nil && g != r.own && g.following() {
+		r.refollow(now, g)
+	}
+	return r.take()
+}
+
+func (r *Room) refollow(now time.Time, g *region) {
+	if g.cut = false; g.told {
+		g.hurry = max(g.hurry, hurriesBack)
+	}
+	r.subscribe(now, g)
+}
+
+// RefollowAll does that with all of them, because we may have missed anything.
+func (r *Room) RefollowAll(now time.Time) []Effect {
+	for _, g := range r.regions[1:] {
+		if g.following() {
+			r.refollow(now, g)
+		}
 	}
 	return r.take()
 }
@@ -50,9 +65,16 @@ func (r *Room) subscribe(now time.Time, g *region) {
 	s := &peer.Subscribe{Room: r.id}
 	if g.known {
 		s.Position = g.position()
+	} else if g.hint != nil {
+		s.Position, s.Whole = g.hint, true
 	}
-	g.asked = now
+	g.doubt(now)
+	g.asked, g.round = now, 0
 	r.toRegion(g.id, &peer.Frame{Body: &peer.Frame_Subscribe{Subscribe: s}})
+}
+
+func (r *Room) unsubscribe() *peer.Frame {
+	return &peer.Frame{Body: &peer.Frame_Unsubscribe{Unsubscribe: &peer.Unsubscribe{Room: r.id}}}
 }
 
 // followed returns the region that a frame came from if we follow it. If we
@@ -64,8 +86,8 @@ func (r *Room) followed(now time.Time, from regions.RegionID) *region {
 		r.Stats.Dropped++
 		return nil
 	}
-	if !g.known && g.asked.IsZero() {
-		r.toRegion(g.id, &peer.Frame{Body: &peer.Frame_Unsubscribe{Unsubscribe: &peer.Unsubscribe{Room: r.id}}})
+	if !g.following() {
+		r.toRegion(g.id, r.unsubscribe())
 		r.Stats.Dropped++
 		return nil
 	}
@@ -102,15 +124,13 @@ func (r *Room) Event(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	}
 	g.epoch, g.seq = at.Epoch, at.Seq
 	g.ring.push(f, r.cfg)
-	r.version = max(r.version, e.Version)
+	r.raise(now, e.Version, frame.GetEvent().GetMessage().GetNumber())
 	r.Stats.Relayed++
 	r.toNodes(f)
-	switch body := frame.GetEvent().Body.(type) {
-	case *wire.Event_Presence:
-		r.presence(now, g, body.Presence.GetPeople())
-	case *wire.Event_Message:
-		r.last = max(r.last, body.Message.GetNumber())
+	if p := frame.GetEvent().GetPresence(); p != nil {
+		r.presence(now, g, p.GetPeople())
 	}
+	r.heard(now, g)
 	return r.take()
 }
 
@@ -130,8 +150,7 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	if g == nil {
 		return r.take()
 	}
-	r.last = max(r.last, p.GetLastNumber())
-	r.version = max(r.version, p.GetVersion())
+	r.raise(now, p.GetVersion(), p.GetLastNumber())
 	if p.Alone {
 		r.toNodes(f)
 		return r.take()
@@ -139,10 +158,12 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	if len(p.GetParts()) == 0 {
 		hint := &peer.Parts{Room: r.id, Version: p.Version, LastNumber: p.LastNumber, Alone: true}
 		r.toNodes(&peer.Frame{Body: &peer.Frame_Parts{Parts: hint}}) // it answers us, not them
-		g.asked = time.Time{}                                        // it goes on from where we are
 		if !g.known {
 			r.subscribe(now, g) // an answer to a question from before we forgot
+			return r.take()
 		}
+		g.asked, g.round, g.goal = time.Time{}, 0, p.GetPresent().GetSeq() // it goes on from where we are
+		r.heard(now, g)
 		return r.take()
 	}
 	part := p.Parts[0]
@@ -150,10 +171,13 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 		r.Stats.Dropped++
 		return r.take()
 	}
-	g.asked, g.known = time.Time{}, true
+	g.asked, g.round, g.goal, g.known, g.hint = time.Time{}, 0, 0, true, nil
 	g.epoch, g.seq = part.At.Epoch, part.At.Seq
 	g.ring.reset()
-	if len(part.People) > r.cfg.Page {
+	for _, e := range chain(p.Events, part.At) {
+		g.ring.push(&peer.Frame{Body: &peer.Frame_Event{Event: e}}, r.cfg)
+	}
+	if len(part.People) > r.cfg.Page || len(p.Events) > 0 {
 		f = &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{
 			Room: r.id, Parts: []*wire.Part{cut(part, r.cfg.Page)}, Version: p.Version, LastNumber: p.LastNumber,
 		}}}
@@ -188,6 +212,7 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 		}
 	}
 	r.announce(now, told)
+	r.heard(now, g)
 	return r.take()
 }
 

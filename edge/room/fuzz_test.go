@@ -163,7 +163,7 @@ func feedAny(r *Room, now time.Time, from byte, f *peer.Frame) {
 	case *peer.Frame_MembershipChanged:
 		r.MembershipChanged(now, node, b.MembershipChanged.GetVersion())
 	case *peer.Frame_Subscribe:
-		r.Subscribe(now, "b", b.Subscribe.GetPosition())
+		r.Subscribe(now, "b", b.Subscribe)
 	case *peer.Frame_Unsubscribe:
 		r.Unsubscribe(now, "b")
 	case *peer.Frame_Event:

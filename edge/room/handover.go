@@ -47,6 +47,9 @@ func (r *Room) Export(first *peer.HandOver) *peer.HandOver {
 	}
 	for _, g := range r.regions {
 		x := &peer.HandOverRegion{Position: g.position(), Known: g.known, Listens: g.listens}
+		if g.told {
+			x.Reach = g.reach()
+		}
 		n, ok := r.missed(g, had[string(g.id)])
 		if !ok {
 			n = len(g.ring.frames)
@@ -115,6 +118,9 @@ func regionOf(h *peer.HandOver, id regions.RegionID) *peer.HandOverRegion {
 
 func (r *Room) importRegion(g *region, first, tail *peer.HandOverRegion) {
 	if g != r.own {
+		if u := tail.GetReach(); u.GetUnknownSince() != nil {
+			g.since, g.told, g.lost = u.UnknownSince.AsTime(), true, u.Lost
+		}
 		if g.listens = tail.GetListens(); !tail.GetKnown() {
 			return
 		}

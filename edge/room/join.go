@@ -8,6 +8,9 @@ import (
 	"github.com/mustermesh/muster/regions"
 )
 
+// wholeBytes bounds the events that come with a whole part.
+const wholeBytes = 64 << 10
+
 // request is somebody who wants to continue from a position: a session that
 // joins, a node that attaches, or another region's owner that subscribes.
 type request struct {
@@ -15,6 +18,7 @@ type request struct {
 	join      uint64 // the Join's request number, if join is set
 	isJoin    bool
 	region    *region // that subscribes
+	whole     bool    // with the part in any case
 	positions []*wire.Position
 }
 
@@ -22,8 +26,7 @@ type request struct {
 // that it can't continue, then the events it missed of the others.
 func (r *Room) Join(now time.Time, from regions.NodeID, j *peer.Join) []Effect {
 	r.used = now
-	r.last = max(r.last, j.GetLastNumber())
-	r.version = max(r.version, j.GetVersion())
+	r.raise(now, j.GetVersion(), j.GetLastNumber())
 	if newer, over := r.over(j.GetMember()); over {
 		r.refuse(from, j, newer)
 		return r.take()
@@ -34,8 +37,15 @@ func (r *Room) Join(now time.Time, from regions.NodeID, j *peer.Join) []Effect {
 		return r.take()
 	}
 	r.announce(now, told)
+	for _, p := range j.GetPositions() {
+		if g := r.region(regions.RegionID(p.GetRegion())); g != nil && !g.known {
+			g.hint = p
+		}
+	}
 	r.collect(now)
-	r.answer(request{node: from, join: j.GetRequest(), isJoin: true, positions: j.GetPositions()})
+	if !r.holds(now, from, j) {
+		r.answer(request{node: from, join: j.GetRequest(), isJoin: true, positions: j.GetPositions()})
+	}
 	return r.take()
 }
 
@@ -99,8 +109,12 @@ func (r *Room) Attach(now time.Time, from regions.NodeID, a *peer.Attach, stays 
 		r.report(now, from, f)
 	}
 	r.collect(now)
+	r.takeReach(a.GetUnreached())
 	if r.node(from) != nil {
 		r.answer(request{node: from, positions: a.GetPositions()})
+		if all := append(r.unreached(), r.strangers(a.GetPositions())...); len(all) > 0 || len(a.GetUnreached()) > 0 {
+			r.toNode(from, r.reachFrame(all))
+		}
 	}
 	return r.take()
 }
@@ -132,8 +146,11 @@ func (r *Room) answer(q request) {
 
 // continueSession answers a Join with frames for that session alone.
 func (r *Room) continueSession(q request) {
-	snap := &wire.Snapshot{Room: r.id, Recovered: true, LastNumber: r.last}
-	joined := &peer.Joined{Room: r.id, Request: q.join, Version: r.version, Frames: make([][]byte, 1, 4)}
+	strangers := r.strangers(q.positions)
+	snap := &wire.Snapshot{
+		Room: r.id, Recovered: len(strangers) == 0, LastNumber: r.last, Unreached: append(r.unreached(), strangers...),
+	}
+	joined := &peer.Joined{Room: r.id, Request: q.join, Version: r.version, Frames: make([][]byte, 1, 4), Unreached: snap.Unreached}
 	for _, g := range r.regions {
 		p := find(q.positions, g.id)
 		if !g.known {
@@ -176,11 +193,14 @@ func (r *Room) continueNode(q request) {
 
 // continueRegion answers a Subscribe with what is ours.
 func (r *Room) continueRegion(q request) {
-	parts := &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last}
+	parts := &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last, Present: r.own.position()}
 	r.toRegion(q.region.id, &peer.Frame{Body: &peer.Frame_Parts{Parts: parts}})
 	n, ok := r.missed(r.own, find(q.positions, r.own.id))
-	if !ok {
+	if !ok || q.whole {
 		parts.Parts = []*wire.Part{r.part(r.own, 0)} // to know only some would be to drop the others
+		if ok {
+			r.own.ring.last(r.own.ring.within(n, wholeBytes), func(f *peer.Frame) { parts.Events = append(parts.Events, f.GetEvent()) })
+		}
 		return
 	}
 	r.own.ring.last(n, func(f *peer.Frame) { r.toRegion(q.region.id, f) })

@@ -148,8 +148,11 @@ func (r *Room) part(g *region, most int) *wire.Part {
 	return p
 }
 
-// cut returns a part with the first so many of its people.
+// cut returns a part with at most the first so many of its people.
 func cut(p *wire.Part, most int) *wire.Part {
+	if len(p.People) <= most {
+		return p
+	}
 	first := &wire.Part{At: p.At, People: p.People[:most], Counts: p.Counts, Truncated: true}
 	shown := map[string]bool{}
 	for _, person := range first.People {

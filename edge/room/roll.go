@@ -21,7 +21,7 @@ type member struct {
 	node      regions.NodeID  // of this region; "" for members of others
 	dev       *wire.Device    // replaced, never changed: frames share it
 	fix       *wire.MemberFix // the last one; nil if none. Never changed either.
-	moved     time.Time       // when that came; members of this region only
+	moved     time.Time       // when that came, or went out for the last time; members of this region only
 	dirty     bool            // it waits for the tick
 	unsettled bool            // it went by datagram and was not repeated yet
 	announced uint64          // the highest epoch that observers were told
@@ -163,12 +163,11 @@ func (r *Room) collect(now time.Time) {
 	r.nodes = slices.DeleteFunc(r.nodes, func(n *node) bool { return n.members == 0 })
 	r.checkApplied()
 	for _, g := range r.regions[1:] {
-		following := g.known || !g.asked.IsZero()
 		switch {
-		case r.roll.own > 0 && !following:
+		case r.roll.own > 0 && !g.following():
 			r.subscribe(now, g)
-		case r.roll.own == 0 && following:
-			r.toRegion(g.id, &peer.Frame{Body: &peer.Frame_Unsubscribe{Unsubscribe: &peer.Unsubscribe{Room: r.id}}})
+		case r.roll.own == 0 && g.following():
+			r.toRegion(g.id, r.unsubscribe())
 			r.forget(g)
 		}
 	}
@@ -176,7 +175,11 @@ func (r *Room) collect(now time.Time) {
 
 // forget drops what is known of a region that is no longer followed.
 func (r *Room) forget(g *region) {
-	*g = region{id: g.id, listens: g.listens}
+	*g = region{id: g.id, listens: g.listens, broke: g.broke}
+	r.dropMembers(g)
+}
+
+func (r *Room) dropMembers(g *region) {
 	for _, m := range slices.Clone(r.roll.sorted) {
 		if m.region == g.id {
 			r.roll.remove(m)

@@ -24,6 +24,9 @@ type Config struct {
 	Linger     time.Duration // an empty room is remembered so long; 1 min
 	ApplyWait  time.Duration // nodes have so long to apply a membership version; 2 s
 	Resend     time.Duration // an unanswered Subscribe is repeated after; 5 s
+	Unknown    time.Duration // a region that was not heard for so long is told as unreached; 4 s
+	RegionLost time.Duration // and after so long its members are dropped; 15 min
+	Hold       time.Duration // a Join waits so long for the regions it has positions of; 1.5 s
 	RingEvents int           // events kept per region; 256
 	RingBytes  int           // and at most so many bytes of frames; 256 KiB
 }
@@ -37,6 +40,9 @@ func (c Config) WithDefaults() Config {
 	c.Linger = cmp.Or(c.Linger, time.Minute)
 	c.ApplyWait = cmp.Or(c.ApplyWait, 2*time.Second)
 	c.Resend = cmp.Or(c.Resend, 5*time.Second)
+	c.Unknown = cmp.Or(c.Unknown, 4*time.Second)
+	c.RegionLost = cmp.Or(c.RegionLost, 15*time.Minute)
+	c.Hold = cmp.Or(c.Hold, 1500*time.Millisecond)
 	c.RingEvents = cmp.Or(c.RingEvents, 256)
 	c.RingBytes = cmp.Or(c.RingBytes, 256<<10)
 	return c
@@ -58,6 +64,7 @@ type Stats struct {
 	FixesIn      int // reports taken
 	FixesSent    int // entries in merged frames, once per frame
 	Resubscribes int // gaps met in another region's feed
+	Lost         int // members dropped with their region
 	Dropped      int // inputs that were stale, duplicate or made no sense
 }
 
@@ -71,8 +78,9 @@ type Elsewhere struct {
 type Room struct {
 	cfg     *Config
 	id      string
-	version uint64 // of the group's membership, the highest heard of
-	last    uint64 // message number, the highest heard of
+	version uint64    // of the group's membership, the highest heard of
+	last    uint64    // message number, the highest heard of
+	raised  time.Time // when one of the two rose last
 	roll    roll
 	own     *region
 	regions []*region // own first, then the others in the config's order
@@ -81,6 +89,7 @@ type Room struct {
 	fixes    fixes
 	news     news
 	applying []applying
+	held     []held
 	departed map[key]departed // of this region, lately
 	used     time.Time        // the last input: an empty room lingers from there
 
@@ -94,14 +103,23 @@ type Room struct {
 
 // region is what the room knows of one region's feed.
 type region struct {
-	id      regions.RegionID
-	known   bool // the rest is filled in and followed
-	epoch   uint64
-	seq     uint64
-	ring    ring
-	asked   time.Time // a Subscribe is unanswered since then; zero if none is
-	hurry   int       // so often it is repeated sooner: the region may not know us yet
+	id    regions.RegionID
+	known bool // the rest is filled in and followed
+	epoch uint64
+	seq   uint64
+	ring  ring
+	asked time.Time      // a Subscribe is unanswered since then; zero if none is
+	hurry int            // so often it is repeated sooner: the region may not know us yet
+	goal  uint64         // the answer goes on up to this seq
+	hint  *wire.Position // of a session that joins, while the region is not known
+	round uint64         // of the digest that asks instead of a Subscribe
+	cut   bool           // the link is down: nothing was asked since
+	since time.Time      // it is waited for since then; zero: heard
+	told  bool           // as one that can't be reached
+	lost  bool           // and its members were dropped
+
 	listens bool      // the owner there follows our own events
+	broke   time.Time // when its link broke last, if it listened and has not asked since
 }
 
 // node is a node of this region that has members in the room.
@@ -163,7 +181,7 @@ func (r *Room) Publish(now time.Time, m *wire.Message) []Effect {
 		r.Stats.Dropped++
 		return r.take()
 	}
-	r.last = max(r.last, m.Number)
+	r.raise(now, 0, m.Number)
 	r.tell(now)
 	r.emit(&wire.Event{Body: &wire.Event_Message{Message: m}})
 	return r.take()
@@ -171,18 +189,29 @@ func (r *Room) Publish(now time.Time, m *wire.Message) []Effect {
 
 // LastNumber takes the number of the room's last stored message, when messages
 // may have been lost on their way here, and tells everybody.
-func (r *Room) LastNumber(n uint64) []Effect {
-	if r.last = max(r.last, n); r.last > 0 {
+func (r *Room) LastNumber(now time.Time, n uint64) []Effect {
+	if r.raise(now, 0, n); r.last > 0 {
 		r.hint()
 	}
 	return r.take()
 }
 
+// raise takes what somebody knows of the numbers that only grow.
+func (r *Room) raise(now time.Time, version, last uint64) {
+	if version > r.version || last > r.last {
+		r.version, r.last, r.raised = max(r.version, version), max(r.last, last), now
+	}
+}
+
 // hint tells everybody the numbers that stand in no event.
 func (r *Room) hint() {
-	f := &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last, Alone: true}}}
+	f := r.numbers()
 	r.toNodes(f)
 	r.toRegions(f)
+}
+
+func (r *Room) numbers() *peer.Frame {
+	return &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last, Alone: true}}}
 }
 
 // Next returns when Tick has something to do; zero if never.
@@ -202,6 +231,10 @@ func (r *Room) Next() time.Time {
 		if !g.asked.IsZero() {
 			sooner(g.again(r.cfg))
 		}
+		sooner(g.unheard(r.cfg))
+	}
+	for _, h := range r.held {
+		sooner(h.until)
 	}
 	if next.IsZero() && r.empty() {
 		sooner(r.used.Add(r.cfg.Linger))
@@ -222,6 +255,8 @@ func (r *Room) Tick(now time.Time) []Effect {
 			r.subscribe(now, g)
 		}
 	}
+	r.giveUp(now)
+	r.answerHeld(now)
 	return r.take()
 }
 
@@ -294,10 +329,16 @@ func (g *region) position() *wire.Position {
 
 // again returns when an unanswered Subscribe is repeated.
 func (g *region) again(cfg *Config) time.Time {
-	if g.hurry > 0 {
+	switch {
+	case g.round != 0:
+		return g.asked.Add(cfg.Resend)
+	case g.hurry > 0:
 		return g.asked.Add(cfg.Resend / 10)
+	case g.cut, g.told: // we are told when it is there again
+		return g.asked.Add(cfg.Resend * 6)
+	default:
+		return g.asked.Add(cfg.Resend)
 	}
-	return g.asked.Add(cfg.Resend)
 }
 
 func due(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }

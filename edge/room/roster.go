@@ -18,6 +18,9 @@ const (
 	// hurries is how often a new owner repeats itself sooner when it subscribes:
 	// as long as other regions may answer to its predecessor.
 	hurries = 10
+	// hurriesBack is how often a region that comes back is asked sooner: its owner
+	// may have to find its own.
+	hurriesBack = 3
 )
 
 // departed is the newest session of a device of which we know that it is no

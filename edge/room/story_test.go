@@ -102,6 +102,7 @@ func (s *story) do(line string) []string {
 			require.NoError(s.t, err)
 			s.cfg.Merge = d
 		}
+		s.cfg.Unknown, _ = time.ParseDuration(kv["unknown"])
 		s.cfg = s.cfg.WithDefaults()
 		for _, o := range args[2:] {
 			s.cfg.Others = append(s.cfg.Others, regions.RegionID(o))
@@ -152,6 +153,12 @@ func (s *story) do(line string) []string {
 		return []string{fmt.Sprintf("%d live, %d suspended, more=%v", p.Counts.Live, p.Counts.Suspended, p.More) + showPeople(p.People)}
 	case "attach":
 		a := &peer.Attach{Room: "r", Positions: ps}
+		for w := range strings.SplitSeq(kv["unreached"], ",") { // region:seconds
+			if g, at, ok := strings.Cut(w, ":"); ok {
+				sec, _ := strconv.Atoi(at)
+				a.Unreached = append(a.Unreached, &wire.RegionReach{Region: g, UnknownSince: stamp(time.Unix(1_000_000+int64(sec), 0))})
+			}
+		}
 		for _, w := range args[2:] {
 			w, hidden := strings.CutSuffix(w, ":hidden")
 			m := session(w, kv["by"])
@@ -179,17 +186,43 @@ func (s *story) do(line string) []string {
 	case "applied":
 		out = s.r.Applied(s.now, node(), num("version"))
 	case "subscribe":
-		var p *wire.Position
+		q := &peer.Subscribe{Room: "r", Whole: kv["whole"] != ""}
 		if len(ps) > 0 {
-			p = ps[0]
+			q.Position = ps[0]
 		}
-		out = s.r.Subscribe(s.now, region(), p)
+		out = s.r.Subscribe(s.now, region(), q)
 	case "unsubscribe":
 		out = s.r.Unsubscribe(s.now, region())
 	case "refollow":
 		out = s.r.Refollow(s.now, region())
+	case "cut":
+		out = s.r.Cut(s.now, region())
+	case "ask":
+		_, in, effects := s.r.Ask(s.now, region(), num("round"))
+		if out = effects; in {
+			return append(show(out), args[1]+" <- digest")
+		}
+	case "answered":
+		out = s.r.Answered(s.now, region(), num("round"), args[2] == "same")
+	case "digest": // of a region that follows us, as it has us there
+		hash, in := s.r.Followed(region())
+		if in && len(ps) > 0 && hash == digest("r", &feedOf{epoch: ps[0].Epoch, seq: ps[0].Seq}) {
+			return append(show(s.r.Resume(s.now, region())), "the same")
+		}
+		s.r.Differed(region())
+		return []string{"differs"}
+	case "others":
+		cfg := s.cfg
+		cfg.Others = nil
+		for _, o := range args[1:] {
+			cfg.Others = append(cfg.Others, regions.RegionID(o))
+		}
+		out = s.r.SetOthers(s.now, &cfg)
 	case "parts":
 		p := &peer.Parts{Room: "r", Version: num("version")}
+		if present := positions(kv["present"]); len(present) > 0 {
+			p.Present = present[0]
+		}
 		if len(ps) > 0 {
 			part := &wire.Part{At: ps[0]}
 			for _, w := range args[2:] {
@@ -244,6 +277,9 @@ func (s *story) wait(d time.Duration) []string {
 	s.now = end
 	return out
 }
+
+// feedOf is a region as somebody has it; in do, region is something else.
+type feedOf = region
 
 // session reads user/device@epoch.
 func session(w, transport string) *peer.Member {
@@ -340,12 +376,20 @@ func showPeer(f *peer.Frame) string {
 		for _, p := range b.Parts.Parts {
 			s += "\n     " + showPart(p)
 		}
+		if n := len(b.Parts.Events); n > 0 {
+			s += fmt.Sprintf("\n     and %d events before", n)
+		}
 		return s
+	case *peer.Frame_Reach:
+		return showFrame(b.Reach.Frame)
 	case *peer.Frame_Fence:
 		return fmt.Sprintf("fence %s/%s by %d", b.Fence.User, b.Fence.Device, b.Fence.Epoch)
 	case *peer.Frame_Subscribe:
 		if b.Subscribe.Position == nil {
 			return "subscribe"
+		}
+		if b.Subscribe.Whole {
+			return "subscribe whole, from " + showAts([]*wire.Position{b.Subscribe.Position})
 		}
 		return "subscribe from " + showAts([]*wire.Position{b.Subscribe.Position})
 	case *peer.Frame_Unsubscribe:
@@ -364,6 +408,9 @@ func showFrame(body []byte) string {
 	switch b := f.Body.(type) {
 	case *wire.ServerFrame_Snapshot:
 		s := fmt.Sprintf("snapshot recovered=%v last=%d", b.Snapshot.Recovered, b.Snapshot.LastNumber)
+		if len(b.Snapshot.Unreached) > 0 {
+			s += " unreached" + showReach(b.Snapshot.Unreached)
+		}
 		for _, p := range b.Snapshot.Parts {
 			s += "\n     " + showPart(p)
 		}
@@ -383,6 +430,8 @@ func showFrame(body []byte) string {
 		return s
 	case *wire.ServerFrame_Fixes:
 		return "fixes" + showFixes(b.Fixes.Fixes)
+	case *wire.ServerFrame_Reach:
+		return "unreached" + showReach(b.Reach.Unreached)
 	}
 	return fmt.Sprintf("%T", f.Body)
 }
@@ -409,6 +458,24 @@ func showPeople(people []*wire.Person) string {
 			if d.Node != "" {
 				s += ":" + d.Node
 			}
+		}
+	}
+	return s
+}
+
+// showReach shows since when, in seconds of the story.
+func showReach(us []*wire.RegionReach) string {
+	if len(us) == 0 {
+		return " none"
+	}
+	var s string
+	for _, u := range us {
+		s += " " + u.Region
+		if u.UnknownSince != nil {
+			s += fmt.Sprintf(" since %v", u.UnknownSince.AsTime().Sub(time.Unix(1_000_000, 0)))
+		}
+		if u.Lost {
+			s += " lost"
 		}
 	}
 	return s

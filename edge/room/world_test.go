@@ -220,7 +220,7 @@ func (w *world) input(r *Room, from regions.RegionID, m mail) []Effect {
 	case *peer.Frame_Publish:
 		return r.Publish(w.now, b.Publish.Message)
 	case *peer.Frame_Subscribe:
-		return r.Subscribe(w.now, from, b.Subscribe.Position)
+		return r.Subscribe(w.now, from, b.Subscribe)
 	case *peer.Frame_Unsubscribe:
 		return r.Unsubscribe(w.now, from)
 	case *peer.Frame_Event:
@@ -368,7 +368,7 @@ func (w *world) breakLink(a, b string) {
 			case len(s[1]) > 1:
 				w.effects(r, r.NodeLost(w.now, regions.NodeID(s[1])))
 			default:
-				w.effects(r, r.RegionLost(w.now, regions.RegionID(s[1])))
+				w.effects(r, r.Cut(w.now, regions.RegionID(s[1])))
 			}
 		}
 	}
