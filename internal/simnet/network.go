@@ -63,6 +63,8 @@ type state struct {
 	places map[netip.AddrPort]string
 	cuts   map[[2]string]bool // from → to; each a region or an address
 	flows  map[[2]string]*flow
+
+	replaced chan struct{} // closed when another state is
 }
 
 // flow counts what one region sends to another.
@@ -101,7 +103,7 @@ func New(cfg Config) *Network {
 		cfg.QueueBytes = 16 << 20
 	}
 	n := &Network{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x5eed))}
-	n.state.Store(&state{})
+	n.state.Store(&state{replaced: make(chan struct{})})
 	return n
 }
 
@@ -166,7 +168,7 @@ func (n *Network) change(f func(*state)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	old := n.state.Load()
-	next := &state{places: maps.Clone(old.places), cuts: maps.Clone(old.cuts), flows: old.flows}
+	next := &state{places: maps.Clone(old.places), cuts: maps.Clone(old.cuts), flows: old.flows, replaced: make(chan struct{})}
 	if next.places == nil {
 		next.places = map[netip.AddrPort]string{}
 	}
@@ -176,6 +178,7 @@ func (n *Network) change(f func(*state)) {
 	f(next)
 	next.connect()
 	n.state.Store(next)
+	close(old.replaced)
 }
 
 // connect makes counters for the pairs of regions that have none.
