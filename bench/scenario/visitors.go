@@ -2,8 +2,8 @@ package scenario
 
 import (
 	"context"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,21 +19,46 @@ type visitor struct {
 	roomID string
 	mates  []*user // who see it
 
-	busy sync.Mutex // held while it comes or goes
-	ops  [2]atomic.Pointer[op]
+	busy sync.Mutex // held while it comes or goes, and guards the following
+	done time.Time  // when it last did
+
+	mu  sync.Mutex // guards the following
+	ops []*op      // in order
 }
 
 // op is one coming or going.
-type op struct{ due time.Time }
+type op struct {
+	state  wire.State // as others see it afterwards
+	due    time.Time
+	called time.Time
+}
 
 const (
-	coming = iota
-	going
+	// visitEvery is how long a visitor stays, and stays away.
+	visitEvery = time.Second
+	// apart is the least between two calls of a late visitor: what comes closer
+	// may be merged into one event.
+	apart = 4 * mergeWindow
 )
 
-// visitEvery is how long a visitor stays, and stays away: so long that no two
-// events of one room and region are merged.
-const visitEvery = time.Second
+// began notes a call.
+func (v *visitor) began(o *op) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.ops = append(v.ops, o)
+}
+
+// caused returns the call that led to a state, by the server's stamp.
+func (v *visitor) caused(state wire.State, since time.Time) *op {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, o := range slices.Backward(v.ops) {
+		if o.state == state && !o.called.After(since) {
+			return o
+		}
+	}
+	return nil
+}
 
 // invite brings one visitor per room, or more if the changes ask for it, each to
 // another region than the one before.
@@ -106,28 +131,35 @@ func (c *walk) comeAndGo(ctx context.Context, s *stretch, start time.Time) error
 	every := time.Duration(float64(time.Second) / c.p.Changes)
 	rounds := int((c.p.Warmup + c.p.Duration) / every / time.Duration(len(c.visitors)))
 	return loadgen.Open(ctx, start, every, rounds/2*2*len(c.visitors), func(i int, due time.Time) {
-		v, what := c.visitors[i%len(c.visitors)], i/len(c.visitors)%2
-		calls.Go(func() { c.visit(ctx, s, v, what, due) })
+		v, o := c.visitors[i%len(c.visitors)], &op{state: wire.State_LIVE, due: due}
+		if i/len(c.visitors)%2 == 1 {
+			o.state = wire.State_LEFT
+		}
+		calls.Go(func() { c.visit(ctx, s, v, o) })
 	})
 }
 
-func (c *walk) visit(ctx context.Context, s *stretch, v *visitor, what int, due time.Time) {
+func (c *walk) visit(ctx context.Context, s *stretch, v *visitor, o *op) {
 	v.busy.Lock()
 	defer v.busy.Unlock()
-	v.ops[what].Store(&op{due})
 	ctx, cancel := context.WithTimeout(ctx, settle)
 	defer cancel()
-	var err error
-	if what == coming {
+	err := pause(ctx, time.Until(v.done.Add(apart)))
+	o.called = time.Now().Round(0) // it is compared with another clock's
+	v.began(o)
+	switch {
+	case err != nil:
+	case o.state == wire.State_LIVE:
 		v.room, err = v.session.Join(ctx, v.roomID)
-	} else if v.room != nil {
+	case v.room != nil:
 		err = v.room.Leave(ctx)
 	}
+	v.done = time.Now()
 	if err != nil {
 		s.refused.Add(1)
 		return
 	}
-	if !s.counts(due) {
+	if !s.counts(o.due) {
 		return
 	}
 	s.changed.Add(1)
@@ -145,11 +177,7 @@ func (c *walk) see(s *stretch, u *user, ev client.PresenceChanged, now time.Time
 	if v == nil {
 		return
 	}
-	what := coming
-	if ev.Device.State == wire.State_LEFT {
-		what = going
-	}
-	o := v.ops[what].Load()
+	o := v.caused(ev.Device.State, ev.Device.Since)
 	if o == nil || !s.counts(o.due) {
 		return
 	}
