@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/mustermesh/muster/api/wire"
-	"github.com/mustermesh/muster/geo"
 )
 
 // Profile is the signed-in user.
@@ -230,71 +228,4 @@ func groupPath(parts ...string) string {
 		parts[i] = url.PathEscape(p)
 	}
 	return "/api/v1/groups/" + strings.Join(parts, "/")
-}
-
-// Edge says where the edge nodes are.
-type Edge struct {
-	Regions []EdgeRegion `json:"regions"`
-	// CertSHA256 is the base64 of the SHA-256 of the certificate that nodes
-	// show on WebTransport, if it is to be pinned.
-	CertSHA256 string `json:"cert_sha256"`
-}
-
-// EdgeRegion is one region of Edge.
-type EdgeRegion struct {
-	Name      string     `json:"name"`
-	geo.Point            // about where it is
-	Nodes     []EdgeNode `json:"nodes"`
-}
-
-// EdgeNode is one node of Edge.
-type EdgeNode struct {
-	ID   string `json:"id"`
-	HTTP string `json:"http"`
-	WS   string `json:"ws"`
-	WT   string `json:"wt"`
-}
-
-// Edge asks where the edge nodes are. It needs no sign-in.
-func (a *API) Edge(ctx context.Context) (e Edge, err error) {
-	return e, a.do(ctx, http.MethodGet, "/api/v1/edge", "", nil, &e)
-}
-
-// Endpoints lists the nodes in the order in which to try them: those of the
-// wanted region, then the others. An empty region means the first one.
-func (e Edge) Endpoints(region string) []Endpoint {
-	var own, others []Endpoint
-	for _, r := range e.Regions {
-		for _, n := range r.Nodes {
-			ep := Endpoint{Region: r.Name, Node: n.ID, WS: n.WS, WT: n.WT}
-			if r.Name == region {
-				own = append(own, ep)
-			} else {
-				others = append(others, ep)
-			}
-		}
-	}
-	return append(own, others...)
-}
-
-// Pins returns the certificate hashes for Dialer.CertSHA256.
-func (e Edge) Pins() ([][32]byte, error) {
-	if e.CertSHA256 == "" {
-		return nil, nil
-	}
-	b, err := base64.StdEncoding.DecodeString(e.CertSHA256)
-	if err != nil || len(b) != 32 {
-		return nil, &Error{Code: wire.CodeInternal, Message: "the server's certificate hash makes no sense"}
-	}
-	return [][32]byte{[32]byte(b)}, nil
-}
-
-// Has reports whether there is a region of that name.
-func (e Edge) Has(region string) bool {
-	for _, r := range e.Regions {
-		if r.Name == region {
-			return true
-		}
-	}
-	return false
 }

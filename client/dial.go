@@ -23,6 +23,7 @@ import (
 
 const (
 	headStart   = 1500 * time.Millisecond // WebTransport's, before a WebSocket is tried beside it
+	hurried     = 500 * time.Millisecond  // the same when there is no time to lose
 	dialTimeout = 10 * time.Second
 	avoidFor    = 5 * time.Minute // after WebTransport failed
 	maxDatagram = 1100            // bytes of a frame that fits every path QUIC uses
@@ -44,6 +45,7 @@ type Endpoint struct {
 	Node   string
 	WS     string // ws:// or wss:// URL; empty: no WebSocket
 	WT     string // https:// URL; empty: no WebTransport
+	HTTP   string // base URL of the HTTP API; empty: it can't be timed
 }
 
 // Dialer makes connections. Share one between the sessions of a process: then
@@ -55,7 +57,8 @@ type Dialer struct {
 	TLS *tls.Config
 	// CertSHA256 pins the certificate of WebTransport by the SHA-256 of its
 	// DER form, as browsers do (serverCertificateHashes): any of them is
-	// accepted, and no root is asked.
+	// accepted, and no root is asked. If it is empty, those that Config.Edges
+	// names hold.
 	CertSHA256 [][sha256.Size]byte
 	// QUIC is a socket to share by all WebTransport connections; nil gives
 	// each its own.
@@ -66,9 +69,10 @@ type Dialer struct {
 	// ctx bounds the dial, not the connection.
 	Dial func(ctx context.Context, ep Endpoint) (Conn, error)
 
-	mu    sync.Mutex
-	avoid time.Time // WebTransport until then
-	why   string
+	mu      sync.Mutex
+	avoid   time.Time // WebTransport until then
+	why     string
+	learned [][sha256.Size]byte // pins of the list of nodes
 }
 
 type dialed struct {
@@ -79,12 +83,12 @@ type dialed struct {
 // Connect makes one connection to an endpoint, for a Dial of one's own. The
 // caller gives it to a session, or closes it.
 func (d *Dialer) Connect(ctx context.Context, ep Endpoint) (Conn, error) {
-	c, _, err := d.dial(ctx, ep)
+	c, _, err := d.dial(ctx, ep, headStart)
 	return c, err
 }
 
 // dial connects to an endpoint. fallback says why it became a WebSocket.
-func (d *Dialer) dial(ctx context.Context, ep Endpoint) (l Conn, fallback string, err error) {
+func (d *Dialer) dial(ctx context.Context, ep Endpoint, headStart time.Duration) (l Conn, fallback string, err error) {
 	switch {
 	case d.Dial != nil:
 		l, err = d.Dial(ctx, ep)
@@ -100,11 +104,11 @@ func (d *Dialer) dial(ctx context.Context, ep Endpoint) (l Conn, fallback string
 		l, err = d.webSocket(ctx, ep)
 		return l, why, err
 	}
-	return d.race(ctx, ep)
+	return d.race(ctx, ep, headStart)
 }
 
 // race gives WebTransport a head start and takes the first that is up.
-func (d *Dialer) race(ctx context.Context, ep Endpoint) (Conn, string, error) {
+func (d *Dialer) race(ctx context.Context, ep Endpoint, headStart time.Duration) (Conn, string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	wt, ws := make(chan dialed, 1), make(chan dialed, 1)
 	var dials sync.WaitGroup
@@ -260,7 +264,7 @@ func (d *Dialer) quicTLS() *tls.Config {
 		cfg = d.TLS.Clone()
 	}
 	cfg.NextProtos = []string{http3.NextProtoH3}
-	if len(d.CertSHA256) > 0 {
+	if len(d.pins()) > 0 {
 		cfg.InsecureSkipVerify = true // replaced by the pin
 		cfg.VerifyConnection = nil
 		cfg.VerifyPeerCertificate = d.pinned
@@ -268,12 +272,28 @@ func (d *Dialer) quicTLS() *tls.Config {
 	return cfg
 }
 
+func (d *Dialer) pins() [][sha256.Size]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.CertSHA256) > 0 {
+		return d.CertSHA256
+	}
+	return d.learned
+}
+
+// learn takes the pins of a list of nodes, where none were configured.
+func (d *Dialer) learn(pins [][sha256.Size]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.learned = pins
+}
+
 func (d *Dialer) pinned(raw [][]byte, _ [][]*x509.Certificate) error {
 	if len(raw) == 0 {
 		return errors.New("client: the server has no certificate")
 	}
 	sum := sha256.Sum256(raw[0])
-	for _, pin := range d.CertSHA256 {
+	for _, pin := range d.pins() {
 		if sum != pin {
 			continue
 		}

@@ -14,22 +14,23 @@ const (
 	// steady is how long a connection must have lived to make up for the
 	// attempts before it.
 	steady = 10 * time.Second
-	// firstDial bounds the dials of a first round, while there are others to try.
-	firstDial = 5 * time.Second
-	// moveDial bounds the dial of one target: there may be others, and time is
-	// short.
-	moveDial = 3 * time.Second
 	// defaultDeadline is that of a Goaway that names none.
 	defaultDeadline = 10 * time.Second
 	// overdue is how long after the deadline of a Goaway the server may still
 	// close the connection itself.
 	overdue = 2 * time.Second
-	// patience is how long a session without a connection counts as live while
-	// it moves: the old connection often closes a moment before the new Welcome.
+	// patience is how long a session without a connection counts as live
+	// while it moves: the old connection often closes a moment before the new
+	// Welcome.
 	patience = time.Second
 	// catchUp is how long after the rooms are back events still count as
 	// replayed.
 	catchUp = 200 * time.Millisecond
+	// seeThrough is how long a hello is still waited for after another one has
+	// had its Welcome: it may supersede that one.
+	seeThrough = 5 * time.Second
+	// homeWait bounds the search in a region that is nearer.
+	homeWait = 10 * time.Second
 )
 
 var (
@@ -37,300 +38,405 @@ var (
 	errRetired = errors.New("client: a newer connection has taken over")
 )
 
-// run is the session's life: connect, follow, wait, again. It owns all
-// connections, and is the one goroutine that tells the application of changes.
+// life is what the session's one goroutine knows. It looks at how the
+// connections stand whenever something has changed or is due, does what follows,
+// and is the only one who tells the application of changes.
+type life struct {
+	s    *Session
+	ctx  context.Context
+	way  *route
+	trip trip
+	next time.Time // when to look again
+
+	cur    *connection // the live one, or the last that was; nil before the first Welcome
+	up     bool        // it has not ended
+	heeded *wire.Goaway
+	search *search // for the next one
+	spares []spare
+	rounds int  // of reconnecting, since a connection was steady
+	shakes int  // changes of the network that were seen
+	tell   bool // the trip has come to its end, but for the rooms
+
+	renewing  bool
+	late      time.Time // when to give up a connection that asked us to leave
+	unsettled time.Time // when to tell that there is no connection
+	over      bool
+}
+
+// spare is a connection that has said hello, and another was welcomed first.
+type spare struct {
+	c     *connection
+	until time.Time
+}
+
+// run is the session's life: connect, follow, wait, again.
 func (s *Session) run(ctx context.Context) {
 	defer close(s.done)
 	defer s.conns.Wait()
 	defer s.cancel()
-	way, trip := newRoute(s.cfg.Endpoints), new(trip)
-	for rounds := 0; ; {
-		dial := dialTimeout
-		if rounds <= 1 && len(way.list) > 1 {
-			dial = firstDial
-		}
-		last, live := s.follow(ctx, s.start(ctx, way.next(), dial), way, trip)
-		n, final := s.ended(ctx, last)
-		if final {
-			return
-		}
-		if live != nil {
-			if time.Since(live.started) > steady {
-				rounds = 0
-			}
-			here := &live.ep
-			if n.elsewhere || live.away != nil {
-				if live.away == nil {
-					way.goaway(live.ep, nil)
-				}
-				here = nil
-			}
-			way.restart(here)
-		}
-		switch {
-		case n.again:
-			way.again()
-			continue
-		case way.atStart():
-			// One wait a round is enough to be spread from the others.
-			n.wait += jitter(rounds, reconnectRetry)
-			rounds++
-		case n.elsewhere:
-			n.wait = 0 // it spoke of itself
-		}
-		_ = sleep(ctx, n.wait)
+	if s.cfg.Edges != nil && !s.cfg.StayPut {
+		s.conns.Go(func() { s.settleDown(ctx) })
 	}
-}
-
-// follow sees a connection through to its end. If the server asks to go
-// elsewhere, that goes on on the new connection. It returns the connection
-// whose end decides what is next, and the last one that was live, if any.
-func (s *Session) follow(ctx context.Context, c *connection, way *route, trip *trip) (last, live *connection) {
-	var (
-		welcomed = c.welcomed
-		ended    = c.ended
-		back     chan struct{}
-		moving   *move
-		moved    chan struct{}
-		tell     <-chan time.Time
-		late     <-chan time.Time
-		silent   <-chan time.Time
-	)
-	defer func() {
-		if moving != nil {
-			moving.cancel()
-			<-moving.done
-		}
-	}()
-	arrive := func(now time.Time) {
-		live, back, welcomed = c, c.back, nil
-		way.arrived()
-		trip.arrived(now)
-		s.announce()
-	}
+	l := &life{s: s, ctx: ctx, way: &route{configured: s.endpoints()}}
+	l.search = &search{begin: time.Now(), stagger: firstStagger, headStart: headStart, from: func(round int) []Endpoint {
+		first := l.way.configured[0]
+		return l.way.order(&first, first.Region, round)
+	}}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
-		case <-welcomed:
-			arrive(time.Now())
-		case <-back:
-			back, tell = nil, time.After(catchUp)
-		case <-tell:
-			tell = nil
-			s.tellMove(trip, c)
-		case <-c.goaway:
-			if moving != nil || late != nil {
-				continue // one move at a time
-			}
-			if tell != nil {
-				tell = nil
-				s.tellMove(trip, c)
-			}
-			now := time.Now()
-			targets, deadline := s.goaway(c)
-			way.goaway(c.ep, targets)
-			s.leaveFor(trip, now, true)
-			late = time.After(deadline + overdue)
-			if all := way.elsewhere(); len(all) > 0 {
-				moving = s.move(ctx, all, deadline)
-				moved = moving.done
-			}
-		case <-moved:
-			n := moving.last
-			moving, moved = nil, nil
-			if n.isWelcomed() {
-				c, ended = n, n.ended
-				late, silent, tell = nil, nil, nil
-				arrive(time.Now())
-			} else if ended == nil {
-				return n, live
-			}
-		case <-late:
-			late = nil
-			c.cancel(errOverdue)
-		case <-silent:
-			silent = nil
-			s.unsettled()
-		case <-ended:
-			if c.isWelcomed() {
-				live = c
-			}
-			if tell != nil {
-				tell = nil
-				s.tellMove(trip, c)
-			}
-			if live == c {
-				s.leaveFor(trip, time.Now(), false)
-				trip.lost(time.Now())
-			}
-			if moving == nil {
-				return c, live
-			}
-			if s.isOver(ctx, c) {
-				return c, live
-			}
-			// The way on that is being tried is the last one: after it, an
-			// ordinary reconnect decides.
-			moving.stop()
-			ended, late, silent = nil, nil, time.After(patience)
+		case <-s.turn:
+		case <-timer.C:
+		case <-ctx.Done():
 		}
+		l.step(time.Now())
+		if l.over {
+			return
+		}
+		timer.Reset(max(0, time.Until(l.next)))
 	}
 }
 
-// move is the search for a new connection while the old one still works.
-type move struct {
-	cancel context.CancelFunc // of all
-	stop   context.CancelFunc // of further attempts
-	done   chan struct{}      // closed when last is final
-	last   *connection        // welcomed, or the last attempt
-}
-
-func (s *Session) move(ctx context.Context, targets []Endpoint, deadline time.Duration) *move {
-	ctx, cancel := context.WithCancel(ctx)
-	more, stop := context.WithTimeout(ctx, deadline)
-	m := &move{cancel: cancel, stop: stop, done: make(chan struct{})}
-	s.conns.Go(func() {
-		defer close(m.done)
-		defer stop()
-		for tries := 0; ; tries++ {
-			c := s.start(ctx, targets[tries%len(targets)], moveDial)
-			m.last = c
-			select {
-			case <-c.welcomed:
-				return
-			case <-c.ended:
-			}
-			n, policy, err := s.outcome(c)
-			switch {
-			case c.isWelcomed(), errors.Is(err, ErrClosed), policy == wire.Final:
-				return
-			case n.again:
-				tries--
-				continue
-			case policy == wire.Refresh:
-				return // the reconnect gets a fresh token
-			case n.elsewhere:
-				n.wait = 0 // it speaks of itself
-			}
-			if sleep(more, n.wait+jitter(tries/len(targets), requestRetry)) != nil {
-				return
-			}
-		}
-	})
-	return m
-}
-
-// next is what follows the end of a connection.
-type next struct {
-	elsewhere bool // better try another node
-	again     bool // the same one, at once
-	wait      time.Duration
-}
-
-// outcome reads why a connection ended.
-func (s *Session) outcome(c *connection) (n next, policy wire.Policy, err error) {
+func (s *Session) endpoints() []Endpoint {
+	if len(s.cfg.Endpoints) > 0 {
+		return s.cfg.Endpoints
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err = c.err
-	if end, ok := errors.AsType[*ClosedError](err); ok {
-		// A normal close that nobody asked for is some proxy's, not the end.
-		if end.Number != wire.CloseNormal {
-			policy = wire.PolicyOf(uint16(end.Number))
-		}
-		if code := wire.CloseCode(uint16(end.Number)); code != "" {
-			err = &Error{Code: code, Message: end.Reason}
-		}
-	}
-	if c.closing != nil {
-		// The frame says it even if the number behind it was cut off.
-		if number, ok := wire.CloseNumber(c.closing.GetCode()); ok {
-			policy = wire.PolicyOf(number)
-		}
-		n.wait = millis(c.closing.GetRetryAfterMs())
-		err = &Error{Code: c.closing.GetCode(), Message: c.closing.GetMessage(), RetryAfter: n.wait}
-	}
-	refused, ok := errors.AsType[*Error](err)
-	switch {
-	case errors.Is(err, errSilent):
-		n.elsewhere = true // a dial would be answered by silence, too
-	case !ok:
-	case refused.Status == 401:
-		policy = wire.Final // the token source itself was refused
-	case refused.Code == wire.CodeDraining:
-		n.elsewhere = true
-	case refused.Code == wire.CodeBadTicket:
-		// The token is not at fault.
-		policy = wire.Reconnect
-		n.again = c.ticket != nil
-		if slices.Equal(s.ticket, c.ticket) {
-			s.ticket = nil
-		}
-	}
-	return n, policy, err
+	return s.edge.Endpoints()
 }
 
-// isOver reports whether the end of a connection is the session's, though a
-// newer connection is under way.
-func (s *Session) isOver(ctx context.Context, c *connection) bool {
-	_, policy, err := s.outcome(c)
-	return ctx.Err() != nil || errors.Is(err, ErrClosed) || policy == wire.Final && !IsCode(err, wire.CodeSuperseded)
+// due reports whether a time has come; if not, that is when to look again.
+func (l *life) due(now, t time.Time) bool {
+	if now.Before(t) {
+		l.next = earlier(l.next, t)
+		return false
+	}
+	return true
 }
 
-// ended decides what follows the end of a connection, after which there is none.
-func (s *Session) ended(ctx context.Context, c *connection) (n next, final bool) {
-	n, policy, err := s.outcome(c)
+func (l *life) step(now time.Time) {
+	l.next = now.Add(idle)
+	if l.ctx.Err() != nil {
+		l.finish(ErrClosed)
+		return
+	}
+	l.relist(now)
+	l.arrive(now)
+	for _, do := range []func(time.Time){l.depart, l.heed, l.hunt, l.wait} {
+		if !l.over {
+			do(now)
+		}
+	}
+}
+
+// relist sees to it that the list of nodes is not too old.
+func (l *life) relist(now time.Time) {
+	s := l.s
+	if s.cfg.Edges == nil {
+		return
+	}
 	s.mu.Lock()
-	s.forgetLocked()
-	if IsCode(err, wire.CodeSuperseded) && s.mayGoAboveLocked(time.Now()) {
-		policy = wire.Reconnect
-	}
-	s.status.Err = err
-	switch {
-	case s.bye || ctx.Err() != nil:
-		s.status.Phase, s.status.Err, final = Closed, ErrClosed, true
-	case policy == wire.Final:
-		s.status.Phase, final = Closed, true
-	case s.status.Phase == Live:
-		s.status.Phase = Reconnecting
-	}
-	if policy == wire.Refresh {
-		if s.refreshes++; s.refreshes > 2 { // fresh tokens are refused as well
-			s.status.Phase, final = Closed, true
-		}
+	at := s.staleAt()
+	if s.listed {
+		s.listed, l.way.configured = false, s.edge.Endpoints()
 	}
 	s.mu.Unlock()
-	s.log.Debug("connection ended", "error", err, "final", final)
+	if l.due(now, at) {
+		s.relocate(l.ctx)
+	}
+}
 
-	if policy == wire.Refresh && !final {
-		if _, terr := s.cfg.Tokens.Token(ctx, c.token); terr != nil {
-			if refused, ok := errors.AsType[*Error](terr); ok && refused.Status != 0 && refused.Status < 500 && refused.Status != 429 {
-				s.mu.Lock()
-				s.status.Phase, s.status.Err, final = Closed, terr, true
-				s.mu.Unlock()
-			}
-		}
+// arrive takes note of a connection that was welcomed.
+func (l *life) arrive(now time.Time) {
+	s := l.s
+	s.mu.Lock()
+	latest := s.latest
+	s.mu.Unlock()
+	if latest == l.cur {
+		return
 	}
-	if final {
-		s.mu.Lock()
-		for _, r := range slices.Collect(maps.Values(s.rooms)) {
-			r.end(s.status.Err)
-		}
-		s.mu.Unlock()
+	if l.cur != nil && l.trip.began.IsZero() { // one of the spares superseded it
+		s.leaveFor(&l.trip, now, MoveSilent)
 	}
+	l.cur, l.up = latest, true
+	l.tell = !l.trip.began.IsZero()
+	l.way.arrived()
+	l.trip.arrived(now)
+	l.late, l.unsettled = time.Time{}, time.Time{}
+	l.settle(now)
 	s.announce()
-	return n, final
 }
 
-// mayGoAboveLocked: a device that was superseded and has nothing newer itself
-// (a Welcome may have been lost) goes above the winner. Two programs that share
-// a device id would do so in turn for ever, hence only now and then.
-func (s *Session) mayGoAboveLocked(now time.Time) bool {
-	s.superseded = slices.DeleteFunc(s.superseded, func(t time.Time) bool { return now.Sub(t) > time.Minute })
-	s.superseded = append(s.superseded, now)
-	return len(s.superseded) <= 2
+// settle ends a search: who has not said hello is not needed, who has is seen
+// through.
+func (l *life) settle(now time.Time) {
+	q := l.search
+	l.search = nil
+	if q == nil || q.race == nil {
+		return
+	}
+	for i, c := range q.conns {
+		switch {
+		case c == nil || c == l.cur:
+		case q.race.runners[i].stage == greeted:
+			l.spares = append(l.spares, spare{c, now.Add(seeThrough)})
+			l.s.mu.Lock()
+			if _, yet := l.s.greeting[c]; yet {
+				l.s.greeting[c] = false
+			}
+			l.s.mu.Unlock()
+		default:
+			c.cancel(errNotNeeded)
+		}
+	}
 }
 
-// unsettled tells that there is no connection.
-func (s *Session) unsettled() {
+// depart takes note of the end of the connection that was live.
+func (l *life) depart(now time.Time) {
+	s := l.s
+	if !l.up || s.stageOf(l.cur) != over {
+		return
+	}
+	n := s.outcome(l.cur)
+	s.log.Debug("connection ended", "error", n.err)
+	l.up, l.late = false, time.Time{}
+	l.flush()
+	why := MoveLost
+	if errors.Is(n.err, errSilent) {
+		why = MoveSilent
+	}
+	s.leaveFor(&l.trip, now, why)
+	l.trip.lost(now)
+	s.mu.Lock()
+	s.forgetLocked()
+	s.status.Err = n.err
+	leave := n.elsewhere || l.cur.away != nil
+	s.mu.Unlock()
+	if leave && l.way.leaving == nil {
+		l.way.leave(l.cur.ep, nil)
+	}
+	if now.Sub(l.cur.started) > steady {
+		l.rounds = 0
+	}
+	switch {
+	case s.leaving() || errors.Is(n.err, ErrClosed):
+		l.finish(ErrClosed)
+		return
+	case n.policy == wire.Final && n.superseded() && (l.committed() || s.mayGoAbove(now)):
+	case n.policy == wire.Final:
+		l.finish(n.err)
+		return
+	}
+	// On the way already: whoever is asked now is asked as the next.
+	if q := l.search; q != nil {
+		q.deadline, q.once, q.beside = time.Time{}, false, false
+		q.from = func(round int) []Endpoint { return l.way.order(nil, l.cur.region, round) }
+		if why == MoveSilent {
+			s.unsettle()
+		} else {
+			l.unsettled = now.Add(patience)
+		}
+		return
+	}
+	s.unsettle()
+	var here *Endpoint
+	if !leave {
+		here = &l.cur.ep
+	}
+	q := &search{stagger: stagger, headStart: hurried}
+	q.from = func(round int) []Endpoint { return l.way.order(here, l.cur.region, round) }
+	q.begin = now.Add(n.wait + jitter(l.rounds, reconnectRetry))
+	l.rounds++
+	l.search = q
+	if n.policy == wire.Refresh {
+		l.renew(l.cur.token)
+	}
+}
+
+// heed does what the live connection, and how it is, asks for.
+func (l *life) heed(now time.Time) {
+	s := l.s
+	s.mu.Lock()
+	wish, shakes := s.wish, s.shakes
+	s.wish = ""
+	var away *wire.Goaway
+	var doubtful, moved bool
+	if l.up {
+		away, doubtful, moved = l.cur.away, l.cur.pulse.doubt != trusted, l.cur.moved
+	}
+	s.mu.Unlock()
+	if shakes != l.shakes {
+		l.shakes = shakes
+		if !l.up && l.search != nil && l.search.race == nil && !l.renewing {
+			l.search.begin = now // what has failed until now says nothing of the new network
+		}
+	}
+	if !l.up || s.leaving() {
+		return
+	}
+	q := l.search
+	switch {
+	case away != nil && away != l.heeded && (q == nil || q.beside || q.once):
+		l.heeded = away
+		targets, deadline := targetsOf(away)
+		l.way.leave(l.cur.ep, targets)
+		l.late = now.Add(deadline + overdue)
+		asked := &search{
+			deadline: now.Add(deadline), headStart: headStart,
+			from: func(round int) []Endpoint { return l.way.elsewhere(l.cur.region, round) },
+		}
+		if q != nil && q.race != nil && q.race.committed() {
+			// It is seen through; after it, this one.
+			q.from, q.deadline, q.beside, q.once = asked.from, asked.deadline, false, false
+			return
+		}
+		l.settle(now)
+		l.flush()
+		s.leaveFor(&l.trip, now, MoveAsked)
+		l.seek(now, asked)
+	case doubtful && q == nil:
+		here := l.cur.ep
+		l.seekFor(now, MoveSilent, &search{beside: true, headStart: hurried, from: func(round int) []Endpoint {
+			list := (&route{configured: l.way.configured, leaving: &here}).elsewhere(here.Region, round)
+			if moved { // the way there is what has changed
+				list = slices.Insert(list, 0, here)
+			}
+			return list
+		}})
+	case !doubtful && q != nil && q.beside:
+		if q.race != nil && q.race.committed() {
+			q.race.closed = true // a hello was said: that is seen through
+			return
+		}
+		l.settle(now)
+		l.stay(q)
+	case wish != "" && wish != l.cur.region && q == nil && away == nil:
+		l.seekFor(now, MoveNearer, &search{
+			once: true, deadline: now.Add(homeWait), headStart: headStart,
+			from: func(int) []Endpoint { return l.way.in(wish) },
+		})
+	}
+}
+
+// seek begins a search while the old connection still serves, if there is
+// anywhere to go.
+func (l *life) seek(now time.Time, q *search) bool {
+	q.begin, q.stagger = now, stagger
+	if len(q.from(0)) > 0 {
+		l.search = q
+	}
+	return l.search == q
+}
+
+// seekFor is seek for a reason of our own, of which nobody is told if it comes
+// to nothing.
+func (l *life) seekFor(now time.Time, why MoveReason, q *search) {
+	if !l.seek(now, q) {
+		return
+	}
+	l.flush()
+	q.left = l.trip.began.IsZero()
+	l.s.leaveFor(&l.trip, now, why)
+}
+
+// stay ends such a search that came to nothing.
+func (l *life) stay(q *search) {
+	if q.left {
+		l.trip = trip{}
+	}
+	l.tell = !l.trip.began.IsZero()
+}
+
+// wait looks at what is only a matter of time.
+func (l *life) wait(now time.Time) {
+	s := l.s
+	if !l.late.IsZero() && l.up && l.due(now, l.late) {
+		l.late = time.Time{}
+		l.cur.cancel(errOverdue)
+	}
+	if !l.unsettled.IsZero() && l.due(now, l.unsettled) {
+		l.unsettled = time.Time{}
+		s.unsettle()
+	}
+	l.spares = slices.DeleteFunc(l.spares, func(p spare) bool {
+		done := p.c == l.cur || s.stageOf(p.c) == over
+		if !done && l.due(now, p.until) {
+			p.c.cancel(errNotNeeded)
+			done = true
+		}
+		return done
+	})
+	if l.tell && l.up {
+		if back := s.backAt(l.cur); !back.IsZero() && l.due(now, back.Add(catchUp)) {
+			l.flush()
+		}
+	}
+}
+
+// flush tells of a trip whose rooms are back.
+func (l *life) flush() {
+	if l.tell && !l.s.backAt(l.cur).IsZero() {
+		l.s.tellMove(&l.trip, l.cur)
+	}
+	l.tell = false
+}
+
+// renew gets a fresh token before the search goes on.
+func (l *life) renew(stale string) {
+	l.s.mu.Lock()
+	l.s.refreshes++
+	tired := l.s.refreshes > 2 // fresh tokens are refused as well
+	err := l.s.status.Err
+	l.s.mu.Unlock()
+	if tired {
+		l.finish(err)
+		return
+	}
+	l.renewing = true
+	l.s.refresh(l.ctx, stale)
+}
+
+// finish ends the session.
+func (l *life) finish(err error) {
+	s := l.s
+	l.over = true
+	s.mu.Lock()
+	s.status.Phase, s.status.Err = Closed, err
+	for _, r := range slices.Collect(maps.Values(s.rooms)) {
+		r.end(err)
+	}
+	s.mu.Unlock()
+	s.announce()
+}
+
+// committed reports whether a hello was said that may have its Welcome yet.
+func (l *life) committed() bool {
+	return l.search != nil && l.search.race != nil && l.search.race.committed() ||
+		slices.ContainsFunc(l.spares, func(p spare) bool { return l.s.stageOf(p.c) == greeted })
+}
+
+func (s *Session) stageOf(c *connection) stage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return c.stage
+}
+
+func (s *Session) backAt(c *connection) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return c.backAt
+}
+
+func (s *Session) leaving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bye
+}
+
+// unsettle tells that there is no connection.
+func (s *Session) unsettle() {
 	s.mu.Lock()
 	if s.conn == nil && s.status.Phase == Live {
 		s.status.Phase = Reconnecting
@@ -361,16 +467,14 @@ func (s *Session) announce() {
 	}
 }
 
-// goaway returns where a server would have us go, and how soon.
-func (s *Session) goaway(c *connection) (targets []Endpoint, deadline time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, t := range c.away.GetTargets() {
+// targetsOf returns where a server would have us go, and how soon.
+func targetsOf(g *wire.Goaway) (targets []Endpoint, deadline time.Duration) {
+	for _, t := range g.GetTargets() {
 		if t.GetWs() != "" || t.GetWt() != "" {
 			targets = append(targets, Endpoint{Region: t.GetRegion(), Node: t.GetNode(), WS: t.GetWs(), WT: t.GetWt()})
 		}
 	}
-	deadline = millis(c.away.GetDeadlineMs())
+	deadline = millis(g.GetDeadlineMs())
 	if deadline == 0 {
 		deadline = defaultDeadline
 	}

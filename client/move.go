@@ -2,19 +2,30 @@ package client
 
 import "time"
 
+// MoveReason says why a session changed its connection.
+type MoveReason string
+
+// Why a session changes its connection.
+const (
+	MoveAsked  MoveReason = "asked"  // the server asked for it (Goaway)
+	MoveLost   MoveReason = "lost"   // the connection broke or was closed
+	MoveSilent MoveReason = "silent" // the connection did not answer any more
+	MoveNearer MoveReason = "nearer" // another region is the better home
+)
+
 // Move tells how a session came from one connection to the next. It is told
 // once its rooms are back, however many attempts that took.
 type Move struct {
 	FromRegion, FromNode string
 	ToRegion, ToNode     string
 	Epoch                uint64 // of the session on the new connection
-	// Asked: the server asked for it (Goaway). Else the connection was lost.
-	Asked bool
-	// Took is the time from the Goaway, or from when the loss was noticed, until
-	// every room was back.
+	Reason               MoveReason
+	// Took is the time from the Goaway, or from when the loss was noticed or
+	// suspected, until every room was back.
 	Took time.Duration
 	// Gap is how much of it there was no live connection: about 0 if the new
-	// one was there first.
+	// one was there first. A connection that is silent counts as live until it
+	// is given up.
 	Gap time.Duration
 	// Replayed counts the events that came over the new connection until
 	// shortly after the rooms were back, Duplicates those that came twice.
@@ -46,19 +57,16 @@ func (t *trip) arrived(now time.Time) {
 }
 
 // leaveFor begins a trip, unless one is under way.
-func (s *Session) leaveFor(t *trip, now time.Time, asked bool) {
+func (s *Session) leaveFor(t *trip, now time.Time, why MoveReason) {
 	if !t.began.IsZero() {
 		return
 	}
 	st := s.Status()
-	*t = trip{began: now, move: Move{FromRegion: st.Region, FromNode: st.Node, Asked: asked}}
+	*t = trip{began: now, move: Move{FromRegion: st.Region, FromNode: st.Node, Reason: why}}
 }
 
 // tellMove ends a trip.
 func (s *Session) tellMove(t *trip, c *connection) {
-	if t.began.IsZero() {
-		return
-	}
 	s.mu.Lock()
 	m := t.move
 	m.ToRegion, m.ToNode, m.Epoch = c.region, c.node, c.epoch

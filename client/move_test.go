@@ -80,7 +80,7 @@ func TestGoaway(t *testing.T) {
 		require.Equal(t, []Phase{Live, Live}, w.phases(), "nobody sees it reconnecting")
 		require.Equal(t, []Move{{
 			FromRegion: "eu-west", FromNode: "a", ToRegion: "eu-west", ToNode: "b",
-			Asked: true, Epoch: 102, Replayed: 1, Duplicates: 2,
+			Reason: MoveAsked, Epoch: 102, Replayed: 1, Duplicates: 2,
 		}}, w.told())
 		require.Zero(t, r.Counters().Gaps)
 		require.Equal(t, []string{"b"}, m.dialed())
@@ -203,7 +203,7 @@ func TestDeadlinePasses(t *testing.T) {
 				c.send(resumed())
 				time.Sleep(time.Second)
 				require.Equal(t, []Phase{Live, Reconnecting, Live}, w.phases())
-				require.True(t, w.told()[0].Asked)
+				require.Equal(t, MoveAsked, w.told()[0].Reason)
 				require.NotZero(t, w.told()[0].Gap)
 			})
 		})

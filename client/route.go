@@ -2,69 +2,98 @@ package client
 
 import "slices"
 
-// route is the order in which endpoints are tried: the one that worked last,
-// for it may hold the session; those that a Goaway named; those of the
-// configuration in their order. The node that sent the Goaway comes last.
+// maxRound bounds the endpoints of one round.
+const maxRound = 12
+
+// route knows whom to try, and in which order.
 type route struct {
 	configured []Endpoint
-	targets    []Endpoint
-	leaving    *Endpoint
-
-	list []Endpoint
-	at   int
+	targets    []Endpoint // that a Goaway named
+	leaving    *Endpoint  // who is tried last: it asked us to leave, or is silent
 }
 
-func newRoute(configured []Endpoint) *route {
-	r := &route{configured: configured}
-	r.restart(nil)
-	return r
-}
-
-// goaway notes that a node is about to go, and where it would have us go.
-func (r *route) goaway(from Endpoint, targets []Endpoint) {
+// leave notes that a node is about to go, or gone, and where it would have us go.
+func (r *route) leave(from Endpoint, targets []Endpoint) {
 	r.leaving, r.targets = &from, targets
 }
 
 // arrived ends a search.
 func (r *route) arrived() { r.leaving, r.targets = nil, nil }
 
-// restart begins a search; here, if not nil, comes first.
-func (r *route) restart(here *Endpoint) {
-	r.list, r.at = nil, 0
-	if here != nil {
-		r.list = append(r.list, *here)
+// order lists the endpoints of a round: first, if not nil; the targets; then by
+// turns the other nodes of the region called home and the first nodes of the
+// others, for a region whose nodes are all gone must not be asked through before
+// the next. Later rounds reach those that don't fit into the first.
+func (r *route) order(first *Endpoint, home string, round int) []Endpoint {
+	var list []Endpoint
+	add := func(ep Endpoint) {
+		if !slices.ContainsFunc(list, ep.same) {
+			list = append(list, ep)
+		}
 	}
-	for _, ep := range slices.Concat(r.targets, r.configured) {
-		if !slices.ContainsFunc(r.list, ep.same) {
-			r.list = append(r.list, ep)
+	if first != nil {
+		add(*first)
+	}
+	for _, ep := range r.targets {
+		add(ep)
+	}
+	var own []Endpoint
+	var regions []string // the others
+	abroad := map[string][]Endpoint{}
+	for _, ep := range r.configured {
+		switch {
+		case slices.ContainsFunc(list, ep.same), r.leaving != nil && ep.same(*r.leaving):
+		case ep.Region == home:
+			own = append(own, ep)
+		default:
+			if abroad[ep.Region] == nil {
+				regions = append(regions, ep.Region)
+			}
+			abroad[ep.Region] = append(abroad[ep.Region], ep)
+		}
+	}
+	var others []Endpoint
+	for i, more := 0, true; more; i++ {
+		more = false
+		for _, region := range regions {
+			if i < len(abroad[region]) {
+				others, more = append(others, abroad[region][i]), true
+			}
+		}
+	}
+	for i := range max(len(own), len(others)) {
+		for _, from := range [][]Endpoint{own, others} {
+			if i < len(from) {
+				add(from[i])
+			}
 		}
 	}
 	if r.leaving != nil {
-		if i := slices.IndexFunc(r.list, r.leaving.same); i >= 0 {
-			ep := r.list[i]
-			r.list = append(slices.Delete(r.list, i, i+1), ep)
+		list = slices.DeleteFunc(list, r.leaving.same)
+		if slices.ContainsFunc(slices.Concat(r.targets, r.configured), r.leaving.same) {
+			list = append(list, *r.leaving)
 		}
 	}
+	if len(list) > maxRound {
+		const stay = maxRound / 2
+		rest := list[stay:]
+		at := round * stay % len(rest)
+		list = slices.Concat(list[:stay], rest[at:], rest[:at])[:maxRound]
+	}
+	return list
 }
 
-// next returns the endpoint to try now.
-func (r *route) next() Endpoint {
-	ep := r.list[r.at%len(r.list)]
-	r.at++
-	return ep
+// elsewhere is order without the node that is left.
+func (r *route) elsewhere(home string, round int) []Endpoint {
+	return slices.DeleteFunc(r.order(nil, home, round), func(ep Endpoint) bool {
+		return r.leaving != nil && ep.same(*r.leaving)
+	})
 }
 
-// atStart reports whether next begins a round.
-func (r *route) atStart() bool { return r.at%len(r.list) == 0 }
-
-// again has next return the same endpoint once more.
-func (r *route) again() { r.at-- }
-
-// elsewhere returns where to go when asked to leave: all but the node that
-// asked.
-func (r *route) elsewhere() []Endpoint {
-	r.restart(nil)
-	return slices.DeleteFunc(slices.Clone(r.list), r.leaving.same)
+// in lists the nodes of one region.
+func (r *route) in(region string) []Endpoint {
+	list := slices.DeleteFunc(slices.Clone(r.configured), func(ep Endpoint) bool { return ep.Region != region })
+	return list[:min(len(list), maxRound)]
 }
 
 // same reports whether both are one node, whatever its addresses.

@@ -12,21 +12,45 @@ import (
 )
 
 func TestRoute(t *testing.T) {
-	a, b, c, d := Endpoint{Node: "a"}, Endpoint{Node: "b"}, Endpoint{Node: "c"}, Endpoint{Node: "d"}
-	r := newRoute([]Endpoint{a, b, c})
-	require.Equal(t, []Endpoint{a, b, c, a}, []Endpoint{r.next(), r.next(), r.next(), r.next()})
-	r.restart(&b)
-	require.Equal(t, []Endpoint{b, a, c}, r.list, "where it worked")
-	r.goaway(a, []Endpoint{d, c})
-	require.Equal(t, []Endpoint{d, c, b}, r.elsewhere())
-	r.restart(nil)
-	require.Equal(t, []Endpoint{d, c, b, a}, r.list)
-	require.Equal(t, d, r.next())
-	r.again()
-	require.Equal(t, d, r.next())
+	ep := func(name string) Endpoint { return Endpoint{Region: name[:1], Node: name} }
+	list := func(names ...string) (out []Endpoint) {
+		for _, name := range names {
+			out = append(out, ep(name))
+		}
+		return out
+	}
+	a1, a2 := ep("a1"), ep("a2")
+	r := &route{configured: list("a1", "a2", "a3", "b1", "b2", "c1")}
+	require.Equal(t, list("a1", "a2", "b1", "a3", "c1", "b2"), r.order(&a1, "a", 0), "where it worked; then by turns")
+	require.Equal(t, list("b1", "b2", "a1", "c1", "a2", "a3"), r.order(new(ep("b1")), "b", 0))
+	r.leave(a2, nil)
+	require.Equal(t, list("a1", "b1", "a3", "c1", "b2", "a2"), r.order(nil, "a", 0), "the silent one last")
+	r.leave(a1, list("d1", "a3"))
+	require.Equal(t, list("d1", "a3", "a2", "b1", "c1", "b2"), r.elsewhere("a", 0), "the targets first")
+	require.Equal(t, list("d1", "a3", "a2", "b1", "c1", "b2", "a1"), r.order(nil, "a", 0))
 	r.arrived()
-	r.restart(&d)
-	require.Equal(t, []Endpoint{d, a, b, c}, r.list)
+	require.Equal(t, list("d1", "a1", "b1", "a2", "c1", "a3", "b2"), r.order(new(ep("d1")), "a", 0))
+	require.Equal(t, list("b1", "b2"), r.in("b"))
+
+	one := &route{configured: list("a1")}
+	one.leave(a1, nil)
+	require.Equal(t, list("a1"), one.order(nil, "a", 0), "if there is no other")
+	require.Empty(t, one.elsewhere("a", 0))
+
+	r = &route{}
+	for region := range 10 {
+		for node := range 3 {
+			r.configured = append(r.configured, ep(fmt.Sprint(region, node)))
+		}
+	}
+	seen := map[string]bool{}
+	for round := range 4 {
+		for _, ep := range r.order(nil, "0", round) {
+			seen[ep.Node] = true
+		}
+		require.Len(t, r.order(nil, "0", round), maxRound)
+	}
+	require.Len(t, seen, 30, "later rounds reach all")
 }
 
 // A node that died without a word is found out by what it does not answer: in

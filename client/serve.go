@@ -15,29 +15,29 @@ import (
 const (
 	welcomeTimeout = 10 * time.Second
 	writeTimeout   = 10 * time.Second
-	defaultPing    = 10 * time.Second
 	idle           = time.Hour // nothing to do until something happens
 	retireAfter    = 5 * time.Second
-	probes         = 3 // pings after what was not answered, before that is the end
+	// readyFor is how long a connection that is up waits for its turn to say
+	// hello; the server gives it five seconds.
+	readyFor = 4 * time.Second
 )
 
 var (
 	errSilent    = errors.New("client: the server went silent")
 	errNoWelcome = errors.New("client: no welcome from the server")
+	errNotNeeded = errors.New("client: this connection is not needed any more")
 )
 
 // connection is one link under a session, from its dial to its end. There is at
-// most one that is live (Session.conn), one that is on the way there (next), and
-// one that was replaced and is heard to its end (old).
+// most one that is live (Session.conn) and one that was replaced and is heard to
+// its end (old). Of those on the way there may be several, and even several that
+// have said hello (Session.greeting).
 type connection struct {
-	ep       Endpoint
-	wake     chan struct{} // there is something to do
-	welcomed chan struct{} // closed with the Welcome
-	back     chan struct{} // closed when the rooms it follows were all answered
-	goaway   chan struct{} // the server asks to go elsewhere
-	ended    chan struct{} // closed at the end
-	cancel   context.CancelCauseFunc
-	err      error // why it ended; set before ended is closed
+	ep     Endpoint
+	beside bool          // it is only wanted while the live one is suspect
+	wake   chan struct{} // there is something to do
+	speak  chan struct{} // closed when it may say hello
+	cancel context.CancelCauseFunc
 
 	// What it said hello with; set before that.
 	token    string
@@ -45,25 +45,24 @@ type connection struct {
 	fallback string
 
 	// Guarded by the session's lock.
+	stage        stage
+	err          error // why it ended
 	link         Conn
 	queue        []*wire.ClientFrame
 	hello        uint64
-	live         bool
 	started      time.Time
-	heard        time.Time
-	ping         time.Duration
-	nextPing     time.Time
-	probe        time.Time     // when to ask once more; zero: nothing was asked since something was heard
-	missed       int           // how often it was asked once more
+	pulse        pulse
+	moved        bool          // the device's network has changed since
 	reauth       time.Time     // zero: never
 	lifetime     time.Duration // of access tokens
 	renewing     bool
 	settled      time.Time // when fixes may be repeated though rooms are not back yet
 	region, node string
 	epoch        uint64
+	outdone      bool            // welcomed after one of a higher epoch
 	awaits       map[string]bool // rooms it follows that were not answered yet
-	backAt       time.Time
-	retire       time.Time // when to close it at the latest, once a newer one is live
+	backAt       time.Time       // when all of them were; zero: not yet
+	retire       time.Time       // when to close it at the latest, once a newer one is live
 	away         *wire.Goaway
 	closing      *wire.Close
 	refused      *ClosedError
@@ -72,48 +71,44 @@ type connection struct {
 	unrecovered  int // rooms
 }
 
-func (c *connection) isWelcomed() bool {
-	select {
-	case <-c.welcomed:
-		return true
-	default:
-		return false
-	}
-}
-
-// start makes a connection and serves it to its end.
-func (s *Session) start(ctx context.Context, ep Endpoint, dial time.Duration) *connection {
+// start makes a connection and serves it to its end. It says hello when speak
+// is closed.
+func (s *Session) start(ctx context.Context, ep Endpoint, dial, headStart time.Duration, beside bool) *connection {
 	ctx, cancel := context.WithCancelCause(ctx)
 	c := &connection{
-		ep: ep, cancel: cancel, started: time.Now(), wake: make(chan struct{}, 1), goaway: make(chan struct{}, 1),
-		welcomed: make(chan struct{}), back: make(chan struct{}), ended: make(chan struct{}),
+		ep: ep, beside: beside, cancel: cancel, stage: dialing, started: time.Now(),
+		wake: make(chan struct{}, 1), speak: make(chan struct{}),
 	}
+	s.mu.Lock()
+	s.counters.Dials++
+	s.mu.Unlock()
 	s.conns.Go(func() {
 		defer cancel(nil)
-		err := s.serve(ctx, c, dial)
+		err := s.serve(ctx, c, dial, headStart)
 		s.mu.Lock()
-		for _, held := range []**connection{&s.conn, &s.next, &s.old} {
+		c.stage, c.err = over, err
+		delete(s.greeting, c)
+		for _, held := range []**connection{&s.conn, &s.old} {
 			if *held == c {
 				*held = nil
 			}
 		}
 		s.notify()
+		s.poke()
 		s.mu.Unlock()
 		s.log.Debug("connection is over", "region", ep.Region, "node", ep.Node, "error", err)
-		c.err = err
-		close(c.ended)
 	})
 	return c
 }
 
-func (s *Session) serve(ctx context.Context, c *connection, dial time.Duration) error {
+func (s *Session) serve(ctx context.Context, c *connection, dial, headStart time.Duration) error {
 	token, err := s.cfg.Tokens.Token(ctx, "")
 	if err != nil {
 		return fmt.Errorf("client: access token: %w", err)
 	}
 	c.token = token
 	dialing, cancel := context.WithTimeoutCause(ctx, dial, errors.New("timeout"))
-	l, fallback, err := s.dialer.dial(dialing, c.ep)
+	l, fallback, err := s.dialer.dial(dialing, c.ep, headStart)
 	cancel()
 	if err != nil {
 		return err
@@ -126,8 +121,11 @@ func (s *Session) serve(ctx context.Context, c *connection, dial time.Duration) 
 		stop()
 		helpers.Wait()
 	}()
-	if !s.greet(c, l, fallback) {
-		return ErrClosed
+	if err := s.ready(ctx, c); err != nil {
+		return err
+	}
+	if err := s.greet(c, l, fallback); err != nil {
+		return err
 	}
 	ended := make(chan error, 1)
 	helpers.Go(func() { ended <- l.Receive(receiving, func(body []byte) { s.handle(c, body) }) })
@@ -164,15 +162,39 @@ func (s *Session) serve(ctx context.Context, c *connection, dial time.Duration) 
 	}
 }
 
-// greet prepares the hello, unless the session is about to end.
-func (s *Session) greet(c *connection, l Conn, fallback string) bool {
+// ready waits until a connection that is up may say hello.
+func (s *Session) ready(ctx context.Context, c *connection) error {
+	s.mu.Lock()
+	c.stage = ready
+	s.poke()
+	s.mu.Unlock()
+	timer := time.NewTimer(readyFor)
+	defer timer.Stop()
+	select {
+	case <-c.speak:
+		return nil
+	case <-timer.C:
+		return errNotNeeded
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// greet prepares the hello, unless the session is about to end, or the
+// connection that was suspect has been heard again: this is the last moment at
+// which turning back costs nothing.
+func (s *Session) greet(c *connection, l Conn, fallback string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bye {
-		return false
+		return ErrClosed
 	}
-	c.link, c.fallback, c.started = l, fallback, time.Now()
-	c.heard, c.ticket, c.awaits = c.started, s.ticket, map[string]bool{}
+	if c.beside && s.conn != nil && s.conn.pulse.doubt == trusted {
+		return errNotNeeded
+	}
+	now := time.Now()
+	c.stage, c.link, c.fallback, c.started = greeted, l, fallback, now
+	c.ticket, c.awaits = s.ticket, map[string]bool{}
 	follows := s.followsLocked()
 	for _, f := range follows {
 		c.awaits[f.GetRoom()] = true
@@ -183,8 +205,8 @@ func (s *Session) greet(c *connection, l Conn, fallback string) bool {
 		Version: wire.Version, Token: c.token, Device: s.cfg.Device, Sdk: SDK, Follows: follows,
 		Epoch: max(s.status.Epoch, s.above), Fallback: fallback, Ticket: c.ticket,
 	}}})
-	s.next = c
-	return true
+	s.greeting[c] = true
+	return nil
 }
 
 // whyBroken prefers the reason that the server gave to the failed write.
@@ -204,7 +226,6 @@ type work struct {
 	frames    []*wire.ClientFrame
 	datagrams []*wire.ClientFrame
 	renew     bool
-	probe     bool
 	bye       bool
 	err       error
 	next      time.Time // when to look again
@@ -225,7 +246,10 @@ func (s *Session) step(c *connection, now time.Time) work {
 	case c.refused != nil:
 		w.err = c.refused
 		return w
-	case c.live && c != s.conn:
+	case c.outdone:
+		w.err = errRetired
+		return w
+	case c.stage == live && c != s.conn:
 		// A newer one has taken over. What this one still brings is welcome
 		// until the rooms are back there.
 		if c != s.old || s.conn == nil || len(s.conn.awaits) == 0 || !now.Before(c.retire) {
@@ -234,7 +258,7 @@ func (s *Session) step(c *connection, now time.Time) work {
 		}
 		at(c.retire)
 		return w
-	case !c.live:
+	case c.stage != live:
 		if now.Sub(c.started) > welcomeTimeout {
 			w.err = errNoWelcome
 			return w
@@ -242,10 +266,6 @@ func (s *Session) step(c *connection, now time.Time) work {
 		at(c.started.Add(welcomeTimeout + time.Millisecond))
 		w.frames, c.queue = c.queue, nil
 		return w
-	}
-	if !now.Before(c.nextPing) {
-		c.nextPing = now.Add(c.ping)
-		s.pingLocked(now)
 	}
 	if !c.reauth.IsZero() && !c.renewing {
 		if !now.Before(c.reauth) {
@@ -258,51 +278,54 @@ func (s *Session) step(c *connection, now time.Time) work {
 		at(s.tendLocked(c, r, now))
 	}
 	at(s.reportLocked(c, &w, now))
-	c.watch(&w, s.status.RTT, now)
+	at(s.pulseLocked(c, &w, now))
 	if w.err != nil {
 		return w
 	}
-	if w.probe {
-		c.nextPing = now.Add(c.ping)
-		s.pingLocked(now)
-	}
-	at(c.nextPing)
 	w.frames, c.queue = append(w.frames, c.queue...), nil
-	if s.bye && s.next == nil { // else the session is about to be another's
+	if s.bye && !s.changingLocked() { // else the session is about to be another's
 		w.bye = true
 		w.frames = append(w.frames, &wire.ClientFrame{Body: &wire.ClientFrame_Bye{Bye: &wire.Bye{}}})
 	}
 	return w
 }
 
-// watch decides whether the node still answers, long before three of the node's
-// own pings were missed: where UDP is the transport a dead node looks like a
-// silent one. What is asked while nothing at all is heard is followed by pings;
-// after four intervals it is over. When nothing was heard for half of the time
-// between pings, there is something to ask: are you there? Intervals are counted
-// as they are looked at, so a process that was stopped for a while still takes
-// the time to read what came meanwhile.
-func (c *connection) watch(w *work, rtt time.Duration, now time.Time) {
-	every := 2 * time.Second
-	if rtt > 0 {
-		every = min(max(4*rtt, time.Second), 3*time.Second)
-	}
-	quiet := c.heard.Add(c.ping / 2)
+// pulseLocked sees to it that a node that is gone is found out, and says when to
+// look again.
+func (s *Session) pulseLocked(c *connection, w *work, now time.Time) time.Time {
 	switch {
-	case c.probe.IsZero() && slices.ContainsFunc(c.queue, func(f *wire.ClientFrame) bool { return f.GetId() != 0 }):
-		c.missed, c.probe = 0, now.Add(every)
-	case c.probe.IsZero() && now.Before(quiet):
-		w.next = earlier(w.next, quiet)
-		return
-	case c.probe.IsZero():
-		w.probe, c.missed, c.probe = true, 0, now.Add(every)
-	case now.Before(c.probe):
-	case c.missed == probes:
-		w.err = errSilent
-	default:
-		w.probe, c.missed, c.probe = true, c.missed+1, now.Add(every)
+	case slices.ContainsFunc(c.queue, func(f *wire.ClientFrame) bool { return f.GetId() != 0 }):
+		c.pulse.ask(now)
+	case len(c.queue) > 0 || len(w.datagrams) > 0:
+		c.pulse.said = now
 	}
-	w.next = earlier(w.next, c.probe)
+	if now.Sub(s.alarmed) > time.Minute {
+		s.alarms = 0
+	}
+	b := c.pulse.tick(now, s.status.RTT, !s.background, s.alarms)
+	if b.ping {
+		s.pingLocked(now)
+	}
+	if b.alarm {
+		s.alarms, s.alarmed = s.alarms+1, now
+		s.counters.Suspicions++
+		s.poke()
+	}
+	if b.dead {
+		w.err = errSilent
+	}
+	return b.next
+}
+
+// changingLocked reports whether a connection has said hello that may become
+// the session's.
+func (s *Session) changingLocked() bool {
+	for _, wanted := range s.greeting {
+		if wanted {
+			return true
+		}
+	}
+	return false
 }
 
 // send writes what is due: frames together, as far as they fit one message.
@@ -340,16 +363,23 @@ func (w work) send(ctx context.Context, l Conn) error {
 // welcomeLocked makes a connection the live one: what waits for an answer goes
 // out there. The server takes nothing more from the one before.
 func (s *Session) welcomeLocked(c *connection, m *wire.Welcome) {
-	if c.live {
+	if c.stage == live {
+		return
+	}
+	delete(s.greeting, c)
+	if m.GetEpoch() < s.status.Epoch {
+		// Another one was greeted later and welcomed earlier: it has superseded
+		// this one already.
+		c.outdone = true
+		s.notifyOne(c)
 		return
 	}
 	now := time.Now()
-	c.live = true
-	c.ping = millis(m.GetPingMs())
-	if c.ping <= 0 {
-		c.ping = defaultPing
+	c.stage = live
+	c.pulse = pulse{every: millis(m.GetPingMs()), heard: now} // not pinged yet: it is measured at once
+	if c.pulse.every <= 0 {
+		c.pulse.every = defaultPing
 	}
-	c.nextPing = now // measure at once
 	c.settled = now.Add(2 * time.Second)
 	if m.GetExpires() != nil && m.GetNow() != nil {
 		c.lifetime = m.GetExpires().AsTime().Sub(m.GetNow().AsTime())
@@ -363,7 +393,10 @@ func (s *Session) welcomeLocked(c *connection, m *wire.Welcome) {
 		s.old = s.conn
 		s.old.retire = now.Add(retireAfter)
 	}
-	s.conn, s.next = c, nil
+	if s.status.Region != "" && s.status.Region != c.region {
+		s.homing.moved(now)
+	}
+	s.conn, s.latest = c, c
 	s.counters.Connections++
 	s.refreshes = 0
 	s.ticket = m.GetTicket()
@@ -392,18 +425,18 @@ func (s *Session) welcomeLocked(c *connection, m *wire.Welcome) {
 	for _, r := range s.reports {
 		r.again(s, now)
 	}
-	close(c.welcomed)
 	s.answeredLocked(c, "")
 	s.notify()
+	s.poke()
 }
 
 // answeredLocked notes the answer to a room that a connection follows.
 func (s *Session) answeredLocked(c *connection, room string) {
 	delete(c.awaits, room)
-	if len(c.awaits) == 0 && c.live && c.backAt.IsZero() {
+	if len(c.awaits) == 0 && c.stage == live && c.backAt.IsZero() {
 		c.backAt = time.Now()
-		close(c.back)
 		s.notify()
+		s.poke()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -34,10 +35,21 @@ func (t StaticToken) Token(_ context.Context, stale string) (string, error) {
 	return string(t), nil
 }
 
-// Config describes a session. Endpoints and Tokens are required.
+// Config describes a session. Tokens is required, and one of Endpoints and Edges.
 type Config struct {
-	Endpoints []Endpoint // in order of preference; the next one is tried when one fails
-	Tokens    TokenSource
+	Endpoints []Endpoint // in order of preference; others are tried when one fails
+	// Edges says where the edge nodes are, the best first; an *API does. It is
+	// asked when there are no Endpoints, when its answer has become old, and when
+	// nobody could be reached. With it the session moves to a region that has
+	// become clearly nearer, unless StayPut is set.
+	Edges   EdgeSource
+	StayPut bool
+	Tokens  TokenSource
+	// Background: nobody looks, see Session.SetForeground.
+	Background bool
+	// HTTP times the regions, and asks nodes for the list when Edges can't; nil
+	// means a client of its own.
+	HTTP *http.Client
 	// Device is chosen once per installation: 1-64 of [A-Za-z0-9_-]. A random
 	// one is made if it is empty: fine for a program that has no place to keep it.
 	Device string
@@ -95,6 +107,8 @@ type Counters struct {
 	Refused     uint64 // frames without id that the server refused
 	BadFrames   uint64
 	Goaways     uint64 // requests of a server to go elsewhere
+	Dials       uint64 // connections that were tried and are over
+	Suspicions  uint64 // times that a connection was too silent
 }
 
 // Session is one device's realtime session. Its methods are safe for
@@ -103,10 +117,13 @@ type Session struct {
 	cfg    Config
 	dialer *Dialer
 	log    *slog.Logger
+	http   *http.Client
 	cancel context.CancelFunc
 	conns  sync.WaitGroup
 	first  chan struct{} // closed with the first Welcome, or the end
 	done   chan struct{} // closed when all is over
+	turn   chan struct{} // something has changed that run should see
+	shaken chan struct{} // the device's network has changed
 
 	mu         sync.Mutex // guards the following fields
 	status     Status
@@ -118,11 +135,23 @@ type Session struct {
 	nextID     uint64
 	pending    map[uint64]*request
 	rooms      map[string]*Room
-	reports    map[string]*report // by the rooms they name
-	n          uint64             // of the last fix
-	conn       *connection        // the live one; nil while there is none
-	next       *connection        // it has said hello
-	old        *connection        // the live one before, until the rooms are back
+	reports    map[string]*report   // by the rooms they name
+	n          uint64               // of the last fix
+	conn       *connection          // the live one; nil while there is none
+	latest     *connection          // the last one that was live
+	old        *connection          // the live one before, until the rooms are back
+	greeting   map[*connection]bool // have said hello; false: in vain if all goes well
+	background bool                 // nobody looks
+	alarms     int                  // suspicions within a minute of each other
+	alarmed    time.Time
+	homing     homing
+	wish       string    // the region that would be better, for run to see
+	edge       Edge      // the last list
+	edgeAt     time.Time // when it was asked for
+	asking     bool      // for the list
+	listed     bool      // it came, for run to see
+	shakes     int       // times that the network has changed
+	fresh      *renewal  // of a token, for run to see
 	counters   Counters
 	bye        bool
 	said       bool // the first status is decided
@@ -144,7 +173,7 @@ type request struct {
 // Connect opens a session and returns when it is live, when the server refused
 // it for good, or when ctx ends. Afterwards ctx has no influence on it.
 func Connect(ctx context.Context, cfg Config) (*Session, error) {
-	if len(cfg.Endpoints) == 0 {
+	if len(cfg.Endpoints) == 0 && cfg.Edges == nil {
 		return nil, errors.New("client: no endpoint to connect to")
 	}
 	if cfg.Tokens == nil {
@@ -159,6 +188,9 @@ func Connect(ctx context.Context, cfg Config) (*Session, error) {
 	if cfg.Dialer == nil {
 		cfg.Dialer = new(Dialer)
 	}
+	if cfg.HTTP == nil {
+		cfg.HTTP = cfg.Dialer.timing()
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -167,10 +199,15 @@ func Connect(ctx context.Context, cfg Config) (*Session, error) {
 	}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Session{
-		cfg: cfg, dialer: cfg.Dialer, log: cfg.Log, cancel: cancel,
+		cfg: cfg, dialer: cfg.Dialer, log: cfg.Log, http: cfg.HTTP, cancel: cancel,
 		first: make(chan struct{}), done: make(chan struct{}),
+		turn: make(chan struct{}, 1), shaken: make(chan struct{}, 1), background: cfg.Background,
 		pending: map[uint64]*request{}, rooms: map[string]*Room{}, reports: map[string]*report{},
-		slots: make(chan struct{}, maxPending),
+		greeting: map[*connection]bool{}, slots: make(chan struct{}, maxPending),
+	}
+	if err := s.locate(ctx); err != nil {
+		cancel()
+		return nil, err
 	}
 	go s.run(life)
 	select {
@@ -213,6 +250,36 @@ func (s *Session) Device() string { return s.cfg.Device }
 // Done is closed when the session is over; Status says why.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
+// SetForeground says whether somebody looks: then a connection that goes silent
+// is noticed within two seconds, at the price of one small frame a second while
+// nothing else is heard. It is so unless Config.Background was set. In the
+// background it takes up to nine seconds, or less when something is sent, and
+// regions are not timed.
+func (s *Session) SetForeground(foreground bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.background = !foreground
+	s.notify()
+}
+
+// NetworkChanged says that the device has another network now (Wi-Fi, mobile, a
+// VPN). The session finds out at once whether its connection still works, tries
+// again at once if it has none, and times the regions anew.
+func (s *Session) NetworkChanged() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shakes++
+	if s.conn != nil {
+		s.conn.pulse.nudged, s.conn.moved = true, true
+	}
+	select {
+	case s.shaken <- struct{}{}:
+	default:
+	}
+	s.notify()
+	s.poke()
+}
+
 // Close says Bye, so that others see the device leave at once, and ends the
 // session. Fixes not yet sent are sent before.
 func (s *Session) Close() {
@@ -235,13 +302,28 @@ func (s *Session) Close() {
 
 // notify has the connections look for what is due. The caller holds the lock.
 func (s *Session) notify() {
-	for _, c := range []*connection{s.conn, s.next, s.old} {
+	for _, c := range []*connection{s.conn, s.old} {
 		if c != nil {
-			select {
-			case c.wake <- struct{}{}:
-			default:
-			}
+			s.notifyOne(c)
 		}
+	}
+	for c := range s.greeting {
+		s.notifyOne(c)
+	}
+}
+
+func (s *Session) notifyOne(c *connection) {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// poke has the goroutine of the session look how its connections stand.
+func (s *Session) poke() {
+	select {
+	case s.turn <- struct{}{}:
+	default:
 	}
 }
 
@@ -360,15 +442,25 @@ func (s *Session) handle(c *connection, body []byte) {
 		s.counters.BadFrames++
 		return
 	}
-	c.heard, c.probe = time.Now(), time.Time{}
-	switch c {
-	case s.conn, s.next:
-		s.spreadLocked(c, f)
-		if f.GetRe() != 0 {
-			s.answerLocked(f)
-		}
-	case s.old:
+	if c == s.old {
 		s.lateLocked(c, f)
+		return
+	}
+	if _, wanted := s.greeting[c]; c != s.conn && !wanted {
+		return
+	}
+	s.spreadLocked(c, f)
+	if f.GetRe() != 0 {
+		s.answerLocked(f)
+	}
+	suspect := c.pulse.doubt != trusted
+	now := time.Now()
+	c.pulse.hear(now)
+	if f.GetRe() != 0 {
+		c.pulse.answer(now, len(s.pending) > 0)
+	}
+	if suspect && c.pulse.doubt == trusted {
+		s.poke()
 	}
 }
 
@@ -403,10 +495,7 @@ func (s *Session) spreadLocked(c *connection, f *wire.ServerFrame) {
 		if t := b.Goaway.GetTicket(); len(t) > 0 {
 			s.ticket = t
 		}
-		select {
-		case c.goaway <- struct{}{}:
-		default:
-		}
+		s.poke()
 	}
 }
 

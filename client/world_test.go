@@ -243,7 +243,7 @@ func TestWorld(t *testing.T) {
 				require.Equal(t, end.GetEpoch(), at.GetEpoch())
 				for _, m := range told.told() {
 					moves++
-					if m.Asked && m.Gap < 100*time.Millisecond {
+					if m.Reason == MoveAsked && m.Gap < 100*time.Millisecond {
 						seamless++
 					}
 				}
