@@ -2594,6 +2594,7 @@ type HandOverMember struct {
 	Announced     uint64                 `protobuf:"varint,6,opt,name=announced,proto3" json:"announced,omitempty"`
 	Shown         bool                   `protobuf:"varint,7,opt,name=shown,proto3" json:"shown,omitempty"`
 	Hidden        bool                   `protobuf:"varint,8,opt,name=hidden,proto3" json:"hidden,omitempty"`
+	Unsettled     bool                   `protobuf:"varint,9,opt,name=unsettled,proto3" json:"unsettled,omitempty"` // the fix may have got lost, and is to be repeated
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2680,6 +2681,13 @@ func (x *HandOverMember) GetShown() bool {
 func (x *HandOverMember) GetHidden() bool {
 	if x != nil {
 		return x.Hidden
+	}
+	return false
+}
+
+func (x *HandOverMember) GetUnsettled() bool {
+	if x != nil {
+		return x.Unsettled
 	}
 	return false
 }
@@ -3173,7 +3181,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x05nodes\x18\t \x03(\v2\x1c.muster.peer.v1.HandOverNodeR\x05nodes\x12\x12\n" +
 	"\x04last\x18\n" +
 	" \x01(\bR\x04last\x12\x18\n" +
-	"\aattempt\x18\v \x01(\x04R\aattempt\"\xf5\x01\n" +
+	"\aattempt\x18\v \x01(\x04R\aattempt\"\x93\x02\n" +
 	"\x0eHandOverMember\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3182,7 +3190,8 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x03fix\x18\x05 \x01(\v2\x19.muster.wire.v1.MemberFixR\x03fix\x12\x1c\n" +
 	"\tannounced\x18\x06 \x01(\x04R\tannounced\x12\x14\n" +
 	"\x05shown\x18\a \x01(\bR\x05shown\x12\x16\n" +
-	"\x06hidden\x18\b \x01(\bR\x06hidden\"\xd8\x01\n" +
+	"\x06hidden\x18\b \x01(\bR\x06hidden\x12\x1c\n" +
+	"\tunsettled\x18\t \x01(\bR\tunsettled\"\xd8\x01\n" +
 	"\x0eHandOverRegion\x124\n" +
 	"\bposition\x18\x01 \x01(\v2\x18.muster.wire.v1.PositionR\bposition\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x18\n" +

@@ -2727,6 +2727,16 @@ func (m *HandOverMember) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Unsettled {
+		i--
+		if m.Unsettled {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x48
+	}
 	if m.Hidden {
 		i--
 		if m.Hidden {
@@ -4389,6 +4399,9 @@ func (m *HandOverMember) SizeVT() (n int) {
 		n += 2
 	}
 	if m.Hidden {
+		n += 2
+	}
+	if m.Unsettled {
 		n += 2
 	}
 	n += len(m.unknownFields)
@@ -10959,6 +10972,26 @@ func (m *HandOverMember) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Hidden = bool(v != 0)
+		case 9:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Unsettled", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Unsettled = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
