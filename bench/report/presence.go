@@ -29,15 +29,6 @@ type Presence struct {
 	Highest *PresenceRun `json:"highest,omitempty"`
 }
 
-// Step is a run at one rate.
-type Step struct {
-	Rate  float64 `json:"updates_per_second"`
-	P50   float64 `json:"over_link_p50_ms"` // of the worst pair of regions
-	P99   float64 `json:"over_link_p99_ms"`
-	Why   string  `json:"missed,omitempty"` // why this rate is too high
-	Cores float64 `json:"cores"`
-}
-
 // PresenceRun is what was measured at one rate.
 type PresenceRun struct {
 	Rate    float64 `json:"updates_per_second"` // fixes and changes
@@ -106,16 +97,7 @@ func (p *Presence) Print(w io.Writer) error {
 		p.Users, p.Rooms, p.RoomSize, p.Visitors, len(p.Mesh.Regions), p.Mesh.Nodes, p.Transport, p.Machine.CPUs)
 	fmt.Fprintf(w, "link: %s; jitter %g ms, loss %s; merge tick %g ms; times in ms\n", p.Mesh.Baseline, p.Mesh.Jitter, percent(p.Mesh.Loss), p.Tick)
 	err := p.PresenceRun.print(w, p.CPUScope)
-	for i, s := range p.Steps {
-		if i == 0 {
-			fmt.Fprintln(w, "\nthe highest rate:")
-		}
-		verdict := "carried"
-		if s.Why != "" {
-			verdict = "too much: " + s.Why
-		}
-		fmt.Fprintf(w, "  %6.0f updates/s, %.2f cores: p50 %.1f, p99 %.1f over the link at worst; %s\n", s.Rate, s.Cores, s.P50, s.P99, verdict)
-	}
+	printSteps(w, p.Steps)
 	if p.Highest != nil && err == nil {
 		err = p.Highest.print(w, p.CPUScope)
 	}
@@ -158,13 +140,7 @@ func (p *Presence) page() page {
 		}...),
 	}
 	pg.Sections = p.PresenceRun.sections(p.Tick, "")
-	if len(p.Steps) > 0 {
-		t := table{Header: []string{"updates/s", "cores", "p50 over link", "p99 over link", ""}, Names: 0}
-		for _, s := range p.Steps {
-			t.Rows = append(t.Rows, []string{fmt.Sprintf("%.0f", s.Rate), fmt.Sprintf("%.2f", s.Cores), ms(s.P50), ms(s.P99), s.Why})
-		}
-		pg.Sections = append(pg.Sections, section{Title: "The highest rate", Text: "The rate is raised until the goals are missed or something is lost; figures of the worst pair of regions.", Table: t})
-	}
+	pg.Sections = append(pg.Sections, stepSection(p.Steps)...)
 	if p.Highest != nil {
 		pg.Sections = append(pg.Sections, p.Highest.sections(p.Tick, fmt.Sprintf(" at %.0f updates/s", p.Highest.Rate))...)
 	}

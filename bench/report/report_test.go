@@ -38,7 +38,7 @@ func TestPresence(t *testing.T) {
 	require.NotContains(t, html.String(), "http")
 
 	require.NoError(t, p.Broken())
-	require.ErrorContains(t, p.Late(), "presence eu-west to us-east")
+	require.ErrorContains(t, p.Late(), "presence: 1 of 1 pairs")
 	require.NotContains(t, p.Late().Error(), "fixes")
 	p.Changes[0].Lost = 1
 	require.Error(t, p.Broken())

@@ -36,7 +36,6 @@ const (
 	// mergeWindow is how long presence of one room and region waits for more
 	// after an event: edge/room's default. Visitors keep more apart.
 	mergeWindow = 50 * time.Millisecond
-	rampLimit   = 16 // times the rate at most
 )
 
 // walk is a running scenario.
@@ -60,9 +59,7 @@ type stretch struct {
 
 // counts reports whether what was due at a time is part of the measurement. Its
 // monotonic part is gone where it came over the network.
-func (s *stretch) counts(due time.Time) bool {
-	return !due.Before(s.from.Round(0)) && due.Before(s.to.Round(0))
-}
+func (s *stretch) counts(due time.Time) bool { return within(s.from, s.to, due) }
 
 func (s *stretch) crossed(from string, to []string) {
 	s.mu.Lock()
@@ -123,38 +120,22 @@ func (p Presence) run(ctx context.Context) (*report.Presence, error) {
 	}
 	r.PresenceRun = *first
 	if p.Ramp {
-		if err := c.ramp(ctx, r); err != nil {
+		if r.Steps, err = ramp(first.Step(r.Tick), 50*float64(p.Users), func(rate float64) (report.Step, error) {
+			run, err := c.measure(ctx, rate)
+			if err != nil {
+				return report.Step{}, err
+			}
+			step := run.Step(r.Tick)
+			if step.Why == "" {
+				r.Highest = run
+			}
+			return step, nil
+		}); err != nil {
 			return nil, err
 		}
 	}
 	r.Head = report.NewHead("presence")
 	return r, nil
-}
-
-// ramp doubles the rate until it is too much, and tries once between.
-func (c *walk) ramp(ctx context.Context, r *report.Presence) error {
-	r.Steps = []report.Step{r.Step(r.Tick)}
-	good, most := c.p.Rate, c.p.Rate*rampLimit
-	for rate, doubling := c.p.Rate*2, true; r.Steps[0].Why == "" && rate <= most; {
-		run, err := c.measure(ctx, rate)
-		if err != nil {
-			return err
-		}
-		step := run.Step(r.Tick)
-		r.Steps = append(r.Steps, step)
-		switch {
-		case step.Why == "" && doubling:
-			r.Highest, good, rate = run, rate, rate*2
-		case step.Why == "":
-			r.Highest = run
-			return nil
-		case doubling:
-			doubling, rate = false, good*1.5
-		default:
-			return nil
-		}
-	}
-	return nil
 }
 
 // measure plays the load at one rate.

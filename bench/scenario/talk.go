@@ -54,26 +54,6 @@ type tally struct {
 	closed      atomic.Int64 // sessions or rooms that ended
 }
 
-// ear is one user's application.
-type ear struct {
-	u      *user
-	book   *book
-	orphan atomic.Bool // was connected to the node that is down
-
-	mu    sync.Mutex // guards the following
-	heard []uint8    // how often, by number of the message
-	clean int        // of all up to here each was heard
-}
-
-// book is what was said in one room.
-type book struct {
-	room  string
-	probe atomic.Pointer[probe]
-
-	mu    sync.Mutex // guards the following
-	acked []bool     // by number
-}
-
 // probe waits for the first message that was sent after a time and is heard by
 // somebody else on a node that lives.
 type probe struct {
@@ -202,12 +182,7 @@ func (t *talk) say(ctx context.Context, e *ear, due time.Time) {
 		return
 	}
 	t.counts.acked.Add(1)
-	e.book.mu.Lock()
-	defer e.book.mu.Unlock()
-	for uint64(len(e.book.acked)) <= m.Number {
-		e.book.acked = append(e.book.acked, false)
-	}
-	e.book.acked[m.Number] = true
+	e.book.acknowledge(m.Number)
 }
 
 // listen is the application of one user.
@@ -234,16 +209,7 @@ func (t *talk) listen(ctx context.Context, e *ear) {
 }
 
 func (t *talk) hear(e *ear, m client.Message, now time.Time) {
-	e.mu.Lock()
-	for uint64(len(e.heard)) <= m.Number {
-		e.heard = append(e.heard, 0)
-	}
-	if e.heard[m.Number] < 255 {
-		e.heard[m.Number]++
-	}
-	twice := e.heard[m.Number] > 1
-	e.mu.Unlock()
-	if twice {
+	if e.hear(m.Number) {
 		t.counts.duplicated.Add(1)
 	}
 	var nanos int64
@@ -290,40 +256,7 @@ func (t *talk) see(ev client.PresenceChanged, now time.Time) {
 // settle waits until everybody has heard all that was acknowledged by now, and
 // returns how many deliveries are missing when the time is up.
 func (t *talk) settle(ctx context.Context, limit time.Duration) (lost int, err error) {
-	acked := map[*book][]bool{}
-	for _, b := range t.books {
-		b.mu.Lock()
-		acked[b] = append([]bool(nil), b.acked...)
-		b.mu.Unlock()
-	}
-	deadline := time.Now().Add(limit)
-	for {
-		lost = 0
-		for _, e := range t.ears {
-			lost += e.missing(acked[e.book])
-		}
-		if lost == 0 || time.Now().After(deadline) {
-			return lost, nil
-		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
-			return lost, err
-		}
-	}
-}
-
-func (e *ear) missing(acked []bool) (n int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for i := e.clean; i < len(acked); i++ {
-		heard := i < len(e.heard) && e.heard[i] > 0
-		if acked[i] && !heard {
-			n++
-		}
-		if n == 0 {
-			e.clean = i
-		}
-	}
-	return n
+	return missing(ctx, t.books, t.ears, limit)
 }
 
 // agree waits until everybody sees everybody live again, and returns how many

@@ -32,6 +32,8 @@ type WAN struct {
 	Mesh report.Mesh // of the report; its regions are filled in
 	// Progress is told what happens; it may be nil.
 	Progress func(format string, args ...any)
+
+	first string // region of every room's first user; empty: of all in turn
 }
 
 func (c *WAN) check() error {
@@ -91,8 +93,13 @@ func (c WAN) open(ctx context.Context) (*wan, error) {
 		w.Mesh.Baseline = "none"
 	}
 	for _, u := range w.users {
-		// The rooms' first users are of all regions in turn.
-		u.region = w.regions[(u.index+u.index/c.RoomSize)%len(w.regions)]
+		first := u.index / c.RoomSize
+		if c.first != "" {
+			if first = slices.Index(w.regions, c.first); first < 0 {
+				return nil, fmt.Errorf("there is no region %q", c.first)
+			}
+		}
+		u.region = w.regions[(first+u.index%c.RoomSize)%len(w.regions)]
 	}
 	c.Progress("signing up %d users in %d regions", c.Users, len(w.regions))
 	return w, w.signUp(ctx, c.API, w.pool)
@@ -320,4 +327,35 @@ func (w *wan) flows(m meter, updates map[[2]string]int64, ps ...paths) (list []r
 		}
 	}
 	return list
+}
+
+// within reports whether what was due at a time is part of what is measured. The
+// times that came over the network have no monotonic part.
+func within(from, to, due time.Time) bool {
+	return !due.Before(from.Round(0)) && due.Before(to.Round(0))
+}
+
+// rampLimit is how many times the rate a ramp goes up to.
+const rampLimit = 16
+
+// ramp doubles the rate until it is too much, and tries once between.
+func ramp(first report.Step, most float64, measure func(rate float64) (report.Step, error)) ([]report.Step, error) {
+	steps := []report.Step{first}
+	good := first.Rate
+	for first.Why == "" && 2*good <= min(most, first.Rate*rampLimit) {
+		step, err := measure(2 * good)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, step)
+		if step.Why != "" {
+			break
+		}
+		good = step.Rate
+	}
+	if steps[len(steps)-1].Why == "" || len(steps) == 1 {
+		return steps, nil
+	}
+	step, err := measure(1.5 * good)
+	return append(steps, step), err
 }

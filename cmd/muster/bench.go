@@ -19,6 +19,7 @@ import (
 // BenchCmd holds the benchmarks.
 type BenchCmd struct {
 	Presence BenchPresenceCmd `cmd:"" help:"How fast people in rooms that span regions see each other move, come and go."`
+	Messages BenchMessagesCmd `cmd:"" help:"How long a message takes to be stored, and from then on to everybody in other regions."`
 	Drain    BenchDrainCmd    `cmd:"" help:"A rolling upgrade under load: what people notice of it."`
 	Failover BenchFailoverCmd `cmd:"" help:"The leader dies under load: how long rooms are dead, and what is lost."`
 	Idle     BenchIdleCmd     `cmd:"" help:"What sessions cost that do nothing but be there."`
@@ -154,4 +155,28 @@ func (c *BenchPresenceCmd) Run(ctx context.Context, log *slog.Logger) error {
 		w.Net, w.Mesh.Baseline = simnet.New(simnet.Config{}), emulated
 	}
 	return run(w)
+}
+
+// BenchMessagesCmd is the messages scenario.
+type BenchMessagesCmd struct {
+	benchMesh
+	benchCrowd
+	benchPage
+	Rate     float64       `help:"Messages per second, of all users together." default:"100"`
+	Duration time.Duration `help:"How long is measured." default:"30s"`
+	Warmup   time.Duration `help:"How long before that the load runs." default:"5s"`
+	Ramp     bool          `help:"Afterwards look for the highest rate that reaches the goals."`
+}
+
+// Run measures, prints, and fails if the product broke its word.
+func (c *BenchMessagesCmd) Run(ctx context.Context, log *slog.Logger) error {
+	return c.with(ctx, log, func(dev *node.Dev) error {
+		r, err := scenario.Messages{
+			WAN: c.wan(dev, c.about()), Rate: c.Rate, Duration: c.Duration, Warmup: c.Warmup, Ramp: c.Ramp,
+		}.Run(ctx)
+		if err != nil {
+			return err
+		}
+		return c.judge(r)
+	})
 }

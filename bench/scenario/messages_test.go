@@ -1,0 +1,36 @@
+package scenario_test
+
+import (
+	"bytes"
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/bench/report"
+	"github.com/mustermesh/muster/bench/scenario"
+	"github.com/mustermesh/muster/internal/meshtest"
+)
+
+// TestMessages: none is lost, none comes twice, none is refused.
+func TestMessages(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	m := meshtest.Start(t, 3, 1)
+	r, err := scenario.Messages{
+		WAN:  scenario.WAN{API: m.API, Net: m.Net, Users: 18, RoomSize: 6},
+		Rate: 30, Duration: 2 * time.Second, Warmup: time.Second,
+	}.Run(ctx)
+	require.NoError(t, err)
+	require.Zero(t, r.Lost)
+	require.Zero(t, r.Duplicated)
+	require.Zero(t, r.Refused, r.FirstFailure)
+	require.Len(t, r.Deliveries, 9)
+	require.Len(t, r.Writes, 9)
+	require.Len(t, r.Links, 6)
+	var text, html bytes.Buffer
+	require.NoError(t, r.Print(&text))
+	require.Contains(t, text.String(), "wide round trips")
+	require.NoError(t, report.WriteHTML(&html, r))
+}
