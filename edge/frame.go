@@ -1,19 +1,22 @@
 package edge
 
 import (
+	"bytes"
 	"encoding/binary"
 	"sync"
 
 	"github.com/mustermesh/muster/api/wire"
 )
 
-// Frame is one server frame on its way to clients: encoded once, its bytes
-// shared by every session that gets it. It must not be changed after it was
-// handed on.
+// Frame is one server frame on its way to clients, or several that go together:
+// encoded once, its bytes shared by every session that gets it. It must not be
+// changed after it was handed on.
 type Frame struct {
 	lossy  bool
-	prefix int // length of the varint in front of the body
+	head   uint8 // length of the WebSocket header
+	prefix uint8 // length of the varint in front of the body
 	bytes  []byte
+	parts  []*Frame // of a bundle
 
 	jsonOnce sync.Once
 	json     []byte
@@ -23,13 +26,13 @@ type Frame struct {
 // NewFrame encodes a frame that must arrive.
 func NewFrame(f *wire.ServerFrame) *Frame {
 	size := f.SizeVT()
-	b := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen32+size), uint64(size))
-	n := len(b)
-	b = b[:n+size]
-	if _, err := f.MarshalToSizedBufferVT(b[n:]); err != nil {
+	n := newFrame(size, false)
+	at := len(n.bytes)
+	n.bytes = n.bytes[:at+size]
+	if _, err := f.MarshalToSizedBufferVT(n.bytes[at:]); err != nil {
 		panic("edge: encode frame: " + err.Error()) // our own well-formed message
 	}
-	return &Frame{prefix: n, bytes: b}
+	return n
 }
 
 // RawFrame wraps a body that was encoded elsewhere (by the room's owner). A
@@ -37,32 +40,96 @@ func NewFrame(f *wire.ServerFrame) *Frame {
 // dropped when a reader is slow. A re other than 0 makes the frame the answer
 // to that request: in protobuf, a field that is appended is set.
 func RawFrame(body []byte, re uint64, lossy bool) *Frame {
-	size := len(body)
 	var tail []byte
 	if re != 0 {
 		tail = binary.AppendUvarint([]byte{1 << 3}, re)
-		size += len(tail)
 	}
-	b := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen32+size), uint64(size))
-	n := len(b)
-	b = append(append(b, body...), tail...)
-	return &Frame{lossy: lossy, prefix: n, bytes: b}
+	f := newFrame(len(body)+len(tail), lossy)
+	f.bytes = append(append(f.bytes, body...), tail...)
+	return f
+}
+
+// Bundle makes one frame of several, in their order, that all must arrive or all
+// are lossy: a connection writes them at once, as datagrams one by one.
+func Bundle(parts []*Frame) *Frame {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	size := 0
+	for _, p := range parts {
+		size += len(p.Prefixed())
+	}
+	f := &Frame{lossy: parts[0].lossy, parts: parts, bytes: header(make([]byte, 0, maxHeader+size), size)}
+	f.head = uint8(len(f.bytes))
+	for _, p := range parts {
+		f.bytes = append(f.bytes, p.Prefixed()...)
+	}
+	return f
+}
+
+const maxHeader = 10
+
+// newFrame returns a frame that lacks its body of the given size.
+func newFrame(size int, lossy bool) *Frame {
+	var prefix [binary.MaxVarintLen32]byte
+	n := binary.PutUvarint(prefix[:], uint64(size))
+	f := &Frame{lossy: lossy, prefix: uint8(n)}
+	f.bytes = header(make([]byte, 0, maxHeader+n+size), n+size)
+	f.head = uint8(len(f.bytes))
+	f.bytes = append(f.bytes, prefix[:n]...)
+	return f
+}
+
+// header appends that of an unfragmented binary WebSocket message of a server
+// (RFC 6455, section 5.2).
+func header(b []byte, size int) []byte {
+	const final, binaryKind = 0x80, 2
+	b = append(b, final|binaryKind)
+	switch {
+	case size < 126:
+		return append(b, byte(size))
+	case size <= 0xffff:
+		return binary.BigEndian.AppendUint16(append(b, 126), uint16(size))
+	}
+	return binary.BigEndian.AppendUint64(append(b, 127), uint64(size))
+}
+
+// Parts returns the frames of a bundle, or the frame itself.
+func (f *Frame) Parts() []*Frame {
+	if f.parts == nil {
+		return []*Frame{f}
+	}
+	return f.parts
 }
 
 // Lossy reports whether the frame holds fixes, which newer ones replace.
 func (f *Frame) Lossy() bool { return f.lossy }
 
 // Prefixed returns the frame as it goes on a stream or in a binary message.
-func (f *Frame) Prefixed() []byte { return f.bytes }
+func (f *Frame) Prefixed() []byte { return f.bytes[f.head:] }
 
-// Body returns the frame as it goes in a datagram.
-func (f *Frame) Body() []byte { return f.bytes[f.prefix:] }
+// WebSocket returns the frame as a binary message of its own, header included.
+func (f *Frame) WebSocket() []byte { return f.bytes }
 
-// JSON returns the frame as a protojson object without a newline, made at most
-// once however many sessions want it. It fails on a body of another node that
-// does not decode, or that JSON can't say (a string that is not UTF-8).
+// Body returns the frame as it goes in a datagram. A bundle has none.
+func (f *Frame) Body() []byte { return f.bytes[int(f.head)+int(f.prefix):] }
+
+// JSON returns the frame as a protojson object without a newline (a bundle: one
+// on a line each), made at most once however many sessions want it. It fails on
+// a body of another node that does not decode, or that JSON can't say (a string
+// that is not UTF-8); a bundle leaves such a part out.
 func (f *Frame) JSON() ([]byte, error) {
 	f.jsonOnce.Do(func() {
+		if f.parts != nil {
+			var lines [][]byte
+			for _, p := range f.parts {
+				if line, err := p.JSON(); err == nil {
+					lines = append(lines, line)
+				}
+			}
+			f.json = bytes.Join(lines, []byte{'\n'})
+			return
+		}
 		var m *wire.ServerFrame
 		if m, f.jsonErr = wire.DecodeServer(f.Body()); f.jsonErr == nil {
 			f.json, f.jsonErr = wire.EncodeJSON(m)

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -137,6 +138,7 @@ func (t *turn) drain(fd *feed) {
 		return
 	}
 	fd.draining = true
+	waited := false
 	for !fd.holding {
 		if fd.head == len(fd.queue) {
 			if !fd.lost {
@@ -151,8 +153,18 @@ func (t *turn) drain(fd *feed) {
 			t.h.check(fd)
 			break
 		}
-		it := fd.pop()
-		if d := t.process(fd, it); d.frame != nil || d.one != nil || d.call != nil {
+		if !waited && len(fd.live) >= crowd && len(fd.queue)-fd.head == 1 && fd.alike(false) {
+			// Messages of one commit are published by a goroutine each: those that
+			// are ready now shall go with the first one.
+			waited = true
+			t.sh.mu.Unlock()
+			runtime.Gosched()
+			t.sh.mu.Lock()
+			continue
+		}
+		waited = false
+		if d := t.process(fd, fd.pop()); d.frame != nil || d.one != nil || d.call != nil {
+			d.frame = t.bundle(fd, d.frame)
 			t.sh.mu.Unlock()
 			t.h.deliver(d)
 			t.sh.mu.Lock()
@@ -160,6 +172,40 @@ func (t *turn) drain(fd *feed) {
 	}
 	fd.draining = false
 	t.collect(fd)
+}
+
+// crowd is how many clients make it worthwhile to wait for others' events.
+const crowd = 32
+
+const bundleBytes = 32 << 10 // and the frame that goes beyond
+
+// bundle adds what waits behind a frame for all to it, fixes to fixes and events
+// to events: every client then gets one write instead of many.
+func (t *turn) bundle(fd *feed, first *edge.Frame) *edge.Frame {
+	if first == nil || !fd.alike(first.Lossy()) {
+		return first
+	}
+	parts, size := []*edge.Frame{first}, len(first.Prefixed())
+	for size < bundleBytes && fd.alike(first.Lossy()) {
+		if d := t.process(fd, fd.pop()); d.frame != nil {
+			parts = append(parts, d.frame)
+			size += len(d.frame.Prefixed())
+		}
+	}
+	return edge.Bundle(parts)
+}
+
+// alike reports whether fixes (lossy) or an event are next, and nothing has to
+// be checked before they go.
+func (fd *feed) alike(lossy bool) bool {
+	if fd.head == len(fd.queue) || fd.queue[fd.head].version() > fd.version {
+		return false
+	}
+	next := &fd.queue[fd.head]
+	if lossy {
+		return next.fixes != nil && next.lossy
+	}
+	return next.fixes == nil && next.frame.GetEvent() != nil
 }
 
 func (h *Hub) deliver(d delivery) {

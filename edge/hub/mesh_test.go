@@ -374,6 +374,12 @@ func (p *phone) Member() *peer.Member { return p.member }
 func (p *phone) Deliver(f *edge.Frame) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, one := range f.Parts() {
+		p.deliver(one)
+	}
+}
+
+func (p *phone) deliver(f *edge.Frame) {
 	p.frames = append(p.frames, f)
 	var s wire.ServerFrame
 	if err := s.UnmarshalVT(f.Body()); err != nil {

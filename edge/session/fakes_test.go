@@ -322,8 +322,10 @@ func (p *pipe) Serve(h transport.Handler) error {
 func (p *pipe) Send(f *edge.Frame) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if m, err := wire.DecodeServer(f.Body()); err == nil && !p.last {
-		p.out <- m
+	for _, one := range f.Parts() {
+		if m, err := wire.DecodeServer(one.Body()); err == nil && !p.last {
+			p.out <- m
+		}
 	}
 }
 

@@ -12,6 +12,10 @@ import (
 type link interface {
 	// write sends frames in one go.
 	write(frames []*edge.Frame, s *scratch, deadline time.Time) error
+	// writeNow writes as much of a frame as goes without waiting. None: the frame
+	// is to be queued. If it is only a part, more says that a write has to follow,
+	// with or without frames.
+	writeNow(f *edge.Frame) (taken, more bool)
 	// shut ends the connection in an orderly way, after the last write.
 	shut(number uint16, reason string)
 	// kill breaks the connection now: reads and writes return.
@@ -50,6 +54,7 @@ type outbox struct {
 	lossy    fifo
 	bytes    int
 	writing  bool // a writer runs
+	more     bool // what writeNow began is to be ended
 	closing  bool // nothing more is accepted
 	done     bool // nothing more is written
 	last     *wire.Close
@@ -62,6 +67,16 @@ func (o *outbox) Send(f *edge.Frame) {
 	defer o.mu.Unlock()
 	if o.closing {
 		return
+	}
+	if !o.writing && !o.done && o.bytes == 0 { // nothing waits: to write costs less than to have it written
+		taken, more := o.link.writeNow(f)
+		if more {
+			o.more = true
+			o.wakeLocked()
+		}
+		if taken {
+			return
+		}
 	}
 	size := len(f.Prefixed())
 	for o.bytes+size > o.config.Queue && o.lossy.len() > 0 {
@@ -118,7 +133,9 @@ func (o *outbox) write() {
 	for {
 		o.mu.Lock()
 		frames := o.takeLocked(s.frames[:0])
-		if len(frames) == 0 || o.done {
+		more := o.more
+		o.more = false
+		if len(frames) == 0 && !more || o.done {
 			o.writing = false
 			shut := o.closing && !o.done
 			o.done = o.done || shut

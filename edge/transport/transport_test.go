@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -402,6 +403,38 @@ func TestNewestFixesSurvive(t *testing.T) {
 	require.Zero(t, o.bytes)
 }
 
+// What the kernel does not take at once waits, in its place, whatever else is
+// written meanwhile.
+func TestAFullSocketKeepsTheOrder(t *testing.T) {
+	n := start(t, Config{Queue: 64 << 20})
+	c, a := n.dialWS(t, wire.Binary)
+	c.SetReadLimit(1 << 20)
+	ws := a.Conn.(*wsConn)
+	require.NotNil(t, ws.net.now, "a TCP connection can be written to at once")
+	const frames = 3000
+	sizes := rand.New(rand.NewPCG(1, 2))
+	for i := range frames { // some 12 MiB: far more than sockets hold
+		text := strings.Repeat("x", sizes.IntN(8<<10))
+		a.Send(edge.NewFrame(&wire.ServerFrame{Re: uint64(i + 1), Body: &wire.ServerFrame_Error{Error: &wire.Error{Message: text}}}))
+		if i%500 == 250 {
+			go func() { _ = ws.socket.WritePong(nil) }()
+		}
+	}
+	next := uint64(1)
+	for next <= frames {
+		kind, b, err := c.Read(t.Context())
+		require.NoError(t, err)
+		for _, f := range texts(t, kind, b) {
+			require.Equal(t, next, f.Re)
+			next++
+		}
+	}
+	a.Close(nil)
+	_, _, err := c.Read(t.Context())
+	require.EqualValues(t, 1000, websocket.CloseStatus(err))
+	receive(t, a.ended)
+}
+
 func TestManyFramesLeaveInOneMessage(t *testing.T) {
 	n := start(t, Config{})
 	c, a := n.dialWS(t, wire.Binary)
@@ -520,6 +553,8 @@ func (l nullLink) write(f []*edge.Frame, _ *scratch, _ time.Time) error {
 	l.frames <- len(f)
 	return nil
 }
+func (nullLink) writeNow(*edge.Frame) (taken, more bool) { return false, false }
+
 func (nullLink) shut(uint16, string) {}
 func (nullLink) kill()               {}
 

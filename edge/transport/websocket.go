@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,7 +48,7 @@ func (s *Server) WebSocket() http.Handler {
 			_ = raw.Close()
 			return
 		}
-		nc := &wsNet{Conn: raw, early: early, linger: s.config.CloseTimeout}
+		nc := &wsNet{Conn: raw, early: early, linger: s.config.CloseTimeout, now: nowOf(raw)}
 		var from io.Reader = raw
 		if len(early) > 0 {
 			from = nc
@@ -121,7 +122,10 @@ func (c *wsConn) write(frames []*edge.Frame, s *scratch, deadline time.Time) err
 	}
 	s.parts = parts
 	if len(parts) == 0 {
-		return nil
+		if err := c.net.flush(); err != nil {
+			return fmt.Errorf("websocket: %w", err)
+		}
+		return c.net.SetWriteDeadline(time.Time{})
 	}
 	if err := c.socket.Writev(kind, parts...); err != nil {
 		return fmt.Errorf("websocket: %w", err)
@@ -131,6 +135,13 @@ func (c *wsConn) write(frames []*edge.Frame, s *scratch, deadline time.Time) err
 }
 
 var newline = []byte("\n")
+
+func (c *wsConn) writeNow(f *edge.Frame) (taken, more bool) {
+	if c.json {
+		return false, false
+	}
+	return c.net.writeNow(f.WebSocket())
+}
 
 func (c *wsConn) shut(number uint16, reason string) {
 	_ = c.net.SetWriteDeadline(time.Now().Add(c.config.WriteTimeout))
@@ -189,13 +200,54 @@ func (wsEvents) OnClose(socket *gws.Conn, err error) {
 	c.why = fmt.Errorf("websocket: %w", err)
 }
 
-// wsNet is the socket below gws.
+// wsNet is the socket below gws. What it writes for gws may wait; what it writes
+// now does not, and leaves a rest where the kernel takes no more, which goes
+// before anything else.
 type wsNet struct {
 	net.Conn
 	early  []byte // what came with the HTTP request
 	json   bool
 	linger time.Duration
 	tooBig atomic.Bool
+
+	writing sync.Mutex // guards the following, and the order of what is written
+	now     *now       // nil: the connection can't
+	rest    []byte
+}
+
+// writeNow writes a whole message, as far as that goes without waiting.
+func (c *wsNet) writeNow(b []byte) (taken, more bool) {
+	if c.now == nil || !c.writing.TryLock() {
+		return false, false
+	}
+	defer c.writing.Unlock()
+	if len(c.rest) > 0 {
+		return false, true
+	}
+	n := c.now.write(b)
+	c.rest = b[n:]
+	if n == 0 {
+		c.rest = nil
+	}
+	return n > 0, len(c.rest) > 0
+}
+
+// flush writes the rest.
+func (c *wsNet) flush() error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	return c.flushLocked()
+}
+
+func (c *wsNet) flushLocked() error {
+	if len(c.rest) == 0 {
+		return nil
+	}
+	n, err := c.Conn.Write(c.rest)
+	if c.rest = c.rest[n:]; len(c.rest) == 0 {
+		c.rest = nil
+	}
+	return err
 }
 
 func (c *wsNet) Read(b []byte) (int, error) {
@@ -213,6 +265,11 @@ func (c *wsNet) Read(b []byte) (int, error) {
 // frame and code: gws gives no other chance to say it, since it must not read
 // such a message.
 func (c *wsNet) Write(b []byte) (int, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if err := c.flushLocked(); err != nil {
+		return 0, err
+	}
 	if len(b) >= 4 && b[0] == 0x80|byte(gws.OpcodeCloseConnection) && binary.BigEndian.Uint16(b[2:]) == messageTooBig {
 		c.tooBig.Store(true)
 		if _, err := c.Conn.Write(c.tooLarge()); err != nil {

@@ -159,17 +159,19 @@ func (c *wtConn) readDatagrams(h Handler) {
 func (c *wtConn) write(frames []*edge.Frame, s *scratch, deadline time.Time) error {
 	b := s.buf[:0]
 	for _, f := range frames {
-		if f.Lossy() {
-			err := c.session.SendDatagram(f.Body())
+		if !f.Lossy() {
+			b = append(b, f.Prefixed()...)
+			continue
+		}
+		for _, f := range f.Parts() {
 			var tooLarge *quic.DatagramTooLargeError
-			if err == nil {
-				continue
-			}
-			if !errors.As(err, &tooLarge) {
+			switch err := c.session.SendDatagram(f.Body()); {
+			case errors.As(err, &tooLarge):
+				b = append(b, f.Prefixed()...)
+			case err != nil:
 				return fmt.Errorf("webtransport: %w", err)
 			}
 		}
-		b = append(b, f.Prefixed()...)
 	}
 	s.buf = b
 	stream := c.stream.Load()
@@ -184,6 +186,9 @@ func (c *wtConn) write(frames []*edge.Frame, s *scratch, deadline time.Time) err
 	}
 	return nil
 }
+
+// writeNow: a QUIC connection packs what waits when it is its turn.
+func (c *wtConn) writeNow(*edge.Frame) (taken, more bool) { return false, false }
 
 // shut ends the stream, then waits for the client to close the session:
 // closing it resets the stream, and the last frames could be lost.

@@ -124,8 +124,10 @@ func (s *server) Send(f *edge.Frame) {
 	switch {
 	case s.closed:
 	case f.Lossy() && s.kind == wire.Transport_WEBTRANSPORT:
-		if !s.lost() {
-			s.pipe.Send(append([]byte{onDatagram}, f.Body()...))
+		for _, f := range f.Parts() {
+			if !s.lost() {
+				s.pipe.Send(append([]byte{onDatagram}, f.Body()...))
+			}
 		}
 	case !s.pipe.Send(append([]byte{onStream}, f.Prefixed()...)):
 		s.closed = true
