@@ -1,12 +1,14 @@
 package hub
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 )
 
@@ -31,5 +33,29 @@ func TestAnAttachListsWhoIsAboutToJoin(t *testing.T) {
 			require.Empty(t, p.vanished, p.member.User)
 		}
 		require.Empty(t, cem.refused)
+	})
+}
+
+// What a node said while a slot stood still comes before what it asks of the next
+// owner: who left and came back is there.
+func TestWhatWaitedComesFirst(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, bob := m.join("ann", "a2"), m.join("bob", "a1")
+		var moving sync.WaitGroup
+		moving.Go(func() {
+			require.NoError(t, m.handOver("a1", "a2", func(step string) (before, after bool) {
+				if step == "commit" {
+					m.hubs["a1"].Leave(bob, testRoom, wire.Reason_BYE)
+					m.hubs["a1"].Join(bob, edge.Join{Room: testRoom, Re: 8, Membership: edge.Membership{Version: 1}})
+				}
+				return false, false
+			}))
+		})
+		settle(5 * time.Second)
+		moving.Wait()
+		for _, p := range []*phone{ann, bob} {
+			require.Equal(t, "ann:a2:LIVE bob:a1:LIVE", p.who(), p.member.User)
+		}
+		require.Empty(t, bob.refused)
 	})
 }

@@ -76,13 +76,15 @@ func (h *Hub) moved(m regions.SlotMove, skipped bool) {
 			h.numbers.ask(id)
 		}
 	}
+	for _, w := range held { // what was said before what is asked now
+		if w.from != h.cfg.Self || !asked(w.frame) {
+			on(w.room).resume(w)
+		}
+	}
 	var followed []string
 	sl.followed(func(id string) { followed = append(followed, id) })
 	for _, id := range followed {
 		on(id).reach()
-	}
-	for _, w := range held {
-		on(w.room).resume(w)
 	}
 	sh.mu.Unlock()
 	for _, id := range followed {
@@ -96,13 +98,17 @@ func (t *turn) resume(w waiting) {
 		t.handle(w.from, w.region, w.frame)
 		return
 	}
-	switch w.frame.Body.(type) {
-	case *peer.Frame_Join, *peer.Frame_Attach, *peer.Frame_MembershipChanged:
-		if t.sl.owner != t.h.cfg.Self {
-			return // we have reached out to the new owner
-		}
-	}
 	t.toOwner(w.frame)
+}
+
+// asked reports whether a frame is of those that reach sends anew, as things are
+// by then.
+func asked(f *peer.Frame) bool {
+	switch f.Body.(type) {
+	case *peer.Frame_Join, *peer.Frame_Attach, *peer.Frame_MembershipChanged:
+		return true
+	}
+	return false
 }
 
 // expireWaiting turns away what waited too long for our roster to catch up.
