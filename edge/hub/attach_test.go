@@ -36,6 +36,54 @@ func TestAnAttachListsWhoIsAboutToJoin(t *testing.T) {
 	})
 }
 
+// A new owner's answer has everybody whom the one before has told of, also those
+// whom it took in when it had not heard yet that it was replaced. Neither had
+// their node, nor has the new owner heard that they entered.
+func TestANewOwnerKnowsWhomTheOneBeforeToldOf(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, bob, dee := m.join("ann", "a1"), m.join("bob", "a2"), m.join("dee", "b1")
+		settle(5 * time.Second)
+		m.rosters["a1"].setDelay(600 * time.Millisecond) // owns the room
+		m.rosters["a3"].setDelay(500 * time.Millisecond) // has cem
+		m.rosters["a2"].setDelay(100 * time.Millisecond) // is to own it
+		m.regions["a"].move(testSlot, "a2")
+		settle(50 * time.Millisecond)
+		cem := m.session("cem", "a3")
+		m.enter(cem, edge.Join{Room: testRoom, Re: 9, Membership: edge.Membership{Version: 1}})
+		settle(10 * time.Second)
+		for _, p := range []*phone{ann, bob, dee, cem} {
+			require.Equal(t, "ann:a1:LIVE bob:a2:LIVE cem:a3:LIVE dee:b1:LIVE", p.who(), p.member.User)
+			require.Empty(t, p.left, p.member.User)
+			require.Empty(t, p.vanished, p.member.User)
+		}
+		require.Empty(t, cem.refused)
+	})
+}
+
+// Who was told of a room by its present owner comes to a node that has not heard
+// of that one. It gets no answer of the former owner, which has not either.
+func TestAFormerOwnerDoesNotAnswerWhoKnowsTheNext(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, bob := m.join("ann", "a1"), m.join("bob", "a2")
+		settle(5 * time.Second)
+		m.rosters["a1"].setDelay(700 * time.Millisecond)
+		m.rosters["a3"].setDelay(700 * time.Millisecond)
+		m.regions["a"].move(testSlot, "a2")
+		settle(100 * time.Millisecond)
+		require.EqualValues(t, 2, bob.at["a"].Epoch)
+		m.suspend(bob)
+		back := m.resume(bob, "a3")
+		settle(5 * time.Second)
+		for _, p := range []*phone{ann, back} {
+			require.Equal(t, "ann:a1:LIVE bob:a3:LIVE", p.who(), p.member.User)
+			require.Empty(t, p.vanished, p.member.User)
+			require.Zero(t, p.backs, p.member.User)
+		}
+		require.Empty(t, back.refused)
+		require.Zero(t, back.unrecovers)
+	})
+}
+
 // What a node said while a slot stood still comes before what it asks of the next
 // owner: who left and came back is there.
 func TestWhatWaitedComesFirst(t *testing.T) {

@@ -36,6 +36,14 @@
 // and clients are told. A message that got lost with the old owner is stored:
 // the new one reads the room's last number and tells it.
 //
+// Nodes are a moment behind the region's log, each its own. A former owner and a
+// node may so have let somebody in just after the slot moved, and told of them,
+// while the new owner began with less. So before it answers with a Part to those
+// who have positions of an earlier epoch, it reads (Roster.Read, reads.go), and
+// takes in whom the room lacks. It reads, too, before it answers those who have
+// positions of a later one: then it is perhaps no owner any more. What else the
+// sender says of the room waits behind that.
+//
 // # Hand-over
 //
 // A node that gives a slot away does better: the new owner goes on, under the

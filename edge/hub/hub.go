@@ -61,6 +61,7 @@ type Hub struct {
 	clocks  []*clock
 	checks  checks
 	numbers numbers
+	reads   reads
 	room    atomic.Pointer[room.Config] // of rooms; replaced, never changed
 	clients sync.Map                    // edge.Client -> *stays
 	request atomic.Uint64               // the last Join's number
@@ -75,8 +76,8 @@ type Hub struct {
 }
 
 // Roster is what a hub asks of the roster, all of it this node's copy. Hub calls
-// it with a lock held: nothing in it blocks for longer than the copying takes,
-// and nothing calls the hub.
+// it with a lock held: but for Read nothing in it blocks for longer than the
+// copying takes, and nothing calls the hub.
 type Roster interface {
 	// Slot returns the owner of a slot of this region ("": nobody) and its epoch.
 	Slot(slot int) (regions.NodeID, regions.Epoch)
@@ -87,6 +88,9 @@ type Roster interface {
 	// Current reports whether this node heard of its region's leader lately
 	// enough to act as the owner of what it believes to own.
 	Current() bool
+	// Read returns when this node's copy has all that the region had noted when
+	// it was called. No lock is held.
+	Read(ctx context.Context) error
 	// Others returns the other regions there are when the hub is made; SetOthers
 	// tells of changes.
 	Others() []regions.RegionID
@@ -130,6 +134,7 @@ func New(cfg Config) *Hub {
 	}.WithDefaults()
 	h.room.Store(&rooms)
 	h.checks.init()
+	h.reads = reads{slots: map[int]bool{}, wake: make(chan struct{}, 1)}
 	for range min(4, runtime.GOMAXPROCS(0)) {
 		h.clocks = append(h.clocks, newClock())
 	}
@@ -148,6 +153,7 @@ func (h *Hub) Start(ctx context.Context) error {
 		}
 		h.life.Go(func() { h.runJanitor(ctx) })
 		h.life.Go(func() { h.runNumbers(ctx) })
+		h.life.Go(func() { h.runReads(ctx) })
 		for range checkWorkers {
 			h.life.Go(func() { h.runChecks(ctx) })
 		}

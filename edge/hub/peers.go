@@ -16,13 +16,15 @@ const (
 )
 
 // waiting is a frame for a room's owner that came while the slot was being
-// handed over, or before our roster knew of the slot's move.
+// handed over, or before our roster knew of the slot's move or of what the
+// answer must not lack.
 type waiting struct {
 	room   string
 	from   regions.NodeID
 	region regions.RegionID
 	frame  *peer.Frame
 	until  time.Time
+	round  uint64 // it waits for this read of the roster; 0: for another epoch
 }
 
 // toOwner sends a frame to the room's owner in this region. If that is this
@@ -131,20 +133,24 @@ func (t *turn) toRoom(from regions.NodeID, region regions.RegionID, f *peer.Fram
 	switch {
 	case epoch > sl.epoch: // the slot has moved, and what we own of it is over
 		sl.heard = max(sl.heard, epoch)
-		t.wait(from, region, f)
+		t.wait(from, region, f, 0)
 	case !mine:
 		t.misdirected(from, f)
 	case edge.Fencing && region != t.h.cfg.Region && !t.ownsThere(from, region, f):
 		t.h.metrics.fenced.Inc()
-	case sl.over != nil:
-		t.wait(from, region, f)
+	case sl.over != nil, t.read && t.overtaken():
+		t.wait(from, region, f, 0)
 	case epoch < sl.epoch && !timeless(f): // said to an earlier owner; who said it attaches to us
 		t.h.metrics.fenced.Inc()
 		t.sayNotOwner(from)
 	case !t.current():
 		t.turnAway(from, f)
 	default:
-		t.asOwner(from, region, f)
+		if round, wait := t.afterRead(from, f); wait {
+			t.wait(from, region, f, round)
+		} else {
+			t.asOwner(from, region, f)
+		}
 	}
 }
 
@@ -158,12 +164,12 @@ func (t *turn) ownsThere(from regions.NodeID, region regions.RegionID, f *peer.F
 // timeless reports whether a frame means the same to every owner of a room.
 func timeless(f *peer.Frame) bool { return f.GetPublish() != nil || f.GetMembershipChanged() != nil }
 
-func (t *turn) wait(from regions.NodeID, region regions.RegionID, f *peer.Frame) {
+func (t *turn) wait(from regions.NodeID, region regions.RegionID, f *peer.Frame, round uint64) {
 	if len(t.sl.waiting) >= waitLimit {
 		t.turnAway(from, f)
 		return
 	}
-	t.sl.waiting = append(t.sl.waiting, waiting{t.room, from, region, f, t.now.Add(aheadWait)})
+	t.sl.waiting = append(t.sl.waiting, waiting{t.room, from, region, f, t.now.Add(aheadWait), round})
 }
 
 // turnAway answers a frame for a room that this node owns and can't act for.
@@ -315,6 +321,9 @@ func (t *turn) asOwner(from regions.NodeID, region regions.RegionID, f *peer.Fra
 		if o == nil {
 			return
 		}
+	}
+	if t.read && t.otherwise(f) {
+		t.apply(o, o.Len(), o.Complete(t.now, t.h.cfg.Roster.Stays(t.room)))
 	}
 	members := o.Len()
 	var out []room.Effect

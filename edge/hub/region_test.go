@@ -328,6 +328,24 @@ func (r *nodeRoster) Current() bool {
 	return r.cut.IsZero() || time.Since(r.cut) < 2*time.Second
 }
 
+// Read waits until the copy has what the log has by now.
+func (r *nodeRoster) Read(ctx context.Context) error {
+	done := make(chan struct{})
+	g := r.m.regions[r.m.regionOf(r.self)]
+	g.mu.Lock()
+	r.append(entry{time.Now(), func(*roll) func(*Hub) {
+		close(done)
+		return nil
+	}})
+	g.mu.Unlock()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (r *nodeRoster) Others() []regions.RegionID {
 	ids := slices.Sorted(maps.Keys(r.m.regions))
 	return slices.DeleteFunc(ids, func(id regions.RegionID) bool { return id == r.m.regionOf(r.self) })

@@ -74,6 +74,7 @@ type turn struct {
 	sl    *slot
 	room  string
 	now   time.Time
+	read  bool     // our copy of the roster was read for it
 	after []func() // called when the lock is free again
 }
 

@@ -67,7 +67,8 @@
 // An owner that died leaves nothing. The next one adopts the roster's sessions
 // of the room and begins a new epoch: whoever asks it has positions that it
 // can't continue and gets parts, which have everybody from the start; fixes
-// come with the nodes' Attach.
+// come with the nodes' Attach. Whoever entered at the last moment is added by
+// Complete, before the first part goes to those who may have seen them.
 //
 // An owner that goes in peace exports the room, comes to a halt and exports
 // what has changed since. The next one imports both and goes on: its first

@@ -119,6 +119,13 @@ func (r *Room) Attach(now time.Time, from regions.NodeID, a *peer.Attach, stays 
 	return r.take()
 }
 
+// Continues reports whether somebody at a position of this region gets the events
+// after it, and not a Part in place of all they were told.
+func (r *Room) Continues(p *wire.Position) bool {
+	_, ok := r.missed(r.own, p)
+	return ok
+}
+
 // answer brings somebody from a position to the present; from here on the feed
 // goes on for them.
 func (r *Room) answer(q request) {

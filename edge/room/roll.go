@@ -202,6 +202,9 @@ func (r *Room) Change(now time.Time, from regions.NodeID, c *peer.Change) []Effe
 	m := r.roll.index[key{c.GetUser(), d.GetDevice()}]
 	elsewhere := m != nil && m.node != "" && d.GetState() == wire.State_LEFT && d.GetEpoch() > m.dev.Epoch
 	if m == nil || m.node != from && !elsewhere || d.GetEpoch() < m.dev.Epoch {
+		if m == nil && d.GetState() == wire.State_LEFT { // before we knew of it: so we don't learn of it now
+			r.depart(now, key{c.GetUser(), d.GetDevice()}, d.GetEpoch(), false)
+		}
 		r.Stats.Dropped++
 		return r.take()
 	}

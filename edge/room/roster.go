@@ -57,6 +57,36 @@ func (r *Room) Adopt(now time.Time, stays []regions.Stay) []Effect {
 	return r.take()
 }
 
+// Complete takes in whom the roster, which was just read, has in the room and the
+// room has not. Their former owner may have told of them before it heard that it
+// was replaced, while what Adopt began with is of the moment when that was noted.
+// Newer sessions of members are left to their nodes.
+func (r *Room) Complete(now time.Time, stays []regions.Stay) []Effect {
+	r.used = now
+	has := byKey(stays)
+	var told []*member
+	for _, s := range stays {
+		k := key{s.User, s.Device}
+		m := r.roll.index[k]
+		if m != nil && (m.node != "" || !m.beatenBy(uint64(s.Epoch), r.own.id)) ||
+			r.departed[k].epoch >= uint64(s.Epoch) || has[k].Epoch > s.Epoch {
+			continue
+		}
+		n := r.node(s.Node)
+		lost := n == nil && s.Suspended || n != nil && n.lost
+		d := &wire.Device{Device: s.Device, Epoch: uint64(s.Epoch), State: wire.State_LIVE, Transport: s.Transport}
+		if s.Suspended {
+			d.State = wire.State_SUSPENDED
+		}
+		m, _ = r.enter(now, s.Node, &peer.Member{User: s.User, Name: s.Name, Login: s.Login, Device: d}, &told)
+		m.dev.Since = stamp(s.Since)
+		r.node(s.Node).lost = lost
+	}
+	r.announce(now, told)
+	r.collect(now)
+	return r.take()
+}
+
 // settleIn ends the making of a room that had another owner before.
 func (r *Room) settleIn(now time.Time) {
 	slices.SortFunc(r.nodes, func(a, b *node) int { return cmp.Compare(a.id, b.id) })

@@ -135,6 +135,8 @@ func (s *story) do(line string) []string {
 		out = s.r.End(s.now, m.SessionID, wire.Reason(wire.Reason_value[args[2]]))
 	case "roster-suspends":
 		out = s.r.Suspend(s.now, stays(args[1:2])[0].SessionID)
+	case "complete":
+		out = s.r.Complete(s.now, stays(args[1:]))
 	case "reconcile":
 		out = s.r.Reconcile(s.now, stays(args[1:]))
 	case "export":

@@ -34,6 +34,10 @@ func (c *Cluster) prove(ctx context.Context) {
 	}
 }
 
+// Read returns when this node's copy of the roster has all that the region had
+// noted when it was called.
+func (c *Cluster) Read(ctx context.Context) error { return c.node.Read(ctx) }
+
 // Contact is the latest time at which this node's copy of the roster is known
 // to have been the region's latest; zero: never.
 func (c *Cluster) Contact() time.Time {
