@@ -24,12 +24,13 @@ var (
 
 // Times of the links, those of regions/peerlink.
 const (
-	eventsIdle    = 4 * time.Second // a silent events link is dead after
-	controlIdle   = time.Second     // likewise a control link
-	dialWait      = 2 * time.Second // of one attempt
+	eventsIdle    = 2*time.Second + keepAlive // a silent events link is dead after, at most
+	controlIdle   = time.Second               // likewise a control link, and one attempt to dial it
+	dialWait      = 2 * time.Second           // of the first attempt
 	controlRedial = 250 * time.Millisecond
 	redialMin     = 50 * time.Millisecond
-	redialMax     = time.Second
+	probeEvery    = 200 * time.Millisecond // while a peer can't be reached
+	keepAlive     = 500 * time.Millisecond
 	laneBytes     = 8 << 20 // wait on one connection; more break it
 	streamBytes   = 1 << 20 // wait on one stream; more wait for the reader
 )

@@ -121,7 +121,7 @@ func TestFabricEvents(t *testing.T) {
 
 		// A process that is gone is noticed by silence, its successor at once.
 		b.Kill()
-		time.Sleep(3 * time.Second)
+		time.Sleep(2 * time.Second)
 		require.Empty(t, at.take())
 		b = f.Host(Peer{"b", "eu-west", 2}, bt)
 		time.Sleep(time.Second)

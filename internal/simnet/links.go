@@ -55,9 +55,7 @@ func (l *eventsLink) push(frame []byte) error {
 // keep dials, serves, waits, again.
 func (l *eventsLink) keep() {
 	h := l.host
-	wait := redialMin
 	for {
-		began := time.Now()
 		l.serve()
 		l.mu.Lock()
 		was := l.accepting
@@ -69,13 +67,22 @@ func (l *eventsLink) keep() {
 		if was {
 			h.handler.Down(l.to, ErrDown)
 		}
-		if time.Since(began) > redialMax+dialWait {
-			wait = redialMin
-		}
-		if !sleep(h.ctx, wait/2+h.net.random(wait)) {
+		if !sleep(h.ctx, redialMin/2+h.net.random(redialMin)) || !h.probe(l.to) {
 			return
 		}
-		wait = min(2*wait, redialMax)
+	}
+}
+
+// probe waits until a peer has answered a probe; false: this process is dead.
+func (h *Host) probe(to string) bool {
+	for {
+		peer := h.find(h.ctx, to)
+		if peer == nil || !sleep(h.ctx, h.net.random(probeEvery)+h.net.delay(h, peer)+h.net.delay(peer, h)) {
+			return false
+		}
+		if open, _ := h.net.bothWays(h, peer); open {
+			return true
+		}
 	}
 }
 
@@ -115,20 +122,27 @@ func (l *eventsLink) serve() {
 	}
 }
 
-// dial finds the peer and reaches it, nil if not in time.
+// dial finds the peer and reaches it with the first packet after the handshake,
+// nil if not in time.
 func (h *Host) dial(ctx context.Context, to string, within time.Duration) *Host {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	peer := h.find(ctx, to)
+	if peer == nil || !sleep(ctx, h.net.delay(h, peer)+h.net.delay(peer, h)+h.net.delay(h, peer)) {
+		return nil
+	}
+	return peer
+}
+
+// find waits until there is such a process and the ways to it and back are open.
+func (h *Host) find(ctx context.Context, to string) *Host {
 	for ctx.Err() == nil {
 		h.net.mu.Lock()
 		peer, changed := h.net.hosts[to], h.net.changed
 		h.net.mu.Unlock()
 		if peer != nil {
 			if open, _ := h.net.bothWays(h, peer); open {
-				if sleep(ctx, h.net.delay(h, peer)) {
-					return peer
-				}
-				break
+				return peer
 			}
 		}
 		select {
@@ -290,7 +304,11 @@ func (h *Host) reach(ctx context.Context, to string) (*Host, context.Context, er
 	life, cancel := context.WithCancel(h.ctx)
 	if !h.run(func() {
 		defer cancel()
-		h.net.watch(h, peer, controlIdle, life.Done(), cancel)
+		idle := controlIdle
+		if h.Place != peer.Place {
+			idle = eventsIdle
+		}
+		h.net.watch(h, peer, idle, life.Done(), cancel)
 	}) {
 		cancel()
 		return nil, nil, ErrKilled
