@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,7 @@ type node struct {
 	host *simnet.Host
 	log  *bytes.Buffer
 	logs *sync.Mutex
+	mute atomic.Bool // frames to other regions are lost
 
 	mu   sync.Mutex
 	told []string // by the hooks
@@ -317,7 +319,7 @@ func (o opener) Open(ctx context.Context, to regions.NodeID) (io.ReadWriteCloser
 
 func (n *node) send(to regions.NodeID, f *peer.Frame) {
 	b, err := f.MarshalVT()
-	if err == nil {
+	if err == nil && !n.mute.Load() {
 		_ = n.host.Send(string(to), b) // may be lost
 	}
 }

@@ -62,12 +62,12 @@ func TestOtherRegionsHearOfSlots(t *testing.T) {
 		// A frame that was lost is made up for by the next.
 		balance(t, m)
 		lost := m.leader()
-		lost.cfg.Send = func(regions.NodeID, *peer.Frame) {}
+		lost.mute.Store(true)
 		victim := m.follower()
 		m.kill(victim.id)
 		time.Sleep(3 * time.Second)
 		require.False(t, agree(m, others))
-		lost.cfg.Send = lost.send
+		lost.mute.Store(false)
 		began = time.Now()
 		m.eventually(func() bool { return agree(m, others) }, "nobody says it again")
 		require.Less(t, time.Since(began), announceEvery+time.Second)
