@@ -34,7 +34,10 @@ func (v verifier) Verify(token string) (edge.Identity, error) {
 }
 
 // members is core/groups as the edge sees it.
-type members struct{ groups *groups.Store }
+type members struct {
+	groups *groups.Store
+	homes  interface{ learn(room, region string) } // hears where rooms are at home
+}
 
 var errNotMember = errs.New(errs.Forbidden, edge.CodeNotMember, "there is no such room, or you are no member of it")
 
@@ -54,6 +57,7 @@ func (m members) Member(ctx context.Context, user, room string, min uint64) (edg
 	case err != nil:
 		return edge.Membership{}, err
 	}
+	m.homes.learn(room, s.Home)
 	return edge.Membership{Role: string(s.Role), Name: s.Username, Version: s.Version}, nil
 }
 
@@ -94,10 +98,12 @@ func (s store) History(ctx context.Context, room string, before, after uint64, l
 
 func (s store) Last(ctx context.Context, room string) (uint64, error) { return s.chat.Last(ctx, room) }
 
-// conversation is chat and the live room together, as the HTTP API sees them.
+// conversation is messages and the live room together, as the HTTP API sees
+// them.
 type conversation struct {
-	*chat.Chat
-	hub *hub.Hub
+	*chat.Chat // for History
+	home       *home
+	hub        *hub.Hub
 }
 
 // sendLimit is longer than chat tries to store a message.
@@ -108,15 +114,16 @@ const sendLimit = 15 * time.Second
 func (c conversation) Send(ctx context.Context, d chat.Draft, senderName string) (chat.Message, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendLimit)
 	defer cancel()
-	m, stored, err := c.Store(ctx, d)
+	m, spread, err := c.home.Store(ctx, edge.Draft{
+		Room: d.Room, Sender: d.Sender.String(), SenderName: senderName, ClientID: d.ClientID, Body: d.Body,
+	})
 	if err != nil {
 		return chat.Message{}, err
 	}
-	m.SenderName = senderName
-	if toSpread(m, stored) {
-		c.hub.Publish(d.Room, m.Wire())
+	if spread {
+		c.hub.Publish(d.Room, m)
 	}
-	return m, nil
+	return messageOf(d.Room, m)
 }
 
 // membershipAnnouncer is the hub as core/groups sees it.

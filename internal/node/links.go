@@ -24,6 +24,7 @@ type links struct {
 	rt       *Realtime
 	revoke   func(login string)
 	presence func(ctx context.Context, user string, invisible bool)
+	store    func(ctx context.Context, s *peer.StoreMessage) (*peer.Stored, error)
 	garbled  atomic.Uint64 // frames that did not decode
 }
 
@@ -58,13 +59,23 @@ func (l *links) SendFixes(to regions.NodeID, f *peer.Fixes) {
 // The rest satisfies peerlink.Handler.
 
 func (l *links) Up(to peerlink.Peer) {
+	l.met(to)
 	l.rt.Hub.LinkUp(to.Node)
 	l.rt.Cluster.LinkUp(to.Node)
 }
 
 func (l *links) Down(to regions.NodeID, _ error) { l.rt.Hub.LinkDown(to) }
 
-func (l *links) Joined(from peerlink.Peer) { l.rt.Hub.PeerJoined(from.Node) }
+func (l *links) Joined(from peerlink.Peer) {
+	l.met(from)
+	l.rt.Hub.PeerJoined(from.Node)
+}
+
+// met notes who has shown that it is a node of its region, though the topology
+// may not name it.
+func (l *links) met(p peerlink.Peer) {
+	l.rt.cfg.Directory.Met(p.Region, regions.Node{ID: p.Node, Peer: p.Addr})
+}
 
 func (l *links) Left(from peerlink.Peer) { l.rt.Hub.PeerLeft(from.Node) }
 
@@ -129,8 +140,14 @@ func (l *links) Call(ctx context.Context, from peerlink.Peer, b []byte) ([]byte,
 			return nil, errNoOwner
 		}
 		answer.Body = &peer.Answer_PeoplePage{PeoplePage: page}
+	case *peer.Call_StoreMessage:
+		stored, err := l.store(ctx, body.StoreMessage)
+		if err != nil {
+			return nil, err
+		}
+		answer.Body = &peer.Answer_Stored{Stored: stored}
 	default:
-		return nil, errs.New(errs.Invalid, "unknown_call", "this node does not know that call: are the versions too far apart?")
+		return nil, errUnknownCall
 	}
 	return answer.MarshalVT()
 }

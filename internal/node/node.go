@@ -40,6 +40,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/chat"
 	"github.com/mustermesh/muster/core/db"
@@ -66,6 +68,10 @@ type Config struct {
 
 	DB     *db.DB
 	Secret []byte // at least 32 bytes, the same on all nodes
+	// DatabaseRegion is where all of the database is; optional, for one that is
+	// in several regions. DatabaseSurvives: it goes on without any of them.
+	DatabaseRegion   regions.RegionID
+	DatabaseSurvives bool
 
 	HTTP    net.Listener
 	HTTPTLS *tls.Config // optional: without it, HTTP is plain
@@ -142,27 +148,42 @@ func New(cfg Config) (*Node, error) {
 	messages := chat.New(cfg.DB)
 	touches := newActivity(teams.Touch, n.log)
 	people := users.New(cfg.DB, time.Now)
-	standings := members{teams}
+	home := newHome(store{messages}, homeConfig{
+		region: n.region, database: cfg.DatabaseRegion, survives: cfg.DatabaseSurvives, lookup: teams.Home,
+		known:    func(r regions.RegionID) bool { _, ok := cfg.Directory.Region(r); return ok },
+		standing: n.standingOf, registry: cfg.Metrics,
+		owner: func(r regions.RegionID, room string) regions.NodeID { return n.rt.Cluster.OwnerIn(r, room) },
+		call: func(ctx context.Context, to regions.NodeID, c *peer.Call) (*peer.Answer, error) {
+			return n.rt.call(ctx, to, c)
+		},
+		publish: func(room string, m *wire.Message) { n.rt.Hub.Publish(room, m) },
+	})
+	standings := members{teams, home}
 
 	changes := &presenceChanges{tell: others}
 	present := presence.New(cfg.DB, changes)
 	seen := newSettings(present, n.log)
 	n.rt, err = NewRealtime(RealtimeConfig{
 		ID: cfg.ID, Directory: cfg.Directory, Started: started, Secret: cfg.Secret, Raft: cfg.Raft, Memory: cfg.Memory,
-		Members: standings, Messages: store{messages}, Verifier: verifier{accounts.Verifier()}, Settings: seen, Activity: touches,
+		Members: standings, Messages: home, Verifier: verifier{accounts.Verifier()}, Settings: seen, Activity: touches,
 		Session: cfg.Session, Capacity: cfg.Capacity, Drain: cfg.Drain, Log: n.log, Metrics: cfg.Metrics,
 	})
 	if err != nil {
 		return nil, err
 	}
 	announce.hub = n.rt.Hub
+	self, _, _ := cfg.Directory.Node(cfg.ID)
 	peers, err := peerlink.New(peerlink.Config{
-		Self: cfg.ID, Region: n.region, Incarnation: uint64(started.UnixMilli()),
+		Self: cfg.ID, Region: n.region, Incarnation: uint64(started.UnixMilli()), Addr: self.Peer,
 		Conn: cfg.Peer, Identity: cfg.Identity, CA: cfg.CA, Handler: n.rt.Handler(), Stream: n.rt.Stream,
 		Logger: n.log, Metrics: cfg.Metrics,
 		Peers: func(id regions.NodeID) (string, regions.RegionID, bool) {
 			node, region, ok := cfg.Directory.Node(id)
 			return node.Peer, region, ok
+		},
+		Regions: func(r regions.RegionID) bool {
+			_, ok := cfg.Directory.Region(r)
+			return ok
 		},
 	})
 	if err != nil {
@@ -173,6 +194,7 @@ func New(cfg Config) (*Node, error) {
 	changes.settings, changes.rt = seen, n.rt
 	revoked.since, revoked.close = accounts.RevokedSince, n.rt.Sessions.Revoke
 	n.rt.links.revoke, n.rt.links.presence = n.rt.Sessions.Revoke, changes.heard
+	n.rt.links.store = home.receive
 
 	realtime := transport.New(transport.Config{
 		Origins: cfg.Origins, UDP: cfg.WebTransport, TLS: cfg.WebTransportTLS, ClientAddr: cfg.ClientAddr, Log: n.log,
@@ -182,7 +204,7 @@ func New(cfg Config) (*Node, error) {
 	assets, _ := web.Dist()
 	api, err := httpapi.New(httpapi.Config{
 		DB: cfg.DB, Auth: accounts, Users: people, Groups: teams,
-		Messages: conversation{messages, n.rt.Hub}, Presence: present, Live: n.rt, Edges: directory{cfg.Directory, cfg.CertSHA256, cfg.Demo},
+		Messages: conversation{messages, home, n.rt.Hub}, Presence: present, Live: n.rt, Edges: directory{cfg.Directory, cfg.CertSHA256, cfg.Demo},
 		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: cfg.ClientAddr,
 		AddressLimit: cfg.Limits.Address, UserLimit: cfg.Limits.User,
 		Log: n.log, Metrics: cfg.Metrics,
@@ -200,12 +222,36 @@ func New(cfg Config) (*Node, error) {
 	n.group.Add("activity", touches)
 	n.group.Add("settings", seen)
 	n.group.Add("realtime", n.rt)
+	n.group.Add("topology", newLoop(func(ctx context.Context) {
+		for {
+			_, changed := cfg.Directory.Watch()
+			peers.Prune()
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}))
 	n.group.Add("others", others)
 	n.group.Add("revocations", revoked)
 	n.group.Add("transport", realtime)
 	n.group.Add("farewell", stopper(n.rt.Sessions.Close)) // before the transport stops
 	n.group.Add("http", newHTTPServer(cfg.HTTP, cfg.HTTPTLS, n.handler, n.log))
 	return n, nil
+}
+
+// standingOf is how another region stands; until that is heard, all nodes that
+// the topology has there may be up.
+func (n *Node) standingOf(region regions.RegionID) regions.Standing {
+	s := n.rt.Cluster.Standing(region)
+	if len(s.Nodes) == 0 {
+		r, _ := n.cfg.Directory.Region(region)
+		for _, node := range r.Nodes {
+			s.Nodes = append(s.Nodes, regions.NodeStanding{Node: node, State: regions.NodeUp})
+		}
+	}
+	return s
 }
 
 // routes is what a node answers over HTTP: the API, the WebSocket endpoint,

@@ -69,22 +69,26 @@ func (c *Cluster) HeardStanding(s *peer.Standing) {
 // said last. The nodes of a region that was never heard of are not told.
 func (c *Cluster) Standings() (out []regions.Standing) {
 	for _, r := range c.cfg.Directory.Topology().Regions {
-		s := regions.Standing{Region: r.Name}
+		s := c.Standing(r.Name)
 		if r.Name == c.cfg.Region {
 			s.Nodes = c.own(r)
 			if s.Heard = c.Contact(); c.Current() {
 				s.Heard = time.Now()
 			}
-		} else {
-			c.standings.mu.Lock()
-			if heard := c.standings.of[r.Name]; !heard.Heard.IsZero() {
-				s = heard.Standing
-			}
-			c.standings.mu.Unlock()
 		}
 		out = append(out, s)
 	}
 	return out
+}
+
+// Standing returns how one other region stands, as its leader said last.
+func (c *Cluster) Standing(region regions.RegionID) regions.Standing {
+	c.standings.mu.Lock()
+	defer c.standings.mu.Unlock()
+	if heard := c.standings.of[region]; !heard.Heard.IsZero() {
+		return heard.Standing
+	}
+	return regions.Standing{Region: region}
 }
 
 // own is how the roster has this region's nodes, with the addresses that the
