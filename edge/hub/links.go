@@ -14,8 +14,8 @@ func (h *Hub) LinkUp(node regions.NodeID) { h.mended(link{node, false}) }
 
 // LinkDown tells that the link to a node broke.
 func (h *Hub) LinkDown(node regions.NodeID) {
-	h.brokeDown(link{node, false})
-	if region := h.cfg.Roster.RegionOf(node); region != h.cfg.Region {
+	news := h.brokeDown(link{node, false})
+	if region := h.cfg.Roster.RegionOf(node); news && region != h.cfg.Region {
 		h.cutOff(node, region)
 	}
 }
@@ -48,10 +48,13 @@ func (h *Hub) cutOff(node regions.NodeID, region regions.RegionID) {
 	})
 }
 
-func (h *Hub) brokeDown(l link) {
+// brokeDown notes it, and reports whether it is news.
+func (h *Hub) brokeDown(l link) bool {
 	h.linkMu.Lock()
 	defer h.linkMu.Unlock()
+	was := h.broken[l]
 	h.broken[l] = true
+	return !was
 }
 
 func (h *Hub) mended(l link) {

@@ -33,7 +33,7 @@ func (w *world) heal() {
 		w.drain()
 	}
 	for _, d := range w.devices {
-		if d.node != nil {
+		if d.node != nil && (d.n == 0 || w.shy[d.epoch]) { // what it said while it hid is for nobody
 			d.n++
 			d.node.report(d)
 		}
@@ -58,6 +58,7 @@ func (w *world) agree() {
 		}
 	}
 	for _, o := range w.nodes {
+		require.Empty(w.t, o.beyond)
 		require.Equal(w.t, truth, o.beliefs(), "node %s, now %v", o.id, w.now)
 		for g, r := range w.owners {
 			require.Equal(w.t, r.own.epoch, o.at[string(g)].Epoch)
@@ -86,7 +87,7 @@ func TestObserversAgree(t *testing.T) {
 	stats := map[string]int{}
 	for seed := range worlds() {
 		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			w := newWorld(t, uint64(seed), 16)
+			w := newWorld(t, uint64(seed), 16, []time.Duration{0, 20 * time.Second}[seed%2])
 			for range 1500 {
 				w.step(true)
 			}
@@ -107,7 +108,10 @@ func TestHandOverLosesNothing(t *testing.T) {
 	stats := map[string]int{}
 	for seed := range worlds() {
 		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			w := newWorld(t, uint64(seed), 256)
+			w := newWorld(t, uint64(seed), 256, 0)
+			for _, cfg := range w.cfg {
+				cfg.Unknown = 20 * time.Second // answers take up to 4 s here, and moves as long
+			}
 			w.drain() // everybody is in
 			for _, o := range w.nodes {
 				o.gaps = 0
@@ -120,6 +124,7 @@ func TestHandOverLosesNothing(t *testing.T) {
 			w.agree()
 			for _, o := range w.nodes {
 				require.Zero(t, o.gaps, "node %s", o.id)
+				require.Zero(t, w.stats["unreached"])
 				require.Len(t, o.messages, int(w.messages), "node %s", o.id)
 			}
 			sum(stats, w.stats)
@@ -129,6 +134,60 @@ func TestHandOverLosesNothing(t *testing.T) {
 		}
 	}
 	t.Log(stats)
+}
+
+// TestCutsHealByDigest breaks links between regions in which people move and
+// little else happens: owners that agree go on at once, and nobody lacks a fix.
+func TestCutsHealByDigest(t *testing.T) {
+	stats := map[string]int{}
+	for seed := range worlds() {
+		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := newWorld(t, uint64(seed), 256, 0)
+			w.drain()
+			for _, d := range w.devices {
+				w.travel(d)
+			}
+			for range 1500 {
+				w.quiet()
+			}
+			w.heal()
+			w.agree()
+			sum(stats, w.stats)
+		})
+		if !ok {
+			break
+		}
+	}
+	t.Log(stats)
+	require.Greater(t, stats["digests agree"], stats["digests differ"])
+}
+
+// quiet is a step in which links between regions break, and hardly anybody comes
+// or goes.
+func (w *world) quiet() {
+	ps := w.pairs()[:3]
+	p := ps[w.rng.IntN(3)]
+	switch k := w.rng.IntN(200); {
+	case k < 110:
+		if ls := w.busy(); len(ls) > 0 {
+			w.deliver(ls[w.rng.IntN(len(ls))])
+		}
+	case k < 150:
+		w.pass(time.Duration(w.rng.IntN(20)) * 50 * time.Millisecond)
+	case k < 153:
+		w.breakLink(p[0], p[1])
+	case k < 160:
+		w.mend(p[0], p[1])
+	case k < 161:
+		w.travel(w.devices[w.rng.IntN(len(w.devices))])
+	case k < 162 && w.rng.IntN(4) == 0:
+		w.handOver(everyRegion[w.rng.IntN(3)])
+	default:
+		if d := w.devices[w.rng.IntN(len(w.devices))]; d.node != nil {
+			d.n++
+			d.node.report(d)
+		}
+	}
 }
 
 func worlds() int {

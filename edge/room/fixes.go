@@ -63,7 +63,6 @@ func (r *Room) report(now time.Time, from regions.NodeID, f *wire.MemberFix) boo
 		return false
 	}
 	r.Stats.FixesIn++
-	m.moved = now
 	if !m.dirty {
 		m.dirty = true
 		r.fixes.dirty = append(r.fixes.dirty, m)
@@ -71,10 +70,16 @@ func (r *Room) report(now time.Time, from regions.NodeID, f *wire.MemberFix) boo
 			r.fixes.flush = now // the first frame is due at once
 		}
 	}
+	r.unsettle(now, m)
+	return true
+}
+
+// unsettle has a fix repeated that goes, or went, by datagram.
+func (r *Room) unsettle(now time.Time, m *member) {
+	m.moved = now
 	if m.unsettled = true; r.fixes.settle.IsZero() {
 		r.fixes.settle = now.Add(r.cfg.Settle)
 	}
-	return true
 }
 
 // remember takes a fix that is newer than the member's last: a higher session

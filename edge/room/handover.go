@@ -38,7 +38,7 @@ func (r *Room) Export(first *peer.HandOver) *peer.HandOver {
 		}
 		h.Members = append(h.Members, &peer.HandOverMember{
 			User: m.user, Name: m.name, Node: string(m.node), Device: d, Fix: m.fix,
-			Announced: m.announced, Shown: m.shown, Hidden: m.hidden,
+			Announced: m.announced, Shown: m.shown, Hidden: m.hidden, Unsettled: m.unsettled,
 		})
 	}
 	had := map[string]*wire.Position{}
@@ -161,6 +161,9 @@ func (r *Room) importMembers(h *peer.HandOver) {
 		}
 		if x.Fix.GetUser() == m.user && x.Fix.GetDevice() == m.device {
 			m.remember(x.Fix)
+		}
+		if x.Unsettled && m.fix != nil && g == r.own {
+			r.unsettle(r.used, m)
 		}
 		taken[m.key] = true
 		if g == r.own {

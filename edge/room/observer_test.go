@@ -28,7 +28,9 @@ type observer struct {
 	fixes    map[string]*wire.MemberFix
 	counts   map[string]string
 	messages map[uint64]bool
-	gaps     int // what was told as lost
+	last     map[string]*wire.MemberFix // of its own sessions
+	beyond   []*wire.RegionReach        // regions that can't be heard
+	gaps     int                        // what was told as lost
 }
 
 // start makes the node new, as after a crash.
@@ -37,6 +39,7 @@ func (o *observer) start() {
 	o.sessions, o.at = map[string]*peer.Member{}, map[string]*wire.Position{}
 	o.people, o.fixes = map[string]*wire.Device{}, map[string]*wire.MemberFix{}
 	o.counts, o.messages = map[string]string{}, map[uint64]bool{}
+	o.last, o.beyond = map[string]*wire.MemberFix{}, nil
 	o.join("watch-"+string(o.id), false)
 	o.watcher = o.sessions["watch-"+string(o.id)]
 }
@@ -127,16 +130,19 @@ func (o *observer) hide(user string, epoch uint64, hidden bool) {
 
 func (o *observer) report(d *traveller) {
 	if m := o.session(d.user, d.epoch); m != nil {
-		o.tell(&peer.Frame{Body: &peer.Frame_Report{Report: &peer.Report{Room: "r", Fix: &wire.MemberFix{
-			User: d.user, Device: "d", Epoch: d.epoch, Fix: &wire.Fix{N: d.n, Captured: stamp(o.w.now)},
-		}}}})
+		fix := &wire.MemberFix{User: d.user, Device: "d", Epoch: d.epoch, Fix: &wire.Fix{N: d.n, Captured: stamp(o.w.now)}}
+		o.last[d.user] = fix
+		o.tell(&peer.Frame{Body: &peer.Frame_Report{Report: &peer.Report{Room: "r", Fix: fix}}})
 	}
 }
 
 func (o *observer) attach() {
-	a := &peer.Attach{Room: "r"}
+	a := &peer.Attach{Room: "r", Unreached: o.beyond}
 	for _, user := range slices.Sorted(maps.Keys(o.sessions)) {
 		a.Members = append(a.Members, o.sessions[user])
+		if fix := o.last[user]; fix != nil {
+			a.Fixes = append(a.Fixes, fix)
+		}
 	}
 	for _, g := range slices.Sorted(maps.Keys(o.at)) {
 		a.Positions = append(a.Positions, o.at[g])
@@ -170,6 +176,10 @@ func (o *observer) take(m mail) {
 		}
 	case *peer.Frame_Fixes:
 		o.frame(b.Fixes.Frame)
+	case *peer.Frame_Reach:
+		if o.attached {
+			o.frame(b.Reach.Frame)
+		}
 	case *peer.Frame_Fence:
 		if m := o.sessions[b.Fence.User]; m != nil && m.Device.Epoch < b.Fence.Epoch {
 			delete(o.sessions, b.Fence.User)
@@ -182,7 +192,10 @@ func (o *observer) frame(body []byte) {
 	var f wire.ServerFrame
 	require.NoError(o.w.t, f.UnmarshalVT(body))
 	switch b := f.Body.(type) {
+	case *wire.ServerFrame_Reach:
+		o.reached(b.Reach.Unreached)
 	case *wire.ServerFrame_Snapshot:
+		o.reached(b.Snapshot.Unreached)
 		for _, p := range b.Snapshot.Parts {
 			o.part(p)
 		}
@@ -193,6 +206,25 @@ func (o *observer) frame(body []byte) {
 			o.fix(f)
 		}
 	}
+}
+
+// reached follows the client's rule for regions that can't be heard, and checks
+// that they are not told of early.
+func (o *observer) reached(us []*wire.RegionReach) {
+	for _, u := range us {
+		since := u.UnknownSince.AsTime()
+		require.GreaterOrEqual(o.w.t, o.w.now.Sub(since), o.w.cfg[o.region].Unknown, "%s is told too early of %s", o.id, u.Region)
+		if !slices.ContainsFunc(o.beyond, func(old *wire.RegionReach) bool { return old.Region == u.Region }) {
+			o.w.stats["unreached"]++
+		}
+		if u.Lost {
+			o.w.stats["lost"]++
+			delete(o.at, u.Region)
+			maps.DeleteFunc(o.people, func(_ string, d *wire.Device) bool { return d.Region == u.Region })
+			maps.DeleteFunc(o.fixes, func(user string, _ *wire.MemberFix) bool { return o.people[user] == nil })
+		}
+	}
+	o.beyond = us
 }
 
 func (o *observer) event(e *wire.Event, body string) {

@@ -46,6 +46,7 @@ type world struct {
 	checked  time.Time         // the rosters against the rooms
 	bytes    map[string]string // event number: its bytes, the same everywhere
 	shy      map[uint64]bool   // session epochs that were hidden once
+	rounds   uint64            // of digests
 	stats    map[string]int
 }
 
@@ -71,7 +72,7 @@ type traveller struct {
 	hidden bool
 }
 
-func newWorld(t *testing.T, seed uint64, ring int) *world {
+func newWorld(t *testing.T, seed uint64, ring int, lost time.Duration) *world {
 	w := &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1_000_000, 0),
 		cfg: map[regions.RegionID]*Config{}, owners: map[regions.RegionID]*Room{}, former: map[string]*Room{},
@@ -80,7 +81,7 @@ func newWorld(t *testing.T, seed uint64, ring int) *world {
 		bytes: map[string]string{}, shy: map[uint64]bool{}, stats: map[string]int{},
 	}
 	for _, g := range everyRegion {
-		cfg := Config{Region: g, RingEvents: ring, Others: slices.DeleteFunc(slices.Clone(everyRegion), func(o regions.RegionID) bool { return o == g })}.WithDefaults()
+		cfg := Config{Region: g, RingEvents: ring, RegionLost: lost, Others: slices.DeleteFunc(slices.Clone(everyRegion), func(o regions.RegionID) bool { return o == g })}.WithDefaults()
 		w.cfg[g] = &cfg
 		w.roster[g] = []roster{{w.now, map[string]regions.Stay{}}}
 		w.owners[g] = New(&cfg, "r", 1, 0, w.now)
@@ -223,6 +224,10 @@ func (w *world) input(r *Room, from regions.RegionID, m mail) []Effect {
 		return r.Subscribe(w.now, from, b.Subscribe)
 	case *peer.Frame_Unsubscribe:
 		return r.Unsubscribe(w.now, from)
+	case *peer.Frame_Digest:
+		return w.compare(r, from, b.Digest)
+	case *peer.Frame_DigestAnswer:
+		return r.Answered(w.now, from, b.DigestAnswer.Round, len(b.DigestAnswer.Differ) == 0)
 	case *peer.Frame_Event:
 		return r.Event(w.now, from, m.f)
 	case *peer.Frame_Parts:
@@ -231,6 +236,31 @@ func (w *world) input(r *Room, from regions.RegionID, m mail) []Effect {
 		return r.SettledFixes(w.now, from, m.f)
 	}
 	return nil
+}
+
+// digest has an owner ask another region by digest, as after a cut.
+func (w *world) digest(r *Room, from regions.RegionID) {
+	w.rounds++
+	hash, in, out := r.Ask(w.now, from, w.rounds)
+	if w.effects(r, out); in {
+		w.effects(r, []Effect{{Region: from, Frame: &peer.Frame{Body: &peer.Frame_Digest{Digest: &peer.Digest{
+			Round: w.rounds, Slots: []uint32{0}, Hashes: []uint64{hash},
+		}}}}})
+	}
+}
+
+func (w *world) compare(r *Room, from regions.RegionID, d *peer.Digest) []Effect {
+	a := &peer.DigestAnswer{Round: d.Round}
+	var out []Effect
+	if hash, in := r.Followed(from); in && hash == d.Hashes[0] {
+		w.stats["digests agree"]++
+		out = slices.Clone(r.Resume(w.now, from))
+	} else {
+		w.stats["digests differ"]++
+		r.Differed(from)
+		a.Differ = d.Slots
+	}
+	return append(out, Effect{Region: from, Frame: &peer.Frame{Body: &peer.Frame_DigestAnswer{DigestAnswer: a}}})
 }
 
 // ---------------------------------------------------------------- rosters
@@ -339,6 +369,27 @@ func (w *world) pass(d time.Duration) {
 		if w.now.Sub(w.checked) >= 5*time.Second {
 			w.checked = w.now
 		}
+		w.doubts()
+	}
+}
+
+// doubts checks that owners doubt a region exactly as long as they should.
+func (w *world) doubts() {
+	for _, r := range w.owners {
+		for _, g := range r.regions[1:] {
+			silent := w.now.Sub(g.since)
+			switch {
+			case !g.following():
+				require.Zero(w.t, g.since)
+			case w.cut[pair(string(r.own.id), string(g.id))]:
+				require.NotZero(w.t, g.since, "%s can't hear %s", r.own.id, g.id)
+			}
+			require.Equal(w.t, !g.since.IsZero() && silent >= r.cfg.Unknown, g.told)
+			require.Equal(w.t, !g.since.IsZero() && silent >= r.cfg.RegionLost, g.lost)
+			if g.lost {
+				require.False(w.t, slices.ContainsFunc(r.roll.sorted, func(m *member) bool { return m.region == g.id }))
+			}
+		}
 	}
 }
 
@@ -380,8 +431,12 @@ func (w *world) mend(a, b string) {
 	}
 	delete(w.cut, pair(a, b))
 	for _, s := range [][2]string{{a, b}, {b, a}} {
-		if r := w.owners[regions.RegionID(s[0])]; r != nil && len(s[1]) == 1 {
+		switch r := w.owners[regions.RegionID(s[0])]; {
+		case r == nil || len(s[1]) > 1:
+		case w.rng.IntN(4) == 0:
 			w.effects(r, r.Refollow(w.now, regions.RegionID(s[1])))
+		default:
+			w.digest(r, regions.RegionID(s[1]))
 		}
 	}
 	for _, o := range w.nodes {
