@@ -3,7 +3,7 @@
 
 import { MusterError } from "./errors.js";
 import type { TokenStore, Tokens } from "./tokens.js";
-import type { Edge, Message, Page } from "./types.js";
+import type { Edge, EdgeState, Message, Page } from "./types.js";
 
 export interface Profile {
   readonly userId: string;
@@ -58,6 +58,8 @@ export interface Group {
   readonly description: string;
   readonly avatar: string;
   readonly settings: Readonly<Record<string, unknown>>;
+  /** Where it was made, and its messages are written. */
+  readonly homeRegion: string;
   readonly members: readonly GroupMember[];
   readonly createdAt?: Date;
 }
@@ -275,13 +277,16 @@ export class Api {
         name: text(x.name),
         lat: Number(x.lat),
         lng: Number(x.lng),
+        ...state(x.state),
         nodes: list(x.nodes).map((n) => ({
           id: text(n.id),
           http: text(n.http),
           ws: text(n.ws),
           ...(typeof n.wt === "string" && n.wt !== "" && { wt: n.wt }),
+          ...state(n.state),
         })),
       })),
+      ...(typeof r.ttl_s === "number" && r.ttl_s > 0 && { ttl: r.ttl_s * 1000 }),
       ...(hash && { certSha256: Uint8Array.from(atob(hash), (c) => c.charCodeAt(0)) }),
     };
   }
@@ -423,6 +428,12 @@ function when<K extends string>(name: K, v: unknown): { [P in K]?: Date } {
   return (Number.isNaN(d.getTime()) ? {} : { [name]: d }) as { [P in K]?: Date };
 }
 
+const edgeStates: readonly string[] = ["up", "draining", "down"] satisfies EdgeState[];
+
+/** Absent where the server doesn't say. */
+const state = (v: unknown): { state?: EdgeState } =>
+  typeof v === "string" && v !== "" ? { state: edgeStates.includes(v) ? (v as EdgeState) : "unknown" } : {};
+
 function toProfile(p: Json): Profile {
   return {
     userId: text(p.user_id),
@@ -446,6 +457,7 @@ function toGroup(g: Json): Group {
     description: text(g.description),
     avatar: text(g.avatar),
     settings: object(g.settings),
+    homeRegion: text(g.home_region),
     members: list(g.members).map((m) => ({
       userId: text(m.user_id),
       username: text(m.username),

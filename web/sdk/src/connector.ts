@@ -1,10 +1,10 @@
-// Which node, over which transport. WebTransport is tried first; where it is
+// How a node is reached. WebTransport is tried first; where it is
 // missing, refused or silent, WebSocket takes its place, and that is
 // remembered for a while, since a network that drops UDP goes on doing so.
 
 import { MusterError } from "./errors.js";
 import type { Connection, Dialers, Handlers } from "./transport.js";
-import type { Edge, EdgeNode, EdgeRegion, TransportName } from "./types.js";
+import type { EdgeNode, TransportName } from "./types.js";
 
 /** How long WebTransport may be silent before it is given up. */
 export const silentMs = 1500;
@@ -13,44 +13,6 @@ export const rememberMs = 10 * 60_000;
 const storageKey = "muster.fallback";
 
 export type TransportChoice = "auto" | TransportName;
-
-export interface Target {
-  readonly region: string;
-  readonly node: EdgeNode;
-}
-
-/**
- * The nodes to try at a given attempt, in order: one of the wanted region, and
- * once each of them had its turn, one of the region nearest to it as well. So a
- * client is elsewhere only while its own region can't be reached. The node that
- * fell silent, if one is named, comes after another one.
- */
-export function targets(edge: Edge, wanted: string | undefined, attempt: number, start: number, silent = ""): Target[] {
-  const usable = edge.regions.filter((r) => r.nodes.length > 0);
-  const home = usable.find((r) => r.name === wanted) ?? usable[0];
-  if (!home) return [];
-  const turn = (r: EdgeRegion, i: number): Target => ({ region: r.name, node: r.nodes[i % r.nodes.length]! });
-  const isSilent = (t: Target) => t.node.id === silent;
-  let first = turn(home, start + attempt);
-  if (isSilent(first)) first = turn(home, start + attempt + 1);
-  const out = [first];
-  const others = usable.filter((r) => r !== home).sort((a, b) => distance(home, a) - distance(home, b));
-  if ((attempt >= home.nodes.length || isSilent(first)) && others.length > 0) {
-    const away = turn(others[Math.max(attempt - home.nodes.length, 0) % others.length]!, start + attempt);
-    if (isSilent(first)) out.unshift(away);
-    else out.push(away);
-  }
-  return out;
-}
-
-/** Grows with the distance on the sphere: enough to put regions in order. */
-function distance(a: EdgeRegion, b: EdgeRegion): number {
-  const rad = Math.PI / 180;
-  const cos =
-    Math.sin(a.lat * rad) * Math.sin(b.lat * rad) +
-    Math.cos(a.lat * rad) * Math.cos(b.lat * rad) * Math.cos((a.lng - b.lng) * rad);
-  return -cos;
-}
 
 /** What is remembered of a network that lets no WebTransport through. */
 export class Fallback {

@@ -3,7 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromDate, type Timestamp } from "@bufbuild/protobuf/wkt";
 import * as wire from "./gen/wire/wire_pb.js";
-import type { Device, DeviceState, Fix, LeftReason, Member, Message, TransportName } from "./types.js";
+import type { Device, DeviceState, Fix, LeftReason, Member, Message, TransportName, Unreached } from "./types.js";
 
 const states: Partial<Record<wire.State, DeviceState>> = {
   [wire.State.LIVE]: "live",
@@ -49,7 +49,7 @@ export function fromFix(f: Fix, n: number): wire.Fix {
 }
 
 /** What the given region says of a device. */
-export function toDevice(d: wire.Device, region: string): Omit<Device, "fix"> {
+export function toDevice(d: wire.Device, region: string): Omit<Device, "fix" | "unknownSince"> {
   const transport = transportName(d.transport);
   const reason = reasons[d.reason];
   return {
@@ -64,15 +64,33 @@ export function toDevice(d: wire.Device, region: string): Omit<Device, "fix"> {
   };
 }
 
-/** A person of all the devices that are here: live if any of them is. */
+/**
+ * A person of all the devices that are here: live if any of them is, and unknown
+ * only as far as no other device says more.
+ */
 export function merge(user: string, name: string, devices: readonly Device[]): Member {
-  const rank = (d: Device) => (d.state === "live" ? 1 : 0);
+  const rank = (d: Device) => (d.state === "live" ? 2 : 0) + (d.unknownSince ? 0 : 1);
   const sorted = [...devices].sort((a, b) => rank(b) - rank(a) || b.epoch - a.epoch);
-  return { user, name, state: sorted[0]?.state === "live" ? "live" : "suspended", devices: sorted };
+  const [first] = sorted;
+  return {
+    user,
+    name,
+    state: first?.state === "live" ? "live" : "suspended",
+    ...(first?.unknownSince && { unknownSince: first.unknownSince }),
+    devices: sorted,
+  };
 }
 
-export const toMember = (p: wire.Person): Member =>
-  merge(p.user, p.name, p.devices.filter((d) => d.state !== wire.State.LEFT).map((d) => toDevice(d, d.region)));
+/** A person as a page lists them; `unreached`: the regions of which that is not the latest. */
+export function toMember(p: wire.Person, unreached: readonly Unreached[] = []): Member {
+  const devices = p.devices
+    .filter((d) => d.state !== wire.State.LEFT)
+    .map((d) => {
+      const since = unreached.find((u) => u.region === d.region)?.since;
+      return { ...toDevice(d, d.region), ...(since && { unknownSince: since }) };
+    });
+  return merge(p.user, p.name, devices);
+}
 
 export function toMessage(m: wire.Message): Message {
   return {

@@ -51,13 +51,14 @@ export interface Live {
 }
 
 /**
- * Opens a connection and says hello. Rejects with a Refusal if the server gave
- * a reason, otherwise with what went wrong.
+ * Opens a connection and says hello when its turn has come. Rejects with a
+ * Refusal if the server gave a reason, otherwise with what went wrong.
  */
 export async function greet(
   dial: (h: Handlers) => Promise<Connection>,
   id: bigint,
-  hello: wire.Hello,
+  hello: () => wire.Hello,
+  turn: () => Promise<void>,
   signal: AbortSignal,
 ): Promise<Live> {
   let connection: Connection | undefined;
@@ -106,17 +107,22 @@ export async function greet(
 
   connection = await dial(handlers);
   const { close } = connection;
-  const timer = setTimeout(() => welcomed.reject(new MusterError("timeout", "the server did not answer Hello")), welcomeMs);
+  let timer: ReturnType<typeof setTimeout> | undefined;
   const stopped = () => welcomed.reject(signal.reason);
   signal.addEventListener("abort", stopped);
   try {
     signal.throwIfAborted();
-    connection.send(encode(id, { case: "hello", value: hello }));
+    await Promise.race([turn(), welcomed.promise]); // which ends with the connection
+    signal.throwIfAborted();
+    timer = setTimeout(() => welcomed.reject(new MusterError("timeout", "the server did not answer Hello")), welcomeMs);
+    const value = hello();
+    connection.send(encode(id, { case: "hello", value }));
+    const welcome = await welcomed.promise;
     return {
       connection,
-      welcome: await welcomed.promise,
-      follows: hello.follows.map((f) => f.room),
-      fallback: hello.fallback,
+      welcome,
+      follows: value.follows.map((f) => f.room),
+      fallback: value.fallback,
       ended: ended.promise,
       start(f) {
         frame = f;

@@ -6,7 +6,14 @@ export interface PageEvents {
   offline(): void;
   /** In sight again, or back from the cache of a browser's history. */
   awake(): void;
+  /** Out of sight. */
+  asleep(): void;
+  /** Another network, or the same one in another way. */
+  network(): void;
 }
+
+/** Somebody may be looking at the page. */
+export const inSight = (): boolean => globalThis.document?.visibilityState === "visible";
 
 /** Listens, where there is a page, until the returned function is called. */
 export function watchPage(events: PageEvents): () => void {
@@ -18,8 +25,15 @@ export function watchPage(events: PageEvents): () => void {
   on(page, "online", () => events.online());
   on(page, "offline", () => events.offline());
   on(page, "pageshow", () => events.awake());
-  on(globalThis.document, "visibilitychange", () => {
-    if (globalThis.document.visibilityState === "visible") events.awake();
+  on(globalThis.document, "visibilitychange", () => (inSight() ? events.awake() : events.asleep()));
+  // Network Information: not everywhere. It tells of every estimate as well.
+  const { connection } = (globalThis.navigator ?? {}) as { connection?: EventTarget & { type?: string; effectiveType?: string } };
+  const kind = () => `${connection?.type} ${connection?.effectiveType}`;
+  let was = kind();
+  on(connection, "change", () => {
+    if (was === kind()) return;
+    was = kind();
+    events.network();
   });
   return () => stop.abort();
 }

@@ -16,6 +16,10 @@
 //	Fixes      applies if (session epoch, n) is newer
 //	Message    shown in order of number without holes; what is missing for
 //	           longer than holeMs is fetched from history
+//	Reach      names all the regions that can't be heard (as a Snapshot does):
+//	           what is known of their people stays as it was, unknown since then.
+//	           Those of a region that is lost have left, and nothing is known of
+//	           it until it is told anew, whole
 //
 // A device that left is remembered, lest an older word of it bring it back. A
 // part of a big room lists only its first people by user id (truncated): those
@@ -26,7 +30,8 @@ import { merge, toDevice, toFix, toMessage } from "./convert.js";
 import { Emitter } from "./emitter.js";
 import type { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
-import type { Counts, Device, DeviceState, Fix, LeftReason, Member, Message } from "./types.js";
+import { Reach } from "./reach.js";
+import type { Counts, Device, DeviceState, Fix, LeftReason, Member, Message, Unreached } from "./types.js";
 
 /** How long a hole in the messages may be closed by what is still on its way. */
 export const holeMs = 500;
@@ -64,6 +69,8 @@ export interface RoomEvents {
   message: Message;
   /** Older messages were put before the first, oldest first. */
   history: readonly Message[];
+  /** Other regions can't be heard than before: read unreached and members again. */
+  reach: readonly Unreached[];
   /** Much changed at once: read members again. recovered: nothing was missed. */
   snapshot: { readonly recovered: boolean };
   /** The group behind the room changed: read it again. */
@@ -77,12 +84,14 @@ interface Position {
   readonly seq: bigint;
 }
 
+type Known = Omit<Device, "fix" | "unknownSince">;
+
 /** What is known of one device of one user. */
 interface Entry {
   name: string;
   epoch: bigint; // of the session
   /** Absent while only a fix was heard. */
-  device: Omit<Device, "fix"> | undefined;
+  device: Known | undefined;
   fixEpoch: bigint;
   fixN: bigint;
   fix: Fix | undefined; // goes when the device leaves
@@ -99,6 +108,7 @@ export class Room extends Emitter<RoomEvents> {
   readonly #entries = new Map<string, Map<string, Entry>>(); // user -> device
   readonly #absent = new Set<Entry>(); // the entries that are not in the view, oldest first
   readonly #members = new Map<string, Member>(); // the view
+  readonly #reach = new Reach();
   #sorted: readonly Member[] | undefined;
 
   #joined = false;
@@ -153,6 +163,11 @@ export class Room extends Emitter<RoomEvents> {
     return sum;
   }
 
+  /** The regions that can't be heard now, by name: what is known of their people is as old as that. */
+  get unreached(): readonly Unreached[] {
+    return this.#reach.unreached;
+  }
+
   /** The messages that are held: ascending, without holes. */
   get messages(): readonly Message[] {
     return this.#messages;
@@ -180,11 +195,18 @@ export class Room extends Emitter<RoomEvents> {
 
   // ------------------------------------------------------------ frames
 
-  /** Applies a frame about this room. "gap": join again with positions(). */
-  apply(body: wire.ServerFrame["body"], now: number): "ok" | "gap" {
+  /**
+   * Applies a frame about this room. "gap": join again with positions(). `last`:
+   * from a connection whose place another one has taken; which regions its node
+   * can hear is no longer of interest.
+   */
+  apply(body: wire.ServerFrame["body"], now: number, last = false): "ok" | "gap" {
     switch (body.case) {
       case "snapshot":
-        this.#snapshot(body.value, now);
+        this.#snapshot(body.value, now, last);
+        return "ok";
+      case "reach":
+        if (!last && this.#joined) this.#setReach(body.value.unreached);
         return "ok";
       case "event":
         return this.#event(body.value, now);
@@ -196,16 +218,17 @@ export class Room extends Emitter<RoomEvents> {
     }
   }
 
-  #snapshot(s: wire.Snapshot, now: number): void {
+  #snapshot(s: wire.Snapshot, now: number, last: boolean): void {
     for (const part of s.parts) if (part.at && !(s.recovered && this.#passed(part.at))) this.#part(part.at, part);
-    const last = Number(s.lastNumber);
+    if (!last) this.#setReach(s.unreached);
+    const number = Number(s.lastNumber);
     if (!this.#joined) {
       // What is older than the first snapshot is read from history when wanted.
       this.#joined = true;
-      this.#last = this.#heard = last;
-      this.#older = last > 0;
+      this.#last = this.#heard = number;
+      this.#older = number > 0;
     } else {
-      this.#hear(last, now);
+      this.#hear(number, now);
     }
     this.emit("snapshot", { recovered: s.recovered });
   }
@@ -239,6 +262,32 @@ export class Room extends Emitter<RoomEvents> {
   #passed(at: wire.Position): boolean {
     const known = this.#positions.get(at.region);
     return known !== undefined && (at.epoch < known.epoch || (at.epoch === known.epoch && at.seq < known.seq));
+  }
+
+  // ------------------------------------------------------------ reach
+
+  /** These are all the regions that can't be heard. */
+  #setReach(unreached: readonly wire.RegionReach[]): void {
+    const { changed, lost } = this.#reach.set(unreached);
+    if (changed.size === 0) return;
+    for (const [user, devices] of this.#entries) {
+      for (const [device, e] of devices) {
+        if (!present(e) || !changed.has(e.device!.region)) continue;
+        if (!lost.has(e.device!.region)) {
+          this.#merge(user);
+          continue;
+        }
+        const { fix } = e;
+        this.#set(user, device, e, { ...e.device!, state: "left", reason: "region_lost" });
+        e.fix = fix; // it is shown again, with its age, if the device returns
+      }
+    }
+    for (const region of lost) {
+      this.#positions.delete(region);
+      this.#counts.delete(region);
+      this.#truncated.delete(region);
+    }
+    this.emit("reach", this.unreached);
   }
 
   // ------------------------------------------------------------ presence
@@ -281,7 +330,7 @@ export class Room extends Emitter<RoomEvents> {
     return e;
   }
 
-  #set(user: string, name: string, e: Entry, device: Omit<Device, "fix">): void {
+  #set(user: string, name: string, e: Entry, device: Known): void {
     const before = e.device;
     const seen = present(e);
     e.device = device;
@@ -345,7 +394,14 @@ export class Room extends Emitter<RoomEvents> {
     let fix: Fix | undefined;
     for (const e of entries) if (e.fix && (!fix || e.fix.captured > fix.captured)) fix = e.fix;
     const name = entries.reduce((a, b) => (b.epoch > a.epoch ? b : a)).name;
-    const merged = merge(user, name, entries.map((e) => ({ ...e.device!, ...(e.fix && { fix: e.fix }) })));
+    const merged = merge(
+      user,
+      name,
+      entries.map((e) => {
+        const unknownSince = this.#reach.since(e.device!.region);
+        return { ...e.device!, ...(unknownSince && { unknownSince }), ...(e.fix && { fix: e.fix }) };
+      }),
+    );
     this.#members.set(user, fix ? { ...merged, fix } : merged);
   }
 
@@ -356,7 +412,7 @@ export class Room extends Emitter<RoomEvents> {
     const e = this.#entry(f.user, f.device);
     if (f.epoch < e.fixEpoch || (f.epoch === e.fixEpoch && f.fix.n <= e.fixN)) return;
     [e.fixEpoch, e.fixN] = [f.epoch, f.fix.n];
-    if (e.device?.state === "left" && f.epoch <= e.epoch) return;
+    if (e.device?.state === "left" && e.device.reason !== "region_lost" && f.epoch <= e.epoch) return;
     const fix = (e.fix = toFix(f.fix));
     if (!present(e)) return; // shown once its presence arrives
     this.#merge(f.user);
@@ -436,7 +492,7 @@ export class Room extends Emitter<RoomEvents> {
   }
 }
 
-function same(a: Omit<Device, "fix">, b: Omit<Device, "fix">): boolean {
+function same(a: Known, b: Known): boolean {
   return (
     a.epoch === b.epoch &&
     a.state === b.state &&

@@ -5,68 +5,48 @@
 //	     └──────────┴──────────┴──────▶ closed
 //
 // One loop (#run) makes one connection after the other; everything else only
-// wakes it or ends the connection it waits on. The exception is a node that is
-// about to go (Goaway): #move makes the next connection while the last one still
-// works. From its Welcome on all that is said goes over the new one, and both
+// wakes it or ends the connection it waits on. The exception is a move (mover.ts), which
+// makes the next connection while the last one still works, or may. From its
+// Welcome on all that is said goes over the new one, and both
 // are heard, since the server may still have something on its way over the old
 // one, until the new one has brought back every room. Rooms drop what they hear
 // twice.
 
 import { create } from "@bufbuild/protobuf";
-import { connectTo, Fallback, targets, type Target, type TransportChoice } from "./connector.js";
-import { date, toMember, toMessage, transportName } from "./convert.js";
+import { connectTo, Fallback, type TransportChoice } from "./connector.js";
+import { date, toMessage, transportName } from "./convert.js";
 import { pageStorage, tabDevice } from "./device.js";
 import { Emitter } from "./emitter.js";
+import { Endpoints, order, type Target } from "./endpoints.js";
 import { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
-import { elsewhere, named } from "./goaway.js";
 import { greet, Refusal, type End, type Live } from "./greeting.js";
-import { Login, type TokenSource } from "./login.js";
-import { watchPage } from "./page.js";
+import { calmStaggerMs, hedge, staggerMs } from "./hedge.js";
+import { Homing } from "./homing.js";
+import { Login } from "./login.js";
+import { Mover } from "./mover.js";
+import type { SessionEvents, SessionOptions } from "./options.js";
+import { inSight, watchPage } from "./page.js";
 import { backoff } from "./policy.js";
 import { asked, Predecessor } from "./predecessor.js";
+import { probe } from "./probe.js";
 import { Pulse } from "./pulse.js";
+import { history, listPeople, maxPage } from "./questions.js";
 import { Reporter } from "./reporter.js";
 import { encode, Requests } from "./requests.js";
 import type { Room } from "./room.js";
 import { transitions, type Status } from "./status.js";
-import { maxPage, Stays } from "./stays.js";
+import { Stays } from "./stays.js";
 import { platformDialers, type Dialers } from "./transport.js";
-import type { Edge, Fix, Message, Page, People } from "./types.js";
+import type { Fix, Message, Page, People } from "./types.js";
 import { checkDevice, checkFix, checkMessage, checkRoom } from "./validate.js";
 
 export const version = "0.1.0";
 
 const byeMs = 250; // between Bye and the end of the connection
 const steadyMs = 10_000; // a connection that lived this long was a good one
-const maxPeople = 500;
-
-export interface SessionEvents {
-  status: Status;
-  /** Something was refused that nobody waits for, such as a fix. */
-  error: MusterError;
-}
-
-/** What a session needs of Api. */
-export interface SessionApi extends TokenSource {
-  edge(): Promise<Edge>;
-}
-
-export interface SessionOptions {
-  readonly api: SessionApi;
-  /** The region to be in; by default the first that the server lists. */
-  readonly region?: string;
-  readonly transport?: TransportChoice;
-  /** By default this tab's own id, stable over reloads. */
-  readonly device?: string;
-  readonly dialers?: Dialers;
-  readonly random?: () => number;
-  /** Where it is kept that WebTransport fails here; sessionStorage by default. */
-  readonly storage?: Pick<Storage, "getItem" | "setItem" | "removeItem">;
-}
 
 export class Session extends Emitter<SessionEvents> {
-  readonly #api: SessionApi;
   readonly #dialers: Dialers;
   readonly #random: () => number;
   readonly #fallback: Fallback;
@@ -75,6 +55,9 @@ export class Session extends Emitter<SessionEvents> {
   readonly #reporter: Reporter;
   readonly #pulse: Pulse;
   readonly #login: Login;
+  readonly #endpoints: Endpoints;
+  readonly #mover: Mover;
+  readonly #homing: Homing | undefined;
   readonly #old = new Predecessor();
 
   #region: string | undefined;
@@ -85,16 +68,15 @@ export class Session extends Emitter<SessionEvents> {
   readonly #stop = new AbortController();
   #wake: (() => void) | undefined; // ends the wait between two tries
   #live: Live | undefined;
-  #moving: { readonly done: Promise<void>; readonly stop: AbortController } | undefined;
+  #outlived: Live | undefined; // superseded by one that is on its way
+  readonly #greetings = new Set<Promise<Live>>(); // that are under way
   #ticket: Uint8Array = new Uint8Array(); // vouches for the epoch, at any node
 
   #user = "";
   #name = "";
   #epoch = 0n;
   #skew = 0; // the server's clock minus ours, ms
-  #edge: Edge | undefined;
-  #start: number; // which node of a region comes first
-  #silent = ""; // the node that fell silent, until another try was made
+  #avoid: string | undefined; // the node that fell silent or went, until another one was found
   #superseded: number[] = []; // when
   #asked = 0; // how often reconnect() was called
 
@@ -102,7 +84,6 @@ export class Session extends Emitter<SessionEvents> {
 
   constructor(o: SessionOptions) {
     super();
-    this.#api = o.api;
     this.#region = o.region;
     this.#choice = o.transport ?? "auto";
     this.#device = o.device ?? "";
@@ -110,12 +91,38 @@ export class Session extends Emitter<SessionEvents> {
     this.#dialers = o.dialers ?? platformDialers;
     this.#random = o.random ?? Math.random;
     this.#fallback = new Fallback(o.storage ?? pageStorage());
-    this.#start = Math.floor(this.#random() * 1024);
+    this.#endpoints = new Endpoints(() => o.api.edge(), this.#random);
     this.#requests = new Requests((frame) => {
       this.#live?.connection.send(frame);
       this.#pulse.asked();
     }, this.#random);
-    this.#pulse = new Pulse(() => this.#requests.nextId());
+    this.#pulse = new Pulse({
+      nextId: () => this.#requests.nextId(),
+      inSight,
+      suspect: () => this.#mover.suspect(),
+      cleared: () => this.#mover.cleared(),
+    });
+    this.#mover = new Mover({
+      endpoints: this.#endpoints,
+      random: this.#random,
+      live: () => this.#live,
+      wanted: () => this.#region,
+      greet: (t, turn, signal) => this.#greet(t, turn, signal),
+      authenticate: (refused) => this.#login.authenticate(refused),
+      helped: (e) => this.#dropTicket(e),
+      arrived: (next) => this.#arrived(next),
+      late: (next) => this.#late(next),
+    });
+    if (o.rehome !== false) {
+      this.#homing = new Homing({
+        random: this.#random,
+        probe: o.probe ?? probe,
+        edge: () => this.#endpoints.edge,
+        wanted: () => this.#region,
+        idle: () => this.#live !== undefined && !this.#mover.moving && inSight(),
+        move: (targets) => this.#mover.nearer(targets),
+      });
+    }
     this.#login = new Login(o.api, this.#requests, () => this.now().getTime(), this.#random);
     this.#reporter = new Reporter(() => this.#live?.connection);
     this.#stays = new Stays({
@@ -174,13 +181,13 @@ export class Session extends Emitter<SessionEvents> {
     }));
   }
 
-  /** Connects anew, to another region or over another transport. */
-  reconnect(o: { region?: string; transport?: TransportChoice } = {}): void {
-    if (o.region !== undefined) this.#region = o.region;
+  /** Connects anew, to another region (`null`: the nearest one) or over another transport. */
+  reconnect(o: { region?: string | null; transport?: TransportChoice } = {}): void {
+    if (o.region !== undefined) this.#region = o.region ?? undefined;
     if (o.transport !== undefined) this.#choice = o.transport;
-    this.#edge = undefined;
+    this.#endpoints.doubt();
     this.#asked++;
-    this.#moving?.stop.abort(asked().error);
+    this.#mover.stop();
     this.#live?.end(asked());
     this.#wake?.();
   }
@@ -215,6 +222,7 @@ export class Session extends Emitter<SessionEvents> {
     checkFix(fix, this.now().getTime());
     this.#open();
     this.#reporter.report(fix, rooms);
+    this.#pulse.sent();
   }
 
   /**
@@ -238,25 +246,13 @@ export class Session extends Emitter<SessionEvents> {
   /** Messages of a room: the newest, or those before or after a number. */
   async history(room: string, o: { before?: number; after?: number; limit?: number } = {}): Promise<Page> {
     this.#open();
-    const value = create(wire.HistorySchema, {
-      room,
-      before: BigInt(o.before ?? 0),
-      after: BigInt(o.after ?? 0),
-      limit: Math.min(o.limit ?? 50, maxPage),
-    });
-    const a = await this.#requests.request({ case: "history", value });
-    if (a.case !== "page") throw new MusterError("bad_frame", "the server answered something else");
-    return { messages: a.value.messages.map(toMessage), more: a.value.more };
+    return history(this.#requests, room, o);
   }
 
   /** The people of a room by user id: those after a user id, or the first. For rooms that are truncated. */
   async listPeople(room: string, o: { after?: string; limit?: number } = {}): Promise<People> {
     this.#open();
-    const value = create(wire.ListPeopleSchema, { room, after: o.after ?? "", limit: Math.min(o.limit ?? 100, maxPeople) });
-    const a = await this.#requests.request({ case: "listPeople", value });
-    if (a.case !== "peoplePage") throw new MusterError("bad_frame", "the server answered something else");
-    const { people, more, counts } = a.value;
-    return { people: people.map(toMember), more, counts: { live: counts?.live ?? 0, suspended: counts?.suspended ?? 0 } };
+    return listPeople(this.#requests, room, o, this.rooms.get(room)?.unreached ?? []);
   }
 
   /** Puts older messages before those that the room holds; false if there are no more. */
@@ -304,8 +300,8 @@ export class Session extends Emitter<SessionEvents> {
       if (what === "final") return this.#finish(end.error);
 
       attempt = livedMs >= steadyMs ? 0 : attempt + 1;
-      if (end.error.code === "draining" || end.silent) this.#start++;
-      this.#silent = (end.silent && this.#status.node) || "";
+      if (end.silent || (end.error.code === "draining" && livedMs > 0)) this.#avoid = this.#status.node;
+      if (livedMs === 0) this.#endpoints.doubt(); // everything may have moved
       // A node that drains and lets nobody in speaks only of itself.
       const after = end.error.code === "draining" && livedMs === 0 ? 0 : end.error.retryAfter;
       const wait = end.asked || again || stale ? 0 : backoff(Math.max(attempt - 1, 0), after, this.#random);
@@ -347,31 +343,26 @@ export class Session extends Emitter<SessionEvents> {
   // ------------------------------------------------------ one connection
 
   async #connect(attempt: number): Promise<Live> {
-    // After a failure everything may have moved; without the network, what was
-    // known last is still the best guess, and when a node is dead there is no
-    // time to ask.
-    if (!this.#edge || (attempt > 0 && !this.#silent)) {
-      try {
-        this.#edge = await this.#api.edge();
-      } catch (e) {
-        if (!this.#edge) throw e;
-      }
-    }
-    let error: unknown = new MusterError("network", "the server names no edge to connect to");
-    for (const t of targets(this.#edge, this.#region, attempt, this.#start, this.#silent)) {
-      try {
-        return await this.#greet(t, this.#stop.signal);
-      } catch (e) {
-        error = e;
-        if (e instanceof Refusal || this.#stop.signal.aborted) break;
-      }
-    }
-    throw error;
+    const edge = await this.#endpoints.get();
+    const { region, node, state } = this.#status;
+    // Without a wish, where it was: what is nearer is found out in the background.
+    const wanted = this.#region ?? (this.#homing && region);
+    const live = await hedge({
+      targets: order(edge, { wanted, first: node, avoid: this.#avoid, turn: this.#endpoints.turn + attempt }),
+      staggerMs: state === "connecting" ? calmStaggerMs : staggerMs,
+      stop: this.#stop.signal,
+      greet: (t, turn, signal) => this.#greet(t, turn, signal),
+      late: (next) => this.#late(next),
+      // A node that can't take us now speaks of itself.
+      final: (e) => e instanceof Refusal && e.code !== "draining" && e.code !== "retry",
+    });
+    this.#avoid = undefined;
+    return live;
   }
 
-  #greet(t: Target, signal: AbortSignal): Promise<Live> {
-    const cert = this.#edge?.certSha256;
-    return connectTo(
+  #greet(t: Target, turn: () => Promise<void>, signal: AbortSignal): Promise<Live> {
+    const cert = this.#endpoints.edge?.certSha256;
+    const greeting = connectTo(
       t.node,
       {
         choice: this.#choice,
@@ -379,11 +370,16 @@ export class Session extends Emitter<SessionEvents> {
         fallback: this.#fallback,
         ...(cert && { certSha256: cert }),
         now: () => Date.now(),
-        signal,
+        // Whatever asked for it may be over, and this not.
+        signal: AbortSignal.any([signal, this.#stop.signal]),
         refused: (e) => e instanceof Refusal,
       },
-      (dial, fallback, signal) => greet(dial, this.#requests.nextId(), this.#hello(fallback), signal),
+      (dial, fallback, signal) => greet(dial, this.#requests.nextId(), () => this.#hello(fallback), turn, signal),
     );
+    this.#greetings.add(greeting);
+    const over = () => void this.#greetings.delete(greeting);
+    greeting.then(over, over);
+    return greeting;
   }
 
   #hello(fallback: string): wire.Hello {
@@ -405,10 +401,15 @@ export class Session extends Emitter<SessionEvents> {
       const end = await live.ended;
       if (this.#live === live) {
         this.#disconnected();
-        if (this.#moving) {
+        if (this.#mover.moving) {
           // "superseded": the next connection's Welcome is on its way.
           if (end.error.code !== "superseded") this.#lost(end.error);
-          await this.#moving.done;
+          await this.#mover.last();
+        } else if (end.error.code === "superseded" && this.#greetings.size > 0) {
+          // By one that was greeted before it, and is still on its way.
+          this.#outlived = live;
+          await Promise.allSettled(this.#greetings);
+          this.#outlived = undefined;
         }
       }
       if (!this.#live) return end;
@@ -435,6 +436,8 @@ export class Session extends Emitter<SessionEvents> {
     if (this.#live !== live) return; // a listener has closed the session
     if (w.expires) this.#login.start(live, date(w.expires).getTime());
     this.#pulse.start(live);
+    this.#homing?.live(w.region);
+    this.#endpoints.start();
     this.#stays.connected(live.follows);
     live.start((f) => {
       if (this.#live === live) {
@@ -444,50 +447,23 @@ export class Session extends Emitter<SessionEvents> {
     });
   }
 
-  // ------------------------------------------------- the node is about to go
+  // ------------------------------------------------- elsewhere, beside this one
 
-  #goaway(g: wire.Goaway): void {
-    if (g.ticket.length > 0) this.#ticket = g.ticket;
-    if (this.#moving) return;
-    const stop = new AbortController();
-    this.#moving = { stop, done: this.#move(g, stop) };
+  /** Another connection takes the place of this one. */
+  #arrived(next: Live): void {
+    const last = this.#live;
+    if (last) {
+      this.#disconnected();
+      this.#old.hear(last, next);
+    }
+    this.#begin(next);
   }
 
-  /**
-   * Goes on at another node. If there is none until this one is gone, the
-   * connection just ends, and is made again like any other.
-   */
-  async #move(g: wire.Goaway, stop: AbortController): Promise<void> {
-    const from = this.#live;
-    const signal = AbortSignal.any([this.#stop.signal, stop.signal]);
-    this.#start++; // whatever comes next, it is not this node
-    try {
-      const next = await elsewhere({
-        deadlineMs: g.deadlineMs,
-        stop: signal,
-        random: this.#random,
-        targets: async (attempt) => {
-          if (g.targets.length > 0) return named(g);
-          this.#edge = await this.#api.edge();
-          return targets(this.#edge, this.#region, attempt, this.#start);
-        },
-        authenticate: (refused) => this.#login.authenticate(refused),
-        greet: (t, signal) => this.#greet(t, signal),
-        helped: (e) => this.#dropTicket(e),
-      });
-      if (signal.aborted) return next.end(asked());
-      this.#moving = undefined;
-      const last = this.#live;
-      if (last) {
-        this.#disconnected();
-        this.#old.hear(last, next);
-      }
-      this.#begin(next);
-    } catch (e) {
-      this.#moving = undefined;
-      const error = MusterError.from(e);
-      if (from === this.#live) from?.end({ what: error instanceof Refusal ? error.what : "reconnect", error });
-    }
+  /** The server has heard it after the present one, or before. */
+  #late(next: Live): void {
+    const present = this.#live ?? this.#outlived;
+    if (present && next.welcome.epoch > present.welcome.epoch) this.#arrived(next);
+    else next.end(asked());
   }
 
   #lastFrame(f: wire.ServerFrame): void {
@@ -521,10 +497,12 @@ export class Session extends Emitter<SessionEvents> {
         if (this.#requests.answer(f.re, body) || this.#stays.refused(body.value)) return;
         return this.#complain(new MusterError(body.value.code, body.value.message, { retryAfter: body.value.retryAfterMs }));
       case "goaway":
-        return this.#goaway(body.value);
+        if (body.value.ticket.length > 0) this.#ticket = body.value.ticket;
+        return this.#mover.goaway(body.value);
       case "snapshot":
       case "event":
       case "fixes":
+      case "reach":
         this.#stays.frame(body);
         if (body.case === "snapshot") this.#old.answered(body.value.room);
     }
@@ -539,13 +517,20 @@ export class Session extends Emitter<SessionEvents> {
 
   #listen(): void {
     this.#unlisten = watchPage({
-      online: () => {
-        this.#fallback.forget(); // another network may be another story
-        this.#hasten();
-      },
+      online: () => this.#network(),
+      network: () => this.#network(),
       offline: () => this.#pulse.doubt(),
       awake: () => this.#hasten(),
+      asleep: () => this.#pulse.asleep(),
     });
+  }
+
+  /** Another network may be another story. */
+  #network(): void {
+    this.#fallback.forget();
+    this.#endpoints.doubt();
+    this.#homing?.network();
+    this.#hasten();
   }
 
   /** Tries again now, or asks for a sign of life. */
@@ -588,6 +573,9 @@ export class Session extends Emitter<SessionEvents> {
     this.#unlisten();
     this.#set({ state: "closed", error });
     this.#stop.abort(error);
+    this.#mover.stop();
+    this.#homing?.stop();
+    this.#endpoints.stop();
     this.#old.letGo();
     this.#wake?.();
     live?.end({ what: "final", error }, afterMs);

@@ -4,15 +4,15 @@
 import { create } from "@bufbuild/protobuf";
 import { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
+import { maxPage } from "./questions.js";
 import type { Requests } from "./requests.js";
 import { Room } from "./room.js";
 import type { Message, Page } from "./types.js";
 
-export const maxPage = 200;
 const rejoinMs = 500; // between two joins for gaps in one room
 
 type Timer = ReturnType<typeof setTimeout>;
-export type RoomBody = Extract<wire.ServerFrame["body"], { case: "snapshot" | "event" | "fixes" }>;
+export type RoomBody = Extract<wire.ServerFrame["body"], { case: "snapshot" | "event" | "fixes" | "reach" }>;
 
 interface Stay {
   readonly room: Room;
@@ -110,7 +110,7 @@ export class Stays {
   frame(body: RoomBody, last = false): void {
     const stay = this.#stays.get(body.value.room);
     if (!stay) return; // left meanwhile
-    const gap = stay.room.apply(body, Date.now()) === "gap";
+    const gap = stay.room.apply(body, Date.now(), last) === "gap";
     if (gap && !last) this.#rejoin(stay);
     if (body.case === "snapshot" && !stay.current && !last) {
       stay.current = true;

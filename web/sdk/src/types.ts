@@ -34,7 +34,17 @@ export interface Device {
   /** Since when it is in this state. */
   readonly since: Date;
   readonly reason?: LeftReason;
+  /** Its region can't be heard: all of this is as it was then. */
+  readonly unknownSince?: Date;
   readonly fix?: Fix;
+}
+
+/** A region that can't be heard from where this session is connected. */
+export interface Unreached {
+  readonly region: string;
+  readonly since: Date;
+  /** For so long that its people are in the room no more, until it says otherwise. */
+  readonly lost: boolean;
 }
 
 /** One person in a room: one entry per user, their devices inside. */
@@ -43,6 +53,8 @@ export interface Member {
   readonly name: string;
   /** Live if any device is. */
   readonly state: "live" | "suspended";
+  /** That can't be told now, since no region that can be heard has a live device: it was so then. */
+  readonly unknownSince?: Date;
   /** The devices that are in the room, the one to speak of first. */
   readonly devices: readonly Device[];
   /** The latest fix of any of the devices. */
@@ -83,22 +95,29 @@ export interface Page {
   readonly more: boolean;
 }
 
+/** As far as whoever was asked can tell; one that this version doesn't know is "unknown". */
+export type EdgeState = "up" | "draining" | "down" | "unknown";
+
 export interface EdgeNode {
   readonly id: string;
   readonly http: string;
   readonly ws: string;
   readonly wt?: string;
+  readonly state?: EdgeState;
 }
 
 export interface EdgeRegion extends Point {
   readonly name: string;
+  readonly state?: EdgeState;
   readonly nodes: readonly EdgeNode[];
 }
 
 /** Where sessions can be opened: the answer of GET /api/v1/edge. */
 export interface Edge {
-  /** The nearest first, if the server knows. */
+  /** The best first, if the server knows. */
   readonly regions: readonly EdgeRegion[];
+  /** How long that holds, in milliseconds; absent: the order means nothing. */
+  readonly ttl?: number;
   /** SHA-256 of the nodes' certificate when no public authority signed it. */
   readonly certSha256?: Uint8Array;
 }

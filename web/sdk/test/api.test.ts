@@ -129,6 +129,24 @@ test("the certificate's hash is bytes", async () => {
   expect(edge.regions[0]!.nodes[0]).toEqual({ id: "eu-1", http: "h", ws: "w" });
 });
 
+test("how long the list of nodes holds, and how they are, as far as the server says", async () => {
+  const node = { id: "eu-1", http: "h", ws: "w" };
+  const region = { name: "eu", lat: 53, lng: -6 };
+  const { api } = server(() =>
+    json({
+      regions: [{ ...region, state: "up", load: 0.5, nodes: [{ ...node, state: "draining" }, { ...node, state: "sleepy" }] }, { ...region, nodes: [node] }],
+      ttl_s: 30,
+    }),
+  );
+  expect(await api.edge()).toEqual({
+    regions: [
+      { ...region, state: "up", nodes: [{ ...node, state: "draining" }, { ...node, state: "unknown" }] },
+      { ...region, nodes: [node] },
+    ],
+    ttl: 30_000,
+  });
+});
+
 test("signing out forgets the tokens even if the server can't be told", async () => {
   const { api, tokens } = server(() => {
     throw new TypeError("failed to fetch");

@@ -5,7 +5,8 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { vi } from "vitest";
 import * as wire from "../src/gen/wire/wire_pb.js";
 import { MusterError } from "../src/errors.js";
-import { Session, type SessionOptions } from "../src/session.js";
+import type { SessionOptions } from "../src/options.js";
+import { Session } from "../src/session.js";
 import type { Connection, Dial, Handlers } from "../src/transport.js";
 import type { Edge, EdgeNode, TransportName } from "../src/types.js";
 import type { Body } from "./frames.js";
@@ -21,14 +22,29 @@ export class Link {
   readonly sent: Sent[] = [];
   closedByClient = false;
   congested = false;
-  /** Answers pings, unless a test wants silence. */
-  alive = true;
+  #held: (() => void)[] | undefined;
 
   constructor(
     readonly kind: TransportName,
     readonly node: EdgeNode,
     readonly handlers: Handlers,
   ) {}
+
+  /** Answers pings, unless a test wants silence; then it answers them later. */
+  get alive(): boolean {
+    return this.#held === undefined;
+  }
+
+  set alive(alive: boolean) {
+    const held = this.#held ?? [];
+    this.#held = alive ? undefined : held;
+    if (alive) for (const answer of held) answer();
+  }
+
+  answer(pong: () => void): void {
+    if (this.#held) this.#held.push(pong);
+    else pong();
+  }
 
   get hello(): { id: bigint; value: wire.Hello } {
     const f = this.sent[0]!;
@@ -121,11 +137,15 @@ export class FakeServer {
     ],
   };
 
+  /** The last connection that was greeted. */
   get link(): Link {
-    const l = this.links.at(-1);
+    const l = this.greeted.at(-1);
     if (!l) throw new Error("no connection was made");
     return l;
   }
+
+  /** The connections that said hello, in that order. */
+  readonly greeted: Link[] = [];
 
   #dial(kind: TransportName): Dial {
     return async (node, o, handlers) => {
@@ -139,9 +159,10 @@ export class FakeServer {
       this.links.push(link);
       const keep = (frame: Uint8Array, datagram: boolean) => {
         const f = fromBinary(wire.ClientFrameSchema, frame);
+        if (f.body.case === "hello") this.greeted.push(link);
         link.sent.push({ id: f.id, body: f.body, datagram });
-        if (f.body.case !== "ping" || !link.alive || this.dead.has(node.id)) return;
-        const pong = () => link.say({ case: "pong", value: create(wire.PongSchema) }, f.id);
+        if (f.body.case !== "ping" || this.dead.has(node.id)) return;
+        const pong = () => link.answer(() => link.say({ case: "pong", value: create(wire.PongSchema) }, f.id));
         if (this.lagMs > 0) setTimeout(pong, this.lagMs);
         else queueMicrotask(pong);
       };

@@ -63,7 +63,7 @@ export const snapshot = (
     counts?: MessageInitShape<typeof wire.CountsSchema>;
     truncated?: boolean;
   }[],
-  o: { recovered?: boolean; lastNumber?: number } = {},
+  o: { recovered?: boolean; lastNumber?: number; unreached?: Away[] } = {},
 ): Body => ({
   case: "snapshot",
   value: create(wire.SnapshotSchema, {
@@ -71,7 +71,18 @@ export const snapshot = (
     recovered: o.recovered ?? true,
     lastNumber: BigInt(o.lastNumber ?? 0),
     parts,
+    unreached: (o.unreached ?? []).map(away),
   }),
+});
+
+export type Away = [region: string, sinceMs: number, lost?: "lost"];
+const away = ([region, ms, lost]: Away) =>
+  create(wire.RegionReachSchema, { region, unknownSince: timestampFromMs(ms), lost: lost !== undefined });
+
+/** These are the regions that can't be heard. */
+export const reach = (...unreached: Away[]): Body => ({
+  case: "reach",
+  value: create(wire.ReachSchema, { room, unreached: unreached.map(away) }),
 });
 
 export const presence = (at: wire.Position, ...people: wire.Person[]): Body => ({

@@ -31,7 +31,7 @@ async function begin() {
   const r = await joining;
   const statuses: Status[] = [];
   session.on("status", (s) => statuses.push(s));
-  const seen = () => [...new Set(statuses.map((s) => `${s.state} ${s.node}`))];
+  const seen = () => [...new Set(statuses.map((s) => `${s.state} ${s.node}`))].filter((s) => s !== "live eu-1");
   const left: string[] = [];
   r.on("presence", (e) => e.state === "left" && left.push(e.user));
   return { server, session, old, room: r, seen, left };

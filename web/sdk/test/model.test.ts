@@ -8,7 +8,9 @@ import { create } from "@bufbuild/protobuf";
 import { toMessage } from "../src/convert.js";
 import * as wire from "../src/gen/wire/wire_pb.js";
 import { Room } from "../src/room.js";
-import { continued, fix, fixes, message, person, position, presence, room as id, said, snapshot, type Body, type Says } from "./frames.js";
+import {
+  continued, fix, fixes, message, person, position, presence, reach, room as id, said, snapshot, type Away, type Body, type Says,
+} from "./frames.js";
 import { seeded } from "./random.js";
 
 const { LIVE, SUSPENDED, LEFT } = wire.State;
@@ -22,6 +24,9 @@ class Region {
   chain = new Set([1]); // the slot epochs that go on in each other up to now
   sessions = new Map<string, Says>(); // by user/device, those that are here
   inFlight: Body[] = [];
+  /** Since when it can't be heard; nothing arrives while it can't. */
+  cutAt = 0;
+  lost = false;
 
   constructor(
     readonly name: string,
@@ -104,12 +109,16 @@ function world(seed: number): void {
     seenMessage = m.number;
   });
 
-  // The server's answer to a join: what was missed, or the part as it is.
+  const unreached = (): Away[] =>
+    regions.filter((g) => g.cutAt > 0).map((g) => (g.lost ? [g.name, g.cutAt, "lost"] : [g.name, g.cutAt]));
+
+  // The server's answer to a join: what was missed, or the part as it is; of a
+  // region that can't be heard there is nothing.
   const join = () => {
     const at = new Map(room.positions().map((p) => [p.region, p]));
     const parts: ReturnType<Region["part"]>[] = [];
     const missed: Body[] = [];
-    for (const g of regions) {
+    for (const g of regions.filter((x) => x.cutAt === 0)) {
       const p = at.get(g.name);
       const first = g.ring[0]?.seq ?? g.seq + 1;
       if (p && g.chain.has(Number(p.epoch)) && Number(p.seq) + 1 >= first) {
@@ -118,11 +127,18 @@ function world(seed: number): void {
         parts.push(g.part());
       }
     }
-    apply(snapshot(parts, { recovered: at.size === 0 || parts.length === 0, lastNumber: number }));
+    apply(snapshot(parts, { recovered: at.size === 0 || parts.length === 0, lastNumber: number, unreached: unreached() }));
     for (const b of missed) expect(apply(b)).toBe("ok");
   };
   const apply = (b: Body) => room.apply(b, 0);
+  // What was missed, or the part, comes before the list without the region.
+  const heal = (g: Region) => {
+    [g.cutAt, g.lost, g.inFlight] = [0, false, []];
+    join();
+    apply(reach(...unreached()));
+  };
   const deliver = (g: Region) => {
+    if (g.cutAt > 0) return;
     const b = g.inFlight.shift();
     if (!b || r.next() < 0.1) return; // lost with its link
     if (apply(b) === "gap") join();
@@ -136,7 +152,20 @@ function world(seed: number): void {
     const [user, device] = k.split("/") as [string, string];
     const here = where.get(k);
     const now = here?.sessions.get(k);
-    switch (r.below(9)) {
+    switch (r.below(10)) {
+      case 8: {
+        const g = r.pick(regions);
+        if (g.cutAt === 0) g.cutAt = step + 1;
+        else if (!g.lost && r.next() < 0.3) g.lost = true;
+        else {
+          heal(g);
+          break;
+        }
+        const before = room.members.length;
+        apply(reach(...unreached()));
+        if (!g.lost) expect(room.members.length).toBe(before);
+        break;
+      }
       case 0: { // comes, or moves without its old region knowing yet
         const g = r.pick(regions);
         if (g === here) break;
@@ -189,6 +218,7 @@ function world(seed: number): void {
   }
 
   // Things calm down: the regions agree, what is on its way arrives.
+  for (const g of regions) if (g.cutAt > 0) heal(g);
   for (const k of devices) {
     for (const g of regions) {
       const s = g.sessions.get(k);
@@ -208,6 +238,8 @@ function world(seed: number): void {
     });
   const view = room.members.flatMap((m) => m.devices.map((d) => `${m.user}/${d.device}@${d.region} ${d.epoch} ${d.state}`));
   expect(view.sort(), `seed ${seed}`).toEqual(truth.sort());
+  expect(room.unreached, `seed ${seed}`).toEqual([]);
+  expect(room.members.some((m) => m.unknownSince), `seed ${seed}`).toBe(false);
   expect(room.lastNumber, `seed ${seed}`).toBe(number);
   const held = room.messages.map((m) => m.number);
   if (held.length) expect(held, `seed ${seed}`).toEqual(stored(held[0]!, number).map((m) => m.number));

@@ -108,8 +108,9 @@ describe("reconnecting", () => {
     await vi.advanceTimersByTimeAsync(300);
     server.link.error("draining", server.link.hello.id, { retryAfterMs: 20_000 });
     server.link.close(4000, "draining", { retryAfterMs: 20_000 });
-    await vi.advanceTimersByTimeAsync(1000);
-    expect(server.links).toHaveLength(3);
+    await settle();
+    expect(server.greeted).toHaveLength(3);
+    expect(server.link.node.id).toBe("us-1");
   });
 
   test("a final close is final, for everything", async () => {

@@ -1,0 +1,36 @@
+// What a session is made of, and what it tells.
+
+import type { TransportChoice } from "./connector.js";
+import type { MusterError } from "./errors.js";
+import type { Probe } from "./homing.js";
+import type { TokenSource } from "./login.js";
+import type { Status } from "./status.js";
+import type { Dialers } from "./transport.js";
+import type { Edge } from "./types.js";
+
+export interface SessionEvents {
+  status: Status;
+  /** Something was refused that nobody waits for, such as a fix. */
+  error: MusterError;
+}
+
+/** What a session needs of Api. */
+export interface SessionApi extends TokenSource {
+  edge(): Promise<Edge>;
+}
+
+export interface SessionOptions {
+  readonly api: SessionApi;
+  /** The region to be in; by default the first that the server lists. */
+  readonly region?: string;
+  /** False: never moves to a region only because it is nearer. */
+  readonly rehome?: boolean;
+  readonly transport?: TransportChoice;
+  /** By default this tab's own id, stable over reloads. */
+  readonly device?: string;
+  readonly dialers?: Dialers;
+  readonly probe?: Probe;
+  readonly random?: () => number;
+  /** Where it is kept that WebTransport fails here; sessionStorage by default. */
+  readonly storage?: Pick<Storage, "getItem" | "setItem" | "removeItem">;
+}
