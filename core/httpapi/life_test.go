@@ -3,12 +3,15 @@ package httpapi
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/geo"
 )
 
 func TestLifeOfAnAccount(t *testing.T) {
@@ -178,9 +181,40 @@ func TestMessages(t *testing.T) {
 }
 
 func TestEdge(t *testing.T) {
-	b := setup(t)
+	asked := &testEdges{}
+	b := setup(t, func(c *Config) { c.Edges = asked })
 	a := b.ok("GET", "/edge", "", nil)
-	require.JSONEq(t, `{"cert_sha256":"AAAA","regions":[{"name":"eu-west","lat":53.3,"lng":-6.2,"nodes":[
-		{"id":"eu-west-1","http":"http://127.0.1.1:1","ws":"ws://127.0.1.1:1/ws","wt":"https://127.0.1.1:2/wt"}]}]}`, string(a.raw))
+	require.JSONEq(t, `{"cert_sha256":"AAAA","ttl_s":300,"regions":[{"name":"eu-west","lat":53.3,"lng":-6.2,"state":"up","load":0.25,"nodes":[
+		{"id":"eu-west-1","http":"http://127.0.1.1:1","ws":"ws://127.0.1.1:1/ws","wt":"https://127.0.1.1:2/wt","state":"up"}]}]}`, string(a.raw))
+	require.Equal(t, "private, no-cache", a.Header.Get("Cache-Control"))
+	require.True(t, asked.last.Addr.IsLoopback(), "where the connection comes from")
+	require.Nil(t, asked.last.At)
 	b.refused(404, "no_demo", "GET", "/demo", "", nil)
+
+	b.ok("GET", "/edge?lat=0&lng=0&region=us-east&rtt=eu-west:23.5&rtt=us-east:90", "", nil)
+	require.Equal(t, &geo.Point{}, asked.last.At)
+	require.Equal(t, "us-east", asked.last.Region)
+	require.Equal(t, map[string]time.Duration{"eu-west": 23500 * time.Microsecond, "us-east": 90 * time.Millisecond}, asked.last.RTT)
+	require.NotContains(t, b.log.String(), "lat=", "positions are not logged")
+	for _, bad := range []string{"lat=1", "lng=1", "lat=91&lng=0", "lat=0&lng=181", "lat=x&lng=0", "rtt=eu-west", "rtt=eu-west:-1", "rtt=eu-west:NaN", "region=" + strings.Repeat("x", 64), "place=here"} {
+		b.refused(400, "bad_request", "GET", "/edge?"+bad, "", nil)
+	}
+
+	// Behind a proxy that is trusted, its word counts.
+	behind := setup(t, func(c *Config) {
+		c.Edges = asked
+		c.ClientAddr = func(r *http.Request) netip.Addr { return netip.MustParseAddr(r.Header.Get("X-Forwarded-For")) }
+	})
+	behind.ok("GET", "/edge", "", nil, "X-Forwarded-For", "137.158.1.1")
+	require.Equal(t, netip.MustParseAddr("137.158.1.1"), asked.last.Addr)
+}
+
+func TestEdgeProbe(t *testing.T) {
+	b := setup(t)
+	a := b.ok("GET", "/edge/probe", "", nil, "Origin", "https://app.example.org")
+	require.Equal(t, 204, a.StatusCode)
+	require.Empty(t, a.raw)
+	require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
+	require.Equal(t, "*", a.Header.Get("Timing-Allow-Origin"))
+	require.Equal(t, "https://app.example.org", a.Header.Get("Access-Control-Allow-Origin"))
 }

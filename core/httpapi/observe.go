@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"runtime/debug"
 	"strconv"
@@ -20,7 +21,8 @@ type exchange struct {
 	id        string
 	operation string // "unknown" for what the router refused
 	user      string
-	bearer    string // the token of the Authorization header, never logged
+	bearer    string     // the token of the Authorization header, never logged
+	client    netip.Addr // for operations that ask for it, never logged
 }
 
 type exchangeKey struct{}

@@ -21,6 +21,7 @@ type operation struct {
 
 	public  bool // no token needed
 	limited bool // counted per client address: what costs us most, or tries passwords or invites
+	locates bool // the answer depends on where the client's address is
 	status  int  // default 200
 }
 
@@ -38,6 +39,9 @@ func register[I, O any](a *api, o operation, call func(context.Context, *I) (*O,
 	}
 	if o.limited {
 		op.Middlewares = append(op.Middlewares, a.limitAddress)
+	}
+	if o.locates {
+		op.Middlewares = append(op.Middlewares, a.noteAddress)
 	}
 	if o.public {
 		op.Security = []map[string][]string{}
@@ -102,6 +106,13 @@ func (a *api) limitAddress(ctx huma.Context, next func(huma.Context)) {
 		fromError(ctx.Context(), a.Log, err).write(w)
 		return
 	}
+	next(ctx)
+}
+
+// noteAddress keeps the client's address for the operation.
+func (a *api) noteAddress(ctx huma.Context, next func(huma.Context)) {
+	r, _ := humachi.Unwrap(ctx)
+	exchangeOf(ctx.Context()).client = a.ClientAddr(r)
 	next(ctx)
 }
 

@@ -125,15 +125,18 @@ func (l *fakeLive) People(_ context.Context, room, after string, limit int) (*wi
 	return page, l.err
 }
 
-type testEdges struct{}
+// testEdges is one region, and remembers who asked last.
+type testEdges struct{ last EdgeCaller }
 
-func (testEdges) Edges() EdgeDirectory {
-	return EdgeDirectory{CertSHA256: "AAAA", Regions: []EdgeRegion{{Name: "eu-west", Lat: 53.3, Lng: -6.2, Nodes: []EdgeNode{
-		{ID: "eu-west-1", HTTP: "http://127.0.1.1:1", WS: "ws://127.0.1.1:1/ws", WT: "https://127.0.1.1:2/wt"},
-	}}}}
+func (e *testEdges) Edges(c EdgeCaller) EdgeDirectory {
+	e.last = c
+	return EdgeDirectory{CertSHA256: "AAAA", TTL: 300, Regions: []EdgeRegion{{
+		Name: "eu-west", Lat: 53.3, Lng: -6.2, State: "up", Load: 0.25,
+		Nodes: []EdgeNode{{ID: "eu-west-1", HTTP: "http://127.0.1.1:1", WS: "ws://127.0.1.1:1/ws", WT: "https://127.0.1.1:2/wt", State: "up"}},
+	}}}
 }
 
-func (testEdges) Demo() (Demo, bool) { return Demo{}, false }
+func (*testEdges) Demo() (Demo, bool) { return Demo{}, false }
 
 type lockedBuffer struct {
 	mu sync.Mutex
@@ -165,7 +168,7 @@ func setup(t *testing.T, change ...func(*Config)) *bundle {
 	cfg := Config{
 		DB: b.db, Auth: a, Users: users.New(b.db, b.clock),
 		Groups:   groups.New(b.db, "eu-west", groups.Config{Now: b.clock, Announce: b, LinkBase: "https://example.org/join/"}),
-		Messages: b.sent, Presence: presence.New(b.db, b), Live: b.live, Edges: testEdges{},
+		Messages: b.sent, Presence: presence.New(b.db, b), Live: b.live, Edges: &testEdges{},
 		Assets:  fstest.MapFS{"docs/swagger-ui.css": {Data: []byte("/* css */")}, "docs/swagger-ui-bundle.js": {Data: []byte("/* js */")}},
 		Origins: []string{"https://app.example.org"}, Log: log, Metrics: b.metrics, Now: b.clock,
 	}

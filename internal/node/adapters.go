@@ -13,7 +13,6 @@ import (
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/chat"
 	"github.com/mustermesh/muster/core/groups"
-	"github.com/mustermesh/muster/core/httpapi"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/hub"
 	"github.com/mustermesh/muster/internal/errs"
@@ -138,25 +137,6 @@ func (a *membershipAnnouncer) MembershipChanged(ctx context.Context, room string
 	}
 }
 
-// directory is the topology as clients see it.
-type directory struct {
-	present *regions.Directory
-	cert    string
-	demo    func() (httpapi.Demo, bool)
-}
-
-func (d directory) Edges() httpapi.EdgeDirectory {
-	out := httpapi.EdgeDirectory{CertSHA256: d.cert}
-	for _, r := range d.present.Topology().Regions {
-		region := httpapi.EdgeRegion{Name: string(r.Name), Lat: r.Location.Lat, Lng: r.Location.Lng}
-		for _, n := range r.Nodes {
-			region.Nodes = append(region.Nodes, httpapi.EdgeNode{ID: string(n.ID), HTTP: n.HTTP, WS: n.WS, WT: n.WT})
-		}
-		out.Regions = append(out.Regions, region)
-	}
-	return out
-}
-
 // clientSchemes are those of the URLs that the topology tells clients, for the
 // web app's policy.
 func clientSchemes(t *regions.Topology) (list []string) {
@@ -171,11 +151,4 @@ func clientSchemes(t *regions.Topology) (list []string) {
 		}
 	}
 	return list
-}
-
-func (d directory) Demo() (httpapi.Demo, bool) {
-	if d.demo == nil {
-		return httpapi.Demo{}, false
-	}
-	return d.demo()
 }

@@ -14,9 +14,11 @@
 //	activity       last_active of groups
 //	settings       how users want to be seen
 //	realtime       rooms, links to other nodes, the region's roster, sessions
+//	watch          how the regions stand, for whoever asks where to go
 //	revocations    ended logins
 //	transport      WebTransport; from here on clients arrive
 //	HTTP           API, WebSocket, web app
+//	DNS            answers for the edge's zone, if this node does
 //
 // Drain comes before a stop that clients shall not notice: the node hands its
 // rooms over and sends them to other nodes. On the stop itself the HTTP server
@@ -57,6 +59,7 @@ import (
 	"github.com/mustermesh/muster/regions/cluster"
 	"github.com/mustermesh/muster/regions/consensus"
 	"github.com/mustermesh/muster/regions/peerlink"
+	"github.com/mustermesh/muster/regions/steering"
 	"github.com/mustermesh/muster/web"
 )
 
@@ -102,6 +105,8 @@ type Config struct {
 	Capacity   uint32                             // optional: the node's share of its region
 	Drain      DrainConfig                        // optional
 	Limits     struct{ Address, User auth.Limit } // optional: of the HTTP API
+	DNS        *DNSConfig                         // optional: to answer for the edge's zone
+	Steering   SteeringConfig                     // optional: how clients are sent to regions
 }
 
 // Node is one node. It is a run.Service.
@@ -112,7 +117,8 @@ type Node struct {
 	group   run.Group
 	handler http.Handler
 	rt      *Realtime
-	state   atomic.Int32 // see running
+	dns     *steering.Server // nil: not here
+	state   atomic.Int32     // see running
 }
 
 // New assembles a node; nothing runs or listens yet.
@@ -196,6 +202,9 @@ func New(cfg Config) (*Node, error) {
 	n.rt.links.revoke, n.rt.links.presence = n.rt.Sessions.Revoke, changes.heard
 	n.rt.links.store = home.receive
 
+	watch := steering.NewWatch(steering.WatchConfig{
+		Topology: cfg.Directory.Topology, Standings: n.rt.Cluster.Standings, Full: cfg.Steering.FullSessions,
+	})
 	realtime := transport.New(transport.Config{
 		Origins: cfg.Origins, UDP: cfg.WebTransport, TLS: cfg.WebTransportTLS, ClientAddr: cfg.ClientAddr, Log: n.log,
 		Admit: func(from netip.Addr) time.Duration { return n.rt.Sessions.Gate().Connect(time.Now(), from) },
@@ -204,7 +213,7 @@ func New(cfg Config) (*Node, error) {
 	assets, _ := web.Dist()
 	api, err := httpapi.New(httpapi.Config{
 		DB: cfg.DB, Auth: accounts, Users: people, Groups: teams,
-		Messages: conversation{messages, home, n.rt.Hub}, Presence: present, Live: n.rt, Edges: directory{cfg.Directory, cfg.CertSHA256, cfg.Demo},
+		Messages: conversation{messages, home, n.rt.Hub}, Presence: present, Live: n.rt, Edges: newDirectory(&cfg, n.region, watch),
 		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: cfg.ClientAddr,
 		AddressLimit: cfg.Limits.Address, UserLimit: cfg.Limits.User,
 		Log: n.log, Metrics: cfg.Metrics,
@@ -233,11 +242,18 @@ func New(cfg Config) (*Node, error) {
 			}
 		}
 	}))
+	n.group.Add("watch", watch)
 	n.group.Add("others", others)
 	n.group.Add("revocations", revoked)
 	n.group.Add("transport", realtime)
 	n.group.Add("farewell", stopper(n.rt.Sessions.Close)) // before the transport stops
 	n.group.Add("http", newHTTPServer(cfg.HTTP, cfg.HTTPTLS, n.handler, n.log))
+	if cfg.DNS != nil {
+		if n.dns, err = newDNS(*cfg.DNS, string(cfg.ID), n.region, watch, cfg.Steering.Locator, n.log, cfg.Metrics); err != nil {
+			return nil, err
+		}
+		n.group.Add("dns", n.dns)
+	}
 	return n, nil
 }
 
@@ -291,6 +307,9 @@ func (n *Node) Stop() {
 	_ = n.cfg.Peer.Close()
 	if n.cfg.WebTransport != nil {
 		_ = n.cfg.WebTransport.Close()
+	}
+	if n.dns != nil {
+		n.dns.Stop()
 	}
 }
 

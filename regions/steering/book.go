@@ -329,7 +329,10 @@ func (b *book) nearest(s *subnet, from netip.Addr) (region int, scope uint8) {
 	if s.addr.IsValid() && s.source > 0 {
 		asks = s.addr
 	}
-	place := b.locator.Locate(asks)
+	var place locate.Place
+	if b.locator != nil {
+		place = b.locator.Locate(asks)
+	}
 	if asks == s.addr && s.source > 0 {
 		bits := place.Prefix.Bits()
 		if b.shed {
@@ -339,7 +342,7 @@ func (b *book) nearest(s *subnet, from netip.Addr) (region int, scope uint8) {
 			bits += 96 // as an IPv6 address that holds an IPv4 one
 		}
 		scope = uint8(max(bits, 0))
-		if place.At == nil {
+		if place.At == nil && b.locator != nil {
 			place.At = b.locator.Locate(from).At
 		}
 	}
@@ -348,7 +351,7 @@ func (b *book) nearest(s *subnet, from netip.Addr) (region int, scope uint8) {
 		at = b.home
 	}
 	if b.shed {
-		return max(0, b.policy.Best(placement.Client{At: at, Key: networkHash(asks, 24, 48)}, b.view)), scope
+		return max(0, b.policy.Best(placement.Client{At: at, Key: Key(asks)}, b.view)), scope
 	}
 	if at == nil {
 		return max(0, b.policy.Best(placement.Client{}, b.view)), scope

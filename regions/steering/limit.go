@@ -65,6 +65,15 @@ func (l *limiter) check(from netip.Addr, now time.Duration) verdict {
 	return drop
 }
 
+// Key is what stands for a client in placement.Client: that of its network, so
+// that all addresses of somebody get the same answers.
+func Key(a netip.Addr) uint64 {
+	if !a.IsValid() {
+		return 0
+	}
+	return networkHash(a, 24, 48)
+}
+
 // networkHash spreads the networks of so many bits over all values.
 func networkHash(a netip.Addr, v4, v6 int) uint64 {
 	var h uint64
