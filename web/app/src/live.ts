@@ -4,10 +4,10 @@ import type { Point } from "./lib/geo.ts";
 import { ownTab, secondPersonUrl, storedRegion, storeRegion, tokens } from "./identity.ts";
 import {
   account, crowd, demo, everybody, group, groups, idleLink, invites, joined, link, type Link, me, type Message, messages, olderMessages,
-  people, type Person, regions, type Seen, seen, unread, type Visibility, visibility,
+  people, type Person, regions, type Seen, seen, unreached, unread, type Visibility, visibility,
 } from "./state.ts";
 import { toast } from "./ui/toast.tsx";
-import { mergeMessages, toPeople, toPerson } from "./view.ts";
+import { mergeMessages, toPeople, toPerson, toUnreached } from "./view.ts";
 
 // Between the SDK and the page's signals: every command of the page, and every
 // event of the session. Nothing else in the app talks to the server.
@@ -260,6 +260,7 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
   const showPeople = soon(() => {
     if (room !== r) return;
     people.value = toPeople(r.members, skew());
+    unreached.value = toUnreached(r.unreached, skew());
     crowd.value = { here: r.counts.live + r.counts.suspended, truncated: r.truncated };
     if (!r.truncated) everybody.value = undefined;
     // Of who is here it will be another time when they were here last.
@@ -268,6 +269,7 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
   const showMessages = () => room === r && mergeRoom();
   r.on("presence", showPeople);
   r.on("fix", showPeople);
+  r.on("reach", showPeople);
   r.on("snapshot", () => {
     showPeople();
     showMessages();
@@ -297,6 +299,7 @@ export function closeGroup(): void {
   group.value = undefined;
   invites.value = undefined;
   people.value = new Map();
+  unreached.value = [];
   crowd.value = { here: 0, truncated: false };
   everybody.value = undefined;
   joined.value = false;
@@ -431,8 +434,7 @@ export async function reconnect(): Promise<void> {
 export function pickRegion(region: string | undefined): void {
   pickedRegion.value = region;
   storeRegion(region);
-  const target = region ?? regions.value[0];
-  if (target !== undefined) session?.reconnect({ region: target });
+  session?.reconnect({ region: region ?? null });
 }
 
 /** Opens another guest of this group in a tab of its own. */

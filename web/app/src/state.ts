@@ -15,6 +15,7 @@ export interface Device {
   node: string;
   transport: Transport | undefined;
   since: number;
+  unknownSince: number | undefined; // its region can't be heard: all this is from then
 }
 
 export interface Fix {
@@ -31,8 +32,16 @@ export interface Person {
   user: string;
   name: string;
   state: "live" | "suspended"; // live if any device is
+  unknownSince: number | undefined; // nobody can say now: it was so then
   devices: readonly Device[];
   fix: Fix | undefined; // the newest of all devices
+}
+
+/** A region that can't be heard from where this page is connected. */
+export interface Unreached {
+  region: string;
+  since: number;
+  lost: boolean; // for so long that its people are not here any more
 }
 
 export interface Message {
@@ -125,6 +134,7 @@ export const groups = signal<readonly GroupSummary[] | undefined>(undefined);
 export const group = signal<Group | undefined>(undefined);
 export const invites = signal<readonly Invite[] | undefined>(undefined);
 export const people = signal<ReadonlyMap<string, Person>>(new Map());
+export const unreached = signal<readonly Unreached[]>([]);
 export const visibility = signal<Visibility | undefined>(undefined); // undefined: not known
 export const seen = signal<ReadonlyMap<string, Seen>>(new Map());
 /** How many are here, and whether people are only some of them: a big group. */
@@ -158,7 +168,8 @@ export const absent = computed(() =>
     .sort((a, b) => a.name.localeCompare(b.name)),
 );
 
-/** The device that says how a person is reached: a live one before a suspended one, the newest first. */
+/** The device that says how a person is reached: a live one before a suspended one, known before unknown, the newest first. */
 export function main(devices: readonly Device[]): Device | undefined {
-  return [...devices].sort((a, b) => Number(b.state === "live") - Number(a.state === "live") || b.since - a.since)[0];
+  const rank = (d: Device) => (d.state === "live" ? 2 : 0) + (d.unknownSince === undefined ? 1 : 0);
+  return [...devices].sort((a, b) => rank(b) - rank(a) || b.since - a.since)[0];
 }

@@ -1,7 +1,7 @@
 import type { Member, Message as SdkMessage } from "@muster/sdk";
 import { expect, test } from "vitest";
 import type { Message } from "./state.ts";
-import { mergeMessages, toPerson } from "./view.ts";
+import { mergeMessages, toPerson, toUnreached } from "./view.ts";
 
 const stored = (number: number, sender: string, clientId: string): SdkMessage => ({
   number, id: `id${number}`, sender, senderName: sender, clientId, body: `body ${number}`, sentAt: new Date(number * 1000),
@@ -33,4 +33,12 @@ test("a person has one entry with the newest fix and the device it came from", (
   expect(p.fix).toMatchObject({ at: { lat: 45, lng: 14 }, accuracy: 0, captured: 4500, device: "phone" });
   expect(p.state).toBe("live");
   expect(p.devices.map((d) => [d.state, d.since])).toEqual([["live", 1500], ["suspended", 2500]]);
+});
+
+test("who can't be told of is unknown since then, by this browser's clock; so is the region", () => {
+  const unknownSince = new Date(7000);
+  const device = { device: "phone", epoch: 1, state: "live", region: "us-east", node: "n", since: new Date(3000), unknownSince } as const;
+  const p = toPerson({ user: "u", name: "Bo", state: "live", unknownSince, devices: [device] }, 500);
+  expect([p.unknownSince, p.devices[0]!.unknownSince]).toEqual([6500, 6500]);
+  expect(toUnreached([{ region: "us-east", since: unknownSince, lost: false }], 500)).toEqual([{ region: "us-east", since: 6500, lost: false }]);
 });

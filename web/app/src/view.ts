@@ -1,5 +1,5 @@
-import type { Fix as SdkFix, Member as SdkMember, Message as SdkMessage } from "@muster/sdk";
-import type { Fix, Message, Person } from "./state.ts";
+import type { Fix as SdkFix, Member as SdkMember, Message as SdkMessage, Unreached as SdkUnreached } from "@muster/sdk";
+import type { Fix, Message, Person, Unreached } from "./state.ts";
 
 // From the SDK's nouns to what is drawn: pure.
 
@@ -13,6 +13,7 @@ export function toPerson(m: SdkMember, skew: number): Person {
     user: m.user,
     name: m.name,
     state: m.state,
+    unknownSince: at(m.unknownSince, skew),
     devices: m.devices.map((d) => ({
       device: d.device,
       state: d.state === "live" ? "live" : "suspended",
@@ -20,10 +21,16 @@ export function toPerson(m: SdkMember, skew: number): Person {
       node: d.node,
       transport: d.transport,
       since: d.since.getTime() - skew,
+      unknownSince: at(d.unknownSince, skew),
     })),
     fix: m.fix && toFix(m.fix, m.devices.find((d) => d.fix === m.fix)?.device ?? "", skew),
   };
 }
+
+export const toUnreached = (all: readonly SdkUnreached[], skew: number): Unreached[] =>
+  all.map((u) => ({ region: u.region, since: u.since.getTime() - skew, lost: u.lost }));
+
+const at = (t: Date | undefined, skew: number): number | undefined => t && t.getTime() - skew;
 
 function toFix(f: SdkFix, device: string, skew: number): Fix {
   return {

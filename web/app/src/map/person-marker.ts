@@ -1,5 +1,5 @@
 import { type Map as MapLibre, Marker } from "maplibre-gl";
-import { ago, age, freshness } from "../lib/age.ts";
+import { ago, age, clock, freshness } from "../lib/age.ts";
 import { formatDistance, metresPerPixel, type Point, type Units } from "../lib/geo.ts";
 import { hue, initials } from "../lib/people.ts";
 import type { Person } from "../state.ts";
@@ -23,6 +23,7 @@ export class PersonMarker {
   private drawn: Point;
   private captured = 0;
   private accuracy = 0;
+  private unknownSince: number | undefined;
 
   constructor(map: MapLibre, person: Person, mine: boolean, at: Point, now: number, onSelect: () => void) {
     this.color = mine ? undefined : hue(person.user);
@@ -60,6 +61,8 @@ export class PersonMarker {
       this.glide.retarget(fix.at, now, smooth);
     }
     this.el.classList.toggle("suspended", person.state === "suspended");
+    this.el.classList.toggle("unknown", person.unknownSince !== undefined);
+    this.unknownSince = person.unknownSince;
   }
 
   /** Moves to where the person is drawn now; returns whether it still moves. */
@@ -79,9 +82,10 @@ export class PersonMarker {
   /** Age and accuracy: once a second and on each zoom. */
   label(zoom: number, units: Units, now: number): void {
     this.when.textContent = age(this.captured, now);
-    this.el.dataset["freshness"] = freshness(this.captured, now);
+    this.el.dataset["freshness"] = this.unknownSince === undefined ? freshness(this.captured, now) : "unknown";
+    const unknown = this.unknownSince === undefined ? "" : `, unknown since ${clock(this.unknownSince, now)}`;
     const metres = this.accuracy > 0 ? `, accurate to ${formatDistance(this.accuracy, units)}` : "";
-    this.el.setAttribute("aria-label", `${this.name.textContent}, position from ${ago(this.captured, now)}${metres}`);
+    this.el.setAttribute("aria-label", `${this.name.textContent}, position from ${ago(this.captured, now)}${metres}${unknown}`);
     const px = (2 * this.accuracy) / metresPerPixel(this.drawn.lat, zoom);
     // Smaller than the dot it says nothing, larger than the screen neither.
     const show = px > 34 && px < 4000;

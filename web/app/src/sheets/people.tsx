@@ -1,5 +1,5 @@
 import { useEffect } from "preact/hooks";
-import { ago, freshness } from "../lib/age.ts";
+import { ago, clock, freshness } from "../lib/age.ts";
 import { distance, formatDistance } from "../lib/geo.ts";
 import { listEverybody, lookUpSeen } from "../live.ts";
 import { units } from "../settings.ts";
@@ -90,12 +90,12 @@ function PersonRow({ person, onSelect }: { person: Person; onSelect: (user: stri
   const device = main(person.devices);
   const mine = person.user === me.value;
   const role = group.value?.members.find((m) => m.user === person.user)?.role;
-  const suspended = person.state === "suspended";
+  const state = person.unknownSince === undefined ? person.state : "unknown";
   return (
-    <li class={`person-row${suspended ? " suspended" : ""}`} data-testid={`member-${person.name}`} data-user={person.user}
-      data-state={person.state} data-lat={person.fix?.at.lat} data-lng={person.fix?.at.lng}>
+    <li class={`person-row ${state}`} data-testid={`member-${person.name}`} data-user={person.user}
+      data-state={state} data-lat={person.fix?.at.lat} data-lng={person.fix?.at.lng}>
       <button type="button" class="row" onClick={() => onSelect(person.user)}>
-        <Avatar user={person.user} name={person.name} me={mine} dim={suspended} />
+        <Avatar user={person.user} name={person.name} me={mine} dim={state !== "live"} />
         <span class="grow">
           <span class="line">
             <strong>{person.name}</strong>
@@ -115,6 +115,7 @@ function PersonRow({ person, onSelect }: { person: Person; onSelect: (user: stri
             {person.devices.map((d) => (
               <li key={d.device}>
                 {d.state === "suspended" ? "connection lost" : "live"} · {d.region} · {d.node} · {transportName(d.transport)} · since {ago(d.since, now.value)}
+                {d.unknownSince !== undefined && ` · unknown since ${clock(d.unknownSince, now.value)}`}
               </li>
             ))}
           </ul>
@@ -129,7 +130,9 @@ function Where({ device }: { device: Device }) {
     <small>
       <span data-testid="member-region">{device.region}</span>
       {" · "}
-      {device.state === "suspended"
+      {device.unknownSince !== undefined
+        ? <em data-testid="member-unknown">unknown since {clock(device.unknownSince, now.value)}</em>
+        : device.state === "suspended"
         ? <em>connection lost {ago(device.since, now.value)}</em>
         : <span data-testid="member-transport">{transportName(device.transport)}</span>}
     </small>
@@ -147,7 +150,7 @@ function Position({ person, mine }: { person: Person; mine: boolean }) {
   if (fix.accuracy > 0) parts.push(`±${formatDistance(fix.accuracy, units.value)}`);
   if (!mine && from) parts.unshift(`${formatDistance(distance(from, fix.at), units.value)} away`);
   return (
-    <small class="position" data-freshness={freshness(fix.captured, now.value)}>
+    <small class="position" data-freshness={person.unknownSince === undefined ? freshness(fix.captured, now.value) : "unknown"}>
       <span class="fresh-dot" aria-hidden="true" />
       {parts.join(" · ")}
     </small>

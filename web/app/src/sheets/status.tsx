@@ -1,5 +1,5 @@
-import { ago } from "../lib/age.ts";
-import { link, now, type Transport, visibility } from "../state.ts";
+import { ago, clock } from "../lib/age.ts";
+import { link, now, type Transport, unreached, visibility } from "../state.ts";
 import { Button } from "../ui/button.tsx";
 import { reconnect, tryNow } from "../live.ts";
 
@@ -30,7 +30,7 @@ export function StatusLine() {
   );
 }
 
-/** Over everything while the connection is lost: what one sees is as old as that. */
+/** Over everything while the connection is lost, or a region can't be heard: what one sees is as old as that. */
 export function Banner() {
   const l = link.value;
   // A blip is over before it could be read; the line above tells of it anyhow.
@@ -51,5 +51,20 @@ export function Banner() {
       </div>
     );
   }
-  return null;
+  return <OutOfReach />;
+}
+
+/** Quiet: everything else goes on. */
+function OutOfReach() {
+  const away = unreached.value;
+  if (away.length === 0) return null;
+  return (
+    <div class="banner calm" role="status" data-testid="banner-unreached">
+      {away.map((u) => (
+        <span key={u.region}>
+          <strong>{u.region}</strong> can't be reached since {clock(u.since, now.value)}. {u.lost ? "Its people are no longer shown." : "Its people are shown as they were."}
+        </span>
+      ))}
+    </div>
+  );
 }

@@ -68,14 +68,20 @@ function Presence({ invisible, lastSeenAudience }: Visibility) {
 }
 
 function RegionPicker() {
+  const wanted = pickedRegion.value;
+  const elsewhere = wanted !== undefined && link.value.phase === "live" && link.value.region !== wanted;
   return (
     <div class="field">
       <label for="region">Connect through</label>
-      <select id="region" data-testid="region-picker" value={pickedRegion.value ?? ""} onChange={(e) => pickRegion(e.currentTarget.value || undefined)}>
-        <option value="">Nearest{pickedRegion.value === undefined && link.value.region ? ` (${link.value.region})` : ""}</option>
+      <select id="region" data-testid="region-picker" value={wanted ?? ""} onChange={(e) => pickRegion(e.currentTarget.value || undefined)}>
+        <option value="">Nearest{wanted === undefined && link.value.region ? ` (${link.value.region})` : ""}</option>
         {regions.value.map((r) => <option key={r} value={r}>{r}</option>)}
       </select>
-      <small>Everybody in the group sees each other whatever the region.</small>
+      <small>
+        {elsewhere
+          ? <span data-testid="region-elsewhere">{wanted} can't be reached from here; you are connected through {link.value.region}.</span>
+          : "Everybody in the group sees each other whatever the region."}
+      </small>
     </div>
   );
 }
