@@ -5,7 +5,7 @@
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
-	test-go test-cockroach test-tools test-web test-e2e bench bench-idle bench-opens prove-presence prove-replay nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster generate clean setup-run setup-test
+	test-go test-cockroach test-tools test-web test-e2e bench bench-idle bench-fanout bench-opens prove-presence prove-replay nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -100,6 +100,11 @@ prove-roster: build
 
 bench-opens: build
 	bin/muster bench opens --json bench/baseline/opens.json
+
+# Beside a Centrifugo 6 of your own, started with CENTRIFUGO_CLIENT_INSECURE=true:
+# make bench-fanout PEER="--centrifugo 127.0.0.1:8000 --centrifugo-pid 1234"
+bench-fanout: build
+	bin/muster bench fanout $(PEER) --json bench/baseline/fanout.json
 
 bench-idle: build
 	bin/muster bench idle --sessions 5000 --room-size 50 --json bench/baseline/idle.json

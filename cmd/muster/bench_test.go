@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/bench/scenario"
 )
 
 // asMuster makes this test's own binary be muster: the benchmarks start it as
@@ -47,5 +49,18 @@ func TestBenchFailover(t *testing.T) {
 func TestBenchIdle(t *testing.T) {
 	t.Parallel()
 	c := &BenchIdleCmd{benchFleet: testFleet(), Sessions: 40, RoomSize: 10, AtOnce: 8, Quiet: time.Second}
+	require.NoError(t, c.Run(t.Context()))
+}
+
+func TestBenchFanout(t *testing.T) {
+	t.Parallel()
+	c := &BenchFanoutCmd{
+		benchFleet: testFleet(), Rounds: 1, Duration: time.Second, Warmup: 500 * time.Millisecond, Size: 128,
+		cases: []scenario.FanoutCase{
+			{Name: "messages", Members: 40, Messages: 20},
+			{Name: "window", Members: 40, Window: 2},
+			{Name: "moves", Members: 40, Moves: true},
+		},
+	}
 	require.NoError(t, c.Run(t.Context()))
 }
