@@ -31,6 +31,8 @@ import (
 //	POST /ctl/transfer?region=R another voter leads the region; without region: that of this process
 //	POST /ctl/kill?node=ID      muster dev only: as the end of its process would
 //	POST /ctl/restart?node=ID   muster dev only
+//	POST /ctl/cut?region=R      muster dev only: R neither hears the other regions nor is heard; with other=S only that one
+//	POST /ctl/heal?region=R     muster dev only: ends that
 //
 // What is posted must come from a page of the same origin, or from no page. And
 // the address must be called by its number, as localhost, or by a name without
@@ -57,6 +59,16 @@ type RegionView struct {
 		Gone      int `json:"gone"` // devices without a session that are remembered
 	} `json:"sessions"`
 	Rates map[string]float64 `json:"rates"`
+	// Unreached are the regions that it does not hear, and since when; Cut those
+	// that it was cut off from on purpose.
+	Unreached []UnreachedView `json:"unreached"`
+	Cut       []string        `json:"cut"`
+}
+
+// UnreachedView is a region that another one does not hear.
+type UnreachedView struct {
+	Region string `json:"region"`
+	Since  string `json:"since,omitempty"` // absent: it was never heard
 }
 
 // NodeView is one node of a region.
@@ -121,6 +133,7 @@ type control struct {
 	gather  prometheus.Gatherer
 	kill    func(id regions.NodeID) error // nil: not in dev
 	restart func(ctx context.Context, id regions.NodeID) error
+	links   *severance // nil: not in dev
 
 	mu    sync.Mutex // guards rates
 	rates map[string]*rate
@@ -169,6 +182,15 @@ func (c *control) handler() http.Handler {
 		post("restart", func(ctx context.Context, r *http.Request) error {
 			return c.restart(ctx, regions.NodeID(r.FormValue("node")))
 		})
+	}
+	if c.links != nil {
+		among := func(f func(region, other regions.RegionID) error) func(context.Context, *http.Request) error {
+			return func(_ context.Context, r *http.Request) error {
+				return f(regions.RegionID(r.FormValue("region")), regions.RegionID(r.FormValue("other")))
+			}
+		}
+		post("cut", among(c.links.cut))
+		post("heal", among(c.links.heal))
 	}
 	safe := http.NewCrossOriginProtection().Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -323,6 +345,10 @@ func (c *control) roster() (*RosterView, error) {
 		} else {
 			v.ContactMS = -1
 		}
+		v.Unreached, v.Cut = unreached(n, time.Now()), []string{}
+		if c.links != nil {
+			v.Cut = c.links.from(n.Region())
+		}
 		voters := map[regions.NodeID]bool{}
 		for _, m := range n.rt.Cluster.Members() {
 			voters[m.Node] = m.Voter
@@ -376,6 +402,25 @@ func (c *control) roster() (*RosterView, error) {
 		out.Regions = append(out.Regions, v)
 	})
 	return out, nil
+}
+
+// unheard is after how long a region counts as unreached: it speaks every second.
+const unheard = 3 * time.Second
+
+// unreached lists the regions that a node does not hear.
+func unreached(n *Node, now time.Time) []UnreachedView {
+	out := []UnreachedView{}
+	for _, s := range n.rt.Cluster.Standings() {
+		if s.Region == n.Region() || now.Sub(s.Heard) < unheard {
+			continue
+		}
+		v := UnreachedView{Region: string(s.Region)}
+		if !s.Heard.IsZero() {
+			v.Since = s.Heard.UTC().Format(time.RFC3339)
+		}
+		out = append(out, v)
+	}
+	return out
 }
 
 func (c *control) sessions(user string) (*SessionsView, error) {

@@ -130,6 +130,9 @@ func (n *Network) Mend(from, to string) {
 	n.change(func(s *state) { delete(s.cuts, [2]string{from, to}) })
 }
 
+// IsCut reports whether Cut(from, to) is in force.
+func (n *Network) IsCut(from, to string) bool { return n.state.Load().cuts[[2]string{from, to}] }
+
 // Heal ends all cuts.
 func (n *Network) Heal() { n.change(func(s *state) { clear(s.cuts) }) }
 
