@@ -133,7 +133,7 @@ func (d *Dev) start(ctx context.Context) error {
 	}
 	d.group.Add("mesh", d.mesh)
 	metrics := prometheus.Gatherers{d.registry, d.mesh}
-	ctl := (&control{nodes: d.mesh.nodes, gather: d.mesh, kill: d.mesh.killNode, restart: d.mesh.restartNode}).handler()
+	ctl := (&control{nodes: d.mesh.nodes, gather: d.mesh, kill: d.mesh.killNode, restart: d.mesh.restartNode, links: d.mesh.links()}).handler()
 	admin := obs.Admin(metrics, d.mesh.Ready)
 	admin.Handle("/ctl/", ctl)
 	admin.Handle("/console/", web.Console())
