@@ -3,8 +3,7 @@
 //
 //	api := client.NewAPI("https://muster.example", client.APIConfig{})
 //	_, err := api.Guest(ctx, "Ada", "my laptop")
-//	edge, err := api.Edge(ctx)
-//	s, err := client.Connect(ctx, client.Config{Endpoints: edge.Endpoints("eu-west"), Tokens: api})
+//	s, err := client.Connect(ctx, client.Config{Edges: api, Tokens: api})
 //	room, err := s.Join(ctx, "group:…")
 //	err = s.Report(client.Fix{Point: geo.Point{Lat: 52.52, Lng: 13.40}})
 //	for ev := range room.Events(ctx) { … }
@@ -21,10 +20,7 @@
 // WebTransport (RFC 9220 and draft-ietf-webtrans-http3) is tried first. When
 // UDP is silent for 1.5 s a WebSocket is tried beside it and the first one up
 // wins, in the manner of RFC 8305 ("Happy Eyeballs"); a failure is remembered
-// for five minutes. A reconnect tries the node that worked last, then the
-// others in the order of Config.Endpoints; before each round it waits a time
-// drawn from the whole of a doubling interval ("full jitter"), after what the
-// server asked for.
+// for five minutes.
 //
 // After a reconnect the session names its rooms and how far it followed each;
 // the server sends what was missed, or a snapshot. Requests without an answer
@@ -44,15 +40,54 @@
 //
 // Both connections feed the rooms in between; what comes twice is dropped by
 // its position. If the old one is closed as superseded, that is by our own new
-// one. A target that can't be reached is followed by the next one, then by the
-// configured ones, until the deadline; after it, or if the last attempt fails
-// when the old connection is gone already, it is an ordinary reconnect.
-// Config.OnMove is told how each change of connection went.
+// one. If nobody can be reached by the deadline, or the old connection is gone
+// already, it is an ordinary reconnect. Config.OnMove is told how each change of
+// connection went, and why.
 //
-// The goroutine of a session (run) decides all this. Each connection has one of
-// its own that writes, and one that reads; while a move is on, one looks for
-// the way. Nothing else runs, and time is only read through package time: with
-// connections in memory (Dialer.Dial) a session runs under testing/synctest.
+// # When nothing is heard
+//
+// A node that died, or a region that is cut off, is only silent. pulse decides
+// when a connection is suspect, and when it is dead; docs/protocol.md has the
+// rules, which both SDKs share. While it is suspect another one is looked for
+// beside it, as in a move:
+//
+//	         asked, and nothing heard         still silent when
+//	           for 3 round trips              another one is up
+//	trusted ────────────────────▶ suspect ──────────────────────▶ hello there:
+//	   ▲                          │     │                         from here on
+//	   └──────────────────────────┘     └──▶ dead: reconnect      it is a move
+//	     heard; the dials are dropped,
+//	     no harm is done
+//
+// # Looking for a connection
+//
+// A search, for whatever reason, goes in rounds, and each round is a race: dials
+// are staggered by a quarter of a second and don't wait for each other, so a
+// black hole delays nobody. A connection that is up does nothing yet. Its hello
+// would take the session over, so it says that only when it may: one at a time,
+// and if it is a suspect's stand-in, only while that one is silent. The first
+// Welcome ends the search. A hello that was said is seen through all the same:
+// its Welcome may turn out to be the higher one. route has the order: where it
+// worked last, then by turns the other nodes of the region and those of the other
+// regions. Between rounds it waits a time drawn from the whole of a doubling
+// interval ("full jitter"), after what a server asked for.
+//
+// # The list of nodes, and the nearest region
+//
+// With Config.Edges (an *API) the list is asked for again when it is old, and
+// when a whole round came to nothing. The first regions of it are timed every
+// few minutes; if another one is clearly and steadily nearer the session moves
+// there (homing), unless Config.StayPut is set.
+//
+// # Goroutines
+//
+// The goroutine of a session (run) decides all this: whatever changes pokes it,
+// and it looks at how things stand (life.step), so nothing depends on the order
+// of news. Each connection has one of its own that writes, and one that reads.
+// One times the regions; refreshing a token or the list has one while it lasts.
+// Nothing else runs, and time is only read through package time: with connections
+// in memory (Dialer.Dial) a session runs under testing/synctest. What can be
+// decided without either is: pulse, race, route and homing have no clock.
 //
 // # Fixes
 //

@@ -20,18 +20,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	edge, err := api.Edge(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	pins, err := edge.Pins()
-	if err != nil {
-		log.Fatal(err)
-	}
-	session, err := client.Connect(ctx, client.Config{
-		Endpoints: edge.Endpoints("eu-west"), Tokens: api,
-		Dialer: &client.Dialer{CertSHA256: pins},
-	})
+	session, err := client.Connect(ctx, client.Config{Edges: api, Tokens: api})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -51,6 +40,10 @@ func Example() {
 			fmt.Println(e.Name, e.Device.State)
 		case client.MessageArrived:
 			fmt.Println(e.Message.SenderName, "says", e.Message.Body)
+		case client.RegionChanged:
+			if since := e.Reach.UnknownSince; !since.IsZero() {
+				fmt.Println(e.Reach.Region, "was last heard of at", since)
+			}
 		case client.Missed:
 			fmt.Println("too slow: here are", room.Members(), room.Fixes())
 		}

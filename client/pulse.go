@@ -35,6 +35,7 @@ type pulse struct {
 	said   time.Time // anything that has no answer
 	asked  time.Time // since when an answer is due; zero: none is
 	urgent bool      // it is not only due to keep an idle connection
+	waits  bool      // there are requests without an answer, though not without a sign of life
 	pinged time.Time // last
 	open   time.Time // the first ping without an answer; zero: none
 	nudged bool      // ping at once
@@ -61,12 +62,10 @@ func (p *pulse) hear(now time.Time) {
 	}
 }
 
-// answer notes that an answer came; more: others are due.
-func (p *pulse) answer(now time.Time, more bool) {
-	p.asked, p.open, p.doubt = time.Time{}, time.Time{}, trusted
-	if more {
-		p.asked = now
-	}
+// answer notes that an answer came. Others may take their time, then: whether
+// the node is still there is asked by ping.
+func (p *pulse) answer(more bool) {
+	p.asked, p.open, p.doubt, p.waits = time.Time{}, time.Time{}, trusted, more
 }
 
 // ask notes that a request goes out.
@@ -111,7 +110,7 @@ func (p *pulse) tick(now time.Time, rtt time.Duration, foreground bool, alarms i
 	case !p.asked.IsZero() && p.urgent:
 		b.ping = due(later(p.asked.Add(patience/3), again)) || b.ping
 	case foreground && due(later(p.heard.Add(attentive), again)),
-		!foreground && p.said.After(p.heard) && due(again):
+		!foreground && (p.waits || p.said.After(p.heard)) && due(again):
 		b.ping, urgent = true, true
 	case p.asked.IsZero():
 		b.ping = due(p.heard.Add(p.every/2)) || b.ping

@@ -457,7 +457,7 @@ func (s *Session) handle(c *connection, body []byte) {
 	now := time.Now()
 	c.pulse.hear(now)
 	if f.GetRe() != 0 {
-		c.pulse.answer(now, len(s.pending) > 0)
+		c.pulse.answer(len(s.pending) > 0)
 	}
 	if suspect && c.pulse.doubt == trusted {
 		s.poke()
