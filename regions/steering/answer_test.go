@@ -84,7 +84,7 @@ func TestScopesDoNotOverlap(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 2))
 		seen := map[netip.Prefix]regions.RegionID{}
 		by := map[int][]netip.Prefix{}
-		for range 3000 {
+		for range 1500 {
 			var four [4]byte
 			binary.BigEndian.PutUint32(four[:], r.Uint32())
 			// Near others, so that scopes meet.
@@ -104,7 +104,9 @@ func TestScopesDoNotOverlap(t *testing.T) {
 				continue
 			}
 			for other, region := range seen {
-				require.False(t, other.Overlaps(scope) && region != where(a), "%v %v", other, scope)
+				if region != where(a) && other.Overlaps(scope) {
+					t.Fatalf("%v %v", other, scope)
+				}
 			}
 			seen[scope] = where(a)
 			by[scope.Bits()] = append(by[scope.Bits()], scope)

@@ -30,7 +30,7 @@
 //
 // A region is looked at once a second. The look is bad if the region's leader was
 // not heard of for 3 s, or says that no node is up. Three bad looks in a row take
-// it out, two good ones bring it back: so a dead region is out 5 to 7 s after its
+// it out, two good ones bring it back: so a dead region is out 5 to 6 s after its
 // last word, and a blip is not seen. If no region is in, answers go on as if all
 // were. TTLs are 20 s. (Load: see regions/placement.)
 //
