@@ -3,13 +3,14 @@ import { changes, type Entry, type Happening, record, words } from "./history.ts
 import { health, ownersOf, type NodeState, type RegionView } from "./roster.ts";
 
 /** A region as short as it can be said: its nodes, who owns which slot by place, its leader. */
-function region(o: { nodes: Record<string, NodeState>; owners?: number[]; leader?: string; live?: number; suspended?: number; incarnation?: number }): RegionView {
+function region(o: { nodes: Record<string, NodeState>; owners?: number[]; leader?: string; live?: number; suspended?: number; incarnation?: number; unreached?: string[] }): RegionView {
   const nodes = Object.entries(o.nodes).map(([id, state]) => ({
     id, state, voter: true, incarnation: o.incarnation ?? 1, slots: 0, sessions: { live: 0, suspended: 0 }, rooms_owned: 0, self: true,
   }));
   return {
     name: "eu", leader: o.leader ?? "a", term_contact_ms: 10, nodes, slots: { owners: o.owners ?? [1, 1, 2, 2], moved_last_minute: 0 },
     sessions: { live: o.live ?? 4, suspended: o.suspended ?? 0, gone: 0 }, rates: {},
+    unreached: (o.unreached ?? []).map((name) => ({ region: name })), cut: [],
   };
 }
 const well = region({ nodes: { a: "up", b: "up" } });
@@ -31,6 +32,13 @@ describe("what happened between two looks", () => {
     expect(said(changes(resumed, again))).toEqual(["a is up", "b has restarted", "1 slot moved | b → nobody: 1"]);
   });
 
+  test("other regions are not heard any more, and heard again", () => {
+    const cut = region({ nodes: { a: "up", b: "up" }, unreached: ["us", "ap"] });
+    expect(said(changes(well, cut))).toEqual(["us and ap not heard any more"]);
+    expect(said(changes(cut, region({ nodes: { a: "up", b: "up" }, unreached: ["ap", "sa"] })))).toEqual(["sa not heard any more | us heard again"]);
+    expect(said(changes(cut, well))).toEqual(["us and ap heard again"]);
+  });
+
   test("a node comes, drains, and is taken out", () => {
     const three = region({ nodes: { a: "up", b: "up", c: "draining" } });
     expect(said(changes(well, three))).toEqual(["c is new"]);
@@ -49,6 +57,12 @@ describe("the timeline", () => {
     expect(said(entries.map((e) => e.what))).toEqual(["1 slot moved | a → b: 1", "5 sessions suspended, 5 resumed", "5 slots moved | a → b: 5"]);
     expect(entries.map((e) => [e.at, e.until])).toEqual([[9000, 9000], [1000, 3000], [0, 2000]]);
     expect(new Set(entries.map((e) => e.id)).size).toBe(3);
+  });
+
+  test("a region after the other is told once", () => {
+    const reach = (lost: string[], back: string[]): Happening => ({ kind: "reach", lost, back });
+    expect(said(put([0, reach(["us"], [])], [1000, reach(["ap"], [])]).map((e) => e.what))).toEqual(["us and ap not heard any more"]);
+    expect(said(put([0, reach([], ["us"])], [1000, reach([], ["ap"])]).map((e) => e.what))).toEqual(["us and ap heard again"]);
   });
 
   test("an election is told once", () => {
@@ -73,5 +87,6 @@ test("health says what is wrong, the worst first", () => {
     words: "no leader, 2 slots without an owner, 1 node down",
   });
   expect(health({ ...well, term_contact_ms: 3210 }, true).words).toBe("no word of the leader for 3.2 s");
+  expect(health(region({ nodes: { a: "up" }, owners: [1], unreached: ["us", "ap"] }), true)).toEqual({ level: "bad", words: "does not hear us and ap" });
   expect(ownersOf(region({ nodes: { a: "up" }, owners: [0, 1] }))).toEqual(["", "a"]);
 });

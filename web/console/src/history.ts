@@ -8,6 +8,7 @@ export type Happening =
   | { readonly kind: "node"; readonly node: string; readonly what: string; readonly bad: boolean }
   | { readonly kind: "slots"; readonly moves: Readonly<Record<string, number>> } // "from → to": how many
   | { readonly kind: "sessions"; readonly suspended: number; readonly resumed: number; readonly ended: number }
+  | { readonly kind: "reach"; readonly lost: readonly string[]; readonly back: readonly string[] }
   | { readonly kind: "contact"; readonly lost: boolean };
 
 export interface Entry {
@@ -36,6 +37,10 @@ export function changes(before: RegionView, after: RegionView): Happening[] {
   for (const id of known.keys()) out.push({ kind: "node", node: id, what: "was taken out", bad: false });
   if (after.leader !== before.leader) out.push({ kind: "leader", was: before.leader, is: after.leader });
 
+  const names = (r: RegionView) => r.unreached.map((u) => u.region);
+  const [lost, back] = [without(names(after), names(before)), without(names(before), names(after))];
+  if (lost.length + back.length > 0) out.push({ kind: "reach", lost, back });
+
   const moves: Record<string, number> = {};
   const [from, to] = [ownersOf(before), ownersOf(after)];
   for (const [slot, owner] of to.entries()) {
@@ -53,6 +58,8 @@ export function changes(before: RegionView, after: RegionView): Happening[] {
   if (more !== 0) out.push({ kind: "sessions", suspended: Math.max(more, 0), resumed, ended: Math.max(-more, 0) - resumed });
   return out;
 }
+
+const without = (a: readonly string[], b: readonly string[]): string[] => a.filter((x) => !b.includes(x));
 
 const together = 3000; // ms: what goes on within is one thing
 const most = 200;
@@ -75,6 +82,11 @@ function merge(a: Happening, b: Happening): Happening | undefined {
   }
   if (a.kind === "sessions" && b.kind === "sessions") {
     return { kind: "sessions", suspended: a.suspended + b.suspended, resumed: a.resumed + b.resumed, ended: a.ended + b.ended };
+  }
+  if (a.kind === "reach" && b.kind === "reach") {
+    // What is heard again within that was hardly lost.
+    const lost = [...without(a.lost, b.back), ...b.lost];
+    return { kind: "reach", lost, back: [...without(a.back, b.lost), ...b.back] };
   }
   if (a.kind === "leader" && b.kind === "leader" && a.is === "") return { kind: "leader", was: a.was, is: b.is };
   return undefined;
@@ -106,6 +118,11 @@ export function words(h: Happening): Words {
         h.ended > 0 && `${h.suspended + h.resumed > 0 ? h.ended : count(h.ended, "session")} ended`,
       ].filter((p) => p !== false);
       return { title: parts.join(", "), detail: [], tone: h.suspended > h.resumed ? "bad" : h.resumed > 0 ? "good" : "plain" };
+    }
+    case "reach": {
+      const say = (all: readonly string[], what: string) => (all.length > 0 ? [`${all.join(" and ")} ${what}`] : []);
+      const [title = "", ...detail] = [...say(h.lost, "not heard any more"), ...say(h.back, "heard again")];
+      return { title, detail, tone: h.lost.length > 0 ? "bad" : "good" };
     }
     case "contact":
       return h.lost

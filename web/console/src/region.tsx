@@ -1,9 +1,10 @@
 import { useMemo, useState } from "preact/hooks";
+import { age, clock } from "../../app/src/lib/age.ts";
 import { dark } from "../../app/src/settings.ts";
 import { Button } from "../../app/src/ui/button.tsx";
 import { colours } from "./colours.ts";
-import { dev, look, type Region } from "./live.ts";
-import { command, type Command, count, type NodeView, number, ownersOf, rate, rateNames } from "./roster.ts";
+import { dev, look, now, type Region, regions } from "./live.ts";
+import { command, type Command, count, type NodeView, number, ownersOf, rate, rateNames, type RegionView } from "./roster.ts";
 import { Slots } from "./slots.tsx";
 
 const rateWords: Record<string, string> = { opens_per_s: "opens", events_per_s: "events", fixes_per_s: "fixes", deliveries_per_s: "sent" };
@@ -34,6 +35,7 @@ export function RegionCard({ region }: { region: Region }) {
           return <NodeRow key={id} node={n} leads={answers && id === view.leader} colour={palette.get(id)!} runs={answers && n.self} point={setOnly} />;
         })}
       </ul>
+      {answers && regions.value!.size > 1 && <Links view={view} others={regions.value!.size - 1} />}
       <dl class="sums">
         <div><dt>live</dt><dd data-testid={`live-${view.name}`}>{number(view.sessions.live)}</dd></div>
         <div class={view.sessions.suspended > 0 ? "warn" : ""}><dt>suspended</dt><dd>{number(view.sessions.suspended)}</dd></div>
@@ -49,6 +51,31 @@ export function RegionCard({ region }: { region: Region }) {
         ))}
       </dl>
     </section>
+  );
+}
+
+/** Which other regions it hears; in development it can be cut off from them. */
+function Links({ view, others }: { view: RegionView; others: number }) {
+  const { name, unreached, cut } = view;
+  const isCut = cut.length === others;
+  return (
+    <div class="links" data-testid={`links-${name}`} data-unreached={unreached.map((u) => u.region).join(" ")}>
+      <span class="grow">
+        {unreached.length === 0 ? <small>hears all other regions</small> : unreached.map((u) => (
+          <small key={u.region} class="unheard">
+            <strong>{u.region}</strong> {u.since === undefined ? "never heard" : `not heard since ${clock(Date.parse(u.since), now.value)}, ${age(Date.parse(u.since), now.value)}`}
+          </small>
+        ))}
+        {cut.length > 0 && <small>cut off from {cut.join(" and ")}</small>}
+      </span>
+      {dev.value && (
+        <Button kind={isCut ? "quiet" : "plain"} class={isCut ? "" : "serious"} aria-label={`${isCut ? "Heal" : "Cut off"} ${name}`}
+          title={isCut ? "" : `${name} neither hears the other regions nor is heard`} data-testid={`${isCut ? "heal" : "cut"}-${name}`}
+          action={() => run(isCut ? "heal" : "cut", { region: name })}>
+          {isCut ? "Heal" : "Cut off"}
+        </Button>
+      )}
+    </div>
   );
 }
 

@@ -29,6 +29,15 @@ export interface RegionView {
   readonly slots: { readonly owners: readonly number[]; readonly moved_last_minute: number };
   readonly sessions: { readonly live: number; readonly suspended: number; readonly gone: number };
   readonly rates: Rates | null;
+  /** The regions that it does not hear, and since when; without a time: it never did. */
+  readonly unreached: readonly Unreached[];
+  /** Those that it was cut off from on purpose: a game of development. */
+  readonly cut: readonly string[];
+}
+
+export interface Unreached {
+  readonly region: string;
+  readonly since?: string;
 }
 
 export interface RosterView {
@@ -43,7 +52,7 @@ export async function readRoster(): Promise<RosterView> {
   return (await ask("GET", "roster", {}, patienceMs)) as RosterView;
 }
 
-export type Command = "drain" | "kill" | "restart" | "transfer";
+export type Command = "drain" | "kill" | "restart" | "transfer" | "cut" | "heal";
 
 export async function command(what: Command, on: { node?: string; region?: string }): Promise<void> {
   await ask("POST", what, on, 15_000);
@@ -81,6 +90,7 @@ export function health(r: RegionView, answers: boolean): Health {
   if (r.leader === "") bad.push("no leader");
   else if (r.term_contact_ms < 0) bad.push("never heard of the leader");
   else if (r.term_contact_ms > contactMs) bad.push(`no word of the leader for ${(r.term_contact_ms / 1000).toFixed(1)} s`);
+  if (r.unreached.length > 0) bad.push(`does not hear ${r.unreached.map((u) => u.region).join(" and ")}`);
   if (orphans > 0) bad.push(`${count(orphans, "slot")} without an owner`);
   const of = (state: NodeState) => r.nodes.filter((n) => n.state === state).length;
   const warn: string[] = [];
