@@ -89,6 +89,9 @@ type Config struct {
 	// WebTransport. The server does not close UDP.
 	UDP net.PacketConn
 	TLS *tls.Config
+	// HTTP answers what else is asked over HTTP/3: a client that was told of it
+	// (by an HTTPS record, RFC 9460) takes it for the whole site. Nil: 404.
+	HTTP http.Handler
 
 	Queue        int           // bytes that may wait for one connection: 1 MiB
 	Batch        int           // bytes of one write: 64 KiB

@@ -308,6 +308,20 @@ func TestWebTransport(t *testing.T) {
 	})
 }
 
+// A client that was told of HTTP/3 finds there what is on the other port.
+func TestTheRestOfHTTP(t *testing.T) {
+	n := start(t, Config{HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) })})
+	rt := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: n.pool}}
+	defer func() { _ = rt.Close() }()
+	resp, err := (&http.Client{Transport: rt}).Get(strings.TrimSuffix(n.wt, wire.PathWebTransport) + "/api/v1/edge")
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, "/api/v1/edge", string(body))
+	_, _, a := n.dialWT(t)
+	require.NotNil(t, a)
+}
+
 func TestStopDrains(t *testing.T) {
 	n := start(t, Config{CloseTimeout: 500 * time.Millisecond})
 	c, _ := n.dialWS(t, wire.Binary)

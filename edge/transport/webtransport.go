@@ -24,7 +24,10 @@ import (
 const idleTimeout = 30 * time.Second
 
 func (s *Server) newWebTransport() *webtransport.Server {
-	mux := http.NewServeMux() // everything else is 404
+	mux := http.NewServeMux()
+	if s.config.HTTP != nil {
+		mux.Handle("/", s.config.HTTP)
+	}
 	wt := &webtransport.Server{
 		H3: &http3.Server{
 			TLSConfig:      http3.ConfigureTLSConfig(s.config.TLS),

@@ -207,6 +207,7 @@ func New(cfg Config) (*Node, error) {
 	})
 	realtime := transport.New(transport.Config{
 		Origins: cfg.Origins, UDP: cfg.WebTransport, TLS: cfg.WebTransportTLS, ClientAddr: cfg.ClientAddr, Log: n.log,
+		HTTP:  http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { n.handler.ServeHTTP(w, r) }),
 		Admit: func(from netip.Addr) time.Duration { return n.rt.Sessions.Gate().Connect(time.Now(), from) },
 	}, n.rt.Sessions.Accept)
 
@@ -214,7 +215,7 @@ func New(cfg Config) (*Node, error) {
 	api, err := httpapi.New(httpapi.Config{
 		DB: cfg.DB, Auth: accounts, Users: people, Groups: teams,
 		Messages: conversation{messages, home, n.rt.Hub}, Presence: present, Live: n.rt, Edges: newDirectory(&cfg, n.region, watch),
-		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: cfg.ClientAddr,
+		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: withoutProxy(cfg.ClientAddr),
 		AddressLimit: cfg.Limits.Address, UserLimit: cfg.Limits.User,
 		Log: n.log, Metrics: cfg.Metrics,
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -124,4 +125,19 @@ func newDNS(c DNSConfig, id string, home regions.RegionID, watch *steering.Watch
 		cfg.NameServers = append(cfg.NameServers, ns)
 	}
 	return steering.New(cfg)
+}
+
+// withoutProxy takes the word of a proxy for a client's address only where there
+// can be one: HTTP/3 comes to this node directly.
+func withoutProxy(told func(*http.Request) netip.Addr) func(*http.Request) netip.Addr {
+	if told == nil {
+		return nil
+	}
+	return func(r *http.Request) netip.Addr {
+		if r.ProtoMajor >= 3 {
+			at, _ := netip.ParseAddrPort(r.RemoteAddr)
+			return at.Addr().Unmap()
+		}
+		return told(r)
+	}
 }
