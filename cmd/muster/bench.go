@@ -25,6 +25,7 @@ type BenchCmd struct {
 	Idle     BenchIdleCmd     `cmd:"" help:"What sessions cost that do nothing but be there."`
 	Opens    BenchOpensCmd    `cmd:"" help:"How many sessions a region opens a second, with its log on disk."`
 	Roster   BenchRosterCmd   `cmd:"" help:"A full roster loses a node, then all of them: how long until all sessions are back."`
+	Scale    BenchScaleCmd    `cmd:"" help:"What many regions cost, by drawing a population and counting."`
 }
 
 // benchMesh is regions with emulated links between them, in this process.
