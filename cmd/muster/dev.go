@@ -15,15 +15,20 @@ import (
 	"time"
 
 	"github.com/mustermesh/muster/internal/node"
+	"github.com/mustermesh/muster/regions"
 )
 
 // DevCmd runs several regions in one process.
 type DevCmd struct {
-	HTTP      string `help:"Address of the web app and the API." default:"localhost:8080" placeholder:"ADDR"`
-	Admin     string `help:"Address of health, metrics and profiles." default:"localhost:8081" placeholder:"ADDR"`
-	Data      string `help:"Directory that holds everything which outlives a run." default:".muster/dev" type:"path" placeholder:"DIR"`
-	Regions   int    `help:"How many regions." default:"3"`
-	Nodes     int    `help:"How many nodes a region." default:"3"`
+	HTTP           string `help:"Address of the web app and the API." default:"localhost:8080" placeholder:"ADDR"`
+	Admin          string `help:"Address of health, metrics and profiles." default:"localhost:8081" placeholder:"ADDR"`
+	Data           string `help:"Directory that holds everything which outlives a run." default:".muster/dev" type:"path" placeholder:"DIR"`
+	Regions        int    `help:"How many regions." default:"3"`
+	Nodes          int    `help:"How many nodes a region." default:"3"`
+	DatabaseRegion string `help:"Region in which the database is: the others reach it over the emulated distance. Default: it is at no distance from any." placeholder:"NAME"`
+
+	DatabaseSurvivesRegion bool `help:"Messages of groups whose home region cannot be reached are written from elsewhere."`
+
 	ReadyFile string `help:"File that is written once all is up." type:"path" placeholder:"FILE"`
 	Demo      bool   `help:"Let three recorded walks play in a demo group." default:"true" negatable:""`
 }
@@ -44,7 +49,7 @@ func (c *DevCmd) Run(ctx context.Context, log *slog.Logger) error {
 	defer admin.Close()
 
 	cfg := node.DevConfig{
-		Regions: c.Regions, Nodes: c.Nodes, Data: c.Data, Front: front, Admin: admin,
+		Regions: c.Regions, Nodes: c.Nodes, DatabaseRegion: regions.RegionID(c.DatabaseRegion), DatabaseSurvives: c.DatabaseSurvivesRegion, Data: c.Data, Front: front, Admin: admin,
 		Log: log, Progress: progress(os.Stderr), Version: version(),
 	}
 	if c.Demo {

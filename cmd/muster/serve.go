@@ -22,6 +22,8 @@ const maxDrain = 5 * time.Minute
 // ServeCmd runs one node of a deployment.
 type ServeCmd struct {
 	Config string `help:"The node's configuration, YAML. See docs/operations.md." required:"" type:"existingfile" placeholder:"FILE"`
+	// As database_survives_region in the file.
+	DatabaseSurvivesRegion bool `help:"The database goes on without any one region: messages of groups whose home region cannot be reached are written from here."`
 }
 
 // Run serves until a signal, then drains.
@@ -30,6 +32,7 @@ func (c *ServeCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	cfg.DatabaseSurvivesRegion = cfg.DatabaseSurvivesRegion || c.DatabaseSurvivesRegion
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/mustermesh/muster/internal/obs"
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/internal/simnet"
+	"github.com/mustermesh/muster/regions"
 	"github.com/mustermesh/muster/web"
 )
 
@@ -31,10 +32,14 @@ import (
 type DevConfig struct {
 	Regions, Nodes int
 	Net            simnet.Config // distance, jitter and loss between the regions
-	Data           string        // directory that outlives the run
-	Front, Admin   net.Listener
-	Log            *slog.Logger
-	Progress       func(step string) // hears what is being done
+	// DatabaseRegion is where the database is: the other regions reach it over
+	// the emulated network. Empty: it is at no distance from any.
+	DatabaseRegion   regions.RegionID
+	DatabaseSurvives bool   // the loss of a region: see MeshConfig
+	Data             string // directory that outlives the run
+	Front, Admin     net.Listener
+	Log              *slog.Logger
+	Progress         func(step string) // hears what is being done
 	// Demo plays something in a group of its own until ctx ends, and tells the
 	// group as soon as it exists. Nil: no demo.
 	Demo    func(ctx context.Context, d DemoEnv) error
@@ -57,6 +62,7 @@ type Dev struct {
 	cfg      DevConfig
 	database *devdb.Server
 	db       *db.DB
+	pools    *Pools // nil: all share db
 	mesh     *Mesh
 	registry *prometheus.Registry
 	group    run.Group
@@ -121,12 +127,18 @@ func (d *Dev) start(ctx context.Context) error {
 		return err
 	}
 
+	network := simnet.New(d.cfg.Net)
+	if d.cfg.DatabaseRegion != "" {
+		if d.pools, err = OpenPools(ctx, d.database.URL(), network, d.cfg.Regions, d.cfg.DatabaseRegion); err != nil {
+			return err
+		}
+	}
 	d.cfg.Progress(fmt.Sprintf("starting %d regions with %d nodes each", d.cfg.Regions, d.cfg.Nodes))
 	front := url(d.cfg.Front)
 	d.mesh, err = NewMesh(MeshConfig{
-		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Secret: secret,
+		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Pools: d.pools, DatabaseRegion: d.cfg.DatabaseRegion, DatabaseSurvives: d.cfg.DatabaseSurvives, Secret: secret,
 		CADir: filepath.Join(d.cfg.Data, "ca"), Raft: filepath.Join(d.cfg.Data, "raft"), Origins: origins(front), InviteBase: front + "/join/",
-		Demo: d.demoGroup, Net: d.cfg.Net, Version: d.cfg.Version, Log: d.cfg.Log,
+		Demo: d.demoGroup, Network: network, Version: d.cfg.Version, Log: d.cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -183,6 +195,9 @@ func (d *Dev) Stop() { d.life.Stop(d.stop) }
 
 func (d *Dev) stop() {
 	d.group.Stop()
+	if d.pools != nil {
+		d.pools.Close()
+	}
 	if d.db != nil {
 		d.db.Close()
 	}

@@ -57,15 +57,22 @@ type MeshConfig struct {
 
 	DB     *db.DB
 	Secret []byte
-	CADir  string // where the mesh's authority is kept; empty: one for this run
-	Raft   string // directory of the regions' logs; empty: in memory
+	// Pools, if there are any, take the place of DB: the database is in
+	// DatabaseRegion, and the others are far from it. DatabaseSurvives: the
+	// database goes on without any of the regions.
+	Pools            *Pools
+	DatabaseRegion   regions.RegionID
+	DatabaseSurvives bool
+	CADir            string // where the mesh's authority is kept; empty: one for this run
+	Raft             string // directory of the regions' logs; empty: in memory
 
 	Origins    []string
 	InviteBase string
 	Demo       func() (httpapi.Demo, bool)
 	Session    session.Config
 	Drain      DrainConfig
-	Net        simnet.Config // distance, jitter and loss between the regions
+	Net        simnet.Config   // distance, jitter and loss between the regions
+	Network    *simnet.Network // in its place, one that there is already
 	Version    string
 	Log        *slog.Logger
 }
@@ -162,7 +169,10 @@ func NewMesh(cfg MeshConfig) (_ *Mesh, err error) {
 		return nil, err
 	}
 
-	m := &Mesh{Topology: &regions.Topology{}, Net: simnet.New(cfg.Net), cfg: cfg, authority: authority,
+	if cfg.Network == nil {
+		cfg.Network = simnet.New(cfg.Net)
+	}
+	m := &Mesh{Topology: &regions.Topology{}, Net: cfg.Network, cfg: cfg, authority: authority,
 		memories: map[regions.NodeID]*consensus.Memory{}, registries: map[regions.NodeID]*prometheus.Registry{}}
 	defer func() {
 		if err != nil {
@@ -236,8 +246,13 @@ func (m *Mesh) assemble(region regions.RegionID, id regions.NodeID, s *sockets) 
 	} else if m.memories[id] == nil {
 		m.memories[id] = consensus.NewMemory()
 	}
+	database := cfg.DB
+	if cfg.Pools != nil {
+		database = cfg.Pools.DB[region]
+	}
 	return New(Config{
-		ID: id, Directory: regions.NewDirectory(m.Topology), DB: cfg.DB, Secret: cfg.Secret, Raft: dir, Memory: m.memories[id], Drain: cfg.Drain,
+		ID: id, Directory: regions.NewDirectory(m.Topology), DB: database, Secret: cfg.Secret, Raft: dir, Memory: m.memories[id], Drain: cfg.Drain,
+		DatabaseRegion: cfg.DatabaseRegion, DatabaseSurvives: cfg.DatabaseSurvives,
 		HTTP: s.http, WebTransport: s.wt, CertSHA256: m.CertSHA256,
 		WebTransportTLS: &tls.Config{Certificates: []tls.Certificate{m.cert}},
 		Peer:            m.Net.Wrap(s.peer, string(region)), Identity: identity, CA: m.authority.Pool(),

@@ -37,6 +37,14 @@ type ServeConfig struct {
 	// Database is the URL; MUSTER_DATABASE_URL if empty, so that it need not
 	// stand in a file.
 	Database string `yaml:"database"`
+	// DatabaseRegion is the region in which the database is, if it is in one: all
+	// messages are written there. Without it, each group's are written in the
+	// region where it was made, near to the rows of a database that keeps them so.
+	DatabaseRegion regions.RegionID `yaml:"database_region"`
+	// DatabaseSurvivesRegion: the database goes on without any one of the regions,
+	// so where a group's home region can't be reached its messages are written
+	// from here.
+	DatabaseSurvivesRegion bool `yaml:"database_survives_region"`
 	// SecretFile holds 64 or more hexadecimal digits, the same on all nodes.
 	SecretFile string `yaml:"secret_file"`
 
@@ -146,6 +154,9 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 	if !ok {
 		return nil, fmt.Errorf("node %q is not in %s", c.Node, c.Topology)
 	}
+	if _, ok := topology.Region(c.DatabaseRegion); !ok && c.DatabaseRegion != "" {
+		return nil, fmt.Errorf("database_region %q is not in %s", c.DatabaseRegion, c.Topology)
+	}
 	secret, err := readSecret(c.SecretFile)
 	if err != nil {
 		return nil, err
@@ -157,6 +168,7 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 	}
 	cfg := Config{
 		ID: c.Node, Directory: regions.NewDirectory(topology), Secret: secret, Identity: identity, CA: ca,
+		DatabaseRegion: c.DatabaseRegion, DatabaseSurvives: c.DatabaseSurvivesRegion,
 		Origins: c.Origins, InviteBase: c.InviteBase, Version: version, Log: log,
 		Raft: filepath.Join(c.Data, "raft"), Capacity: c.Capacity,
 		Drain: DrainConfig{Rate: c.Drain.Rate, Deadline: c.Drain.Deadline},
