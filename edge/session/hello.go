@@ -27,11 +27,11 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 		return
 	}
 	r := s.registry
-	id, floor, err := s.authenticate(h)
+	id, from, err := s.authenticate(h)
 	var opened regions.Opened
 	var losses int
 	if err == nil {
-		opened, losses, err = s.open(h.Device, id, floor)
+		opened, losses, err = s.open(h.Device, id, from.epoch)
 	}
 	if err != nil {
 		e, known := errs.From(err)
@@ -89,6 +89,9 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 		if previous != nil {
 			previous.relieve(wire.Reason_MOVED)
 		}
+		if r.deps.Arrived != nil && (from.region != "" || opened.PreviousEpoch == 0) {
+			r.deps.Arrived(s.id(), from.region)
+		}
 	})
 	if plan != nil { // since the hello
 		s.goaway(plan)
@@ -115,17 +118,23 @@ func notFollowed(h *wire.Hello, rooms []string) (left []string) {
 	return left
 }
 
-// authenticate checks a hello. floor is the highest epoch that the client knows
-// of its device.
-func (s *Session) authenticate(h *wire.Hello) (id edge.Identity, floor regions.Epoch, err error) {
+// origin is what a client knows of its device: the highest epoch, and the other
+// region that its ticket is of, if it is.
+type origin struct {
+	epoch  regions.Epoch
+	region regions.RegionID
+}
+
+// authenticate checks a hello.
+func (s *Session) authenticate(h *wire.Hello) (id edge.Identity, from origin, err error) {
 	if h.Version != wire.Version {
-		return id, 0, errs.New(errs.Invalid, edge.CodeBadVersion, "this node speaks version %d", wire.Version)
+		return id, from, errs.New(errs.Invalid, edge.CodeBadVersion, "this node speaks version %d", wire.Version)
 	}
 	if p := wire.CheckDevice(h.Device); p != nil {
-		return id, 0, errs.New(errs.Invalid, errs.Code(p.Code), "%s", p.Message)
+		return id, from, errs.New(errs.Invalid, errs.Code(p.Code), "%s", p.Message)
 	}
 	if id, err = s.verify(h.Token); err != nil {
-		return id, 0, err
+		return id, from, err
 	}
 	now := time.Now()
 	if len(h.Ticket) > 0 {
@@ -135,17 +144,20 @@ func (s *Session) authenticate(h *wire.Hello) (id edge.Identity, floor regions.E
 		}
 		if err != nil {
 			s.registry.deps.Log.Debug("ticket refused", "user", id.User, "device", h.Device, "err", err)
-			return id, 0, errs.New(errs.Invalid, edge.CodeBadTicket, "connect again without the ticket")
+			return id, from, errs.New(errs.Invalid, edge.CodeBadTicket, "connect again without the ticket")
 		}
-		floor = t.epoch
+		from.epoch = t.epoch
+		if region := regions.RegionID(t.region); region != s.registry.config.Region {
+			from.region = region
+		}
 	}
-	if told := regions.Epoch(h.Epoch); told > floor {
+	if told := regions.Epoch(h.Epoch); told > from.epoch {
 		if told > regions.ClockEpoch(now.Add(epochAhead)) {
-			return id, 0, errs.New(errs.Invalid, edge.CodeBadRequest, "the epoch is the one of the last welcome")
+			return id, from, errs.New(errs.Invalid, edge.CodeBadRequest, "the epoch is the one of the last welcome")
 		}
-		floor = told
+		from.epoch = told
 	}
-	return id, floor, nil
+	return id, from, nil
 }
 
 // open has the region open the session.

@@ -71,7 +71,11 @@ type Deps struct {
 	Roster   edge.Roster
 	Settings edge.Settings
 	// People returns a page of the people of a room, by user id.
-	People  func(ctx context.Context, room, after string, limit int) (*wire.PeoplePage, error)
+	People func(ctx context.Context, room, after string, limit int) (*wire.PeoplePage, error)
+	// Arrived is told, once its rooms show it, of a session whose device was not
+	// in this region before: the region that its ticket is of, "" if that is not
+	// another one. It must not block. Optional.
+	Arrived func(id regions.SessionID, from regions.RegionID)
 	Log     *slog.Logger
 	Metrics *Metrics
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"testing/synctest"
@@ -122,6 +123,53 @@ func TestTicketAtHello(t *testing.T) {
 		q.ask(1, f)
 		require.EqualValues(t, ahead+10, q.next(t).GetWelcome().Epoch, "the higher of the two")
 		q.cut()
+		w.Stop()
+	})
+}
+
+// A ticket of another region is as good as one of this, and the region it is of
+// is told, once the rooms show the session; so is where the device was by the
+// region's own knowledge, which is looked for if there was no session here.
+func TestArrived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion()
+		w := r.node(t, "n1", Config{})
+		var told []string
+		w.deps.Arrived = func(id regions.SessionID, from regions.RegionID) {
+			told = append(told, fmt.Sprintf("%s %d from %q", id.Device, id.Epoch, from))
+		}
+		take := func() []string {
+			synctest.Wait()
+			defer func() { told = nil }()
+			return told
+		}
+		go1 := func(sealed []byte) (*pipe, *wire.Welcome) {
+			f := hello("ann l1", "phone", roomA)
+			f.GetHello().Ticket = sealed
+			p := w.connect()
+			p.ask(1, f)
+			return p, p.next(t).GetWelcome()
+		}
+		of := func(region regions.RegionID, epoch regions.Epoch) []byte {
+			return (&ticket{epoch: epoch, issued: time.Now(), region: string(region), user: "ann", device: "phone"}).seal(w.config.TicketKey)
+		}
+		p, welcome := go1(of("r2", 4000))
+		require.EqualValues(t, 4001, welcome.Epoch)
+		require.Equal(t, []string{`phone 4001 from "r2"`}, take())
+		p.cut()
+		<-p.over
+		p, welcome = go1(welcome.Ticket)
+		require.Empty(t, take(), "it was here")
+		p.cut()
+		<-p.over
+		p, _ = go1(of("r3", regions.Epoch(welcome.Epoch)+9)) // there and back, faster than its region said so
+		require.Equal(t, []string{`phone 4012 from "r3"`}, take())
+		p.ask(2, &wire.ClientFrame{Body: &wire.ClientFrame_Bye{Bye: &wire.Bye{}}})
+		<-p.over
+		synctest.Wait()
+		p, _ = go1(nil)
+		require.Equal(t, []string{`phone 4013 from ""`}, take())
+		p.cut()
 		w.Stop()
 	})
 }

@@ -126,6 +126,12 @@ func (l *links) Call(ctx context.Context, from peerlink.Peer, b []byte) ([]byte,
 		l.revoke(body.Revoke.GetLogin())
 	case *peer.Call_PresenceChanged:
 		l.presence(ctx, body.PresenceChanged.GetUser(), body.PresenceChanged.GetInvisible())
+	case *peer.Call_DeviceMoved:
+		m := body.DeviceMoved
+		id := regions.SessionID{User: m.GetUser(), Device: m.GetDevice(), Epoch: regions.Epoch(m.GetEpoch())}
+		if err := l.rt.Cluster.Moved(ctx, id, from.Region); err != nil {
+			return nil, err
+		}
 	case *peer.Call_HandOver:
 		if from.Region != l.rt.region {
 			return nil, errs.New(errs.Forbidden, "other_region", "rooms are handed over within a region")
@@ -158,8 +164,9 @@ var errNoOwner = errs.New(errs.Unavailable, edge.CodeRetry, "the room changes it
 func (r *Realtime) hooks() cluster.Hooks {
 	self := r.cfg.ID
 	return cluster.Hooks{
-		SlotsMoved:  func(moves []regions.SlotMove) { r.Hub.SlotsMoved(moves) },
-		RegionMoved: func(region regions.RegionID, slots []int) { r.Hub.RegionMoved(region, slots) },
+		SlotsMoved:    func(moves []regions.SlotMove) { r.Hub.SlotsMoved(moves) },
+		RegionMoved:   func(region regions.RegionID, slots []int) { r.Hub.RegionMoved(region, slots) },
+		OthersChanged: func(others []regions.RegionID) { r.Hub.SetOthers(others) },
 		Resync: func() {
 			r.Hub.Resync()
 			r.Sessions.Reconcile(r.held())

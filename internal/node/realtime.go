@@ -87,6 +87,8 @@ type Realtime struct {
 	peers  Peers
 	group  run.Group
 
+	arrivals *arrivals
+
 	going atomic.Bool // it drains, or is about to
 
 	over    context.Context // ends with Stop
@@ -150,9 +152,11 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	}
 	sessions := cfg.Session
 	sessions.Region, sessions.Node, sessions.TicketKey = region, cfg.ID, key
+	r.arrivals = newArrivals(cfg.Metrics, cfg.Log)
+	r.arrivals.cluster, r.arrivals.call = r.Cluster, r.call
 	r.Sessions = session.NewRegistry(sessions, session.Deps{
 		Hub: r.Hub, Members: cfg.Members, Messages: cfg.Messages, Verifier: cfg.Verifier, Settings: cfg.Settings,
-		Roster: r.Cluster, People: r.People, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
+		Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
 	})
 	return r, nil
 }
@@ -163,6 +167,7 @@ func (r *Realtime) Connect(p Peers) {
 	r.group.Add("hub", r.Hub)
 	r.group.Add("peer links", p) // from here on frames arrive
 	r.group.Add("cluster", r.Cluster)
+	r.group.Add("arrivals", r.arrivals)
 	r.group.Add("sessions", r.Sessions)
 	r.group.Add("mover", newLoop(r.move))
 	r.group.Add("alone", newLoop(r.watchContact))

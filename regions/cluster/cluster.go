@@ -107,12 +107,12 @@ type Cluster struct {
 	standings standings
 	metrics   *metrics
 
-	origin  time.Time    // of the times below, in ns
-	proved  atomic.Int64 // the copy of the roster was the latest then; 0: never
-	changed atomic.Int64 // a node changed last
-	nodes   chan struct{}
-	planned chan struct{}
-	seen    chan seen
+	origin    time.Time    // of the times below, in ns
+	proved    atomic.Int64 // the copy of the roster was the latest then; 0: never
+	changed   atomic.Int64 // a node changed last
+	nodes     chan struct{}
+	planned   chan struct{}
+	sightings sightings
 
 	ready  chan struct{} // closed when the node is in for the first time
 	failed chan struct{} // closed with err
@@ -148,12 +148,13 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg: cfg, log: cfg.Log.With("part", "cluster"), machine: roster.NewMachine(cfg.Region), origin: time.Now(),
-		nodes: make(chan struct{}, 1), planned: make(chan struct{}, 1), seen: make(chan seen, seenQueue), ready: make(chan struct{}), failed: make(chan struct{}),
+		nodes: make(chan struct{}, 1), planned: make(chan struct{}, 1), ready: make(chan struct{}), failed: make(chan struct{}),
 	}
 	c.machine.OnEffects = c.effects
 	c.tables.init(cfg.Directory.Topology(), cfg.Region)
 	c.events.wake = make(chan struct{}, 1)
 	c.wishes.init()
+	c.sightings.init()
 	c.standings.of = map[regions.RegionID]heardStanding{}
 	c.leader.init()
 	region, _ := cfg.Directory.Region(cfg.Region)

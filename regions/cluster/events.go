@@ -40,7 +40,7 @@ type events struct {
 func (e *events) begin() {
 	e.mu.Lock()
 	e.on = true
-	e.queue = append(e.queue, resync{})
+	e.queue = append(e.queue, othersChanged{}, resync{})
 	e.mu.Unlock()
 	wake(e.wake)
 }

@@ -15,16 +15,22 @@ type metrics struct {
 	registry prometheus.Registerer
 	all      []prometheus.Collector
 	fenced   prometheus.Counter
+	unseen   prometheus.Counter
 }
 
 func newMetrics(c *Cluster, r prometheus.Registerer) (*metrics, error) {
-	m := &metrics{registry: r, fenced: prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "muster_cluster_fences_total", Help: "Sessions of this node that a higher epoch ended.",
-	})}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "muster_cluster_" + name, Help: help})
+	}
+	m := &metrics{
+		registry: r,
+		fenced:   counter("fences_total", "Sessions of this node that a higher epoch ended."),
+		unseen:   counter("sightings_dropped_total", "Words of other regions on devices that were dropped, since too many waited."),
+	}
 	if r == nil {
 		return m, nil
 	}
-	m.all = append(m.all, m.fenced)
+	m.all = append(m.all, m.fenced, m.unseen)
 	gauge := func(name, help string, labels prometheus.Labels, f func() float64) {
 		m.all = append(m.all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "muster_cluster_" + name, Help: help, ConstLabels: labels}, f))
 	}

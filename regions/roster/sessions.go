@@ -74,6 +74,23 @@ func (x *Session) Highest() regions.Epoch {
 	return high
 }
 
+// Before returns the region in which the device had a session before the one of
+// that epoch here; "" if that was this one, or nothing is known of another.
+func (x *Session) Before(epoch regions.Epoch) (region regions.RegionID) {
+	var last regions.Epoch
+	for _, e := range append(x.earlier[:len(x.earlier):len(x.earlier)], opened{epoch: x.Epoch}) {
+		if e.epoch < epoch {
+			last = max(last, e.epoch)
+		}
+	}
+	for _, e := range x.seen {
+		if e.Epoch > last && e.Epoch < epoch {
+			last, region = e.Epoch, e.Region
+		}
+	}
+	return region
+}
+
 func (x *Session) by(node string, incarnation, connection uint64) bool {
 	return string(x.Node) == node && x.Incarnation == incarnation && x.Connection == connection
 }
