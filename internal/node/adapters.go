@@ -61,7 +61,10 @@ func (m members) Member(ctx context.Context, user, room string, min uint64) (edg
 }
 
 // store is core/chat as the edge sees it.
-type store struct{ chat *chat.Chat }
+type store struct {
+	chat      *chat.Chat
+	committed func(room string, number uint64) // may be nil
+}
 
 func (s store) Store(ctx context.Context, d edge.Draft) (*wire.Message, bool, error) {
 	sender, err := core.ParseUserID(d.Sender)
@@ -71,6 +74,9 @@ func (s store) Store(ctx context.Context, d edge.Draft) (*wire.Message, bool, er
 	m, stored, err := s.chat.Store(ctx, chat.Draft{Room: d.Room, Sender: sender, ClientID: d.ClientID, Body: d.Body})
 	if err != nil {
 		return nil, false, err
+	}
+	if s.committed != nil {
+		s.committed(m.Room, m.Number)
 	}
 	m.SenderName = d.SenderName
 	return m.Wire(), toSpread(m, stored), nil

@@ -42,8 +42,9 @@ type DevConfig struct {
 	Progress         func(step string) // hears what is being done
 	// Demo plays something in a group of its own until ctx ends, and tells the
 	// group as soon as it exists. Nil: no demo.
-	Demo    func(ctx context.Context, d DemoEnv) error
-	Version string
+	Demo      func(ctx context.Context, d DemoEnv) error
+	Committed func(room string, number uint64) // see Config
+	Version   string
 }
 
 // DemoEnv is what a demo needs to know of the Dev it runs in.
@@ -138,7 +139,7 @@ func (d *Dev) start(ctx context.Context) error {
 	d.mesh, err = NewMesh(MeshConfig{
 		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Pools: d.pools, DatabaseRegion: d.cfg.DatabaseRegion, DatabaseSurvives: d.cfg.DatabaseSurvives, Secret: secret,
 		CADir: filepath.Join(d.cfg.Data, "ca"), Raft: filepath.Join(d.cfg.Data, "raft"), Origins: origins(front), InviteBase: front + "/join/",
-		Demo: d.demoGroup, Network: network, Version: d.cfg.Version, Log: d.cfg.Log,
+		Demo: d.demoGroup, Committed: d.cfg.Committed, Network: network, Version: d.cfg.Version, Log: d.cfg.Log,
 	})
 	if err != nil {
 		return err

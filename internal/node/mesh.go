@@ -71,8 +71,9 @@ type MeshConfig struct {
 	Demo       func() (httpapi.Demo, bool)
 	Session    session.Config
 	Drain      DrainConfig
-	Net        simnet.Config   // distance, jitter and loss between the regions
-	Network    *simnet.Network // in its place, one that there is already
+	Net        simnet.Config                    // distance, jitter and loss between the regions
+	Network    *simnet.Network                  // in its place, one that there is already
+	Committed  func(room string, number uint64) // see Config
 	Version    string
 	Log        *slog.Logger
 }
@@ -256,7 +257,7 @@ func (m *Mesh) assemble(region regions.RegionID, id regions.NodeID, s *sockets) 
 		HTTP: s.http, WebTransport: s.wt, CertSHA256: m.CertSHA256,
 		WebTransportTLS: &tls.Config{Certificates: []tls.Certificate{m.cert}},
 		Peer:            m.Net.Wrap(s.peer, string(region)), Identity: identity, CA: m.authority.Pool(),
-		Origins: cfg.Origins, InviteBase: cfg.InviteBase, Demo: cfg.Demo, Session: cfg.Session,
+		Origins: cfg.Origins, InviteBase: cfg.InviteBase, Demo: cfg.Demo, Session: cfg.Session, Committed: cfg.Committed,
 		Version: cfg.Version, Log: cfg.Log, Metrics: obs.Labelled(registry, string(region), string(id)),
 	})
 }

@@ -106,6 +106,7 @@ type Config struct {
 	Drain      DrainConfig                        // optional
 	Limits     struct{ Address, User auth.Limit } // optional: of the HTTP API
 	DNS        *DNSConfig                         // optional: to answer for the edge's zone
+	Committed  func(room string, number uint64)   // optional: told of each message as soon as it is stored, for benchmarks
 	Steering   SteeringConfig                     // optional: how clients are sent to regions
 }
 
@@ -154,7 +155,7 @@ func New(cfg Config) (*Node, error) {
 	messages := chat.New(cfg.DB)
 	touches := newActivity(teams.Touch, n.log)
 	people := users.New(cfg.DB, time.Now)
-	home := newHome(store{messages}, homeConfig{
+	home := newHome(store{messages, cfg.Committed}, homeConfig{
 		region: n.region, database: cfg.DatabaseRegion, survives: cfg.DatabaseSurvives, lookup: teams.Home,
 		known:    func(r regions.RegionID) bool { _, ok := cfg.Directory.Region(r); return ok },
 		standing: n.standingOf, registry: cfg.Metrics,
