@@ -26,8 +26,8 @@ type wan struct {
 
 	mu   sync.Mutex
 	rtt  map[string]time.Duration // by region
-	held map[string]way           // by region or node
-	http func(region string) (time.Duration, error)
+	held map[string]way           // by region, node or connection
+	made int                      // connections
 }
 
 // way is a direction in which nothing gets through.
@@ -76,26 +76,27 @@ func newWAN(t *testing.T, regions ...string) *wan {
 	return w
 }
 
-// hold stops what goes to or comes from a region or node; 0 lets it go on.
+// hold stops what goes to or comes from a region, node or connection ("#1" and
+// so on); 0 lets it go on.
 func (w *wan) hold(what string, ways way) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.held[what] = ways
 }
 
-func (w *wan) stopped(ep Endpoint, ways way) bool {
+func (w *wan) stopped(ep Endpoint, conn string, ways way) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return (w.held[ep.Region]|w.held[ep.Node])&ways != 0
+	return (w.held[ep.Region]|w.held[ep.Node]|w.held[conn])&ways != 0
 }
 
 // travel takes the time of a way, or as long as nothing gets through.
-func (w *wan) travel(ctx context.Context, ep Endpoint, until time.Time, ways way) error {
+func (w *wan) travel(ctx context.Context, ep Endpoint, conn string, until time.Time, ways way) error {
 	for {
 		if err := sleep(ctx, time.Until(until)); err != nil {
 			return context.Cause(ctx)
 		}
-		if !w.stopped(ep, ways) {
+		if !w.stopped(ep, conn, ways) {
 			return nil
 		}
 		until = time.Now().Add(200 * time.Millisecond)
@@ -104,7 +105,7 @@ func (w *wan) travel(ctx context.Context, ep Endpoint, until time.Time, ways way
 
 func (w *wan) dial(ctx context.Context, ep Endpoint) (Conn, error) {
 	for range 3 { // TCP, TLS, WebSocket
-		if err := w.travel(ctx, ep, time.Now().Add(w.rtt[ep.Region]), both); err != nil {
+		if err := w.travel(ctx, ep, "", time.Now().Add(w.rtt[ep.Region]), both); err != nil {
 			w.note(ep)
 			return nil, err
 		}
@@ -113,7 +114,10 @@ func (w *wan) dial(ctx context.Context, ep Endpoint) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &far{Conn: c, wan: w, ep: ep, out: make(chan parcel, 1024)}
+	w.mu.Lock()
+	w.made++
+	f := &far{Conn: c, wan: w, ep: ep, name: fmt.Sprint("#", w.made), out: make(chan parcel, 1024)}
+	w.mu.Unlock()
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	go f.carry(f.out, there, func(b []byte) { _ = c.Write(f.ctx, b) })
 	return f, nil
@@ -130,6 +134,7 @@ type far struct {
 	Conn
 	wan    *wan
 	ep     Endpoint
+	name   string
 	out    chan parcel
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -144,7 +149,7 @@ func (f *far) carry(from <-chan parcel, ways way, deliver func([]byte)) {
 	for {
 		select {
 		case p, ok := <-from:
-			if !ok || f.wan.travel(f.ctx, f.ep, p.at, ways) != nil {
+			if !ok || f.wan.travel(f.ctx, f.ep, f.name, p.at, ways) != nil {
 				return
 			}
 			deliver(p.b)
@@ -173,7 +178,7 @@ func (f *far) Receive(ctx context.Context, handle func([]byte)) error {
 	carrier.Go(func() { f.carry(in, back, handle) })
 	err := f.Conn.Receive(ctx, func(b []byte) { in <- f.parcel(b) })
 	if ctx.Err() == nil { // so is the news of the end
-		_ = f.wan.travel(ctx, f.ep, time.Now().Add(f.wan.rtt[f.ep.Region]/2), back)
+		_ = f.wan.travel(ctx, f.ep, f.name, time.Now().Add(f.wan.rtt[f.ep.Region]/2), back)
 	}
 	close(in)
 	if ctx.Err() != nil {
@@ -192,7 +197,7 @@ func (f *far) Close(number int) {
 func (w *wan) RoundTrip(r *http.Request) (*http.Response, error) {
 	name := r.URL.Host
 	ep := w.nodes[name].ep
-	if err := w.travel(r.Context(), ep, time.Now().Add(w.rtt[ep.Region]), both); err != nil {
+	if err := w.travel(r.Context(), ep, "", time.Now().Add(w.rtt[ep.Region]), both); err != nil {
 		return nil, err
 	}
 	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: r}, nil
