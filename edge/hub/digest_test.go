@@ -41,9 +41,7 @@ func TestAShortCutCostsLittle(t *testing.T) {
 		}
 		settle(time.Minute)
 		var frames, bytes int
-		m.sniff = func(_, _ regions.NodeID, f *peer.Frame, _ *peer.Fixes) {
-			frames, bytes = frames+1, bytes+f.SizeVT()
-		}
+		m.sniff(func(_, _ regions.NodeID, f *peer.Frame, _ *peer.Fixes) { frames, bytes = frames+1, bytes+f.SizeVT() })
 		heals := func(how func()) (int, int) {
 			m.cut("a1", "b1")
 			settle(2 * time.Second)
@@ -61,7 +59,9 @@ func TestAShortCutCostsLittle(t *testing.T) {
 				w.setDown(false)
 			}
 			for n, h := range m.hubs {
+				h.linkMu.Lock()
 				clear(h.broken)
+				h.linkMu.Unlock()
 				for range 2 {
 					h.RegionMoved(regions.RegionID(map[byte]string{'a': "b", 'b': "a"}[n[0]]), all)
 				}

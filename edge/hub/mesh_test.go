@@ -36,7 +36,22 @@ type mesh struct {
 	ledger  *ledger
 	epoch   uint64
 	began   time.Time
-	sniff   func(from, to regions.NodeID, f *peer.Frame, dgrm *peer.Fixes) // sees what is sent
+	sniffMu sync.Mutex
+	sniffer func(from, to regions.NodeID, f *peer.Frame, dgrm *peer.Fixes) // sees what is sent
+}
+
+func (m *mesh) sniff(f func(from, to regions.NodeID, f *peer.Frame, dgrm *peer.Fixes)) {
+	m.sniffMu.Lock()
+	defer m.sniffMu.Unlock()
+	m.sniffer = f
+}
+
+func (m *mesh) sent(from, to regions.NodeID, f *peer.Frame, dgrm *peer.Fixes) {
+	m.sniffMu.Lock()
+	defer m.sniffMu.Unlock()
+	if m.sniffer != nil {
+		m.sniffer(from, to, f, dgrm)
+	}
 }
 
 func (m *mesh) hub(n regions.NodeID) *Hub {
@@ -224,9 +239,7 @@ type fakeLinks struct {
 }
 
 func (l fakeLinks) Send(to regions.NodeID, f *peer.Frame) {
-	if l.m.sniff != nil {
-		l.m.sniff(l.from, to, f, nil)
-	}
+	l.m.sent(l.from, to, f, nil)
 	b, err := f.MarshalVT()
 	require.NoError(l.m.t, err)
 	l.m.wires[[2]regions.NodeID{l.from, to}].send(func() {
@@ -238,9 +251,7 @@ func (l fakeLinks) Send(to regions.NodeID, f *peer.Frame) {
 }
 
 func (l fakeLinks) SendFixes(to regions.NodeID, f *peer.Fixes) {
-	if l.m.sniff != nil {
-		l.m.sniff(l.from, to, nil, f)
-	}
+	l.m.sent(l.from, to, nil, f)
 	l.m.wires[[2]regions.NodeID{l.from, to}].send(func() { l.m.hub(to).HandleFixes(l.from, f) })
 }
 

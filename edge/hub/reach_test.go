@@ -174,7 +174,7 @@ func TestOneCopyPerRegion(t *testing.T) {
 				last = m.join(fmt.Sprint("b", i), regions.NodeID(fmt.Sprint("b", 1+i%2)))
 			}
 			settle(time.Second)
-			m.sniff = func(from, to regions.NodeID, f *peer.Frame, dgrm *peer.Fixes) {
+			m.sniff(func(from, to regions.NodeID, _ *peer.Frame, dgrm *peer.Fixes) {
 				switch {
 				case m.regionOf(from) == m.regionOf(to) || from[0] != 'a':
 				case dgrm != nil:
@@ -182,7 +182,7 @@ func TestOneCopyPerRegion(t *testing.T) {
 				default:
 					frames++
 				}
-			}
+			})
 			for n := range uint64(20) {
 				m.hubs["a1"].Publish(testRoom, &wire.Message{Number: n + 1})
 				require.NoError(t, m.hubs["a1"].Report(ann, fixN(n+1), nil))
