@@ -26,6 +26,7 @@ type CtlCmd struct {
 	Room     CtlRoomCmd     `cmd:"" help:"Show who owns a room."`
 	Drain    CtlDrainCmd    `cmd:"" help:"Have a node hand over all it has and send its clients to others. It stays a voter until it is removed or stopped."`
 	Transfer CtlTransferCmd `cmd:"" help:"Have another voter lead a region."`
+	Reload   CtlReloadCmd   `cmd:"" help:"Have a process read its topology file again, now."`
 	Remove   CtlRemoveCmd   `cmd:"" help:"Take a dead node out of its region for good; a learner takes its vote."`
 }
 
@@ -49,6 +50,8 @@ type (
 	CtlTransferCmd struct {
 		Region string `arg:"" optional:"" help:"The region; default: the process's."`
 	}
+	// CtlReloadCmd has the topology file read.
+	CtlReloadCmd struct{}
 	// CtlRemoveCmd removes a node.
 	CtlRemoveCmd struct {
 		Node string `arg:"" help:"The node's name."`
@@ -206,6 +209,15 @@ func (t *CtlTransferCmd) Run(ctx context.Context, c *CtlCmd) error {
 		return err
 	}
 	return c.done("another node leads")
+}
+
+// Run has the topology file read.
+func (*CtlReloadCmd) Run(ctx context.Context, c *CtlCmd) error {
+	var nothing struct{}
+	if err := c.call(ctx, http.MethodPost, "reload", nil, &nothing); err != nil {
+		return err
+	}
+	return c.done("the topology is the file's")
 }
 
 // Run removes a node.

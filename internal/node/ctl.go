@@ -29,6 +29,7 @@ import (
 //	POST /ctl/drain?node=ID     the node takes nothing new, hands over what it has and sends its clients away
 //	POST /ctl/remove?node=ID    a dead node is taken out of its region for good
 //	POST /ctl/transfer?region=R another voter leads the region; without region: that of this process
+//	POST /ctl/reload            the topology file is read again; 400 says why it is not taken
 //	POST /ctl/kill?node=ID      muster dev only: as the end of its process would
 //	POST /ctl/restart?node=ID   muster dev only
 //	POST /ctl/cut?region=R      muster dev only: R neither hears the other regions nor is heard; with other=S only that one
@@ -131,6 +132,7 @@ type RoomOwner struct {
 type control struct {
 	nodes   func() []*Node
 	gather  prometheus.Gatherer
+	reload  func() error                  // nil: there is no topology file
 	kill    func(id regions.NodeID) error // nil: not in dev
 	restart func(ctx context.Context, id regions.NodeID) error
 	links   *severance // nil: not in dev
@@ -177,6 +179,9 @@ func (c *control) handler() http.Handler {
 	post("transfer", func(ctx context.Context, r *http.Request) error {
 		return c.transfer(ctx, regions.RegionID(r.FormValue("region")))
 	})
+	if c.reload != nil {
+		post("reload", func(context.Context, *http.Request) error { return c.reload() })
+	}
 	if c.kill != nil {
 		post("kill", func(_ context.Context, r *http.Request) error { return c.kill(regions.NodeID(r.FormValue("node"))) })
 		post("restart", func(ctx context.Context, r *http.Request) error {

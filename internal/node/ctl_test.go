@@ -61,6 +61,7 @@ func TestOperatorsMistakes(t *testing.T) {
 
 		// A node that is in the topology no more can be removed all the same.
 		w.topology.Regions[0].Nodes = w.topology.Regions[0].Nodes[:1]
+		ctl = operator(w, a)
 		code, body := ctl(http.MethodPost, "remove?node=n2")
 		require.Equal(t, http.StatusOK, code, body)
 		require.Len(t, a.Cluster.Members(), 1)

@@ -26,6 +26,7 @@ import (
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/regions"
 	"github.com/mustermesh/muster/regions/peerlink"
+	"github.com/mustermesh/muster/regions/steering/locate"
 	"github.com/mustermesh/muster/web"
 )
 
@@ -76,6 +77,18 @@ type ServeConfig struct {
 	Limits      LimitsConfig `yaml:"limits"`
 
 	Capacity uint32 `yaml:"capacity"` // the node's share of its region's rooms, beside the others'; default 100
+	// Roles are what the process does: edge and core, which go together, and dns.
+	// Default: edge and core.
+	Roles []string `yaml:"roles"`
+	// DNS is for the role dns.
+	DNS DNSConfig `yaml:"dns"`
+	// Locations is a file in MaxMind's format that tells where networks are, by
+	// city or country; empty: the built-in table of countries.
+	Locations string `yaml:"locations"`
+	// FullSessions is at how many sessions a node of capacity 100 is full: from
+	// 85 % of it on, new clients are sent to other regions. Default 50,000.
+	FullSessions int `yaml:"full_sessions"`
+
 	// Drain says how clients are sent away: how many a second (default 100), and
 	// how long each may take (default 10s).
 	Drain struct {
@@ -124,6 +137,9 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 	}
 	dir := filepath.Dir(path)
 	paths := []*string{&c.Topology, &c.SecretFile, &c.PeerTLS, &c.Data}
+	if c.Locations != "" {
+		paths = append(paths, &c.Locations)
+	}
 	if c.TLS != nil {
 		paths = append(paths, &c.TLS.Cert, &c.TLS.Key)
 	}
@@ -140,22 +156,33 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 type Server struct {
 	node  *Node
 	db    *db.DB
+	where locate.Locator
 	group run.Group
 	admin net.Listener
 }
 
 // NewServer opens the database and the sockets and assembles the node.
 func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Logger) (_ *Server, err error) {
-	topology, err := regions.LoadTopology(c.Topology)
-	if err != nil {
+	if err := checkRoles(c.Roles); err != nil {
 		return nil, err
 	}
-	_, region, ok := topology.Node(c.Node)
-	if !ok {
-		return nil, fmt.Errorf("node %q is not in %s", c.Node, c.Topology)
-	}
-	if _, ok := topology.Region(c.DatabaseRegion); !ok && c.DatabaseRegion != "" {
-		return nil, fmt.Errorf("database_region %q is not in %s", c.DatabaseRegion, c.Topology)
+	var region regions.RegionID
+	topology, err := openTopology(c.Topology, func(t *regions.Topology) error {
+		_, in, ok := t.Node(c.Node)
+		switch {
+		case !ok:
+			return fmt.Errorf("this node, %q, is not in it", c.Node)
+		case region != "" && in != region:
+			return fmt.Errorf("this node, %q, is of region %s, not %s", c.Node, region, in)
+		}
+		region = in
+		if _, ok := t.Region(c.DatabaseRegion); !ok && c.DatabaseRegion != "" {
+			return fmt.Errorf("database_region %q is not in it", c.DatabaseRegion)
+		}
+		return nil
+	}, log)
+	if err != nil {
+		return nil, err
 	}
 	secret, err := readSecret(c.SecretFile)
 	if err != nil {
@@ -167,7 +194,7 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		return nil, fmt.Errorf("peer_tls: %w; `muster ca` makes identities", err)
 	}
 	cfg := Config{
-		ID: c.Node, Directory: regions.NewDirectory(topology), Secret: secret, Identity: identity, CA: ca,
+		ID: c.Node, Directory: topology.directory, Secret: secret, Identity: identity, CA: ca,
 		DatabaseRegion: c.DatabaseRegion, DatabaseSurvives: c.DatabaseSurvivesRegion,
 		Origins: c.Origins, InviteBase: c.InviteBase, Version: version, Log: log,
 		Raft: filepath.Join(c.Data, "raft"), Capacity: c.Capacity,
@@ -184,6 +211,7 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 	}
 	registry := obs.ProcessRegistry()
 	cfg.Metrics = obs.Labelled(registry, string(region), string(c.Node))
+	topology.register(cfg.Metrics)
 
 	// What is open is closed again if a later step fails.
 	var open []func()
@@ -217,12 +245,21 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 			return nil, err
 		}
 	}
+	if s.where, err = locate.Open(c.Locations); err != nil {
+		return nil, err
+	}
+	open = append(open, func() { _ = s.where.Close() })
+	cfg.Steering = SteeringConfig{Locator: s.where, FullSessions: c.FullSessions}
+	if slices.Contains(c.Roles, "dns") {
+		cfg.DNS = &c.DNS
+	}
 	if s.node, err = New(cfg); err != nil {
 		return nil, err
 	}
 	s.group.Add("node", s.node)
+	s.group.Add("topology", newLoop(topology.watch))
 	admin := obs.Admin(registry, s.node.Ready)
-	admin.Handle("/ctl/", (&control{nodes: func() []*Node { return []*Node{s.node} }, gather: registry}).handler())
+	admin.Handle("/ctl/", (&control{nodes: func() []*Node { return []*Node{s.node} }, gather: registry, reload: topology.ctlReload}).handler())
 	admin.Handle("/console/", web.Console())
 	admin.Handle("/assets/", web.Console())
 	s.group.Add("admin", newHTTPServer(s.admin, nil, admin, log))
@@ -240,6 +277,7 @@ func (s *Server) Drain(ctx context.Context) error { return s.node.Drain(ctx) }
 func (s *Server) Stop() {
 	s.group.Stop()
 	_ = s.admin.Close()
+	_ = s.where.Close()
 	s.db.Close()
 }
 
