@@ -514,3 +514,35 @@ func TestReach(t *testing.T) {
 		require.Equal(t, "us", s.Status().Region)
 	})
 }
+
+// tokens come from where there are none any more.
+type lostTokens struct {
+	mu   sync.Mutex
+	lost bool
+}
+
+func (l *lostTokens) Token(ctx context.Context, _ string) (string, error) {
+	l.mu.Lock()
+	lost := l.lost
+	l.mu.Unlock()
+	if lost {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}
+	return "token", nil
+}
+
+// The region that is lost is also where tokens come from: the last one has to do.
+func TestTokensAreLostToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWAN(t, "eu", "us")
+		tokens := new(lostTokens)
+		s, _, _ := w.enter(func(cfg *Config) { cfg.Tokens = tokens })
+		time.Sleep(time.Minute)
+		tokens.mu.Lock()
+		tokens.lost = true
+		tokens.mu.Unlock()
+		w.hold("eu", both)
+		require.Less(t, s.until(elsewhere("eu")), 4*time.Second)
+	})
+}

@@ -138,12 +138,12 @@ func (l *life) relist(now time.Time) {
 		return
 	}
 	s.mu.Lock()
-	at := s.staleAt()
+	at, background := s.staleAt(), s.background
 	if s.listed {
 		s.listed, l.way.configured = false, s.edge.Endpoints()
 	}
 	s.mu.Unlock()
-	if l.due(now, at) {
+	if !background && l.due(now, at) {
 		s.relocate(l.ctx)
 	}
 }

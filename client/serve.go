@@ -20,6 +20,8 @@ const (
 	// readyFor is how long a connection that is up waits for its turn to say
 	// hello; the server gives it five seconds.
 	readyFor = 4 * time.Second
+	// tokenWait bounds the wait for a token where there is another one.
+	tokenWait = time.Second
 )
 
 var (
@@ -102,11 +104,9 @@ func (s *Session) start(ctx context.Context, ep Endpoint, dial, headStart time.D
 }
 
 func (s *Session) serve(ctx context.Context, c *connection, dial, headStart time.Duration) error {
-	token, err := s.cfg.Tokens.Token(ctx, "")
-	if err != nil {
-		return fmt.Errorf("client: access token: %w", err)
+	if err := s.identify(ctx, c); err != nil {
+		return err
 	}
-	c.token = token
 	dialing, cancel := context.WithTimeoutCause(ctx, dial, errors.New("timeout"))
 	l, fallback, err := s.dialer.dial(dialing, c.ep, headStart)
 	cancel()
@@ -160,6 +160,30 @@ func (s *Session) serve(ctx context.Context, c *connection, dial, headStart time
 		}
 		timer.Reset(max(0, time.Until(w.next)))
 	}
+}
+
+// identify gets the token to say hello with. Where tokens come from may be in the
+// region that is lost: then the last one has to do, which is good for a while.
+func (s *Session) identify(ctx context.Context, c *connection) error {
+	s.mu.Lock()
+	if s.latest != nil {
+		c.token = s.latest.token
+	}
+	s.mu.Unlock()
+	asking, cancel := ctx, context.CancelFunc(func() {})
+	if c.token != "" {
+		asking, cancel = context.WithTimeout(ctx, tokenWait)
+	}
+	token, err := s.cfg.Tokens.Token(asking, "")
+	cancel()
+	_, refused := errorsAs(err)
+	switch {
+	case err == nil:
+		c.token = token
+	case refused || c.token == "" || ctx.Err() != nil:
+		return fmt.Errorf("client: access token: %w", err)
+	}
+	return nil
 }
 
 // ready waits until a connection that is up may say hello.

@@ -254,12 +254,13 @@ func (s *Session) Done() <-chan struct{} { return s.done }
 // is noticed within two seconds, at the price of one small frame a second while
 // nothing else is heard. It is so unless Config.Background was set. In the
 // background it takes up to nine seconds, or less when something is sent, and
-// regions are not timed.
+// neither are regions timed nor is the list of nodes kept fresh.
 func (s *Session) SetForeground(foreground bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.background = !foreground
 	s.notify()
+	s.poke()
 }
 
 // NetworkChanged says that the device has another network now (Wi-Fi, mobile, a
