@@ -79,7 +79,7 @@ func (s Idle) run(ctx context.Context) (*report.Idle, error) {
 	dialer := &client.Dialer{Transport: client.WebSocketOnly}
 	for _, u := range c.users {
 		g.Go(func() (err error) {
-			u.session, err = client.Connect(opening, client.Config{Endpoints: s.Fleet.Endpoints(0), Tokens: u.api, Dialer: dialer, QueueSize: 2 * c.roomSize})
+			u.session, err = client.Connect(opening, client.Config{Endpoints: s.Fleet.Endpoints(0), Tokens: u.api, Dialer: dialer, QueueSize: 2 * c.roomSize, Background: true})
 			if err == nil {
 				u.room, err = u.session.Join(opening, c.roomOf(u))
 			}
