@@ -126,9 +126,11 @@ func writeReady(path string, r node.Ready) error {
 func (c *DevCmd) welcome(w io.Writer, dev *node.Dev, r node.Ready, took time.Duration) {
 	fmt.Fprintf(w, "\nMuster is up: %d regions, %d nodes each, in %.1f s.\n\n", len(r.Regions), c.Nodes, took.Seconds())
 	t := tabwriter.NewWriter(w, 2, 4, 2, ' ', 0)
+	host, port, _ := net.SplitHostPort(r.DNS)
 	fmt.Fprintf(t, "  web app\t%s\n", r.HTTP)
 	fmt.Fprintf(t, "  API\t%s/docs\n", r.HTTP)
 	fmt.Fprintf(t, "  admin\t%s/metrics\n", r.Admin)
+	fmt.Fprintf(t, "  DNS\tdig @%s -p %s %s HTTPS\n", host, port, r.DNSName)
 	fmt.Fprintf(t, "  database\t%s\n", dev.About())
 	fmt.Fprintf(t, "  data\t%s\n", c.Data)
 	_ = t.Flush()

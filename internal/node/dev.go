@@ -25,6 +25,7 @@ import (
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/internal/simnet"
 	"github.com/mustermesh/muster/regions"
+	"github.com/mustermesh/muster/regions/steering"
 	"github.com/mustermesh/muster/web"
 )
 
@@ -65,6 +66,7 @@ type Dev struct {
 	db       *db.DB
 	pools    *Pools // nil: all share db
 	mesh     *Mesh
+	dns      *steering.Server
 	registry *prometheus.Registry
 	group    run.Group
 	life     run.Lifecycle
@@ -145,6 +147,18 @@ func (d *Dev) start(ctx context.Context) error {
 		return err
 	}
 	d.group.Add("mesh", d.mesh)
+	// One name server for all: it is told how the regions stand by a node that
+	// runs, whichever that is.
+	watch := steering.NewWatch(steering.WatchConfig{
+		Topology: func() *regions.Topology { return d.mesh.Topology }, Standings: d.mesh.standings,
+	})
+	d.dns, err = newDNS(DNSConfig{Listen: "127.0.0.1:0", NameServers: []string{"ns." + devDNSName + "=127.0.0.1"}},
+		"dev", d.mesh.Topology.Regions[0].Name, watch, d.mesh.locator, d.cfg.Log, d.registry)
+	if err != nil {
+		return err
+	}
+	d.group.Add("watch", watch)
+	d.group.Add("dns", d.dns)
 	metrics := prometheus.Gatherers{d.registry, d.mesh}
 	ctl := (&control{nodes: d.mesh.nodes, gather: d.mesh, kill: d.mesh.killNode, restart: d.mesh.restartNode, links: d.mesh.links()}).handler()
 	admin := obs.Admin(metrics, d.mesh.Ready)
@@ -196,6 +210,9 @@ func (d *Dev) Stop() { d.life.Stop(d.stop) }
 
 func (d *Dev) stop() {
 	d.group.Stop()
+	if d.dns != nil {
+		d.dns.Stop() // its sockets, if it was not started
+	}
 	if d.pools != nil {
 		d.pools.Close()
 	}
@@ -257,7 +274,7 @@ func (d *Dev) Mesh() *Mesh { return d.mesh }
 func (d *Dev) Ready() Ready {
 	return Ready{
 		HTTP: url(d.cfg.Front), Admin: url(d.cfg.Admin), Regions: ready(d.mesh.Topology),
-		CertSHA256: d.mesh.CertSHA256, Database: d.database.URL(),
+		CertSHA256: d.mesh.CertSHA256, DNS: d.dns.Addr(), DNSName: devDNSName, Database: d.database.URL(),
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/mustermesh/muster/regions"
 	"github.com/mustermesh/muster/regions/consensus"
 	"github.com/mustermesh/muster/regions/peerlink"
+	"github.com/mustermesh/muster/regions/steering/locate"
 
 	"encoding/base64"
 )
@@ -47,6 +48,10 @@ var places = []struct {
 	{"af-south", -26.2, 28.05},      // Johannesburg
 	{"me-south", 25.2, 55.27},       // Dubai
 }
+
+// devDNSName is a name that the Internet has promised never to give to anybody
+// (RFC 6761).
+const devDNSName = "edge.muster.test"
 
 // MaxRegions is how many regions a Mesh can have.
 func MaxRegions() int { return len(places) }
@@ -89,6 +94,7 @@ type Mesh struct {
 
 	cfg        MeshConfig
 	authority  *peerlink.Authority
+	locator    locate.Locator
 	cert       tls.Certificate
 	sockets    []*sockets // by node
 	memories   map[regions.NodeID]*consensus.Memory
@@ -173,7 +179,11 @@ func NewMesh(cfg MeshConfig) (_ *Mesh, err error) {
 	if cfg.Network == nil {
 		cfg.Network = simnet.New(cfg.Net)
 	}
-	m := &Mesh{Topology: &regions.Topology{}, Net: cfg.Network, cfg: cfg, authority: authority,
+	locator, err := locate.Open("")
+	if err != nil {
+		return nil, err
+	}
+	m := &Mesh{Topology: &regions.Topology{DNSName: devDNSName}, locator: locator, Net: cfg.Network, cfg: cfg, authority: authority,
 		memories: map[regions.NodeID]*consensus.Memory{}, registries: map[regions.NodeID]*prometheus.Registry{}}
 	defer func() {
 		if err != nil {
@@ -183,27 +193,14 @@ func NewMesh(cfg MeshConfig) (_ *Mesh, err error) {
 		}
 	}()
 	hosts := []string{"localhost"}
-	for r, place := range places[:cfg.Regions] {
-		region := regions.Region{Name: place.name, Location: regions.Location{Lat: place.lat, Lng: place.lng}}
-		for n := range cfg.Nodes {
-			id := regions.NodeID(fmt.Sprintf("%s-%d", place.name, n+1))
-			host := "127.0.0.1"
-			if runtime.GOOS == "linux" {
-				host = fmt.Sprintf("127.0.%d.%d", r+1, n+1)
-			}
-			hosts = append(hosts, host)
-			s, err := openSockets(net.JoinHostPort(host, "0"), net.JoinHostPort(host, "0"), net.JoinHostPort(host, "0"))
-			if err != nil {
-				return nil, fmt.Errorf("node %s: %w", id, err)
-			}
-			m.sockets = append(m.sockets, s)
-			region.Nodes = append(region.Nodes, regions.Node{
-				ID:   id,
-				Peer: s.peer.LocalAddr().String(),
-				HTTP: "http://" + s.http.Addr().String(),
-				WS:   "ws://" + s.http.Addr().String() + "/ws",
-				WT:   "https://" + s.wt.LocalAddr().String() + "/wt",
-			})
+	for r := range cfg.Regions {
+		region, opened, err := openRegion(r, cfg.Nodes)
+		m.sockets = append(m.sockets, opened...)
+		if err != nil {
+			return nil, err
+		}
+		for n := range region.Nodes {
+			hosts = append(hosts, hostOf(r, n))
 		}
 		m.Topology.Regions = append(m.Topology.Regions, region)
 	}
@@ -254,7 +251,8 @@ func (m *Mesh) assemble(region regions.RegionID, id regions.NodeID, s *sockets) 
 	return New(Config{
 		ID: id, Directory: regions.NewDirectory(m.Topology), DB: database, Secret: cfg.Secret, Raft: dir, Memory: m.memories[id], Drain: cfg.Drain,
 		DatabaseRegion: cfg.DatabaseRegion, DatabaseSurvives: cfg.DatabaseSurvives,
-		HTTP: s.http, WebTransport: s.wt, CertSHA256: m.CertSHA256,
+		Steering: SteeringConfig{Locator: m.locator},
+		HTTP:     s.http, WebTransport: s.wt, CertSHA256: m.CertSHA256,
 		WebTransportTLS: &tls.Config{Certificates: []tls.Certificate{m.cert}},
 		Peer:            m.Net.Wrap(s.peer, string(region)), Identity: identity, CA: m.authority.Pool(),
 		Origins: cfg.Origins, InviteBase: cfg.InviteBase, Demo: cfg.Demo, Session: cfg.Session, Committed: cfg.Committed,
@@ -339,6 +337,28 @@ func (m *Mesh) nodes() []*Node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.Nodes)
+}
+
+// standings is how the regions stand, as the node sees it that hears of most of
+// them: so it is nobody's in a region that is cut off, if there is another.
+func (m *Mesh) standings() (best []regions.Standing) {
+	most := -1
+	for _, n := range m.nodes() {
+		if !n.running() {
+			continue
+		}
+		seen := n.Cluster().Standings()
+		fresh := 0
+		for _, s := range seen {
+			if time.Since(s.Heard) < 2*time.Second {
+				fresh++
+			}
+		}
+		if fresh > most {
+			most, best = fresh, seen
+		}
+	}
+	return best
 }
 
 // Kill ends a node as the end of its process would: its sockets are gone at

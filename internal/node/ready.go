@@ -11,6 +11,8 @@ type Ready struct {
 	Admin      string        `json:"admin"`
 	Regions    []ReadyRegion `json:"regions"`
 	CertSHA256 string        `json:"cert_sha256"` // base64, of the WebTransport certificate's DER
+	DNS        string        `json:"dns"`         // UDP and TCP address of the edge's name server
+	DNSName    string        `json:"dns_name"`    // whose addresses are those of the nearest edge
 	Database   string        `json:"database"`
 }
 

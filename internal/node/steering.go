@@ -97,6 +97,26 @@ type DNSConfig struct {
 	Rate        float64  `yaml:"rate"` // answers a second by UDP per client network: default 2,000; negative: any number
 }
 
+// checkRoles says what is wrong with the roles that a process is to have. A node
+// without edge and core would be a member of its region that owns no rooms; that
+// there is none yet.
+func checkRoles(roles []string) error {
+	if len(roles) == 0 {
+		return nil
+	}
+	for _, r := range roles {
+		switch r {
+		case "edge", "core", "dns":
+		default:
+			return fmt.Errorf("role %q: this version has edge, core and dns", r)
+		}
+	}
+	if !slices.Contains(roles, "edge") || !slices.Contains(roles, "core") {
+		return fmt.Errorf("roles %s: edge and core go together and can't be left out; dns goes beside them", strings.Join(roles, ","))
+	}
+	return nil
+}
+
 // newDNS makes the server.
 func newDNS(c DNSConfig, id string, home regions.RegionID, watch *steering.Watch, locator locate.Locator, log *slog.Logger, metrics prometheus.Registerer) (*steering.Server, error) {
 	view, _ := watch.View()
