@@ -124,3 +124,26 @@ func TestRelayAllocations(t *testing.T) {
 	})
 	require.LessOrEqual(t, relay, decode)
 }
+
+// BenchmarkRelayFixes is one merged frame of another region, of ten who moved,
+// passed on to three nodes.
+func BenchmarkRelayFixes(b *testing.B) {
+	r, _, now := crowd(30)
+	part := &wire.Part{At: &wire.Position{Region: "b", Epoch: 3}}
+	var moved []*wire.MemberFix
+	for i := range 10 {
+		m := session(fmt.Sprintf("b%d/phone@%d", i, 10+i), "")
+		part.People = append(part.People, &wire.Person{User: m.User, Devices: []*wire.Device{m.Device}})
+		moved = append(moved, memberFix(m, 1, now))
+	}
+	r.Parts(now, "b", &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{Parts: []*wire.Part{part}}}})
+	body := encode(&wire.ServerFrame{Body: &wire.ServerFrame_Fixes{Fixes: &wire.Fixes{Room: "r", Fixes: moved}}})
+	f := &peer.Fixes{Region: "b", Epoch: 3, Frame: body}
+	b.ReportAllocs()
+	for b.Loop() {
+		out := r.Fixes(now, "b", f)
+		if len(out) != 3 || out[0].Fixes != f {
+			b.Fatal(len(out))
+		}
+	}
+}

@@ -7,7 +7,8 @@
 // concurrent use.
 //
 //	nodes of this region ──Join Attach Change Report Publish──▶ Room ──Joined Event Fixes Parts──▶ nodes
-//	owners of the room in other regions ──Subscribe Event Fixes Parts──▶ Room ──the same──▶ owners
+//	owners of the room in other regions ──Subscribe Digest Event Fixes Parts──▶ Room ──the same──▶ owners
+//	links to those ──Cut Refollow Ask──▶ Room ──Reach──▶ nodes
 //	roster of this region ──Adopt End Suspend Reconcile──▶ Room
 //	former owner ──Export──▶ HandOver ──Import──▶ Room
 //
@@ -61,6 +62,47 @@
 // or fixes. When it hides, others see it leave. The roster does not have it in
 // the room (see edge.Roster), so its node alone speaks for it, and when that is
 // lost so is the member, which nobody misses.
+//
+// # Regions that can't be heard
+//
+// A region that we follow is in doubt from the moment its link breaks or it is
+// asked something (since), until it has answered and what it says we missed is
+// here (goal). While the link is down an answer is one from before, and does not
+// count. What can be is unknown: for Unknown nobody is told, since a fail-over
+// there takes about a second.
+//
+//	           Cut, Subscribe           Unknown                  RegionLost
+//	heard ──────────────────▶ in doubt ────────▶ told (Reach) ──────────────▶ lost (Reach)
+//	  ▲                          │                   │                          │ members dropped
+//	  └──────────────────────────┴───────────────────┘◀── asked from nothing ───┘
+//	    answered: what was missed, then a Reach without it if it was told
+//
+// A Reach names all regions that are told now, and so does every snapshot. It
+// has no number: a node that attaches says what it was told, and is answered.
+// So a new owner goes on from the same moment, though it has never heard of that
+// region either; until a node has told it, it answers like one that has just
+// begun to ask. Nobody leaves because of any of this. Who was dropped with a
+// lost region comes back with its next part, which is a whole one.
+//
+// # After a cut
+//
+// The origin remembers that a region followed the room when their link broke,
+// and since when (broke). The follower asks for all rooms of a slot with one
+// hash of what it has of them, (room, position) each; if the origin has the same
+// set at the same numbers, the follower lacks no event, and is fed again before
+// it is told (Ask, Followed, Resume, Answered). What has no number is sent: the
+// fixes that came, or were repeated, since lossTime before the link was seen to
+// break, and the numbers of messages and membership if they rose. Whichever end
+// forgot, moved or changed its epoch has another hash; then, and if the answer
+// does not come, rooms ask for themselves.
+//
+// # Roaming
+//
+// Positions mean the same everywhere, but a session that comes from another
+// region may be the first here, of a room that follows nobody yet. Its Join is
+// held for up to Hold until the regions it has positions of have answered with a
+// whole part and the events since that position. Regions that can't be heard are
+// not waited for.
 //
 // # Another owner
 //
