@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -24,6 +25,26 @@ type ServeCmd struct {
 	Config string `help:"The node's configuration, YAML. See docs/operations.md." required:"" type:"existingfile" placeholder:"FILE"`
 	// As database_survives_region in the file.
 	DatabaseSurvivesRegion bool `help:"The database goes on without any one region: messages of groups whose home region cannot be reached are written from here."`
+
+	// What follows takes the place of what the file says.
+	Roles     []string `help:"What the process does: edge and core, which go together, and dns. Default: edge,core." placeholder:"ROLE"`
+	DNS       string   `help:"UDP and TCP address of the role dns." placeholder:"ADDR"`
+	DNSZone   string   `help:"Zone that dns answers for. Default: the topology's dns_name." placeholder:"NAME"`
+	DNSNS     []string `help:"Name servers of that zone, NAME, or NAME=IP if in it." name:"dns-ns" sep:";" placeholder:"NAME[=IP,IP]"`
+	Locations string   `help:"File in MaxMind's format that tells where networks are." type:"existingfile" placeholder:"FILE"`
+}
+
+// override puts the flags that are given in the place of what the file says.
+func (c *ServeCmd) override(cfg *node.ServeConfig) {
+	cfg.DatabaseSurvivesRegion = cfg.DatabaseSurvivesRegion || c.DatabaseSurvivesRegion
+	if len(c.Roles) > 0 {
+		cfg.Roles = c.Roles
+	}
+	if len(c.DNSNS) > 0 {
+		cfg.DNS.NameServers = c.DNSNS
+	}
+	cfg.DNS.Listen, cfg.DNS.Zone = cmp.Or(c.DNS, cfg.DNS.Listen), cmp.Or(c.DNSZone, cfg.DNS.Zone)
+	cfg.Locations = cmp.Or(c.Locations, cfg.Locations)
 }
 
 // Run serves until a signal, then drains.
@@ -32,7 +53,7 @@ func (c *ServeCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	cfg.DatabaseSurvivesRegion = cfg.DatabaseSurvivesRegion || c.DatabaseSurvivesRegion
+	c.override(cfg)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
