@@ -11,16 +11,18 @@ import (
 	"github.com/mustermesh/muster/bench/report"
 	"github.com/mustermesh/muster/bench/scenario"
 	"github.com/mustermesh/muster/internal/meshtest"
+	"github.com/mustermesh/muster/internal/node"
 )
 
 // TestMessages: none is lost, none comes twice, none is refused.
 func TestMessages(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	m := meshtest.Start(t, 3, 1)
+	commits := &scenario.Commits{}
+	m := meshtest.StartWith(t, node.MeshConfig{Regions: 3, Nodes: 1, Committed: commits.Note})
 	r, err := scenario.Messages{
 		WAN:  scenario.WAN{API: m.API, Net: m.Net, Users: 18, RoomSize: 6},
-		Rate: 30, Duration: 2 * time.Second, Warmup: time.Second,
+		Rate: 30, Duration: 2 * time.Second, Warmup: time.Second, Commits: commits,
 	}.Run(ctx)
 	require.NoError(t, err)
 	require.Zero(t, r.Lost)

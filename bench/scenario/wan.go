@@ -87,6 +87,11 @@ func (c WAN) open(ctx context.Context) (*wan, error) {
 		w.regions = append(w.regions, r.Name)
 		w.bases[r.Name] = r.Nodes[0].HTTP
 	}
+	if near := w.bases[c.first]; near != "" { // the database is there
+		for r := range w.bases {
+			w.bases[r] = near
+		}
+	}
 	slices.Sort(w.regions)
 	w.Mesh.Regions = w.regions
 	if c.Net == nil {

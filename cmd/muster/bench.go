@@ -14,6 +14,7 @@ import (
 	"github.com/mustermesh/muster/bench/scenario"
 	"github.com/mustermesh/muster/internal/node"
 	"github.com/mustermesh/muster/internal/simnet"
+	"github.com/mustermesh/muster/regions"
 )
 
 // BenchCmd holds the benchmarks.
@@ -73,8 +74,9 @@ func (c *benchMesh) about() report.Mesh {
 	}
 }
 
-// with starts the mesh, runs f with it, and ends it.
-func (c *benchMesh) with(ctx context.Context, log *slog.Logger, f func(*node.Dev) error) (err error) {
+// with starts the mesh, runs f with it, and ends it. set may change what it is
+// made of.
+func (c *benchMesh) with(ctx context.Context, log *slog.Logger, set func(*node.DevConfig), f func(*node.Dev) error) (err error) {
 	if c.Jitter < 0 || c.Loss < 0 || c.Loss >= 1 {
 		return errors.New("--jitter is not negative, --loss from 0 to below 1")
 	}
@@ -90,11 +92,15 @@ func (c *benchMesh) with(ctx context.Context, log *slog.Logger, f func(*node.Dev
 		}
 		defer listeners[i].Close()
 	}
-	dev, err := node.NewDev(node.DevConfig{
+	cfg := node.DevConfig{
 		Regions: c.Regions, Nodes: c.Nodes, Data: dir, Front: listeners[0], Admin: listeners[1], Log: log,
 		Net:      simnet.Config{Jitter: c.Jitter, Loss: c.Loss, Seed: c.Seed},
 		Progress: func(step string) { fmt.Fprintln(os.Stderr, "muster:", step) },
-	})
+	}
+	if set != nil {
+		set(&cfg)
+	}
+	dev, err := node.NewDev(cfg)
 	if err != nil {
 		return err
 	}
@@ -146,7 +152,7 @@ func (c *BenchPresenceCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return c.judge(r)
 	}
 	if c.Dev {
-		return c.with(ctx, log, func(dev *node.Dev) error { return run(c.wan(dev, c.about())) })
+		return c.with(ctx, log, nil, func(dev *node.Dev) error { return run(c.wan(dev, c.about())) })
 	}
 	w := scenario.WAN{
 		API: c.API, Users: c.Users, RoomSize: c.RoomSize, Transport: transportOf(c.Transport), Progress: benchProgress,
@@ -163,17 +169,25 @@ type BenchMessagesCmd struct {
 	benchMesh
 	benchCrowd
 	benchPage
-	Rate     float64       `help:"Messages per second, of all users together." default:"100"`
-	Duration time.Duration `help:"How long is measured." default:"30s"`
-	Warmup   time.Duration `help:"How long before that the load runs." default:"5s"`
-	Ramp     bool          `help:"Afterwards look for the highest rate that reaches the goals."`
+	Rate           float64       `help:"Messages per second, of all users together." default:"100"`
+	Duration       time.Duration `help:"How long is measured." default:"30s"`
+	Warmup         time.Duration `help:"How long before that the load runs." default:"5s"`
+	Ramp           bool          `help:"Afterwards look for the highest rate that reaches the goals."`
+	DatabaseRegion string        `help:"Put the database into this region, behind the emulated links for the others; all rooms are at home there then. Default: at no distance from any region, the rooms at home in all of them." placeholder:"REGION"`
 }
 
 // Run measures, prints, and fails if the product broke its word.
 func (c *BenchMessagesCmd) Run(ctx context.Context, log *slog.Logger) error {
-	return c.with(ctx, log, func(dev *node.Dev) error {
+	commits := &scenario.Commits{}
+	mesh := c.about()
+	if c.DatabaseRegion != "" {
+		mesh.Database = "PostgreSQL in " + c.DatabaseRegion + ", behind the emulated links for the others"
+	}
+	return c.with(ctx, log, func(cfg *node.DevConfig) {
+		cfg.Committed, cfg.DatabaseRegion = commits.Note, regions.RegionID(c.DatabaseRegion)
+	}, func(dev *node.Dev) error {
 		r, err := scenario.Messages{
-			WAN: c.wan(dev, c.about()), Rate: c.Rate, Duration: c.Duration, Warmup: c.Warmup, Ramp: c.Ramp,
+			WAN: c.wan(dev, mesh), Rate: c.Rate, Duration: c.Duration, Warmup: c.Warmup, Ramp: c.Ramp, Home: c.DatabaseRegion, Commits: commits,
 		}.Run(ctx)
 		if err != nil {
 			return err
