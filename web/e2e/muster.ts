@@ -11,7 +11,7 @@ export const stopMs = 10_000;
 
 interface Ready {
   http: string;
-  regions: { name: string; nodes: { id: string }[] }[];
+  regions: { name: string; nodes: { id: string; http: string }[] }[];
 }
 
 export class Muster {
@@ -35,7 +35,7 @@ export class Muster {
       [
         "dev",
         ...["--http", `127.0.0.1:${this.#port}`, "--admin", "127.0.0.1:0"],
-        ...["--data", join(this.data, "data"), "--ready-file", file, "--demo=false"],
+        ...["--data", join(this.data, "data"), "--ready-file", file, "--demo=false", "--database-survives-region"],
       ],
       { stdio: ["ignore", "pipe", "pipe"] },
     );

@@ -18,6 +18,8 @@ export interface PersonOptions extends BrowserContextOptions {
   region?: string;
   /** Make the page's WebTransport fail, as a network does that refuses UDP. */
   noWebTransport?: boolean;
+  /** Runs in the page before the app. */
+  before?: () => void;
 }
 
 export class Person {
@@ -32,10 +34,11 @@ export class Person {
   ) {}
 
   static async open(browser: Browser, base: string, o: PersonOptions = {}): Promise<Person> {
-    const { region = "eu-west", noWebTransport = false, ...options } = o;
+    const { region = "eu-west", noWebTransport = false, before, ...options } = o;
     const context = await browser.newContext({ viewport: { width: 1280, height: 700 }, ...options });
     context.setDefaultTimeout(waitMs);
     if (noWebTransport) await context.addInitScript(refuseWebTransport);
+    if (before) await context.addInitScript(before);
     const page = await context.newPage();
     const p = new Person(context, page, base, region);
     page.on("pageerror", (e) => p.errors.push(e.stack ?? e.message));
@@ -134,6 +137,7 @@ export class Person {
       const { room, session } = window.__muster;
       room!.on("fix", (e) => note(`fix ${e.user} ${e.fix.point.lat.toFixed(5)} ${e.fix.point.lng.toFixed(5)}`));
       room!.on("presence", (e) => note(`${e.state} ${e.user}${e.reason ? ` ${e.reason}` : ""}`));
+      room!.on("reach", (all) => note(`reach ${all.map((u) => u.region).join(" ")}`));
       room!.on("message", (m) => note(`message ${m.body}`));
       session!.on("status", (s) => note(`status ${s.state} ${s.node}`));
     });

@@ -1,11 +1,11 @@
 import { useMemo, useState } from "preact/hooks";
-import { age, clock } from "../../app/src/lib/age.ts";
 import { dark } from "../../app/src/settings.ts";
 import { Button } from "../../app/src/ui/button.tsx";
 import { colours } from "./colours.ts";
-import { dev, look, now, type Region, regions } from "./live.ts";
+import { dev, look, type Region, regions } from "./live.ts";
 import { command, type Command, count, type NodeView, number, ownersOf, rate, rateNames, type RegionView } from "./roster.ts";
 import { Slots } from "./slots.tsx";
+import { time } from "./timeline.tsx";
 
 const rateWords: Record<string, string> = { opens_per_s: "opens", events_per_s: "events", fixes_per_s: "fixes", deliveries_per_s: "sent" };
 const canvasInk = { light: { ink: "#14191d", empty: "#dde3e7" }, dark: { ink: "#ffffff", empty: "#2b343a" } };
@@ -62,8 +62,8 @@ function Links({ view, others }: { view: RegionView; others: number }) {
     <div class="links" data-testid={`links-${name}`} data-unreached={unreached.map((u) => u.region).join(" ")}>
       <span class="grow">
         {unreached.length === 0 ? <small>hears all other regions</small> : unreached.map((u) => (
-          <small key={u.region} class="unheard">
-            <strong>{u.region}</strong> {u.since === undefined ? "never heard" : `not heard since ${clock(Date.parse(u.since), now.value)}, ${age(Date.parse(u.since), now.value)}`}
+          <small key={u.region} class="unheard num">
+            <strong>{u.region}</strong> {u.since === undefined ? "never heard" : `not heard since ${time.format(Date.parse(u.since))}`}
           </small>
         ))}
         {cut.length > 0 && <small>cut off from {cut.join(" and ")}</small>}

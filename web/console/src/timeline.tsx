@@ -2,7 +2,7 @@ import { ago } from "../../app/src/lib/age.ts";
 import { words } from "./history.ts";
 import { now, timeline } from "./live.ts";
 
-const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+export const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 /** The last thing that happened, for where the timeline is out of sight. */
 export function Latest() {
