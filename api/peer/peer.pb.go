@@ -1893,7 +1893,8 @@ func (x *Applied) GetVersion() uint64 {
 	return 0
 }
 
-// The owner met a higher epoch of that device: the node closes its session.
+// The owner met a higher epoch of that device: the node closes its session. To
+// another region: the device had a newer session than that region knows of.
 type Fence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`

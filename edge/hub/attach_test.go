@@ -10,6 +10,7 @@ import (
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/regions"
 )
 
 // A node that attaches names those whose Join is not answered yet, too. The owner
@@ -106,4 +107,42 @@ func TestWhatWaitedComesFirst(t *testing.T) {
 		}
 		require.Empty(t, bob.refused)
 	})
+}
+
+// A device came and went in another region while the two could not hear each
+// other. Whoever saw that does not believe its older session: its own region
+// hears of the newer one, though that is in no snapshot.
+func TestARegionHearsOfASessionThatCameAndWent(t *testing.T) {
+	for name, owner := range map[string]regions.NodeID{"of its owner": "a1", "of the next owner": "a3"} {
+		t.Run(name, func(t *testing.T) {
+			inMesh(t, func(t *testing.T, m *mesh) {
+				m.join("ann", "a1")
+				m.join("cem", "b1")
+				bob := m.join("bob", "b1")
+				settle(5 * time.Second)
+				between := func(do func(a, b regions.NodeID)) {
+					for _, a := range []regions.NodeID{"a1", "a2", "a3"} {
+						do(a, "b1")
+						do(a, "b2")
+					}
+				}
+				between(m.cut)
+				there := m.join("bob", "a2")
+				m.bye(there)
+				for n := range uint64(300) { // more than is kept
+					m.hubs["a1"].Publish(testRoom, &wire.Message{Number: n + 1})
+				}
+				settle(2 * time.Minute)
+				if owner != "a1" {
+					m.regions["a"].move(testSlot, owner)
+				}
+				settle(time.Second)
+				require.Less(t, m.rosters["b1"].seen[device{"bob", "phone"}], regions.Epoch(there.member.Device.Epoch))
+				between(m.mend)
+				settle(10 * time.Second)
+				require.Greater(t, there.member.Device.Epoch, bob.member.Device.Epoch)
+				require.EqualValues(t, there.member.Device.Epoch, m.rosters["b1"].seen[device{"bob", "phone"}])
+			})
+		})
+	}
 }

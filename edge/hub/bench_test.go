@@ -25,6 +25,7 @@ func (lone) Send(regions.NodeID, *peer.Frame)                                   
 func (lone) SendFixes(regions.NodeID, *peer.Fixes)                              {}
 func (lone) Touch(string, time.Time)                                            {}
 func (lone) Current() bool                                                      { return true }
+func (lone) Newest(string, string) regions.Epoch                                { return 0 }
 func (lone) Read(context.Context) error                                         { return nil }
 func (lone) Stays(string) []regions.Stay                                        { return nil }
 func (lone) RoomsIn(int) []string                                               { return nil }

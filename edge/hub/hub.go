@@ -105,6 +105,9 @@ type Roster interface {
 	// Seen takes a session of another region: one of that device here shall get a
 	// higher epoch. It must not block.
 	Seen(id regions.SessionID, region regions.RegionID)
+	// Newest returns the epoch of the newest session that a device had in this
+	// region, of late; 0 if it had none.
+	Newest(user, device string) regions.Epoch
 }
 
 // Messages is what a hub asks of the stored messages; edge.Messages has it.

@@ -72,6 +72,11 @@ func (h *Hub) HandleFrame(from regions.NodeID, f *peer.Frame) {
 }
 
 func (t *turn) handle(from regions.NodeID, region regions.RegionID, f *peer.Frame) {
+	if n := f.GetFence(); n != nil && region != t.h.cfg.Region { // a newer session there, which we missed
+		id := regions.SessionID{User: n.User, Device: n.Device, Epoch: regions.Epoch(n.Epoch)}
+		t.h.cfg.Roster.Seen(id, region)
+		return
+	}
 	toNode := false
 	switch f.Body.(type) {
 	case *peer.Frame_NotOwner:

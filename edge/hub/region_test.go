@@ -26,14 +26,15 @@ type region struct {
 type roll struct {
 	owners map[int]regions.SlotMove // what is not in it is the first node's, at epoch 1
 	stays  map[string]map[device]regions.Stay
+	newest map[device]regions.Epoch
 }
 
 func newRoll() roll {
-	return roll{owners: map[int]regions.SlotMove{}, stays: map[string]map[device]regions.Stay{}}
+	return roll{owners: map[int]regions.SlotMove{}, stays: map[string]map[device]regions.Stay{}, newest: map[device]regions.Epoch{}}
 }
 
 func (r roll) clone() roll {
-	c := roll{maps.Clone(r.owners), map[string]map[device]regions.Stay{}}
+	c := roll{maps.Clone(r.owners), map[string]map[device]regions.Stay{}, maps.Clone(r.newest)}
 	for room, in := range r.stays {
 		c.stays[room] = maps.Clone(in)
 	}
@@ -112,6 +113,7 @@ func (g *region) open(m *peer.Member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.commit(func(r *roll) func(*Hub) {
+		r.newest[device{m.User, m.Device.Device}] = regions.Epoch(m.Device.Epoch)
 		for _, in := range r.stays {
 			if _, ok := in[device{m.User, m.Device.Device}]; ok {
 				in[device{m.User, m.Device.Device}] = stayOf(m)
@@ -183,6 +185,7 @@ type nodeRoster struct {
 	mu     sync.Mutex
 	copy   roll
 	others map[regions.RegionID]map[int]regions.SlotMove
+	seen   map[device]regions.Epoch // in other regions
 	log    []entry
 	delay  time.Duration
 	cut    time.Time // from the region's leader since; zero: not
@@ -201,7 +204,7 @@ func (m *mesh) nodes() map[regions.NodeID]*nodeRoster {
 func (m *mesh) newRoster(n regions.NodeID) *nodeRoster {
 	r := &nodeRoster{
 		m: m, self: n, copy: m.regions[m.regionOf(n)].state.clone(), more: make(chan struct{}, 1), done: make(chan struct{}),
-		others: map[regions.RegionID]map[int]regions.SlotMove{},
+		others: map[regions.RegionID]map[int]regions.SlotMove{}, seen: map[device]regions.Epoch{},
 	}
 	for id, g := range m.regions {
 		r.others[id] = maps.Clone(g.state.owners)
@@ -362,7 +365,18 @@ func (r *nodeRoster) SlotIn(region regions.RegionID, slot int) (regions.NodeID, 
 	return regions.NodeID(region) + "1", 0
 }
 
-func (r *nodeRoster) Seen(regions.SessionID, regions.RegionID) {}
+func (r *nodeRoster) Seen(id regions.SessionID, _ regions.RegionID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := device{id.User, id.Device}
+	r.seen[k] = max(r.seen[k], id.Epoch)
+}
+
+func (r *nodeRoster) Newest(user, id string) regions.Epoch {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.copy.newest[device{user, id}]
+}
 
 func (r *nodeRoster) HeardOwner(region regions.RegionID, room string, owner regions.NodeID, epoch regions.Epoch) {
 	n := regions.SlotOf(room)

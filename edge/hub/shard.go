@@ -164,12 +164,29 @@ func (t *turn) apply(o *owned, members int, effects []room.Effect) {
 		}
 	}
 	for _, e := range o.Elsewhere {
-		t.h.cfg.Roster.Seen(e.SessionID, e.Region)
+		t.elsewhere(e)
 	}
 	o.Elsewhere = o.Elsewhere[:0]
 	t.h.metrics.take(&o.Stats)
 	t.h.metrics.members.Add(float64(o.Len() - members))
 	t.plan(o, o.Next())
+}
+
+// elsewhere takes note of a session of another region. If a session that the
+// device had here is newer, that region has missed it: it may have come and gone
+// while the regions could not hear each other, and who saw that does not believe
+// the older one any more. The region is told, ends it, and the device comes again.
+func (t *turn) elsewhere(e room.Elsewhere) {
+	t.h.cfg.Roster.Seen(e.SessionID, e.Region)
+	newest := t.h.cfg.Roster.Newest(e.User, e.Device)
+	if e.Left || newest < e.Epoch || newest == e.Epoch && t.h.cfg.Region < e.Region {
+		return
+	}
+	if to := t.ownerIn(e.Region); to != "" {
+		t.h.cfg.Links.Send(to, &peer.Frame{Epoch: uint64(t.sl.epoch), Body: &peer.Frame_Fence{Fence: &peer.Fence{
+			Room: t.room, User: e.User, Device: e.Device, Epoch: uint64(newest),
+		}}})
+	}
 }
 
 // ownerIn returns the room's owner in another region.

@@ -29,7 +29,10 @@
 // speaks for its own sessions. When a device turns up in another region at a
 // higher epoch, this region fences its own session and withdraws it with LEFT
 // MOVED under the old epoch: those who know the new entry ignore that, those
-// who don't yet are not left with a ghost.
+// who don't yet are not left with a ghost. A newer session that came and went
+// while the region could not hear is in no part that it gets. The other one tells
+// it beside that (Fence) while it remembers who left, and the hub does whenever
+// it hears of a session that is older than the device's last one here.
 //
 //	          Join, Adopt            Change SUSPENDED, Suspend, NodeLost
 //	(absent) ─────▶ LIVE ─────────────────────────────▶ SUSPENDED

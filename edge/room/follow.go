@@ -230,7 +230,8 @@ func (r *Room) presence(now time.Time, g *region, people []*wire.Person) {
 			}
 			k := key{person.GetUser(), d.Device}
 			if len(r.Elsewhere) < elsewhereMost {
-				r.Elsewhere = append(r.Elsewhere, Elsewhere{regions.SessionID{User: k.user, Device: k.device, Epoch: regions.Epoch(d.Epoch)}, g.id})
+				id := regions.SessionID{User: k.user, Device: k.device, Epoch: regions.Epoch(d.Epoch)}
+				r.Elsewhere = append(r.Elsewhere, Elsewhere{id, g.id, d.State == wire.State_LEFT})
 			}
 			m := r.roll.index[k]
 			if m != nil && !m.beatenBy(d.Epoch, g.id) {
@@ -246,6 +247,10 @@ func (r *Room) presence(now time.Time, g *region, people []*wire.Person) {
 				}
 				r.release(m)
 				r.depart(now, k, d.Epoch, false)
+				if gone := r.departed[k]; gone.epoch == d.Epoch {
+					gone.there = true
+					r.departed[k] = gone
+				}
 				m.dirty, m.unsettled, m.hidden, moved = false, false, false, true
 			}
 			switch {

@@ -1,6 +1,10 @@
 package room
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/mustermesh/muster/api/peer"
@@ -205,6 +209,9 @@ func (r *Room) continueRegion(q request) {
 	n, ok := r.missed(r.own, find(q.positions, r.own.id))
 	if !ok || q.whole {
 		parts.Parts = []*wire.Part{r.part(r.own, 0)} // to know only some would be to drop the others
+		if !ok && len(q.positions) > 0 {
+			r.tellDeparted(q.region)
+		}
 		if ok {
 			r.own.ring.last(r.own.ring.within(n, wholeBytes), func(f *peer.Frame) { parts.Events = append(parts.Events, f.GetEvent()) })
 		}
@@ -214,6 +221,21 @@ func (r *Room) continueRegion(q request) {
 	r.encodeFixes(r.fixesOf(r.own), reliableChunk, func(body []byte, _ int) {
 		r.toRegion(q.region.id, r.fixesFrame(r.own, body))
 	})
+}
+
+// tellDeparted tells a region, which missed some events, of sessions that came
+// and went meanwhile: its own of these devices are over.
+func (r *Room) tellDeparted(g *region) {
+	gone := slices.SortedFunc(maps.Keys(r.departed), func(a, b key) int {
+		return cmp.Or(strings.Compare(a.user, b.user), strings.Compare(a.device, b.device))
+	})
+	for _, k := range gone {
+		if d := r.departed[k]; !d.there {
+			r.toRegion(g.id, &peer.Frame{Body: &peer.Frame_Fence{Fence: &peer.Fence{
+				Room: r.id, User: k.user, Device: k.device, Epoch: d.epoch,
+			}}})
+		}
+	}
 }
 
 // missed returns how many events of a region come after a position, and

@@ -72,6 +72,7 @@ type Stats struct {
 type Elsewhere struct {
 	regions.SessionID
 	Region regions.RegionID
+	Left   bool
 }
 
 // Room is one room. Make it with New.

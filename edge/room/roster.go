@@ -24,9 +24,11 @@ const (
 )
 
 // departed is the newest session of a device of which we know that it is no
-// more in the room. Lower ones are over, and so is this one if it ended.
+// more in the room, or is so in another region. Lower ones are over, and so is
+// this one if it ended.
 type departed struct {
 	epoch uint64
+	there bool // in another region
 	ended bool
 	at    time.Time
 }
@@ -125,7 +127,7 @@ func (r *Room) depart(now time.Time, k key, epoch uint64, ended bool) {
 		r.departed = map[key]departed{}
 	}
 	if old := r.departed[k]; epoch >= old.epoch {
-		r.departed[k] = departed{epoch, ended || old.ended && epoch == old.epoch, now}
+		r.departed[k] = departed{epoch: epoch, ended: ended || old.ended && epoch == old.epoch, at: now}
 	}
 }
 
@@ -153,7 +155,9 @@ func (r *Room) Suspend(now time.Time, id regions.SessionID) []Effect {
 // every few seconds and is the backstop for what the room was not told: a
 // member that the roster lacks twice, some time apart, is a ghost and leaves.
 func (r *Room) Reconcile(now time.Time, stays []regions.Stay) []Effect {
-	maps.DeleteFunc(r.departed, func(_ key, d departed) bool { return due(d.at.Add(r.cfg.Linger), now) })
+	if !slices.ContainsFunc(r.regions, func(g *region) bool { return g.told && !g.lost }) {
+		maps.DeleteFunc(r.departed, func(_ key, d departed) bool { return due(d.at.Add(r.cfg.Linger), now) })
+	}
 	gone := r.lacking(now, stays)
 	gone = slices.DeleteFunc(gone, func(m *member) bool {
 		if m.missing.IsZero() {

@@ -77,6 +77,17 @@ func (s *sightings) next() (d device, ok bool) {
 	return d, true
 }
 
+// Newest returns the epoch of the newest session that a device had in this
+// region; 0 if it had none, or that was forgotten.
+func (c *Cluster) Newest(user, device string) (epoch regions.Epoch) {
+	c.View(func(s *roster.State, _ uint64) {
+		if x := s.Device(user, device); x != nil {
+			epoch = x.Epoch
+		}
+	})
+	return epoch
+}
+
 // noteSeen has the region know of them.
 func (c *Cluster) noteSeen(ctx context.Context) {
 	free := make(chan struct{}, seenLanes)

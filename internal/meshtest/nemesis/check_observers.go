@@ -310,7 +310,7 @@ func wronged(all []*opening, epoch uint64, room string, reason wire.Reason, at, 
 	for _, x := range all {
 		elsewhere := regionOf(x.node) != o.region
 		switch {
-		case x.epoch == 0 && o.said-x.end < underWay && (elsewhere || !x.follows[room]), elsewhere && x.epoch > epoch:
+		case x.epoch == 0 && o.said-x.end < underWay && (elsewhere || !x.follows[room]), elsewhere && (x.epoch > epoch || x.epoch == epoch && regionOf(x.node) > o.region):
 			return "" // it went there, or left the room so, and perhaps was not told
 		case x.region == o.region && x.epoch >= epoch && x.said < at:
 			chain = append(chain, x)
