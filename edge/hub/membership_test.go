@@ -57,3 +57,23 @@ func TestMembershipLapses(t *testing.T) {
 		require.False(t, ok)
 	})
 }
+
+// A node that dies may have stored a message and told nobody, not even by its
+// link: the owner looks, and tells the other regions.
+func TestTheNumberIsReadWhenANodeIsGivenUp(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		near, far := m.join("ann", "a1"), m.join("bob", "b1")
+		settle(time.Second)
+		m.core.mu.Lock()
+		m.core.last = 5
+		m.core.mu.Unlock()
+		for _, h := range m.hubs {
+			if h.cfg.Region == "a" {
+				h.NodeDown()
+			}
+		}
+		settle(2 * time.Second)
+		require.EqualValues(t, 5, near.heard)
+		require.EqualValues(t, 5, far.heard)
+	})
+}

@@ -43,6 +43,10 @@ func (n *numbers) take() map[string]bool {
 	return rooms
 }
 
+// NodeDown tells that the region has given a node up. What it stored last, for
+// whomever, may have been told to nobody, even if it never spoke to us.
+func (h *Hub) NodeDown() { h.eachOwned(func(_ *turn, o *owned) { h.numbers.ask(o.id) }) }
+
 func (h *Hub) runNumbers(ctx context.Context) {
 	ticker := time.NewTicker(numbersTick)
 	defer ticker.Stop()

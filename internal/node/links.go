@@ -175,6 +175,9 @@ func (r *Realtime) hooks() cluster.Hooks {
 			}
 		},
 		NodeChanged: func(n roster.NodeChanged) {
+			if n.Node != self && n.State == roster.Down {
+				r.Hub.NodeDown()
+			}
 			if n.Node == self && n.Incarnation == r.incarnation() && n.State == roster.Draining {
 				r.leave()
 			}
