@@ -20,7 +20,7 @@ import (
 // that share many rooms in which nothing happens, and counts the bytes of frames
 // between them after that. MUSTER_RUNS is the number of rooms.
 func TestAShortCutCostsLittle(t *testing.T) {
-	rooms := 1000
+	rooms := 400
 	if n, _ := strconv.Atoi(os.Getenv("MUSTER_RUNS")); n > 0 {
 		rooms = n
 	}

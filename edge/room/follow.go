@@ -12,7 +12,7 @@ import (
 // Subscribe lets another region's owner follow our own events from a position.
 func (r *Room) Subscribe(now time.Time, from regions.RegionID, s *peer.Subscribe) []Effect {
 	r.used = now
-	if g := r.region(from); g != nil && g != r.own {
+	if g := r.other(from); g != nil {
 		g.broke = time.Time{}
 		q := request{region: g, whole: s.GetWhole()}
 		if s.GetPosition() != nil {
@@ -31,6 +31,7 @@ func (r *Room) Unsubscribe(now time.Time, from regions.RegionID) []Effect {
 	r.used = now
 	if g := r.region(from); g != nil {
 		g.listens, g.broke = false, time.Time{}
+		r.prune()
 	}
 	return r.take()
 }
@@ -81,8 +82,8 @@ func (r *Room) unsubscribe() *peer.Frame {
 // don't, its owner has missed that, and is told.
 func (r *Room) followed(now time.Time, from regions.RegionID) *region {
 	r.used = now
-	g := r.region(from)
-	if g == nil || g == r.own {
+	g := r.other(from)
+	if g == nil {
 		r.Stats.Dropped++
 		return nil
 	}

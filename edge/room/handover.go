@@ -83,8 +83,11 @@ func Import(cfg *Config, first, tail *peer.HandOver, epoch regions.Epoch, stays 
 	}
 	r := New(cfg, tail.Room, epoch, own.Position.Seq, now)
 	r.version, r.last = tail.Version, tail.LastNumber
-	for _, g := range r.regions {
-		r.importRegion(g, regionOf(first, g.id), regionOf(tail, g.id))
+	r.importRegion(r.own, regionOf(first, cfg.Region), own)
+	for _, id := range cfg.Others {
+		if x := regionOf(tail, id); x != nil {
+			r.importRegion(r.other(id), regionOf(first, id), x)
+		}
 	}
 	r.importMembers(tail)
 	for _, n := range tail.Nodes {

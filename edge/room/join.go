@@ -42,7 +42,7 @@ func (r *Room) Join(now time.Time, from regions.NodeID, j *peer.Join) []Effect {
 	}
 	r.announce(now, told)
 	for _, p := range j.GetPositions() {
-		if g := r.region(regions.RegionID(p.GetRegion())); g != nil && !g.known {
+		if g := r.other(regions.RegionID(p.GetRegion())); g != nil && !g.known {
 			g.hint = p
 		}
 	}

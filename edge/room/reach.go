@@ -136,7 +136,7 @@ func (g *region) reach() *wire.RegionReach {
 func (r *Room) strangers(positions []*wire.Position) []*wire.RegionReach {
 	var all []*wire.RegionReach
 	for _, p := range positions {
-		if r.region(regions.RegionID(p.GetRegion())) == nil {
+		if id := regions.RegionID(p.GetRegion()); id != r.own.id && !slices.Contains(r.cfg.Others, id) {
 			all = append(all, &wire.RegionReach{Region: p.GetRegion(), Lost: true})
 		}
 	}
@@ -232,11 +232,6 @@ func (r *Room) SetOthers(now time.Time, cfg *Config) []Effect {
 		}
 		return true
 	})
-	for _, o := range cfg.Others {
-		if r.region(o) == nil {
-			r.regions = append(r.regions, &region{id: o})
-		}
-	}
 	r.collect(now)
 	if len(gone) > 0 {
 		r.reach(gone...)

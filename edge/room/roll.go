@@ -162,15 +162,28 @@ func (r *Room) release(m *member) {
 func (r *Room) collect(now time.Time) {
 	r.nodes = slices.DeleteFunc(r.nodes, func(n *node) bool { return n.members == 0 })
 	r.checkApplied()
+	if r.roll.own > 0 {
+		for _, g := range r.others() {
+			if !g.following() {
+				r.subscribe(now, g)
+			}
+		}
+		return
+	}
 	for _, g := range r.regions[1:] {
-		switch {
-		case r.roll.own > 0 && !g.following():
-			r.subscribe(now, g)
-		case r.roll.own == 0 && g.following():
+		if g.following() {
 			r.toRegion(g.id, r.unsubscribe())
 			r.forget(g)
 		}
 	}
+	r.prune()
+}
+
+// prune forgets regions that the room has nothing to do with any more.
+func (r *Room) prune() {
+	r.regions = slices.DeleteFunc(r.regions, func(g *region) bool {
+		return g != r.own && !g.following() && !g.listens && g.broke.IsZero()
+	})
 }
 
 // forget drops what is known of a region that is no longer followed.

@@ -2,6 +2,7 @@ package room
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -84,7 +85,8 @@ type Room struct {
 	raised  time.Time // when one of the two rose last
 	roll    roll
 	own     *region
-	regions []*region // own first, then the others in the config's order
+	regions []*region // own first, then the others that we follow or that follow us
+	hurry   int       // of those that we begin to follow
 	nodes   []*node   // of this region, with members here
 
 	fixes    fixes
@@ -139,9 +141,6 @@ func New(cfg *Config, id string, epoch regions.Epoch, seq uint64, now time.Time)
 	r := &Room{cfg: cfg, id: id, used: now, roll: roll{index: map[key]*member{}}}
 	r.own = &region{id: cfg.Region, known: true, epoch: uint64(epoch), seq: seq}
 	r.regions = append(r.regions, r.own)
-	for _, o := range cfg.Others {
-		r.regions = append(r.regions, &region{id: o})
-	}
 	return r
 }
 
@@ -306,6 +305,8 @@ func (r *Room) take() []Effect {
 	return out
 }
 
+// region returns what the room has of a region; nil if it has nothing to do with
+// it.
 func (r *Room) region(id regions.RegionID) *region {
 	for _, g := range r.regions {
 		if g.id == id {
@@ -313,6 +314,30 @@ func (r *Room) region(id regions.RegionID) *region {
 		}
 	}
 	return nil
+}
+
+// other returns another region, of which there may be hundreds: the room knows
+// those that it has to do with. nil: there is none of that name.
+func (r *Room) other(id regions.RegionID) *region {
+	g := r.region(id)
+	switch {
+	case g == r.own:
+		return nil
+	case g == nil && slices.Contains(r.cfg.Others, id):
+		g = &region{id: id, hurry: r.hurry}
+		r.regions = append(r.regions, g)
+	}
+	return g
+}
+
+// others returns all other regions.
+func (r *Room) others() []*region {
+	if len(r.regions)-1 < len(r.cfg.Others) {
+		for _, id := range r.cfg.Others {
+			r.other(id)
+		}
+	}
+	return r.regions[1:]
 }
 
 func (r *Room) node(id regions.NodeID) *node {

@@ -100,6 +100,7 @@ func (r *Room) settleIn(now time.Time) {
 	for _, n := range r.nodes {
 		n.lost = !live[n.id]
 	}
+	r.hurry = hurries
 	for _, g := range r.regions[1:] {
 		g.hurry = hurries
 		if g.known && r.roll.own > 0 {
