@@ -515,7 +515,7 @@ func TestReach(t *testing.T) {
 	})
 }
 
-// tokens come from where there are none any more.
+// lostTokens is a source of tokens that can be lost.
 type lostTokens struct {
 	mu   sync.Mutex
 	lost bool
