@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mustermesh/muster/client"
@@ -122,6 +123,13 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	require.Contains(t, p.ready.HTTP, "http://localhost:")
 	require.Len(t, p.ready.Regions, 2)
 	require.Len(t, p.ready.Regions[0].Nodes, 2)
+	question := new(dns.Msg)
+	question.SetQuestion("us-east."+p.ready.DNSName+".", dns.TypeTXT)
+	for _, network := range []string{"udp", "tcp"} {
+		answer, _, err := (&dns.Client{Net: network}).Exchange(question, p.ready.DNS)
+		require.NoError(t, err)
+		require.Equal(t, []string{"region=us-east"}, answer.Answer[0].(*dns.TXT).Txt)
+	}
 
 	api := client.NewAPI(p.ready.HTTP, client.APIConfig{})
 	_, err := api.Register(t.Context(), "Ana", "ana@example.org", "correct horse battery", "test")

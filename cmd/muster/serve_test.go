@@ -10,12 +10,15 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+	"github.com/quic-go/quic-go/http3"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mustermesh/muster/client"
@@ -82,9 +85,13 @@ tls: {cert: fullchain.pem, key: privkey.pem}
 peer_tls: identities/north-1
 data: data
 `, database, web, wt, peer, admin), 0o600))
-	serve := &ServeCmd{Config: in("north-1.yaml")}
-
+	serve := &ServeCmd{Config: in("north-1.yaml"), Roles: []string{"media"}}
 	err := serve.Run(t.Context(), log)
+	require.ErrorContains(t, err, `role "media"`)
+	serve.Roles = []string{"edge", "core", "dns"}
+	serve.DNS, serve.DNSZone, serve.DNSNS = free(t, "tcp"), "edge.example.org", []string{"ns.edge.example.org=127.0.0.1"}
+
+	err = serve.Run(t.Context(), log)
 	require.ErrorContains(t, err, "muster ca", "what is missing is told with what makes it")
 	require.NoError(t, (&CACmd{Dir: in("ca"), Out: in("identities"), Topology: in("topology.yaml")}).Run(log))
 	require.ErrorContains(t, serve.Run(t.Context(), log), "muster migrate")
@@ -120,6 +127,36 @@ data: data
 		_ = resp.Body.Close()
 		require.Equal(t, want, resp.StatusCode, path)
 	}
+
+	// What the HTTPS record says is so: the same site is on HTTP/3.
+	resolver := dns.Client{}
+	question := new(dns.Msg)
+	question.SetQuestion("edge.example.org.", dns.TypeHTTPS)
+	answer, _, err := resolver.Exchange(question, serve.DNS)
+	require.NoError(t, err)
+	require.Len(t, answer.Answer, 2)
+	record := answer.Answer[0].(*dns.HTTPS)
+	require.Equal(t, "north.edge.example.org.", record.Target)
+	at := netip.AddrPort{}
+	for _, v := range record.Value {
+		switch v := v.(type) {
+		case *dns.SVCBAlpn:
+			require.Equal(t, []string{"h3"}, v.Alpn)
+		case *dns.SVCBIPv4Hint:
+			addr, _ := netip.AddrFromSlice(v.Hint[0].To4())
+			at = netip.AddrPortFrom(addr, at.Port())
+		case *dns.SVCBPort:
+			at = netip.AddrPortFrom(at.Addr(), v.Port)
+		}
+	}
+	require.Equal(t, wt, at.String())
+	h3 := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}
+	t.Cleanup(func() { _ = h3.Close() })
+	resp, err := (&http.Client{Transport: h3, Timeout: patience}).Get("https://" + at.String() + "/api/v1/edge")
+	require.NoError(t, err)
+	_ = resp.Body.Close()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.Equal(t, 3, resp.ProtoMajor)
 
 	guest := func(name string) *client.API {
 		api := client.NewAPI("https://"+web, client.APIConfig{HTTP: https})
