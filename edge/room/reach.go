@@ -137,7 +137,7 @@ func (r *Room) strangers(positions []*wire.Position) []*wire.RegionReach {
 	var all []*wire.RegionReach
 	for _, p := range positions {
 		if id := regions.RegionID(p.GetRegion()); id != r.own.id && !slices.Contains(r.cfg.Others, id) {
-			all = append(all, &wire.RegionReach{Region: p.GetRegion(), Lost: true})
+			all = append(all, &wire.RegionReach{Region: p.GetRegion(), UnknownSince: stamp(r.used), Lost: true})
 		}
 	}
 	return all
