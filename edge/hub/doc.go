@@ -76,7 +76,10 @@
 // A link that was reset has lost frames. Both ends know (LinkDown and LinkUp
 // going out, PeerLeft and PeerJoined coming in); who follows asks again with the
 // positions it has: a node attaches to the owner with all its sessions, an owner
-// subscribes to the other region's. Sessions notice nothing.
+// subscribes to the other region's, or compares what it has of all rooms of the
+// other node's slots with that node by digest (digest.go). Sessions notice
+// nothing, unless a region stays unheard (see edge/room): they are told since
+// when.
 //
 // # Locks
 //
