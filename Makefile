@@ -127,6 +127,8 @@ prove-nemesis:
 		go test -count=1 -timeout 3h -v -run 'TestNemesis$$' ./internal/meshtest/nemesis
 	MUSTER_NEMESIS_SOCKETS=20 MUSTER_NEMESIS_TIME=20s \
 		go test -count=1 -timeout 1h -v -run 'TestNemesisOnSockets$$' ./internal/meshtest/nemesis
+	MUSTER_NEMESIS_CUTS=20 \
+		go test -count=1 -timeout 1h -v -run 'TestPartition$$' ./internal/meshtest/nemesis
 	go test -count=1 -v -tags nofencing -run TestTheCheckerFindsWhatFencesPrevent ./internal/meshtest/nemesis
 
 clean:

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/room"
 	"github.com/mustermesh/muster/internal/run"
@@ -71,8 +72,10 @@ type Hub struct {
 	rounds   atomic.Uint64 // of digests
 
 	othersMu sync.Mutex // held by SetOthers
-	linkMu   sync.Mutex
-	broken   map[link]bool // was up and is down
+
+	linkMu    sync.Mutex                       // guards the following
+	broken    map[link]bool                    // was up and is down
+	questions map[regions.NodeID][]*peer.Frame // of nodes that can't be answered yet
 }
 
 // Roster is what a hub asks of the roster, all of it this node's copy. Hub calls
@@ -129,7 +132,7 @@ func New(cfg Config) *Hub {
 		cfg.Registry = prometheus.NewRegistry()
 	}
 	h := &Hub{
-		cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registry), broken: map[link]bool{},
+		cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registry), broken: map[link]bool{}, questions: map[regions.NodeID][]*peer.Frame{},
 	}
 	rooms := room.Config{
 		Region: cfg.Region, Others: cfg.Roster.Others(), Tick: cfg.Tick, Settle: cfg.Settle,

@@ -1,6 +1,9 @@
 package hub
 
-import "github.com/mustermesh/muster/regions"
+import (
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/regions"
+)
 
 // link is one direction of a link to a node.
 type link struct {
@@ -48,12 +51,37 @@ func (h *Hub) cutOff(node regions.NodeID, region regions.RegionID) {
 	})
 }
 
+const questionsLimit = 4096 // of one node; it repeats what gets no answer
+
+// postpone keeps a question of another region's node while the link on which it
+// would be answered is down, and reports whether it did: one direction of a link
+// may be up before the other.
+func (h *Hub) postpone(from regions.NodeID, f *peer.Frame) bool {
+	switch f.Body.(type) {
+	case *peer.Frame_Subscribe, *peer.Frame_Digest:
+	default:
+		return false
+	}
+	h.linkMu.Lock()
+	defer h.linkMu.Unlock()
+	if !h.broken[link{from, false}] {
+		return false
+	}
+	if held := h.questions[from]; len(held) < questionsLimit {
+		h.questions[from] = append(held, f)
+	}
+	return true
+}
+
 // brokeDown notes it, and reports whether it is news.
 func (h *Hub) brokeDown(l link) bool {
 	h.linkMu.Lock()
 	defer h.linkMu.Unlock()
 	was := h.broken[l]
 	h.broken[l] = true
+	if l.incoming {
+		delete(h.questions, l.node) // it asks anew
+	}
 	return !was
 }
 
@@ -61,7 +89,15 @@ func (h *Hub) mended(l link) {
 	h.linkMu.Lock()
 	was := h.broken[l]
 	delete(h.broken, l)
+	var held []*peer.Frame
+	if !l.incoming {
+		held = h.questions[l.node]
+		delete(h.questions, l.node)
+	}
 	h.linkMu.Unlock()
+	for _, f := range held {
+		h.HandleFrame(l.node, f)
+	}
 	if !was {
 		return
 	}

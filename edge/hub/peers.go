@@ -45,6 +45,9 @@ func (t *turn) toOwner(f *peer.Frame) {
 func (h *Hub) HandleFrame(from regions.NodeID, f *peer.Frame) {
 	region := h.cfg.Roster.RegionOf(from)
 	if region != "" && region != h.cfg.Region {
+		if h.postpone(from, f) {
+			return
+		}
 		switch b := f.Body.(type) {
 		case *peer.Frame_Digest:
 			h.handleDigest(from, region, b.Digest)

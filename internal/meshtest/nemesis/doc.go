@@ -27,6 +27,13 @@
 // The same devices, schedule and checker run on a node.Mesh with real sockets,
 // disks and SQL (sockets_test.go), in real time and therefore less often.
 //
+// # Regions cut off
+//
+// TestPartition cuts one region off from all others for 30 s, both ways or one
+// way, under load, and owners move meanwhile on either side. Beyond what follows,
+// nobody may see anybody leave, who can't hear a region is told so once and once
+// that it can again, and everybody agrees 1.5 s and a round trip after the cut.
+//
 // # What is promised, and checked
 //
 //   - Session epochs are linearizable in a region: who is welcomed after
