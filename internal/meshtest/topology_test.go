@@ -1,0 +1,68 @@
+package meshtest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/client"
+	"github.com/mustermesh/muster/geo"
+)
+
+// A region is added to a mesh that runs, and taken away again; nobody else is
+// restarted or disconnected.
+func TestRegionsComeAndGo(t *testing.T) {
+	m := Start(t, 2, 2)
+	ann, bob := m.Guest(0, "Ann").Connect(0, 0, client.WebSocketOnly), m.Guest(1, "Bob").Connect(1, 1, client.WebTransportOnly)
+	group := m.Group(ann, bob)
+	a, b := ann.Join(group), bob.Join(group)
+	sees := func(r *client.Room, u *User) func() bool {
+		return func() bool {
+			got, ok := Member(r, u.ID)
+			return ok && got.Live()
+		}
+	}
+	m.Eventually("Ann sees Bob", sees(a, bob))
+	before := []uint64{ann.Session.Status().Epoch, bob.Session.Status().Epoch}
+
+	began := time.Now()
+	require.NoError(t, m.AddRegion(t.Context()))
+	t.Logf("a region came in %v", time.Since(began))
+	began = time.Now()
+	var err error
+	m.edge, err = client.NewAPI(m.API, client.APIConfig{}).Edge(t.Context())
+	require.NoError(t, err)
+	require.Len(t, m.edge.Regions, 3, "clients hear of it")
+	cyd := m.Guest(2, "Cyd")
+	ann.admit(group, cyd)
+	cyd.Connect(2, 0, client.WebSocketOnly)
+	c := cyd.Join(group)
+	for _, r := range []*client.Room{a, b} {
+		m.Eventually("Cyd is seen", sees(r, cyd))
+	}
+	m.Eventually("Cyd sees Ann", sees(c, ann))
+	m.Eventually("Cyd sees Bob", sees(c, bob))
+	t.Logf("seen after %v", time.Since(began))
+	require.Less(t, time.Since(began), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	defer cancel()
+	require.NoError(t, cyd.Session.Report(client.Fix{Point: geo.Point{Lat: 18.5, Lng: 73.8}, Accuracy: 5}))
+	m.Eventually("where Cyd is", func() bool { _, ok := FixOf(a, cyd.ID); return ok })
+	_, err = b.Send(ctx, "welcome")
+	require.NoError(t, err)
+	m.Eventually("Cyd reads", func() bool { return len(bodies(c)) == 1 })
+
+	require.NoError(t, m.RemoveRegion())
+	began = time.Now()
+	for _, r := range []*client.Room{a, b} {
+		m.Eventually("Cyd's region is lost", func() bool { _, ok := Member(r, cyd.ID); return !ok })
+	}
+	t.Logf("gone after %v", time.Since(began))
+	require.Less(t, time.Since(began), 5*time.Second)
+	require.Equal(t, before, []uint64{ann.Session.Status().Epoch, bob.Session.Status().Epoch}, "nobody was disconnected")
+	_, err = a.Send(ctx, "still here")
+	require.NoError(t, err)
+	m.Eventually("Bob reads", func() bool { return len(bodies(b)) == 2 })
+}
