@@ -14,6 +14,7 @@ type Load struct {
 	Rooms             int     `json:"rooms"`
 	RoomSize          int     `json:"room_size"`
 	MessagesPerSecond float64 `json:"messages_per_second"`
+	FixesPerSecond    float64 `json:"fixes_per_second,omitempty"`
 }
 
 // Faults are what should not be, in some time; and what may be, but shows.

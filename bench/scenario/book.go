@@ -27,6 +27,13 @@ func (b *book) acknowledge(number uint64) {
 	b.acked[number] = true
 }
 
+// now is what is stored by now, by number.
+func (b *book) now() []bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.acked)
+}
+
 // ear is one user's application, as far as it hears messages.
 type ear struct {
 	u      *user
@@ -71,9 +78,7 @@ func (e *ear) missing(acked []bool) (n int) {
 func missing(ctx context.Context, books []*book, ears []*ear, limit time.Duration) (lost int, err error) {
 	acked := map[*book][]bool{}
 	for _, b := range books {
-		b.mu.Lock()
-		acked[b] = slices.Clone(b.acked)
-		b.mu.Unlock()
+		acked[b] = b.now()
 	}
 	deadline := time.Now().Add(limit)
 	for {

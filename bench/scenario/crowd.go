@@ -163,6 +163,27 @@ func (c *crowd) together(ctx context.Context) error {
 	return nil
 }
 
+// agree waits until everybody sees everybody live again, and returns how many
+// pairs do not when the time is up. Who is abandoned is not waited for.
+func (c *crowd) agree(ctx context.Context, limit time.Duration) (apart int, err error) {
+	err = c.until(ctx, limit, func(u *user) int {
+		live := 0
+		for _, m := range u.room.Members() {
+			if m.Live() && u.byID[m.User] != nil {
+				live++
+			}
+		}
+		return c.roomSize - live
+	})
+	if err != nil && ctx.Err() != nil {
+		return 0, err
+	}
+	if err != nil {
+		_, _ = fmt.Sscanf(err.Error(), "%d", &apart)
+	}
+	return apart, nil
+}
+
 // each does something for all users, several at once.
 func (c *crowd) each(ctx context.Context, f func(ctx context.Context, u *user) error) error {
 	g, ctx := errgroup.WithContext(ctx)

@@ -259,27 +259,6 @@ func (t *talk) settle(ctx context.Context, limit time.Duration) (lost int, err e
 	return missing(ctx, t.books, t.ears, limit)
 }
 
-// agree waits until everybody sees everybody live again, and returns how many
-// pairs do not when the time is up. Who is abandoned is not waited for.
-func (t *talk) agree(ctx context.Context, limit time.Duration) (apart int, err error) {
-	err = t.until(ctx, limit, func(u *user) int {
-		live := 0
-		for _, m := range u.room.Members() {
-			if m.Live() && u.byID[m.User] != nil {
-				live++
-			}
-		}
-		return t.roomSize - live
-	})
-	if err != nil && ctx.Err() != nil {
-		return 0, err
-	}
-	if err != nil {
-		_, _ = fmt.Sscanf(err.Error(), "%d", &apart)
-	}
-	return apart, nil
-}
-
 // dials returns how many connections were gone for since mark, the most within
 // one second, and the next mark.
 func (t *talk) dials(mark int) (n, most, next int) {

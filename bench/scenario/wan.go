@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -119,13 +120,18 @@ func (w *wan) close() {
 // endpoints lists the nodes for a user: those of a region, from another one on
 // for every user, then the others.
 func (w *wan) endpoints(region string, turn int) []client.Endpoint {
-	list := w.edge.Endpoints(region)
-	own := slices.IndexFunc(list, func(e client.Endpoint) bool { return e.Region != region })
-	if own < 0 {
-		own = len(list)
+	var own, others []client.Endpoint
+	for _, e := range w.edge.Endpoints(region) {
+		if e.Region == region {
+			own = append(own, e)
+		} else {
+			others = append(others, e)
+		}
 	}
-	turn %= own
-	return slices.Concat(list[turn:own], list[:turn], list[own:])
+	// The list has the nodes of a region in a random order.
+	slices.SortFunc(own, func(a, b client.Endpoint) int { return strings.Compare(a.Node, b.Node) })
+	turn %= len(own)
+	return slices.Concat(own[turn:], own[:turn], others)
 }
 
 // config is that of a user's session.
