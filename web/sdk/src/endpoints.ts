@@ -17,14 +17,17 @@ const maxRound = 12;
 export class Endpoints {
   readonly #ask: () => Promise<Edge>;
   readonly #random: () => number;
+  readonly #inSight: () => boolean;
   #edge: Edge | undefined;
   #asking: Promise<Edge> | undefined;
   #fresh = false;
   readonly #chance: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(ask: () => Promise<Edge>, random: () => number) {
+  /** inSight: somebody looks at the page. */
+  constructor(ask: () => Promise<Edge>, random: () => number, inSight: () => boolean) {
     this.#ask = ask;
+    this.#inSight = inSight;
     this.#random = random;
     this.#chance = Math.floor(random() * 1024);
   }
@@ -62,10 +65,10 @@ export class Endpoints {
     if (ttl === undefined) return;
     const wait = Math.max(ttl, minTtlMs) * (1 + this.#random() / 4);
     this.#timer = setTimeout(() => {
-      this.#refresh().then(
-        () => this.start(),
-        () => this.start(),
-      );
+      // Out of sight there is time to ask when it is needed.
+      if (!this.#inSight()) this.#fresh = false;
+      else this.#refresh().catch(() => {});
+      this.start();
     }, wait);
   }
 

@@ -9,6 +9,7 @@ import type { Requests } from "./requests.js";
 import { expiry } from "./tokens.js";
 
 const maxTimer = 2 ** 31 - 1;
+const patienceMs = 1000; // for a token, where there is one already
 
 /** Where access tokens come from. */
 export interface TokenSource {
@@ -33,9 +34,30 @@ export class Login {
     this.#random = random;
   }
 
-  /** Gets a token, other than the last one if that was refused. */
+  /**
+   * Gets a token, other than the last one if that was refused. Where tokens come
+   * from may be in the region that is lost: then the last one has to do, which is
+   * good for a while. While there is a connection it is kept fresh anyway.
+   */
   async authenticate(refused: boolean): Promise<void> {
-    this.token = refused ? await this.#source.refresh(this.token) : await this.#source.accessToken();
+    if (refused) {
+      this.token = await this.#source.refresh(this.token);
+      return;
+    }
+    const last = this.token;
+    if (this.#live && last !== "") return;
+    const asking = this.#source.accessToken();
+    if (last === "") {
+      this.token = await asking;
+      return;
+    }
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<string>((resolve) => (timer = setTimeout(() => resolve(last), patienceMs)));
+    const failed = (e: unknown) => {
+      if (MusterError.from(e).status === 401) throw e;
+      return last;
+    };
+    this.token = await Promise.race([asking.catch(failed), late]).finally(() => clearTimeout(timer));
   }
 
   /** Keeps a connection authenticated. */

@@ -17,6 +17,7 @@ import { Refusal, type Live } from "./greeting.js";
 import type { HedgeOptions } from "./hedge.js";
 import { asked } from "./predecessor.js";
 
+const roamingMs = 15_000; // after a change of network
 const searchMs = 30_000; // where nobody set a deadline
 
 export interface MoverOptions {
@@ -58,6 +59,7 @@ interface Move {
 export class Mover {
   readonly #o: MoverOptions;
   #move: Move | undefined;
+  #networkAt = -Infinity;
 
   constructor(o: MoverOptions) {
     this.#o = o;
@@ -96,9 +98,19 @@ export class Mover {
         if (round > 0) endpoints.doubt();
         // At first there is no time to ask.
         const edge = (round === 0 && endpoints.edge) || (await endpoints.get());
-        return order(edge, { wanted: from?.region, turn: endpoints.turn + round, avoid: from?.node });
+        const o = { wanted: from?.region, turn: endpoints.turn + round };
+        // Over another network the same node is as good as any, and knows us.
+        if (Date.now() - this.#networkAt < roamingMs) return order(edge, { ...o, first: from?.node });
+        const all = order(edge, { ...o, avoid: from?.node });
+        // An overloaded node is not to be dialled as well, as long as it may answer.
+        return live() ? all.filter((t) => t.node.id !== from?.node) : all;
       },
     });
+  }
+
+  /** The device has another network. */
+  network(): void {
+    this.#networkAt = Date.now();
   }
 
   /** The silent node has spoken. */

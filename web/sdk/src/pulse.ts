@@ -6,8 +6,8 @@
 //	         way that is slow
 //	dead     nothing was heard for four intervals, with a ping in each
 //
-// When nothing was heard for a while (a second in sight, half of the time between
-// pings else) there is something to ask: are you there? The rules and the numbers
+// When nothing was heard for a while (a second if somebody looks or waits, half of
+// the time between pings else) there is something to ask: are you there? The rules and the numbers
 // are those of docs/protocol.md.
 
 import { create } from "@bufbuild/protobuf";
@@ -31,12 +31,12 @@ const againMs = 1000; // between pings while an answer is due
 const frozenMs = 1000; // a timer that is late by this much slept with the page
 const secondPingMs = 3000;
 const minPingMs = 1000;
-const inSightMs = 1000;
+const awaitedMs = 1000;
 
 export interface PulseOptions {
   readonly nextId: () => bigint;
-  /** Somebody looks at the page. */
-  readonly inSight: () => boolean;
+  /** Somebody looks at the page, or waits for an answer. */
+  readonly awaited: () => boolean;
   /** The connection may be dead. */
   readonly suspect: () => void;
   /** It was not. */
@@ -196,7 +196,7 @@ export class Pulse {
   /** When there is something to do. */
   get #due(): number {
     const a = this.#asked;
-    const quietAt = this.#heardAt + (this.#o.inSight() ? inSightMs : this.#everyMs / 2);
+    const quietAt = this.#heardAt + (this.#o.awaited() ? awaitedMs : this.#everyMs / 2);
     return Math.min(this.#suspectAt, a ? Math.min(a.dueAt, a.pingAt) : Math.min(this.#pingAt, quietAt));
   }
 
@@ -221,7 +221,7 @@ export class Pulse {
       this.#suspect(a ? "silence" : "ping");
     } else if (!a) {
       this.#ping();
-      this.#ask({ pingMs: againMs, idle: !this.#o.inSight() });
+      this.#ask({ pingMs: againMs, idle: !this.#o.awaited() });
     } else {
       if (now >= a.dueAt) {
         if (--a.left === 0) return this.#live?.end(silent());

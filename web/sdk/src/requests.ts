@@ -42,6 +42,11 @@ export class Requests {
     this.#random = random;
   }
 
+  /** Something waits for its answer. */
+  get waiting(): boolean {
+    return this.#pending.size > 0;
+  }
+
   nextId(): bigint {
     return this.#next++;
   }

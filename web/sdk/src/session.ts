@@ -43,6 +43,7 @@ import { checkDevice, checkFix, checkMessage, checkRoom } from "./validate.js";
 
 export const version = "0.1.0";
 
+const ofItself = ["draining", "retry", "timeout"]; // what a node says that speaks of no other
 const byeMs = 250; // between Bye and the end of the connection
 const steadyMs = 10_000; // a connection that lived this long was a good one
 
@@ -91,14 +92,14 @@ export class Session extends Emitter<SessionEvents> {
     this.#dialers = o.dialers ?? platformDialers;
     this.#random = o.random ?? Math.random;
     this.#fallback = new Fallback(o.storage ?? pageStorage());
-    this.#endpoints = new Endpoints(() => o.api.edge(), this.#random);
+    this.#endpoints = new Endpoints(() => o.api.edge(), this.#random, inSight);
     this.#requests = new Requests((frame) => {
       this.#live?.connection.send(frame);
       this.#pulse.asked();
     }, this.#random);
     this.#pulse = new Pulse({
       nextId: () => this.#requests.nextId(),
-      inSight,
+      awaited: () => inSight() || this.#requests.waiting,
       suspect: () => this.#mover.suspect(),
       cleared: () => this.#mover.cleared(),
     });
@@ -354,7 +355,7 @@ export class Session extends Emitter<SessionEvents> {
       greet: (t, turn, signal) => this.#greet(t, turn, signal),
       late: (next) => this.#late(next),
       // A node that can't take us now speaks of itself.
-      final: (e) => e instanceof Refusal && e.code !== "draining" && e.code !== "retry",
+      final: (e) => e instanceof Refusal && !ofItself.includes(e.code),
     });
     this.#avoid = undefined;
     return live;
@@ -530,6 +531,7 @@ export class Session extends Emitter<SessionEvents> {
     this.#fallback.forget();
     this.#endpoints.doubt();
     this.#homing?.network();
+    this.#mover.network();
     this.#hasten();
   }
 

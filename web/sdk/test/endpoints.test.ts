@@ -59,7 +59,7 @@ describe("the list", () => {
 
   test("is asked for once, and again when it is in doubt", async () => {
     const ask = vi.fn(() => Promise.resolve(first));
-    const e = new Endpoints(ask, () => 0);
+    const e = new Endpoints(ask, () => 0, () => true);
     expect(await Promise.all([e.get(), e.get()])).toEqual([first, first]);
     await e.get();
     expect(ask).toHaveBeenCalledOnce();
@@ -72,12 +72,12 @@ describe("the list", () => {
   });
 
   test("without one there is nothing to go by", async () => {
-    await expect(new Endpoints(() => Promise.reject(new Error("no network")), () => 0).get()).rejects.toThrow("no network");
+    await expect(new Endpoints(() => Promise.reject(new Error("no network")), () => 0, () => true).get()).rejects.toThrow("no network");
   });
 
   test("who does not answer soon is not waited for", async () => {
     const ask = vi.fn(() => Promise.resolve(first));
-    const e = new Endpoints(ask, () => 0);
+    const e = new Endpoints(ask, () => 0, () => true);
     await e.get();
     let answer!: (e: Edge) => void;
     ask.mockReturnValue(new Promise((resolve) => (answer = resolve)));
@@ -93,7 +93,7 @@ describe("the list", () => {
 
   test("is kept fresh while somebody is connected", async () => {
     const ask = vi.fn(() => Promise.resolve(first));
-    const e = new Endpoints(ask, () => 0);
+    const e = new Endpoints(ask, () => 0, () => true);
     await e.get();
     e.start();
     ask.mockRejectedValueOnce(new Error("no network"));
@@ -103,6 +103,15 @@ describe("the list", () => {
     expect(e.edge).toBe(second);
     e.stop();
     expect(vi.getTimerCount()).toBe(0);
+    const asked = ask.mock.calls.length;
+    const hidden = new Endpoints(ask, () => 0, () => false);
+    await hidden.get();
+    hidden.start();
+    await vi.advanceTimersByTimeAsync(600_000);
+    expect(ask).toHaveBeenCalledTimes(asked + 1);
+    await hidden.get();
+    expect(ask).toHaveBeenCalledTimes(asked + 2);
+    hidden.stop();
     ask.mockResolvedValue(mesh({ a: ["up"] }));
     e.doubt();
     await e.get();
@@ -111,10 +120,10 @@ describe("the list", () => {
   });
 
   test("which node comes first is the server's choice, or chance", async () => {
-    const chance = new Endpoints(() => Promise.resolve(mesh({ a: ["up"] })), () => 0.5);
+    const chance = new Endpoints(() => Promise.resolve(mesh({ a: ["up"] })), () => 0.5, () => true);
     await chance.get();
     expect(chance.turn).toBe(512);
-    const server = new Endpoints(() => Promise.resolve(first), () => 0.5);
+    const server = new Endpoints(() => Promise.resolve(first), () => 0.5, () => true);
     await server.get();
     expect(server.turn).toBe(0);
   });

@@ -124,6 +124,7 @@ export class FakeServer {
   /** How late a ping is answered. */
   lagMs = 0;
   token = "token-1";
+  accessToken = () => Promise.resolve(this.token);
   refreshes: string[] = [];
   refresh: (stale: string) => Promise<string> = (stale) => {
     this.refreshes.push(stale);
@@ -182,7 +183,7 @@ export class FakeServer {
   session(o: Partial<SessionOptions> = {}): Session {
     return new Session({
       api: {
-        accessToken: () => Promise.resolve(this.token),
+        accessToken: () => this.accessToken(),
         refresh: (stale) => this.refresh(stale),
         edge: () => Promise.resolve(this.edge),
       },

@@ -98,6 +98,30 @@ describe("a node that died without a word", () => {
     expect(server.link.node.id).toBe("us-1");
   });
 
+  test("and tokens come from there, too: the last one has to do", async () => {
+    look();
+    const { server } = await inRoom();
+    server.dead.add("eu-1").add("eu-2");
+    server.accessToken = () => new Promise(() => {});
+    expect(await untilHello(server, 30_000)).toBeLessThanOrEqual(2050);
+    expect(server.link.hello.value.token).toBe("token-1");
+    server.link.close(1006);
+    expect(await untilHello(server, 30_000)).toBeLessThanOrEqual(2050);
+  });
+
+  test("over another network, the same node first", async () => {
+    const heard = new Map<string, () => void>();
+    vi.stubGlobal("addEventListener", (type: string, f: () => void) => heard.set(type, f));
+    const { server, session } = await inRoom();
+    server.link.alive = false;
+    heard.get("online")!();
+    expect(await untilHello(server, 5000)).toBeLessThanOrEqual(800);
+    expect(server.dials).toEqual(["webtransport eu-1"]);
+    server.link.welcome({ epoch: 101 });
+    await settle();
+    expect(session.status).toMatchObject({ state: "live", node: "eu-1" });
+  });
+
   test("everything: it is given up, and made again where that works first", async () => {
     const { server, session } = await inRoom();
     for (const node of ["eu-1", "eu-2", "us-1", "ap-1"]) server.dead.add(node);
