@@ -53,6 +53,10 @@ func Open(ctx context.Context, url string, cfg Config) (*DB, error) {
 	// again.
 	params["idle_in_transaction_session_timeout"] = "3s"
 	params["application_name"] = cmp.Or(cfg.Name, params["application_name"], "muster")
+	// pgxpool would ping what was idle for a second, which takes as long as the
+	// statement itself; a connection that turns out to be gone is no failure, see
+	// InTx and Read.
+	pc.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	if cfg.Dial != nil {
 		pc.ConnConfig.DialFunc = pgconn.DialFunc(cfg.Dial)
 	}

@@ -16,18 +16,11 @@ import (
 
 // post sends a message over HTTP.
 func (u *User) post(ctx context.Context, group, clientID, body string) error {
-	token, err := u.Token(ctx, "")
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.mesh.API+"/api/v1/groups/"+group+"/messages",
-		strings.NewReader(fmt.Sprintf(`{"client_id": %q, "body": %q}`, clientID, body)))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
+	return u.postTo(ctx, u.mesh.API, group, clientID, body)
+}
+
+func (u *User) postTo(ctx context.Context, api, group, clientID, body string) error {
+	res, err := u.postRaw(ctx, api, group, clientID, body)
 	if err != nil {
 		return err
 	}
@@ -36,6 +29,21 @@ func (u *User) post(ctx context.Context, group, clientID, body string) error {
 		return fmt.Errorf("status %s", res.Status)
 	}
 	return nil
+}
+
+func (u *User) postRaw(ctx context.Context, api, group, clientID, body string) (*http.Response, error) {
+	token, err := u.Token(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, api+"/api/v1/groups/"+group+"/messages",
+		strings.NewReader(fmt.Sprintf(`{"client_id": %q, "body": %q}`, clientID, body)))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	return http.DefaultClient.Do(req)
 }
 
 // Whoever sends over HTTP and hangs up before the answer may have sent, and

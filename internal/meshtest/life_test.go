@@ -12,6 +12,7 @@ import (
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/client"
 	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/internal/node"
 )
 
 // Two people on two continents: they appear, move, speak and go, over either
@@ -164,7 +165,7 @@ func TestSigningOutClosesTheSessions(t *testing.T) {
 // said and where people went meanwhile is on both sides afterwards, and nobody
 // is thought to have left.
 func TestACutBetweenRegionsHeals(t *testing.T) {
-	m := Start(t, 2, 2)
+	m := StartWith(t, node.MeshConfig{Regions: 2, Nodes: 2, DatabaseSurvives: true})
 	ana := m.Guest(0, "Ana").Connect(0, 0, client.Auto)
 	bo := m.Guest(1, "Bo").Connect(1, 0, client.Auto)
 	group := m.Group(ana, bo)

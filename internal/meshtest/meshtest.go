@@ -43,7 +43,9 @@ func Start(t *testing.T, regionCount, nodes int) *Mesh {
 // and cfg lacks is filled in.
 func StartWith(t *testing.T, cfg node.MeshConfig) *Mesh {
 	t.Helper()
-	cfg.DB, cfg.Secret = devdb.Test(t), []byte(strings.Repeat("s", 32))
+	if cfg.Secret = []byte(strings.Repeat("s", 32)); cfg.DB == nil {
+		cfg.DB = devdb.Test(t)
+	}
 	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	m, err := node.NewMesh(cfg)
 	require.NoError(t, err)
