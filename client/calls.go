@@ -38,7 +38,7 @@ type Group struct {
 	Avatar      string         `json:"avatar"`
 	Settings    map[string]any `json:"settings"`
 	Members     []GroupMember  `json:"members"`
-	HomeRegion  string         `json:"home_region"` // where its messages are written
+	HomeRegion  string         `json:"home_region"` // where it was made
 	CreatedAt   time.Time      `json:"created_at"`
 }
 

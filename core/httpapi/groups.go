@@ -20,7 +20,7 @@ type Group struct {
 	Avatar      string         `json:"avatar" doc:"An https URL, or empty"`
 	Settings    map[string]any `json:"settings" doc:"Whatever the apps keep here"`
 	Members     []Member       `json:"members" nullable:"false" doc:"The longest-standing first"`
-	HomeRegion  string         `json:"home_region" doc:"Where the group was made, and its messages are written"`
+	HomeRegion  string         `json:"home_region" doc:"Where the group was made: its messages are written there, unless all of the database is in one region"`
 	CreatedAt   time.Time      `json:"created_at"`
 }
 
