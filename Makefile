@@ -5,7 +5,7 @@
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
-	test-go test-cockroach test-tools test-web test-e2e bench bench-idle bench-fanout bench-opens prove-presence prove-replay nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster generate clean setup-run setup-test
+	test-go test-cockroach test-tools test-web test-e2e bench bench-idle bench-fanout bench-opens bench-dns prove-presence prove-replay nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -106,6 +106,10 @@ bench-opens: build
 bench-fanout: build
 	bin/muster bench fanout $(PEER) --json bench/baseline/fanout.json
 
+# The name server beside nsd and gdnsd, where these Debian packages are installed.
+bench-dns: build
+	bin/muster bench dns --json bench/baseline/dns.json
+
 bench-idle: build
 	bin/muster bench idle --sessions 5000 --room-size 50 --json bench/baseline/idle.json
 
@@ -130,6 +134,10 @@ prove-nemesis:
 	MUSTER_NEMESIS_CUTS=20 \
 		go test -count=1 -timeout 1h -v -run 'TestPartition$$' ./internal/meshtest/nemesis
 	go test -count=1 -v -tags nofencing -run TestTheCheckerFindsWhatFencesPrevent ./internal/meshtest/nemesis
+
+prove-dns:
+	MUSTER_DNS_HOSTILE=50000 go test -race -count=1 -timeout 10m -v -run 'TestHostilePackets|TestDigAndKdig|TestARegionDies' ./regions/steering
+	go test -run '^$$' -fuzz FuzzAnswer -fuzztime 60s ./regions/steering
 
 clean:
 	rm -rf bin web/dist/* .muster

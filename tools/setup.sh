@@ -4,7 +4,7 @@
 #
 #   setup.sh build   a C compiler, npm packages
 #   setup.sh run     the same, and a database to run on
-#   setup.sh test    the same, and Chromium
+#   setup.sh test    the same, and Chromium, dig and kdig
 set -euo pipefail
 cd "$(dirname "$0")/.."
 want=${1:-run}
@@ -26,6 +26,10 @@ if [ "$want" != build ] && [ -z "${MUSTER_DATABASE_URL:-}" ] && ! command -v coc
 fi
 if [ "$want" = test ] && ! command -v chromium >/dev/null && [ -z "${MUSTER_CHROMIUM:-}" ]; then
 	need chromium "the browser that the end-to-end tests drive (or set MUSTER_CHROMIUM to one)"
+fi
+if [ "$want" = test ]; then
+	command -v dig >/dev/null || need bind9-dnsutils "dig, which the tests of the name server ask with"
+	command -v kdig >/dev/null || need knot-dnsutils "kdig, likewise"
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

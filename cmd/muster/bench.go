@@ -19,15 +19,17 @@ import (
 
 // BenchCmd holds the benchmarks.
 type BenchCmd struct {
-	Presence BenchPresenceCmd `cmd:"" help:"How fast people in rooms that span regions see each other move, come and go."`
-	Messages BenchMessagesCmd `cmd:"" help:"How long a message takes to be stored, and from then on to everybody in other regions."`
-	Heal     BenchHealCmd     `cmd:"" help:"A region is cut off and comes back: what people see, and how long until everybody knows everything again."`
-	Drain    BenchDrainCmd    `cmd:"" help:"A rolling upgrade under load: what people notice of it."`
-	Failover BenchFailoverCmd `cmd:"" help:"The leader dies under load: how long rooms are dead, and what is lost."`
-	Idle     BenchIdleCmd     `cmd:"" help:"What sessions cost that do nothing but be there."`
-	Opens    BenchOpensCmd    `cmd:"" help:"How many sessions a region opens a second, with its log on disk."`
-	Roster   BenchRosterCmd   `cmd:"" help:"A full roster loses a node, then all of them: how long until all sessions are back."`
-	Scale    BenchScaleCmd    `cmd:"" help:"What many regions cost, by drawing a population and counting."`
+	Presence  BenchPresenceCmd  `cmd:"" help:"How fast people in rooms that span regions see each other move, come and go."`
+	Messages  BenchMessagesCmd  `cmd:"" help:"How long a message takes to be stored, and from then on to everybody in other regions."`
+	Heal      BenchHealCmd      `cmd:"" help:"A region is cut off and comes back: what people see, and how long until everybody knows everything again."`
+	Drain     BenchDrainCmd     `cmd:"" help:"A rolling upgrade under load: what people notice of it."`
+	Failover  BenchFailoverCmd  `cmd:"" help:"The leader dies under load: how long rooms are dead, and what is lost."`
+	Idle      BenchIdleCmd      `cmd:"" help:"What sessions cost that do nothing but be there."`
+	Opens     BenchOpensCmd     `cmd:"" help:"How many sessions a region opens a second, with its log on disk."`
+	Roster    BenchRosterCmd    `cmd:"" help:"A full roster loses a node, then all of them: how long until all sessions are back."`
+	Scale     BenchScaleCmd     `cmd:"" help:"What many regions cost, by drawing a population and counting."`
+	DNS       BenchDNSCmd       `cmd:"" name:"dns" help:"Queries per second of CPU of the name server, beside nsd and gdnsd."`
+	DNSServer BenchDNSServerCmd `cmd:"" name:"dns-server" hidden:""`
 }
 
 // benchMesh is regions with emulated links between them, in this process.
