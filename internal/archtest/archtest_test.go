@@ -61,8 +61,9 @@ var siblingException = map[string]string{
 	"edge/session -> edge/transport": "a session runs on a connection",
 	"edge/transport -> edge/admit":   "connections per address are limited where they are accepted",
 
-	"regions/cluster -> regions/consensus": "a node's part in its region is to replicate",
-	"regions/cluster -> regions/roster":    "the roster",
+	"regions/cluster -> regions/consensus":  "a node's part in its region is to replicate",
+	"regions/cluster -> regions/roster":     "the roster",
+	"regions/steering -> regions/placement": "which region is best is decided there",
 }
 
 // forbidden lists packages that must not be in the transitive imports of a
