@@ -52,6 +52,7 @@ type Frame struct {
 	//	*Frame_Digest
 	//	*Frame_DigestAnswer
 	//	*Frame_Standing
+	//	*Frame_Silence
 	Body isFrame_Body `protobuf_oneof:"body"`
 	// The epoch of the room's slot in the region of both nodes. From an owner: its
 	// own; a node whose roster knows a higher one refuses the frame. From a node to
@@ -280,6 +281,15 @@ func (x *Frame) GetStanding() *Standing {
 	return nil
 }
 
+func (x *Frame) GetSilence() *Silence {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_Silence); ok {
+			return x.Silence
+		}
+	}
+	return nil
+}
+
 func (x *Frame) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
@@ -381,6 +391,11 @@ type Frame_Standing struct {
 	Standing *Standing `protobuf:"bytes,21,opt,name=standing,proto3,oneof"`
 }
 
+type Frame_Silence struct {
+	// owner -> nodes of other regions that it has rooms together with
+	Silence *Silence `protobuf:"bytes,22,opt,name=silence,proto3,oneof"`
+}
+
 func (*Frame_Attach) isFrame_Body() {}
 
 func (*Frame_Join) isFrame_Body() {}
@@ -420,6 +435,8 @@ func (*Frame_Digest) isFrame_Body() {}
 func (*Frame_DigestAnswer) isFrame_Body() {}
 
 func (*Frame_Standing) isFrame_Body() {}
+
+func (*Frame_Silence) isFrame_Body() {}
 
 // Datagram travels on the datagrams link: may be lost, reordered, not doubled.
 type Datagram struct {
@@ -904,6 +921,52 @@ func (x *DigestAnswer) GetDiffer() []uint32 {
 	return nil
 }
 
+// The sender has no contact with its own region: it can't speak for the rooms
+// that it owns, until it says that this is over.
+type Silence struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Over          bool                   `protobuf:"varint,1,opt,name=over,proto3" json:"over,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Silence) Reset() {
+	*x = Silence{}
+	mi := &file_peer_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Silence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Silence) ProtoMessage() {}
+
+func (x *Silence) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Silence.ProtoReflect.Descriptor instead.
+func (*Silence) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Silence) GetOver() bool {
+	if x != nil {
+		return x.Over
+	}
+	return false
+}
+
 // How a region stands, as its leader sees it.
 type Standing struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -917,7 +980,7 @@ type Standing struct {
 
 func (x *Standing) Reset() {
 	*x = Standing{}
-	mi := &file_peer_peer_proto_msgTypes[7]
+	mi := &file_peer_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +992,7 @@ func (x *Standing) String() string {
 func (*Standing) ProtoMessage() {}
 
 func (x *Standing) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[7]
+	mi := &file_peer_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +1005,7 @@ func (x *Standing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing.ProtoReflect.Descriptor instead.
 func (*Standing) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{7}
+	return file_peer_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Standing) GetRegion() string {
@@ -989,7 +1052,7 @@ type NodeStanding struct {
 
 func (x *NodeStanding) Reset() {
 	*x = NodeStanding{}
-	mi := &file_peer_peer_proto_msgTypes[8]
+	mi := &file_peer_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1064,7 @@ func (x *NodeStanding) String() string {
 func (*NodeStanding) ProtoMessage() {}
 
 func (x *NodeStanding) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[8]
+	mi := &file_peer_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1077,7 @@ func (x *NodeStanding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStanding.ProtoReflect.Descriptor instead.
 func (*NodeStanding) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NodeStanding) GetId() string {
@@ -1086,7 +1149,7 @@ type DeviceMoved struct {
 
 func (x *DeviceMoved) Reset() {
 	*x = DeviceMoved{}
-	mi := &file_peer_peer_proto_msgTypes[9]
+	mi := &file_peer_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1161,7 @@ func (x *DeviceMoved) String() string {
 func (*DeviceMoved) ProtoMessage() {}
 
 func (x *DeviceMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[9]
+	mi := &file_peer_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1174,7 @@ func (x *DeviceMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceMoved.ProtoReflect.Descriptor instead.
 func (*DeviceMoved) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeviceMoved) GetUser() string {
@@ -1149,7 +1212,7 @@ type StoreMessage struct {
 
 func (x *StoreMessage) Reset() {
 	*x = StoreMessage{}
-	mi := &file_peer_peer_proto_msgTypes[10]
+	mi := &file_peer_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1224,7 @@ func (x *StoreMessage) String() string {
 func (*StoreMessage) ProtoMessage() {}
 
 func (x *StoreMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[10]
+	mi := &file_peer_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1237,7 @@ func (x *StoreMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMessage.ProtoReflect.Descriptor instead.
 func (*StoreMessage) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StoreMessage) GetRoom() string {
@@ -1222,7 +1285,7 @@ type Stored struct {
 
 func (x *Stored) Reset() {
 	*x = Stored{}
-	mi := &file_peer_peer_proto_msgTypes[11]
+	mi := &file_peer_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1297,7 @@ func (x *Stored) String() string {
 func (*Stored) ProtoMessage() {}
 
 func (x *Stored) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[11]
+	mi := &file_peer_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1310,7 @@ func (x *Stored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stored.ProtoReflect.Descriptor instead.
 func (*Stored) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Stored) GetMessage() *wire.Message {
@@ -1278,7 +1341,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_peer_peer_proto_msgTypes[12]
+	mi := &file_peer_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1353,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[12]
+	mi := &file_peer_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1366,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Member) GetUser() string {
@@ -1361,7 +1424,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_peer_peer_proto_msgTypes[13]
+	mi := &file_peer_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +1436,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[13]
+	mi := &file_peer_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +1449,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Attach) GetRoom() string {
@@ -1439,7 +1502,7 @@ type Join struct {
 
 func (x *Join) Reset() {
 	*x = Join{}
-	mi := &file_peer_peer_proto_msgTypes[14]
+	mi := &file_peer_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1514,7 @@ func (x *Join) String() string {
 func (*Join) ProtoMessage() {}
 
 func (x *Join) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[14]
+	mi := &file_peer_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1527,7 @@ func (x *Join) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Join.ProtoReflect.Descriptor instead.
 func (*Join) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Join) GetRoom() string {
@@ -1529,7 +1592,7 @@ type Joined struct {
 
 func (x *Joined) Reset() {
 	*x = Joined{}
-	mi := &file_peer_peer_proto_msgTypes[15]
+	mi := &file_peer_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1604,7 @@ func (x *Joined) String() string {
 func (*Joined) ProtoMessage() {}
 
 func (x *Joined) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[15]
+	mi := &file_peer_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1617,7 @@ func (x *Joined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Joined.ProtoReflect.Descriptor instead.
 func (*Joined) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Joined) GetRoom() string {
@@ -1626,7 +1689,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_peer_peer_proto_msgTypes[16]
+	mi := &file_peer_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1638,7 +1701,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[16]
+	mi := &file_peer_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,7 +1714,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Change) GetRoom() string {
@@ -1692,7 +1755,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_peer_peer_proto_msgTypes[17]
+	mi := &file_peer_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1767,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[17]
+	mi := &file_peer_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1780,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Report) GetRoom() string {
@@ -1745,7 +1808,7 @@ type Publish struct {
 
 func (x *Publish) Reset() {
 	*x = Publish{}
-	mi := &file_peer_peer_proto_msgTypes[18]
+	mi := &file_peer_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1820,7 @@ func (x *Publish) String() string {
 func (*Publish) ProtoMessage() {}
 
 func (x *Publish) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[18]
+	mi := &file_peer_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1833,7 @@ func (x *Publish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Publish.ProtoReflect.Descriptor instead.
 func (*Publish) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Publish) GetRoom() string {
@@ -1797,7 +1860,7 @@ type MembershipChanged struct {
 
 func (x *MembershipChanged) Reset() {
 	*x = MembershipChanged{}
-	mi := &file_peer_peer_proto_msgTypes[19]
+	mi := &file_peer_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +1872,7 @@ func (x *MembershipChanged) String() string {
 func (*MembershipChanged) ProtoMessage() {}
 
 func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[19]
+	mi := &file_peer_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +1885,7 @@ func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipChanged.ProtoReflect.Descriptor instead.
 func (*MembershipChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *MembershipChanged) GetRoom() string {
@@ -1851,7 +1914,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +1926,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +1939,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Applied) GetRoom() string {
@@ -1907,7 +1970,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_peer_peer_proto_msgTypes[21]
+	mi := &file_peer_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +1982,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[21]
+	mi := &file_peer_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +1995,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Fence) GetRoom() string {
@@ -1976,7 +2039,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_peer_peer_proto_msgTypes[22]
+	mi := &file_peer_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1988,7 +2051,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[22]
+	mi := &file_peer_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2001,7 +2064,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Event) GetRoom() string {
@@ -2052,7 +2115,7 @@ type Fixes struct {
 
 func (x *Fixes) Reset() {
 	*x = Fixes{}
-	mi := &file_peer_peer_proto_msgTypes[23]
+	mi := &file_peer_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +2127,7 @@ func (x *Fixes) String() string {
 func (*Fixes) ProtoMessage() {}
 
 func (x *Fixes) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[23]
+	mi := &file_peer_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +2140,7 @@ func (x *Fixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fixes.ProtoReflect.Descriptor instead.
 func (*Fixes) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Fixes) GetRoom() string {
@@ -2138,7 +2201,7 @@ type Parts struct {
 
 func (x *Parts) Reset() {
 	*x = Parts{}
-	mi := &file_peer_peer_proto_msgTypes[24]
+	mi := &file_peer_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2213,7 @@ func (x *Parts) String() string {
 func (*Parts) ProtoMessage() {}
 
 func (x *Parts) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[24]
+	mi := &file_peer_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2226,7 @@ func (x *Parts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Parts.ProtoReflect.Descriptor instead.
 func (*Parts) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Parts) GetRoom() string {
@@ -2228,7 +2291,7 @@ type Subscribe struct {
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_peer_peer_proto_msgTypes[25]
+	mi := &file_peer_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +2303,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[25]
+	mi := &file_peer_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +2316,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Subscribe) GetRoom() string {
@@ -2286,7 +2349,7 @@ type Unsubscribe struct {
 
 func (x *Unsubscribe) Reset() {
 	*x = Unsubscribe{}
-	mi := &file_peer_peer_proto_msgTypes[26]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2361,7 @@ func (x *Unsubscribe) String() string {
 func (*Unsubscribe) ProtoMessage() {}
 
 func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[26]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +2374,7 @@ func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unsubscribe.ProtoReflect.Descriptor instead.
 func (*Unsubscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Unsubscribe) GetRoom() string {
@@ -2335,7 +2398,7 @@ type NotOwner struct {
 
 func (x *NotOwner) Reset() {
 	*x = NotOwner{}
-	mi := &file_peer_peer_proto_msgTypes[27]
+	mi := &file_peer_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2347,7 +2410,7 @@ func (x *NotOwner) String() string {
 func (*NotOwner) ProtoMessage() {}
 
 func (x *NotOwner) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[27]
+	mi := &file_peer_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2360,7 +2423,7 @@ func (x *NotOwner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotOwner.ProtoReflect.Descriptor instead.
 func (*NotOwner) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{27}
+	return file_peer_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *NotOwner) GetRoom() string {
@@ -2398,7 +2461,7 @@ type Slots struct {
 
 func (x *Slots) Reset() {
 	*x = Slots{}
-	mi := &file_peer_peer_proto_msgTypes[28]
+	mi := &file_peer_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2410,7 +2473,7 @@ func (x *Slots) String() string {
 func (*Slots) ProtoMessage() {}
 
 func (x *Slots) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[28]
+	mi := &file_peer_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2423,7 +2486,7 @@ func (x *Slots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slots.ProtoReflect.Descriptor instead.
 func (*Slots) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{28}
+	return file_peer_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Slots) GetRegion() string {
@@ -2480,7 +2543,7 @@ type HandOver struct {
 
 func (x *HandOver) Reset() {
 	*x = HandOver{}
-	mi := &file_peer_peer_proto_msgTypes[29]
+	mi := &file_peer_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2492,7 +2555,7 @@ func (x *HandOver) String() string {
 func (*HandOver) ProtoMessage() {}
 
 func (x *HandOver) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[29]
+	mi := &file_peer_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2505,7 +2568,7 @@ func (x *HandOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOver.ProtoReflect.Descriptor instead.
 func (*HandOver) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{29}
+	return file_peer_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HandOver) GetSlot() uint32 {
@@ -2602,7 +2665,7 @@ type HandOverMember struct {
 
 func (x *HandOverMember) Reset() {
 	*x = HandOverMember{}
-	mi := &file_peer_peer_proto_msgTypes[30]
+	mi := &file_peer_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2614,7 +2677,7 @@ func (x *HandOverMember) String() string {
 func (*HandOverMember) ProtoMessage() {}
 
 func (x *HandOverMember) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[30]
+	mi := &file_peer_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2627,7 +2690,7 @@ func (x *HandOverMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverMember.ProtoReflect.Descriptor instead.
 func (*HandOverMember) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{30}
+	return file_peer_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HandOverMember) GetUser() string {
@@ -2706,7 +2769,7 @@ type HandOverRegion struct {
 
 func (x *HandOverRegion) Reset() {
 	*x = HandOverRegion{}
-	mi := &file_peer_peer_proto_msgTypes[31]
+	mi := &file_peer_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +2781,7 @@ func (x *HandOverRegion) String() string {
 func (*HandOverRegion) ProtoMessage() {}
 
 func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[31]
+	mi := &file_peer_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,7 +2794,7 @@ func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRegion.ProtoReflect.Descriptor instead.
 func (*HandOverRegion) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{31}
+	return file_peer_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HandOverRegion) GetPosition() *wire.Position {
@@ -2780,7 +2843,7 @@ type HandOverNode struct {
 
 func (x *HandOverNode) Reset() {
 	*x = HandOverNode{}
-	mi := &file_peer_peer_proto_msgTypes[32]
+	mi := &file_peer_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2792,7 +2855,7 @@ func (x *HandOverNode) String() string {
 func (*HandOverNode) ProtoMessage() {}
 
 func (x *HandOverNode) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[32]
+	mi := &file_peer_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2805,7 +2868,7 @@ func (x *HandOverNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverNode.ProtoReflect.Descriptor instead.
 func (*HandOverNode) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{32}
+	return file_peer_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HandOverNode) GetNode() string {
@@ -2841,7 +2904,7 @@ type ListPeople struct {
 
 func (x *ListPeople) Reset() {
 	*x = ListPeople{}
-	mi := &file_peer_peer_proto_msgTypes[33]
+	mi := &file_peer_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +2916,7 @@ func (x *ListPeople) String() string {
 func (*ListPeople) ProtoMessage() {}
 
 func (x *ListPeople) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[33]
+	mi := &file_peer_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +2929,7 @@ func (x *ListPeople) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeople.ProtoReflect.Descriptor instead.
 func (*ListPeople) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{33}
+	return file_peer_peer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListPeople) GetRoom() string {
@@ -2901,7 +2964,7 @@ type PresenceChanged struct {
 
 func (x *PresenceChanged) Reset() {
 	*x = PresenceChanged{}
-	mi := &file_peer_peer_proto_msgTypes[34]
+	mi := &file_peer_peer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2913,7 +2976,7 @@ func (x *PresenceChanged) String() string {
 func (*PresenceChanged) ProtoMessage() {}
 
 func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[34]
+	mi := &file_peer_peer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2926,7 +2989,7 @@ func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceChanged.ProtoReflect.Descriptor instead.
 func (*PresenceChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{34}
+	return file_peer_peer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PresenceChanged) GetUser() string {
@@ -2954,7 +3017,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_peer_peer_proto_msgTypes[35]
+	mi := &file_peer_peer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3029,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[35]
+	mi := &file_peer_peer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3042,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{35}
+	return file_peer_peer_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Revoke) GetLogin() string {
@@ -3000,7 +3063,7 @@ var File_peer_peer_proto protoreflect.FileDescriptor
 
 const file_peer_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fwire/wire.proto\"\xd5\b\n" +
+	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fwire/wire.proto\"\x8a\t\n" +
 	"\x05Frame\x120\n" +
 	"\x06attach\x18\x01 \x01(\v2\x16.muster.peer.v1.AttachH\x00R\x06attach\x12*\n" +
 	"\x04join\x18\x02 \x01(\v2\x14.muster.peer.v1.JoinH\x00R\x04join\x120\n" +
@@ -3022,7 +3085,8 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x05reach\x18\x11 \x01(\v2\x15.muster.peer.v1.ReachH\x00R\x05reach\x120\n" +
 	"\x06digest\x18\x12 \x01(\v2\x16.muster.peer.v1.DigestH\x00R\x06digest\x12C\n" +
 	"\rdigest_answer\x18\x13 \x01(\v2\x1c.muster.peer.v1.DigestAnswerH\x00R\fdigestAnswer\x126\n" +
-	"\bstanding\x18\x15 \x01(\v2\x18.muster.peer.v1.StandingH\x00R\bstanding\x12\x14\n" +
+	"\bstanding\x18\x15 \x01(\v2\x18.muster.peer.v1.StandingH\x00R\bstanding\x123\n" +
+	"\asilence\x18\x16 \x01(\v2\x17.muster.peer.v1.SilenceH\x00R\asilence\x12\x14\n" +
 	"\x05epoch\x18\x14 \x01(\x04R\x05epochB\x06\n" +
 	"\x04body\"A\n" +
 	"\bDatagram\x12-\n" +
@@ -3052,7 +3116,9 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x06hashes\x18\x03 \x03(\x06R\x06hashes\"<\n" +
 	"\fDigestAnswer\x12\x14\n" +
 	"\x05round\x18\x01 \x01(\x04R\x05round\x12\x16\n" +
-	"\x06differ\x18\x02 \x03(\rR\x06differ\"\x80\x01\n" +
+	"\x06differ\x18\x02 \x03(\rR\x06differ\"\x1d\n" +
+	"\aSilence\x12\x12\n" +
+	"\x04over\x18\x01 \x01(\bR\x04over\"\x80\x01\n" +
 	"\bStanding\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x122\n" +
 	"\x05nodes\x18\x02 \x03(\v2\x1c.muster.peer.v1.NodeStandingR\x05nodes\x12\x12\n" +
@@ -3227,7 +3293,7 @@ func file_peer_peer_proto_rawDescGZIP() []byte {
 	return file_peer_peer_proto_rawDescData
 }
 
-var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_peer_peer_proto_goTypes = []any{
 	(*Frame)(nil),                 // 0: muster.peer.v1.Frame
 	(*Datagram)(nil),              // 1: muster.peer.v1.Datagram
@@ -3236,108 +3302,110 @@ var file_peer_peer_proto_goTypes = []any{
 	(*Reach)(nil),                 // 4: muster.peer.v1.Reach
 	(*Digest)(nil),                // 5: muster.peer.v1.Digest
 	(*DigestAnswer)(nil),          // 6: muster.peer.v1.DigestAnswer
-	(*Standing)(nil),              // 7: muster.peer.v1.Standing
-	(*NodeStanding)(nil),          // 8: muster.peer.v1.NodeStanding
-	(*DeviceMoved)(nil),           // 9: muster.peer.v1.DeviceMoved
-	(*StoreMessage)(nil),          // 10: muster.peer.v1.StoreMessage
-	(*Stored)(nil),                // 11: muster.peer.v1.Stored
-	(*Member)(nil),                // 12: muster.peer.v1.Member
-	(*Attach)(nil),                // 13: muster.peer.v1.Attach
-	(*Join)(nil),                  // 14: muster.peer.v1.Join
-	(*Joined)(nil),                // 15: muster.peer.v1.Joined
-	(*Change)(nil),                // 16: muster.peer.v1.Change
-	(*Report)(nil),                // 17: muster.peer.v1.Report
-	(*Publish)(nil),               // 18: muster.peer.v1.Publish
-	(*MembershipChanged)(nil),     // 19: muster.peer.v1.MembershipChanged
-	(*Applied)(nil),               // 20: muster.peer.v1.Applied
-	(*Fence)(nil),                 // 21: muster.peer.v1.Fence
-	(*Event)(nil),                 // 22: muster.peer.v1.Event
-	(*Fixes)(nil),                 // 23: muster.peer.v1.Fixes
-	(*Parts)(nil),                 // 24: muster.peer.v1.Parts
-	(*Subscribe)(nil),             // 25: muster.peer.v1.Subscribe
-	(*Unsubscribe)(nil),           // 26: muster.peer.v1.Unsubscribe
-	(*NotOwner)(nil),              // 27: muster.peer.v1.NotOwner
-	(*Slots)(nil),                 // 28: muster.peer.v1.Slots
-	(*HandOver)(nil),              // 29: muster.peer.v1.HandOver
-	(*HandOverMember)(nil),        // 30: muster.peer.v1.HandOverMember
-	(*HandOverRegion)(nil),        // 31: muster.peer.v1.HandOverRegion
-	(*HandOverNode)(nil),          // 32: muster.peer.v1.HandOverNode
-	(*ListPeople)(nil),            // 33: muster.peer.v1.ListPeople
-	(*PresenceChanged)(nil),       // 34: muster.peer.v1.PresenceChanged
-	(*Revoke)(nil),                // 35: muster.peer.v1.Revoke
-	(*wire.PeoplePage)(nil),       // 36: muster.wire.v1.PeoplePage
-	(*wire.Message)(nil),          // 37: muster.wire.v1.Message
-	(*wire.Device)(nil),           // 38: muster.wire.v1.Device
-	(*wire.Position)(nil),         // 39: muster.wire.v1.Position
-	(*wire.MemberFix)(nil),        // 40: muster.wire.v1.MemberFix
-	(*wire.RegionReach)(nil),      // 41: muster.wire.v1.RegionReach
-	(*wire.Part)(nil),             // 42: muster.wire.v1.Part
-	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
+	(*Silence)(nil),               // 7: muster.peer.v1.Silence
+	(*Standing)(nil),              // 8: muster.peer.v1.Standing
+	(*NodeStanding)(nil),          // 9: muster.peer.v1.NodeStanding
+	(*DeviceMoved)(nil),           // 10: muster.peer.v1.DeviceMoved
+	(*StoreMessage)(nil),          // 11: muster.peer.v1.StoreMessage
+	(*Stored)(nil),                // 12: muster.peer.v1.Stored
+	(*Member)(nil),                // 13: muster.peer.v1.Member
+	(*Attach)(nil),                // 14: muster.peer.v1.Attach
+	(*Join)(nil),                  // 15: muster.peer.v1.Join
+	(*Joined)(nil),                // 16: muster.peer.v1.Joined
+	(*Change)(nil),                // 17: muster.peer.v1.Change
+	(*Report)(nil),                // 18: muster.peer.v1.Report
+	(*Publish)(nil),               // 19: muster.peer.v1.Publish
+	(*MembershipChanged)(nil),     // 20: muster.peer.v1.MembershipChanged
+	(*Applied)(nil),               // 21: muster.peer.v1.Applied
+	(*Fence)(nil),                 // 22: muster.peer.v1.Fence
+	(*Event)(nil),                 // 23: muster.peer.v1.Event
+	(*Fixes)(nil),                 // 24: muster.peer.v1.Fixes
+	(*Parts)(nil),                 // 25: muster.peer.v1.Parts
+	(*Subscribe)(nil),             // 26: muster.peer.v1.Subscribe
+	(*Unsubscribe)(nil),           // 27: muster.peer.v1.Unsubscribe
+	(*NotOwner)(nil),              // 28: muster.peer.v1.NotOwner
+	(*Slots)(nil),                 // 29: muster.peer.v1.Slots
+	(*HandOver)(nil),              // 30: muster.peer.v1.HandOver
+	(*HandOverMember)(nil),        // 31: muster.peer.v1.HandOverMember
+	(*HandOverRegion)(nil),        // 32: muster.peer.v1.HandOverRegion
+	(*HandOverNode)(nil),          // 33: muster.peer.v1.HandOverNode
+	(*ListPeople)(nil),            // 34: muster.peer.v1.ListPeople
+	(*PresenceChanged)(nil),       // 35: muster.peer.v1.PresenceChanged
+	(*Revoke)(nil),                // 36: muster.peer.v1.Revoke
+	(*wire.PeoplePage)(nil),       // 37: muster.wire.v1.PeoplePage
+	(*wire.Message)(nil),          // 38: muster.wire.v1.Message
+	(*wire.Device)(nil),           // 39: muster.wire.v1.Device
+	(*wire.Position)(nil),         // 40: muster.wire.v1.Position
+	(*wire.MemberFix)(nil),        // 41: muster.wire.v1.MemberFix
+	(*wire.RegionReach)(nil),      // 42: muster.wire.v1.RegionReach
+	(*wire.Part)(nil),             // 43: muster.wire.v1.Part
+	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
 }
 var file_peer_peer_proto_depIdxs = []int32{
-	13, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
-	14, // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
-	16, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
-	17, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
-	18, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
-	20, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
-	15, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
-	21, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
-	22, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
-	23, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
-	24, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
-	25, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
-	26, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
-	27, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
-	19, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	28, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
+	14, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
+	15, // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
+	17, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
+	18, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
+	19, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
+	21, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
+	16, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
+	22, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
+	23, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
+	24, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
+	25, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
+	26, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
+	27, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
+	28, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
+	20, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	29, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
 	4,  // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
 	5,  // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
 	6,  // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
-	7,  // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
-	23, // 20: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
-	19, // 21: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	35, // 22: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
-	29, // 23: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
-	33, // 24: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
-	34, // 25: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
-	9,  // 26: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
-	10, // 27: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
-	36, // 28: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
-	11, // 29: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
-	8,  // 30: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
-	37, // 31: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
-	38, // 32: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
-	12, // 33: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
-	39, // 34: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
-	40, // 35: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
-	41, // 36: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
-	12, // 37: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
-	39, // 38: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	39, // 39: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
-	41, // 40: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
-	38, // 41: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	40, // 42: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	37, // 43: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	39, // 44: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	42, // 45: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	39, // 46: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
-	22, // 47: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
-	39, // 48: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	30, // 49: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
-	31, // 50: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
-	32, // 51: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
-	38, // 52: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
-	40, // 53: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
-	39, // 54: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
-	22, // 55: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
-	41, // 56: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
-	43, // 57: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	58, // [58:58] is the sub-list for method output_type
-	58, // [58:58] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	8,  // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
+	7,  // 20: muster.peer.v1.Frame.silence:type_name -> muster.peer.v1.Silence
+	24, // 21: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
+	20, // 22: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	36, // 23: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
+	30, // 24: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
+	34, // 25: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
+	35, // 26: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
+	10, // 27: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
+	11, // 28: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
+	37, // 29: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
+	12, // 30: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
+	9,  // 31: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
+	38, // 32: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
+	39, // 33: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
+	13, // 34: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
+	40, // 35: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
+	41, // 36: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
+	42, // 37: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
+	13, // 38: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
+	40, // 39: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
+	40, // 40: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	42, // 41: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
+	39, // 42: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	41, // 43: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	38, // 44: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	40, // 45: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	43, // 46: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	40, // 47: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
+	23, // 48: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
+	40, // 49: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	31, // 50: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	32, // 51: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	33, // 52: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	39, // 53: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	41, // 54: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	40, // 55: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	23, // 56: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	42, // 57: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
+	44, // 58: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	59, // [59:59] is the sub-list for method output_type
+	59, // [59:59] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
@@ -3366,6 +3434,7 @@ func file_peer_peer_proto_init() {
 		(*Frame_Digest)(nil),
 		(*Frame_DigestAnswer)(nil),
 		(*Frame_Standing)(nil),
+		(*Frame_Silence)(nil),
 	}
 	file_peer_peer_proto_msgTypes[1].OneofWrappers = []any{
 		(*Datagram_Fixes)(nil),
@@ -3389,7 +3458,7 @@ func file_peer_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_peer_proto_rawDesc), len(file_peer_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
