@@ -102,6 +102,7 @@ func (h *Hub) runJanitor(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
+			h.speak()
 			h.revive()
 			for i := range h.shards {
 				s := &h.shards[i]

@@ -28,7 +28,8 @@
 // A node that has not heard of its region's leader for 2 s (Roster.Current) acts
 // as the owner of nothing: it numbers and answers nothing and says so
 // (NotOwner), and those who asked ask again every 250 ms. When it may act again,
-// and still owns the rooms, it catches up with what it missed.
+// and still owns the rooms, it catches up with what it missed. Owners of other
+// regions are told of both (silence.go): to them silence would look like peace.
 //
 // When a slot moves, its new owner begins each room with the sessions that the
 // roster has in it, all nodes attach their feeds to it, and unanswered Joins and

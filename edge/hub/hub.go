@@ -68,6 +68,7 @@ type Hub struct {
 	request atomic.Uint64               // the last Join's number
 
 	stalled  atomic.Bool   // some room missed something
+	silent   bool          // this node can't act as an owner; the janitor's
 	attempts atomic.Uint64 // of hand-overs
 	rounds   atomic.Uint64 // of digests
 

@@ -55,6 +55,9 @@ func (h *Hub) HandleFrame(from regions.NodeID, f *peer.Frame) {
 		case *peer.Frame_DigestAnswer:
 			h.handleDigestAnswer(from, region, b.DigestAnswer)
 			return
+		case *peer.Frame_Silence:
+			h.handleSilence(from, region, b.Silence)
+			return
 		}
 	}
 	id := roomOf(f)
@@ -226,7 +229,11 @@ func (t *turn) sayNotOwner(to regions.NodeID) {
 // soon. If the other node knows more, our roster will, too.
 func (t *turn) notOwned(from regions.NodeID, region regions.RegionID, n *peer.NotOwner) {
 	if region != t.h.cfg.Region {
-		if o := t.sl.rooms[t.room]; o != nil && !slices.Contains(o.ask, region) {
+		o := t.sl.rooms[t.room]
+		if o == nil || n.GetOwner() == "" && o.Unreached(region) {
+			return // who can't act says when it can
+		}
+		if !slices.Contains(o.ask, region) {
 			o.ask = append(o.ask, region)
 			t.askAgain()
 		}

@@ -201,3 +201,47 @@ func TestOneCopyPerRegion(t *testing.T) {
 	require.Equal(t, frames, many)
 	require.Equal(t, fixes, manyFixes)
 }
+
+// A region whose nodes have lost each other can't speak for its members, though
+// its links work.
+func TestARegionThatLostItsMajority(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann, cem := m.join("ann", "a2"), m.join("cem", "b2")
+		silence := func(cut bool) {
+			for _, n := range []regions.NodeID{"b1", "b2"} {
+				m.rosters[n].setCut(cut)
+			}
+		}
+		settle(time.Second)
+		silence(true)
+		settle(2500 * time.Millisecond) // they have noticed
+		silence(false)
+		settle(10 * time.Second)
+		require.Zero(t, ann.flaps)
+
+		silence(true)
+		settle(6 * time.Second)
+		require.NoError(t, m.hubs["a2"].Report(ann, fixN(1), nil))
+		settle(time.Second)
+		require.Contains(t, ann.reach(), "b since")
+		require.Equal(t, "ann:a2:LIVE cem:b2:LIVE", ann.who())
+		frames := 0
+		m.sniff(func(from, to regions.NodeID, _ *peer.Frame, _ *peer.Fixes) {
+			if m.regionOf(from) != m.regionOf(to) {
+				frames++
+			}
+		})
+		settle(15 * time.Minute)
+		require.Contains(t, ann.reach(), "lost")
+		require.Equal(t, "ann:a2:LIVE", ann.who())
+		require.Less(t, frames, 100, "nobody asks all the time")
+		silence(false)
+		settle(time.Second)
+		require.Empty(t, ann.reach())
+		require.Empty(t, cem.reach())
+		require.Equal(t, "ann:a2:LIVE cem:b2:LIVE", ann.who())
+		require.Equal(t, "ann:a2:LIVE cem:b2:LIVE", cem.who())
+		require.EqualValues(t, 1, cem.lastFix("ann"))
+		require.Equal(t, 1, ann.flaps)
+	})
+}

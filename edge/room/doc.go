@@ -68,13 +68,13 @@
 //
 // # Regions that can't be heard
 //
-// A region that we follow is in doubt from the moment its link breaks or it is
-// asked something (since), until it has answered and what it says we missed is
+// A region that we follow is in doubt from the moment its link breaks, its owner
+// says that it can't speak, or it is asked something (since), until it has answered and what it says we missed is
 // here (goal). While the link is down an answer is one from before, and does not
 // count. What can be is unknown: for Unknown nobody is told, since a fail-over
 // there takes about a second.
 //
-//	           Cut, Subscribe           Unknown                  RegionLost
+//	     Cut, Silent, Subscribe         Unknown                  RegionLost
 //	heard ──────────────────▶ in doubt ────────▶ told (Reach) ──────────────▶ lost (Reach)
 //	  ▲                          │                   │                          │ members dropped
 //	  └──────────────────────────┴───────────────────┘◀── asked from nothing ───┘

@@ -31,11 +31,23 @@ func (r *Room) Cut(now time.Time, from regions.RegionID) []Effect {
 	if g.listens {
 		g.listens, g.broke = false, now
 	}
-	if g.following() {
+	return r.Silent(now, from)
+}
+
+// Silent takes note that another region's owner can't say anything any more, until
+// it is asked again (Refollow, Ask).
+func (r *Room) Silent(now time.Time, from regions.RegionID) []Effect {
+	if g := r.region(from); g != nil && g != r.own && g.following() {
 		g.cut, g.round = true, 0
 		g.doubt(now)
 	}
 	return r.take()
+}
+
+// Unreached reports whether a region was told as one that can't be reached.
+func (r *Room) Unreached(id regions.RegionID) bool {
+	g := r.region(id)
+	return g != nil && g.told
 }
 
 // following reports whether we follow the region, or have asked to.
