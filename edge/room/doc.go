@@ -69,10 +69,10 @@
 // # Regions that can't be heard
 //
 // A region that we follow is in doubt from the moment its link breaks, its owner
-// says that it can't speak, or it is asked something (since), until it has answered and what it says we missed is
-// here (goal). While the link is down an answer is one from before, and does not
-// count. What can be is unknown: for Unknown nobody is told, since a fail-over
-// there takes about a second.
+// says that it can't speak, or it is asked something (since), until it has
+// answered and what it says we missed is here (goal). While the link is down an
+// answer is one from before, and does not count. For Unknown nobody is told: a
+// fail-over there takes about a second.
 //
 //	     Cut, Silent, Subscribe         Unknown                  RegionLost
 //	heard ──────────────────▶ in doubt ────────▶ told (Reach) ──────────────▶ lost (Reach)
