@@ -43,3 +43,23 @@ func (c *BenchHealCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return c.judge(r)
 	})
 }
+
+// BenchLoseCmd is the lose-region scenario.
+type BenchLoseCmd struct {
+	benchLife
+	benchPage
+	Lost int `help:"Regions that are lost, one after another; two are left at least." default:"3"`
+}
+
+// Run plays it, prints, and fails if the product broke its word.
+func (c *BenchLoseCmd) Run(ctx context.Context, log *slog.Logger) error {
+	mesh := c.about()
+	mesh.Database = "PostgreSQL, outside the regions; it survives the loss of any"
+	return c.with(ctx, log, func(cfg *node.DevConfig) { cfg.DatabaseSurvives = true }, func(dev *node.Dev) error {
+		r, err := scenario.Lose{Life: c.life(dev, mesh), Rounds: c.Lost, Seed: c.Seed}.Run(ctx)
+		if err != nil {
+			return err
+		}
+		return c.judge(r)
+	})
+}
