@@ -5,6 +5,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { blackHole } from "./black-hole.js";
 import { complaints, example, readmes, runnable, sdkScript } from "./readme.js";
 import { shots, stage } from "./stage.js";
 
@@ -310,6 +311,50 @@ test("how it looks, at 390 and 1,440 px, light and dark", async () => {
   await page.goto(muster.url);
   await host.id("group-name").waitFor();
   await page.screenshot({ path: join(shots, "groups-1440-dark.png") });
+}, 60_000);
+
+test("the region of a page is gone without a word: it goes on in another one, and nobody sees it leave", async () => {
+  showOnFailure();
+  const ana = await open({ region: "eu-west", before: blackHole });
+  const bo = await open({ region: "us-east" });
+  await bo.joinBy(await ana.createGroup("Gone"));
+  await ana.report(53.3, -6.2);
+  await bo.page.waitForSelector(`[data-testid="member-${ana.name}"][data-lat="53.3"]`);
+  await ana.page.waitForTimeout(3500); // until its round trip is known for sure
+  await ana.listen();
+  await bo.listen();
+  const { user, epoch } = await ana.page.evaluate(() => {
+    const { session, room } = window.__muster;
+    return { user: session!.user, epoch: room!.member(session!.user)!.devices[0]!.epoch };
+  });
+
+  const nodes = muster.ready.regions.find((r) => r.name === "eu-west")!.nodes;
+  const at = await ana.page.evaluate((hosts) => {
+    window.__blackHole = hosts;
+    return Date.now();
+  }, nodes.map((n) => new URL(n.http).hostname));
+  await ana.page.waitForFunction(() => {
+    const { state, region } = window.__muster.session!.status;
+    return state === "live" && region !== "eu-west";
+  });
+  const live = (await ana.heard()).find((h) => h.what.startsWith("status live") && !h.what.includes("eu-west"))!;
+  console.log(`live elsewhere after ${live.at - at} ms: ${live.what}`);
+  expect(live.at - at).toBeLessThan(5000); // 3 s, and what two busy cores add
+  expect(await ana.id("status-region").innerText()).not.toBe("eu-west");
+
+  await bo.page.waitForFunction(
+    ([u, e]) => {
+      const d = window.__muster.room!.member(u as string)?.devices;
+      return d?.length === 1 && d[0]!.region !== "eu-west" && d[0]!.epoch > (e as number);
+    },
+    [user, epoch],
+  );
+  await ana.say("From elsewhere");
+  await bo.hears("message From elsewhere");
+  await bo.say("Welcome");
+  await ana.hears("message Welcome");
+  expect(await bo.heardOf(`left ${user}`, `suspended ${user}`)).toEqual([]);
+  await bo.page.waitForSelector(`[data-testid="member-${ana.name}"][data-state=live][data-lat="53.3"]`);
 }, 60_000);
 
 // The last one: it takes the server away.

@@ -1,8 +1,9 @@
-// The operators' page and a fail-over as two people at the map live through it.
+// The operators' page, and what is done to a mesh with it, as people at the map live
+// through it: nodes that are killed and drained, regions that can't hear each other.
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, onTestFinished, test } from "vitest";
 import { eventually } from "./muster.js";
 import type { Person } from "./person.js";
 import { shots, stage } from "./stage.js";
@@ -10,6 +11,7 @@ import { shots, stage } from "./stage.js";
 const { muster, open, showOnFailure } = stage();
 const home = "eu-west";
 const moveMs = 20_000;
+const cutMs = 10_000;
 
 interface Roster {
   regions: { name: string; leader: string; nodes: { id: string; state: string; self: boolean; slots: number }[] }[];
@@ -168,6 +170,79 @@ test("the node of a page is drained: the page moves before it goes, and nobody s
   await healthy();
   await together(ana, bo, "Back");
 }, 120_000);
+
+const known = (viewer: Person, who: Person, state: "live" | "unknown") =>
+  viewer.page.waitForSelector(`[data-testid="member-${who.name}"][data-state=${state}]`, { timeout: moveMs });
+/** The lists of regions that it was told can't be heard, one after the other. */
+const reaches = async (p: Person) => (await p.heardOf("reach")).map((what) => what.slice("reach ".length));
+
+test("a region is cut off: its people are unknown, nobody leaves, each side goes on, and they find each other again", async () => {
+  showOnFailure();
+  onTestFinished(() => muster.ctl("heal?region=us-east", "POST").then(() => {}));
+  await openConsole();
+  const { invite_code } = await muster.api<{ invite_code: string }>("/groups", { name: "Cut" }, host);
+  const guest = async (region: string) => {
+    const p = await open({ region });
+    await p.joinBy(invite_code);
+    return p;
+  };
+  const [ana, al, bo, cy] = await Promise.all([guest(home), guest("ap-south"), guest("us-east"), guest("us-east")]);
+  const here = [ana, al];
+  const there = [bo, cy];
+  await bo.report(38.9, -77);
+  await ana.page.waitForSelector(`[data-testid="member-${bo.name}"][data-lat="38.9"]`);
+  for (const p of [...here, ...there]) await p.listen();
+
+  const began = Date.now();
+  await console_.id("cut-us-east").click();
+  for (const [viewers, gone] of [[here, there], [there, here]] as const) {
+    for (const v of viewers) for (const g of gone) await known(v, g, "unknown");
+  }
+  console.log(`unknown after ${Date.now() - began} ms`);
+  expect(await ana.row(bo.name).getByTestId("member-unknown").innerText()).toMatch(/^unknown since \d\d:\d\d/);
+  expect(await ana.row(bo.name).getAttribute("data-lat")).toBe("38.9");
+  expect(await ana.id("banner-unreached").innerText()).toMatch(/^us-east can't be reached since \d\d:\d\d/);
+  for (const p of there) await known(p, p === bo ? cy : bo, "live");
+  await told("reach", "us-east not heard any more").waitFor();
+  await console_.page.waitForSelector('[data-testid=links-us-east][data-unreached~="eu-west"][data-unreached~="ap-south"]', { timeout: moveMs });
+  mkdirSync(shots, { recursive: true });
+  await ana.page.screenshot({ path: join(shots, "unknown-1280.png") });
+  await ana.page.setViewportSize({ width: 390, height: 844 });
+  await ana.open("people");
+  expect(await ana.page.evaluate(() => document.scrollingElement!.scrollWidth)).toBeLessThanOrEqual(390);
+  await ana.page.screenshot({ path: join(shots, "unknown-390.png") });
+  await ana.page.setViewportSize({ width: 1280, height: 700 });
+  await console_.page.screenshot({ path: join(shots, "console-cut.png") });
+
+  await ana.say("On this side");
+  await al.hears("message On this side");
+  await bo.say("On that side");
+  await cy.hears("message On that side");
+  await ana.page.waitForTimeout(Math.max(began + cutMs - Date.now(), 0));
+
+  const healed = Date.now();
+  await console_.id("heal-us-east").click();
+  for (const v of here) for (const g of there) await known(v, g, "live");
+  for (const v of there) for (const g of here) await known(v, g, "live");
+  await ana.id("banner-unreached").waitFor({ state: "detached" });
+  for (const p of [...here, ...there]) {
+    await p.hears("message On this side");
+    await p.hears("message On that side");
+    expect(await p.heardOf("left", "suspended", "status reconnecting")).toEqual([]);
+  }
+  // Told once, and once that it is over: of one region here, of two there.
+  for (const p of here) expect(await reaches(p)).toEqual(["us-east", ""]);
+  for (const p of there) {
+    const told = (await reaches(p)).map((names) => (names === "" ? 0 : names.split(" ").length));
+    const most = told.indexOf(2);
+    expect(told, `${p.name} was told`).toEqual([...told.slice(0, most).sort(), 2, ...told.slice(most + 1).sort().reverse()]);
+    expect(told.at(-1)).toBe(0);
+  }
+  const again = await Promise.all([...here, ...there].map(async (p) => (await p.hears("reach ")) - healed));
+  console.log(`known again ${again.join(", ")} ms after the healing`);
+  await ana.page.waitForSelector(`[data-testid="member-${bo.name}"][data-lat="38.9"]`);
+  await healthy();
+}, 90_000);
 
 test("the console at 390 and 1,440 px, light and dark; it says when the server is gone", async () => {
   showOnFailure();
