@@ -56,3 +56,6 @@ func Patiently(ctx context.Context, call func() error) error {
 		}
 	}
 }
+
+// anyOf draws from an interval.
+func anyOf(most time.Duration) time.Duration { return rand.N(most) }

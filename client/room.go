@@ -49,6 +49,10 @@ type Ended struct{ Err error }
 // of two regions overtake each other by less.
 const holeAfter = 500 * time.Millisecond
 
+// holeSpread is what everybody in a room spreads over who asks for the same at
+// once.
+const holeSpread = 100 * time.Millisecond
+
 // maxPeople is the longest page of ListPeople.
 const maxPeople = 500
 

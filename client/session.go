@@ -556,7 +556,10 @@ func (s *Session) snapshotLocked(c *connection, r *Room, snap *wire.Snapshot) {
 	if fresh {
 		s.offerLocked()
 	}
-	r.watchHole(time.Now())
+	if now := time.Now(); r.watchHole(now) && !snap.GetRecovered() {
+		// The events that held those messages won't come.
+		r.holeAt = earlier(r.holeAt, now.Add(anyOf(holeSpread)))
+	}
 	s.notify()
 }
 

@@ -180,22 +180,31 @@ func TestHoleIsFetched(t *testing.T) {
 		}
 		asked.Add(1)
 		page := &wire.Page{Room: room}
-		for n := h.GetAfter() + 1; n <= 5 && len(page.Messages) < 2; n++ {
+		for n := h.GetAfter() + 1; n <= 7 && len(page.Messages) < 2; n++ {
 			page.Messages = append(page.Messages, stored(n))
 		}
-		page.More = page.Messages[len(page.Messages)-1].Number < 5
+		page.More = page.Messages[len(page.Messages)-1].Number < 7
 		c.send(&wire.ServerFrame{Re: cf.GetId(), Body: &wire.ServerFrame_Page{Page: page}})
 	}))
 	s := connect(t, f, WebSocketOnly)
 	r, err := s.Join(t.Context(), room)
 	require.NoError(t, err)
 	began := time.Now()
-	f.next().send(message(1, 5), message(2, 2))
+	c := f.next()
+	c.send(message(1, 5), message(2, 2))
 	for n := uint64(2); n <= 5; n++ {
 		require.Equal(t, n, expect[MessageArrived](t, r).Message.Number)
 	}
 	require.Greater(t, time.Since(began), holeAfter-50*time.Millisecond, "a hole is given time to close by itself")
 	require.EqualValues(t, 1, asked.Load(), "3 and 4 fill one page")
+
+	// What a snapshot says that recovered nothing has no event on its way.
+	began = time.Now()
+	c.send(&wire.ServerFrame{Body: &wire.ServerFrame_Snapshot{Snapshot: &wire.Snapshot{Room: room, LastNumber: 7}}})
+	for n := uint64(6); n <= 7; n++ {
+		require.Equal(t, n, expect[MessageArrived](t, r).Message.Number)
+	}
+	require.Less(t, time.Since(began), holeAfter)
 }
 
 func TestGapJoinsAgain(t *testing.T) {

@@ -92,6 +92,7 @@ func InPartition(seed uint64, s Shape, p Partition, log *slog.Logger) (*History,
 	h := NewHistory(grace)
 	m := newInMemory(seed, s, h, log)
 	defer m.stop()
+	m.stores.heal() // a message that nobody could tell of is found with the next one
 	ctx := context.Background()
 	for _, n := range m.nodes {
 		if err := n.start(ctx); err != nil {

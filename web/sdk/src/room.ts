@@ -35,6 +35,7 @@ import type { Counts, Device, DeviceState, Fix, LeftReason, Member, Message, Unr
 
 /** How long a hole in the messages may be closed by what is still on its way. */
 export const holeMs = 500;
+const holeSpreadMs = 100;
 const maxHoleMs = 30_000;
 /** How many messages a room holds; older ones are read from history again. */
 const maxMessages = 2000;
@@ -229,6 +230,8 @@ export class Room extends Emitter<RoomEvents> {
       this.#older = number > 0;
     } else {
       this.#hear(number, now);
+      // The events that held what is missing won't come. Everybody in the room asks: not all at once.
+      if (!s.recovered) this.#holeSince = Math.min(this.#holeSince, now - this.#holeWait + Math.random() * holeSpreadMs);
     }
     this.emit("snapshot", { recovered: s.recovered });
   }

@@ -242,6 +242,13 @@ describe("messages", () => {
     expect(r.hole(2500)).toBe(2);
   });
 
+  test("what a snapshot tells of that recovered nothing is fetched at once", () => {
+    const r = start(0);
+    r.apply(snapshot([], { lastNumber: 4, recovered: false }), 2000);
+    expect(r.holeDue()).toBeGreaterThanOrEqual(2000);
+    expect(r.hole(2100)).toBe(0);
+  });
+
   test("history decides what exists, and an empty answer is asked again later and later", () => {
     const r = start(0);
     r.addMessage(msg(9), 0);
