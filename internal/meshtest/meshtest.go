@@ -7,6 +7,7 @@ package meshtest
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,8 +89,12 @@ func (u *User) Connect(region, nodeNumber int, how client.Transport) *User {
 
 // Endpoint is a node of a region as the SDK names it.
 func (m *Mesh) Endpoint(region, nodeNumber int) client.Endpoint {
-	n := m.edge.Regions[region].Nodes[nodeNumber]
-	return client.Endpoint{Region: m.Region(region), Node: n.ID, WS: n.WS, WT: n.WT}
+	m.t.Helper()
+	id := string(m.Topology.Regions[region].Nodes[nodeNumber].ID)
+	all := m.edge.Endpoints() // in the order of the list, which is not the topology's
+	i := slices.IndexFunc(all, func(ep client.Endpoint) bool { return ep.Node == id })
+	require.GreaterOrEqual(m.t, i, 0, id)
+	return all[i]
 }
 
 // ConnectTo opens the user's session on the first of the endpoints that works.
