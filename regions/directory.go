@@ -98,18 +98,17 @@ func (d *Directory) Replace(t *Topology) error {
 	return nil
 }
 
-// Met notes a node that a link was made with, and where it says that others
-// reach it (its URLs it doesn't say). Who is no node of a region of the file is
-// not noted.
+// Met notes a node that a link was made with, and where it says that it is
+// reached. Who is no node of a region of the file is not noted.
 func (d *Directory) Met(region RegionID, n Node) {
-	if has, in, _ := d.Node(n.ID); in == region && has.Peer == n.Peer || n.check() != nil {
+	if has, in, _ := d.Node(n.ID); in == region && has == n || n.check() != nil {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	met := slices.Clone(d.learned[region])
 	if i := slices.IndexFunc(met, func(o Node) bool { return o.ID == n.ID }); i >= 0 {
-		met[i].Peer = n.Peer // it may have moved
+		met[i] = n // it may have moved
 	} else if len(met) < maxMet {
 		met = append(met, n)
 	}

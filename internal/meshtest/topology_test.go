@@ -9,6 +9,7 @@ import (
 
 	"github.com/mustermesh/muster/client"
 	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/regions"
 )
 
 // A region is added to a mesh that runs, and taken away again; nobody else is
@@ -65,4 +66,48 @@ func TestRegionsComeAndGo(t *testing.T) {
 	_, err = a.Send(ctx, "still here")
 	require.NoError(t, err)
 	m.Eventually("Bob reads", func() bool { return len(bodies(b)) == 2 })
+}
+
+// A region gets a node that only this node's own file names: its region takes it
+// in, and the others learn where it is.
+func TestNodesAreLearned(t *testing.T) {
+	m := Start(t, 2, 2)
+	ann, bob := m.Guest(0, "Ann").Connect(0, 0, client.WebSocketOnly), m.Guest(1, "Bob")
+	group := m.Group(ann, bob)
+	a := ann.Join(group)
+	began := time.Now()
+	require.NoError(t, m.AddNode(t.Context(), 1))
+	t.Logf("a node came in %v", time.Since(began))
+	added := m.Topology.Regions[1].Nodes[2]
+	m.Eventually("slots are where they belong", m.Balanced)
+	t.Logf("has its slots after %v", time.Since(began))
+	owned := 0
+	for slot := range regions.Slots {
+		if owner, _ := m.Nodes[2].Cluster().Slot(slot); owner == added.ID {
+			owned++
+		}
+	}
+	require.Positive(t, owned)
+	var err error
+	m.edge, err = client.NewAPI(m.API, client.APIConfig{}).Edge(t.Context())
+	require.NoError(t, err)
+	bob.ConnectTo(client.WebSocketOnly, client.Endpoint{Region: m.Region(1), Node: string(added.ID), WS: added.WS})
+	b := bob.Join(group)
+	m.Eventually("Ann sees Bob", func() bool {
+		got, ok := Member(a, bob.ID)
+		return ok && got.Live() && got.Devices[0].Node == string(added.ID)
+	})
+	m.Eventually("Bob sees Ann", func() bool { got, ok := Member(b, ann.ID); return ok && got.Live() })
+
+	// Rooms of all of its slots work, from a region that had not heard of it.
+	m.Eventually("the other region knows its addresses", func() bool {
+		for _, s := range m.Nodes[0].Cluster().Standings() {
+			for _, n := range s.Nodes {
+				if n.Node == added {
+					return true
+				}
+			}
+		}
+		return false
+	})
 }

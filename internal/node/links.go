@@ -74,7 +74,7 @@ func (l *links) Joined(from peerlink.Peer) {
 // met notes who has shown that it is a node of its region, though the topology
 // may not name it.
 func (l *links) met(p peerlink.Peer) {
-	l.rt.cfg.Directory.Met(p.Region, regions.Node{ID: p.Node, Peer: p.Addr})
+	l.rt.cfg.Directory.Met(p.Region, regions.Node{ID: p.Node, Peer: p.Addrs.Peer, HTTP: p.Addrs.HTTP, WS: p.Addrs.WS, WT: p.Addrs.WT})
 }
 
 func (l *links) Left(from peerlink.Peer) { l.rt.Hub.PeerLeft(from.Node) }
@@ -115,6 +115,7 @@ func (l *links) Datagram(from peerlink.Peer, b []byte) {
 }
 
 func (l *links) Call(ctx context.Context, from peerlink.Peer, b []byte) ([]byte, error) {
+	l.met(from)
 	var c peer.Call
 	if err := c.UnmarshalVT(b); err != nil {
 		l.garbled.Add(1)

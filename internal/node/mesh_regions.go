@@ -25,22 +25,30 @@ func openRegion(number, nodes int) (region regions.Region, opened []*sockets, er
 	place := places[number]
 	region = regions.Region{Name: place.name, Location: regions.Location{Lat: place.lat, Lng: place.lng}}
 	for n := range nodes {
-		id := regions.NodeID(fmt.Sprintf("%s-%d", place.name, n+1))
-		addr := net.JoinHostPort(hostOf(number, n), "0")
-		s, err := openSockets(addr, addr, addr)
+		node, s, err := openNode(number, n)
 		if err != nil {
-			return region, opened, fmt.Errorf("node %s: %w", id, err)
+			return region, opened, err
 		}
 		opened = append(opened, s)
-		region.Nodes = append(region.Nodes, regions.Node{
-			ID:   id,
-			Peer: s.peer.LocalAddr().String(),
-			HTTP: "http://" + s.http.Addr().String(),
-			WS:   "ws://" + s.http.Addr().String() + "/ws",
-			WT:   "https://" + s.wt.LocalAddr().String() + "/wt",
-		})
+		region.Nodes = append(region.Nodes, node)
 	}
 	return region, opened, nil
+}
+
+func openNode(region, number int) (regions.Node, *sockets, error) {
+	id := regions.NodeID(fmt.Sprintf("%s-%d", places[region].name, number+1))
+	addr := net.JoinHostPort(hostOf(region, number), "0")
+	s, err := openSockets(addr, addr, addr)
+	if err != nil {
+		return regions.Node{}, nil, fmt.Errorf("node %s: %w", id, err)
+	}
+	return regions.Node{
+		ID:   id,
+		Peer: s.peer.LocalAddr().String(),
+		HTTP: "http://" + s.http.Addr().String(),
+		WS:   "ws://" + s.http.Addr().String() + "/ws",
+		WT:   "https://" + s.wt.LocalAddr().String() + "/wt",
+	}, s, nil
 }
 
 // AddRegion starts one more region, whose nodes know all others, and then gives
@@ -63,23 +71,48 @@ func (m *Mesh) AddRegion(ctx context.Context) error {
 	next.Regions = append(slices.Clone(next.Regions), region)
 	m.Topology = &next
 	for i, n := range region.Nodes {
-		m.mu.Lock()
-		node, err := m.assemble(region.Name, n.ID, opened[i])
-		if err == nil {
-			m.Nodes, m.sockets = append(m.Nodes, node), append(m.sockets, opened[i])
-		}
-		m.mu.Unlock()
-		if err == nil {
-			err = node.Start(context.WithoutCancel(ctx))
-		}
-		if err != nil {
-			return fmt.Errorf("node %s: %w", n.ID, err)
+		if err := m.join(ctx, region.Name, n.ID, opened[i]); err != nil {
+			return err
 		}
 	}
 	if err := replace(old, &next); err != nil {
 		return err
 	}
 	return m.settle(ctx)
+}
+
+// AddNode starts one more node in a region. The others are not told of it: they
+// learn it. Nodes has it last, not among those of its region. Not while others
+// use Nodes or Topology.
+func (m *Mesh) AddNode(ctx context.Context, region int) error {
+	next := *m.Topology
+	next.Regions = slices.Clone(next.Regions)
+	r := &next.Regions[region]
+	n, s, err := openNode(region, len(r.Nodes))
+	if err != nil {
+		return err
+	}
+	r.Nodes = append(slices.Clip(r.Nodes), n)
+	m.Topology = &next
+	if err := m.join(ctx, r.Name, n.ID, s); err != nil {
+		return err
+	}
+	return m.settle(ctx)
+}
+
+// join starts a node that was not there before.
+func (m *Mesh) join(ctx context.Context, region regions.RegionID, id regions.NodeID, s *sockets) error {
+	m.mu.Lock()
+	n, err := m.assemble(region, id, s)
+	if err == nil {
+		m.Nodes, m.sockets = append(m.Nodes, n), append(m.sockets, s)
+	}
+	m.mu.Unlock()
+	if err != nil {
+		s.close()
+		return fmt.Errorf("node %s: %w", id, err)
+	}
+	return n.Start(context.WithoutCancel(ctx))
 }
 
 // RemoveRegion gives all other nodes a topology without the last region, and
@@ -89,12 +122,19 @@ func (m *Mesh) RemoveRegion() error {
 	next := *m.Topology
 	next.Regions = next.Regions[:last:last]
 	m.Topology = &next
+	var stay, gone []*Node
+	var open []*sockets
 	m.mu.Lock()
-	at := slices.IndexFunc(m.Nodes, func(n *Node) bool { _, _, ok := next.Node(n.ID()); return !ok })
-	gone := slices.Clone(m.Nodes[at:])
-	m.Nodes, m.sockets = m.Nodes[:at], m.sockets[:at]
+	for i, n := range m.Nodes {
+		if _, _, ok := next.Node(n.ID()); ok {
+			stay, open = append(stay, n), append(open, m.sockets[i])
+		} else {
+			gone = append(gone, n)
+		}
+	}
+	m.Nodes, m.sockets = stay, open
 	m.mu.Unlock()
-	err := replace(m.Nodes, &next)
+	err := replace(stay, &next)
 	for _, n := range gone {
 		n.Stop()
 	}

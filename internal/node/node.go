@@ -181,7 +181,7 @@ func New(cfg Config) (*Node, error) {
 	announce.hub = n.rt.Hub
 	self, _, _ := cfg.Directory.Node(cfg.ID)
 	peers, err := peerlink.New(peerlink.Config{
-		Self: cfg.ID, Region: n.region, Incarnation: uint64(started.UnixMilli()), Addr: self.Peer,
+		Self: cfg.ID, Region: n.region, Incarnation: uint64(started.UnixMilli()), Addrs: peerlink.Addrs{Peer: self.Peer, HTTP: self.HTTP, WS: self.WS, WT: self.WT},
 		Conn: cfg.Peer, Identity: cfg.Identity, CA: cfg.CA, Handler: n.rt.Handler(), Stream: n.rt.Stream,
 		Logger: n.log, Metrics: cfg.Metrics,
 		Peers: func(id regions.NodeID) (string, regions.RegionID, bool) {

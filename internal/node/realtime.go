@@ -185,6 +185,7 @@ func (r *Realtime) Stream(ctx context.Context, from peerlink.Peer, s io.ReadWrit
 	if from.Region != r.region {
 		return errors.New("streams are for the nodes of a region")
 	}
+	r.links.met(from)
 	return r.Cluster.Serve(ctx, from.Node, s)
 }
 

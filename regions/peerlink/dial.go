@@ -191,7 +191,7 @@ func (l *Links) greet(ctx context.Context, c *dialled, region regions.RegionID, 
 }
 
 func (l *Links) hello() hello {
-	return hello{l.version, Peer{Node: l.cfg.Self, Region: l.cfg.Region, Incarnation: l.cfg.Incarnation, Addr: l.cfg.Addr}}
+	return hello{l.version, Peer{Node: l.cfg.Self, Region: l.cfg.Region, Incarnation: l.cfg.Incarnation, Addrs: l.cfg.Addrs}}
 }
 
 // network is what an address can be reached over from our socket: an IPv4

@@ -19,7 +19,7 @@ const (
 	MaxDatagram = 1150
 
 	version  = 1
-	maxHello = 512
+	maxHello = 4096
 	// readBuffer holds the frames that arrived together on an events link, and
 	// callBuffer a usual call; a longer frame gets a buffer of its own.
 	readBuffer = 64 << 10
@@ -27,6 +27,8 @@ const (
 )
 
 var errProtocol = errors.New("peerlink: peer broke the protocol")
+
+func (a *Addrs) all() [4]*string { return [4]*string{&a.Peer, &a.HTTP, &a.WS, &a.WT} }
 
 // appendFrame appends a frame with its length in front (an unsigned varint).
 func appendFrame(b, frame []byte) []byte {
@@ -99,7 +101,7 @@ func unexpected(err error) error {
 }
 
 // hello is the first frame in each direction of a connection: version,
-// region, node, incarnation, address; numbers as varints, strings with their
+// region, node, incarnation, addresses; numbers as varints, strings with their
 // length.
 type hello struct {
 	version uint64
@@ -112,7 +114,10 @@ func (h hello) encode() []byte {
 	b = appendFrame(b, []byte(h.Region))
 	b = appendFrame(b, []byte(h.Node))
 	b = binary.AppendUvarint(b, h.Incarnation)
-	return appendFrame(b, []byte(h.Addr))
+	for _, s := range h.Addrs.all() {
+		b = appendFrame(b, []byte(*s))
+	}
+	return b
 }
 
 // decodeHello reads a hello. Bytes after the last known field are ignored, so
@@ -134,7 +139,9 @@ func decodeHello(b []byte) (hello, error) {
 		return h, fmt.Errorf("%w: hello ends early", errProtocol)
 	}
 	h.Region, h.Node, h.Incarnation = regions.RegionID(region), regions.NodeID(node), incarnation
-	h.Addr, _, _ = cutString(b) // which a node of an earlier version doesn't say
+	for _, s := range h.Addrs.all() { // which a node of an earlier version doesn't say
+		*s, b, _ = cutString(b)
+	}
 	return h, nil
 }
 

@@ -46,8 +46,11 @@ type Peer struct {
 	Node        regions.NodeID
 	Region      regions.RegionID
 	Incarnation uint64
-	Addr        string // where others reach it, if it says so
+	Addrs       Addrs // as it says
 }
+
+// Addrs is where a node is reached, as in the topology: by nodes, and by clients.
+type Addrs struct{ Peer, HTTP, WS, WT string }
 
 // Handler is what the links are for. Frames given to it are valid only during
 // the call. A slow Frame slows its peer down, in the end to the peer's
@@ -81,7 +84,7 @@ type Config struct {
 	Self        regions.NodeID
 	Region      regions.RegionID
 	Incarnation uint64 // grows with every start of the node
-	Addr        string // optional: where others reach it, which they are told
+	Addrs       Addrs  // optional: where it is reached, which peers are told
 
 	// Conn is the node's UDP socket: a *net.UDPConn or a wrapped one. It stays
 	// the caller's to close, after Stop.
@@ -193,6 +196,9 @@ func New(cfg Config) (*Links, error) {
 	}
 	if region != cfg.Region || node != cfg.Self {
 		return nil, fmt.Errorf("peerlink: this node is %s/%s, its certificate is for %s/%s", cfg.Region, cfg.Self, region, node)
+	}
+	if n := len(hello{version, Peer{cfg.Self, cfg.Region, cfg.Incarnation, cfg.Addrs}}.encode()); n > maxHello {
+		return nil, fmt.Errorf("peerlink: this node's addresses are too long: a hello of %d bytes, at most %d", n, maxHello)
 	}
 	if cfg.Regions == nil {
 		cfg.Regions = func(regions.RegionID) bool { return true }

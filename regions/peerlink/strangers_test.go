@@ -25,7 +25,7 @@ func TestStrangers(t *testing.T) {
 			return addr, region, ok && c.Regions(region)
 		}
 	})
-	a := m.start("a-1", 1, func(c *Config) { c.Addr = "a.example:7000" })
+	a := m.start("a-1", 1, func(c *Config) { c.Addrs = Addrs{Peer: "a.example:7000", WS: "wss://a.example/ws"} })
 	require.NoError(t, a.Send("b-1", []byte("x")))
 	a.await(t, "down b-1: dial b-1: "+ErrStranger.Error())
 	require.ErrorIs(t, b.Send("a-1", []byte("x")), ErrUnknownPeer)
@@ -37,7 +37,7 @@ func TestStrangers(t *testing.T) {
 	require.NoError(t, b.Send("a-1", []byte("x")))
 	b.await(t, "up a-1/1")
 	b.await(t, "joined a-1/1")
-	b.inboundOf(func(in *[classes]*incoming) { require.Equal(t, "a.example:7000", in[events].peer.Addr) })
+	b.inboundOf(func(in *[classes]*incoming) { require.Equal(t, a.cfg.Addrs, in[events].peer.Addrs) })
 
 	known.Store(false)
 	b.Prune()
