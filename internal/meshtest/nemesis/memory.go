@@ -213,6 +213,7 @@ func (n *memoryNode) drain(ctx context.Context) {
 	defer done()
 	if now == l {
 		n.set(nil)
+		l.host.Kill() // connections that never said hello end with their transport
 		l.rt.Stop()
 	}
 }
