@@ -328,6 +328,10 @@ test("the region of a page is gone without a word: it goes on in another one, an
     return { user: session!.user, epoch: room!.member(session!.user)!.devices[0]!.epoch };
   });
 
+  // The page may measure how far the others are.
+  for (const r of muster.ready.regions) {
+    expect(await ana.page.evaluate((u) => fetch(u).then((a) => a.status), `${r.nodes[0]!.http}/api/v1/edge/probe`)).toBe(204);
+  }
   const nodes = muster.ready.regions.find((r) => r.name === "eu-west")!.nodes;
   const at = await ana.page.evaluate((hosts) => {
     window.__blackHole = hosts;

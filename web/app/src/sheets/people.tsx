@@ -5,7 +5,7 @@ import { listEverybody, lookUpSeen } from "../live.ts";
 import { units } from "../settings.ts";
 import {
   absent, account, crowd, type Device, everybody, group, joined, link, main, me, now, people, type Person, present, type Role, type Seen, seen, sharing,
-  visibility,
+  unreached, visibility,
 } from "../state.ts";
 import { Avatar } from "../ui/avatar.tsx";
 import { Button } from "../ui/button.tsx";
@@ -38,7 +38,7 @@ export function PeopleSheet({ onSelect }: { onSelect: (user: string) => void }) 
       )}
       {joined.value && away.length > 0 && (
         <>
-          <h2 class="section">Not here now <span class="count">{away.length}</span></h2>
+          <h2 class="section">{unreached.value.length > 0 ? "Not here, as far as is known" : "Not here now"} <span class="count">{away.length}</span></h2>
           <ul class="people" aria-label="Not here now">
             {away.map((m) => (
               <li key={m.user} class="person-row away" data-testid={`absent-${m.name}`}>
