@@ -105,11 +105,11 @@ func (r *Lose) Print(w io.Writer) error {
 	fmt.Fprintf(w, "lose-region: %d of %d regions of %d nodes lost for good, one after another; %d clients in %d rooms, half of them idle, %g messages/s, %d CPUs\nthe database is outside the lost regions and survives\n\n",
 		len(r.Rounds), len(r.Mesh.Regions), r.Mesh.Nodes, r.Load.Users, r.Load.Rooms, r.Load.MessagesPerSecond, r.Machine.CPUs)
 	t := tabwriter.NewWriter(w, 2, 4, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "region\twho\tclients\tstranded\tlive p50 ms\tp90\tp99\tmax\trooms back max\tcontinued\tlost\ttwice\tleft\tsuspended\trefused\tapart\t")
+	fmt.Fprintln(t, "region\twho\tclients\tstranded\tlive p50 ms\tp90\tp99\tmax\trooms back max\tcontinued\tlost\ttwice\tleft\tvanished\tsuspended\trefused\tapart\t")
 	row := func(name, who string, c LoseClients, l *LoseRound) {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t", name, who, c.Clients, c.Stranded, c.Live.P50, c.Live.P90, c.Live.P99, c.Live.Max, c.Back.Max, c.Recovered)
 		if l != nil {
-			fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%d\t%d\t", l.Lost, l.Duplicated, l.Left, l.Suspended, l.Refused, l.Apart)
+			fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t", l.Lost, l.Duplicated, l.Left, l.Vanished, l.Suspended, l.Refused, l.Apart)
 		}
 		fmt.Fprintln(t)
 	}

@@ -26,6 +26,7 @@ type Faults struct {
 	Overflowed  int64 `json:"overflowed"`  // times that the load generator itself was too slow
 	Refused     int64 `json:"refused"`     // messages that were never acknowledged
 	Closed      int64 `json:"closed"`      // sessions or rooms that ended
+	Vanished    int64 `json:"vanished"`    // times that somebody who moved to another region was seen to be gone for a moment
 }
 
 // Seconds is d in seconds, to a millisecond.

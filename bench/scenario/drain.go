@@ -125,7 +125,7 @@ func (d Drain) round(ctx context.Context, t *talk, round int) (row report.DrainR
 func (t *tally) now() report.Faults {
 	return report.Faults{
 		Duplicated: t.duplicated.Load(), Left: t.left.Load(), Suspended: t.suspended.Load(), Unrecovered: t.unrecovered.Load(),
-		Overflowed: t.overflowed.Load(), Refused: t.refused.Load(), Closed: t.closed.Load(),
+		Overflowed: t.overflowed.Load(), Refused: t.refused.Load(), Closed: t.closed.Load(), Vanished: t.vanished.Load(),
 	}
 }
 
@@ -134,6 +134,6 @@ func (t *tally) since(f report.Faults) report.Faults {
 	return report.Faults{
 		Duplicated: n.Duplicated - f.Duplicated, Left: n.Left - f.Left, Suspended: n.Suspended - f.Suspended,
 		Unrecovered: n.Unrecovered - f.Unrecovered, Overflowed: n.Overflowed - f.Overflowed,
-		Refused: n.Refused - f.Refused, Closed: n.Closed - f.Closed,
+		Refused: n.Refused - f.Refused, Closed: n.Closed - f.Closed, Vanished: n.Vanished - f.Vanished,
 	}
 }

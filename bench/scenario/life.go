@@ -22,6 +22,8 @@ type Life struct {
 	WAN
 	Fixes    float64 // per second, of all
 	Messages float64 // per second, of all
+
+	heard func(x *watch, at time.Time) // of each event, by the goroutine of its application; may be nil
 }
 
 func (c *Life) check() error {
@@ -46,9 +48,8 @@ type life struct {
 	watches []*watch // by user
 
 	counts  tally
-	away    atomic.Int64                         // times that a room's home region could not be reached
-	latency atomic.Pointer[loadgen.Latencies]    // of messages, from the call; nil: not wanted
-	heard   func(w *watch, at time.Time, ev any) // of each event, by the goroutine of its application; may be nil
+	away    atomic.Int64       // times that a room's home region could not be reached
+	absence *loadgen.Latencies // how long people who moved were gone for others
 
 	mu      sync.Mutex // guards the following
 	failure error      // the first
@@ -60,12 +61,12 @@ type life struct {
 // watch is one user's application.
 type watch struct {
 	ear
-	still atomic.Bool // neither moves nor writes
+	still  atomic.Bool          // neither moves nor writes
+	absent map[string]time.Time // people who moved away and were not seen again; listen's own
 
 	mu      sync.Mutex           // guards the following
 	fixes   map[string]time.Time // capture time of each member's last fix
 	unknown map[string]time.Time // regions that can't be heard: since when that is shown
-	last    time.Time            // an event
 }
 
 // live signs everybody up and brings them together; the load goes on from then
@@ -78,13 +79,13 @@ func (c Life) live(ctx context.Context, config func(*wan, *watch) client.Config)
 		}
 		return nil, err
 	}
-	l := &life{cfg: c, wan: w, stop: func() {}}
+	l := &life{cfg: c, wan: w, absence: loadgen.NewLatencies(), stop: func() {}}
 	for _, g := range l.groups {
 		l.books = append(l.books, &book{room: client.GroupRoom(g)})
 	}
 	for _, u := range l.users {
 		l.watches = append(l.watches, &watch{
-			ear: ear{u: u, book: l.books[u.index/l.roomSize]}, fixes: map[string]time.Time{}, unknown: map[string]time.Time{},
+			ear: ear{u: u, book: l.books[u.index/l.roomSize]}, fixes: map[string]time.Time{}, unknown: map[string]time.Time{}, absent: map[string]time.Time{},
 		})
 	}
 	if err := l.connect(ctx, func(u *user) client.Config { return config(w, l.watches[u.index]) }); err != nil {
@@ -186,7 +187,6 @@ func (l *life) listen(ctx context.Context, x *watch) {
 	for ev := range x.u.room.Events(ctx) {
 		now := time.Now()
 		x.mu.Lock()
-		x.last = now
 		switch ev := ev.(type) {
 		case client.FixChanged:
 			x.fixes[ev.Fix.User] = ev.Fix.Captured
@@ -203,12 +203,6 @@ func (l *life) listen(ctx context.Context, x *watch) {
 			if x.hear(ev.Message.Number) {
 				l.counts.duplicated.Add(1)
 			}
-			var nanos int64
-			if _, err := fmt.Sscanf(ev.Message.Body, "%d", &nanos); err == nil {
-				if lat := l.latency.Load(); lat != nil {
-					lat.Record(now.Sub(time.Unix(0, nanos)))
-				}
-			}
 		case client.PresenceChanged:
 			if x.u.byID[ev.User] == nil {
 				break
@@ -216,10 +210,20 @@ func (l *life) listen(ctx context.Context, x *watch) {
 			// One device each: what is said of it is said of the user.
 			switch ev.Device.State {
 			case wire.State_LEFT:
+				if ev.Device.Reason == wire.Reason_MOVED { // gone from where it was, and not yet seen where it is
+					l.counts.vanished.Add(1)
+					x.absent[ev.User] = now
+					break
+				}
 				l.counts.left.Add(1)
 				l.fail(fmt.Errorf("%s saw somebody leave %s: %s", x.u.region, ev.Device.Region, ev.Device.Reason))
 			case wire.State_SUSPENDED:
 				l.counts.suspended.Add(1)
+			case wire.State_LIVE:
+				if since, ok := x.absent[ev.User]; ok {
+					delete(x.absent, ev.User)
+					l.absence.Record(now.Sub(since))
+				}
 			}
 		case client.RegionReplaced:
 			if !ev.Recovered {
@@ -233,8 +237,8 @@ func (l *life) listen(ctx context.Context, x *watch) {
 				l.fail(fmt.Errorf("a room ended: %w", ev.Err))
 			}
 		}
-		if l.heard != nil {
-			l.heard(x, now, ev)
+		if l.cfg.heard != nil {
+			l.cfg.heard(x, now)
 		}
 	}
 }

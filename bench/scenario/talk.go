@@ -46,6 +46,7 @@ type talk struct {
 type tally struct {
 	duplicated  atomic.Int64 // a message given to an application twice
 	left        atomic.Int64 // somebody seen to leave who did not
+	vanished    atomic.Int64 // somebody who moved, seen to be gone for a moment; what knows no moving counts it as left
 	suspended   atomic.Int64 // somebody seen suspended: no fault, but a blip that others could see
 	unrecovered atomic.Int64 // events lost on the way (recovered: false)
 	overflowed  atomic.Int64 // the load generator was too slow to listen

@@ -162,6 +162,16 @@ func (w *wan) connect(ctx context.Context, config func(*user) client.Config) err
 	return nil
 }
 
+// from is the list of edge nodes as it is told to somebody who is in a region:
+// the nearest first, all well.
+func (w *wan) from(list client.Edge, region string) client.Edge {
+	list.Regions = slices.Clone(list.Regions)
+	slices.SortStableFunc(list.Regions, func(a, b client.EdgeRegion) int {
+		return int(simnet.RTT(region, a.Name) - simnet.RTT(region, b.Name))
+	})
+	return list
+}
+
 // transports says how the users are connected.
 func (w *wan) transports() string {
 	kinds := map[wire.Transport]int{}

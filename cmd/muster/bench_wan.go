@@ -63,3 +63,21 @@ func (c *BenchLoseCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return c.judge(r)
 	})
 }
+
+// BenchRoamCmd is the roam scenario.
+type BenchRoamCmd struct {
+	benchLife
+	benchPage
+	Share float64 `help:"Share of the users who travel." default:"0.5"`
+}
+
+// Run plays it, prints, and fails if the product broke its word.
+func (c *BenchRoamCmd) Run(ctx context.Context, log *slog.Logger) error {
+	return c.with(ctx, log, nil, func(dev *node.Dev) error {
+		r, err := scenario.Roam{Life: c.life(dev, c.about()), Share: c.Share, Seed: c.Seed}.Run(ctx)
+		if err != nil {
+			return err
+		}
+		return c.judge(r)
+	})
+}
