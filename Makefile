@@ -78,12 +78,42 @@ test-web:
 test-e2e: build
 	npm --prefix web run --silent e2e
 
-bench: build
-	bin/muster bench presence --dev --json bench/baseline/presence.json
+bench: bench-presence
+
+# Over emulated links between regions: each a result, and a page with plots.
+# WAN is for more flags, such as WAN="--jitter 5ms --loss 0.01".
+WAN ?=
+bench-presence bench-messages bench-roam bench-lose-region bench-heal: bench-%: build
+	bin/muster bench $* --dev --json bench/baseline/$*.json --html bench/baseline/$*.html $(WAN)
+
+# What many regions cost; docs/scale.md has the table.
+bench-scale: build
+	bin/muster bench scale
 
 # The full counts behind the promises; `make test` runs about a twentieth.
 prove-presence: build
-	bin/muster bench presence --dev --users 300 --room-size 30 --rate 1 --duration 60s --json bench/baseline/presence.json
+	bin/muster bench presence --dev --rate 500 --duration 60s --ramp --strict --json bench/baseline/presence.json --html bench/baseline/presence.html $(WAN)
+
+prove-messages: build
+	bin/muster bench messages --dev --rate 100 --duration 60s --ramp --strict --json bench/baseline/messages.json --html bench/baseline/messages.html $(WAN)
+
+# With the database in each of the five regions in turn: a write crosses once.
+prove-writes: build
+	@for region in eu-west us-east ap-south us-west ap-northeast; do \
+		bin/muster bench messages --dev --database-region $$region --users 100 --room-size 10 --rate 50 --duration 20s \
+			--json bench/baseline/writes-$$region.json --html bench/baseline/writes-$$region.html $(WAN) || exit 1; \
+	done
+
+prove-roam: build
+	bin/muster bench roam --dev --users 300 --share 0.5 --strict --json bench/baseline/roam.json --html bench/baseline/roam.html $(WAN)
+
+prove-lose-region: build
+	bin/muster bench lose-region --dev --users 500 --fixes 250 --strict --json bench/baseline/lose-region.json --html bench/baseline/lose-region.html $(WAN)
+
+prove-heal: build
+	bin/muster bench heal --dev --cut 30s --seeds 20 --strict --json bench/baseline/heal.json --html bench/baseline/heal.html $(WAN)
+
+prove-wan: prove-presence prove-messages prove-writes prove-roam prove-lose-region prove-heal
 
 prove-replay: build
 	MUSTER_REPLAY_SPEED=60 go test -race -count=1 -timeout 20m -run TestReplayEndsAtTheLastPoint -v ./internal/meshtest
