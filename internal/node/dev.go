@@ -150,7 +150,7 @@ func (d *Dev) start(ctx context.Context) error {
 	// One name server for all: it is told how the regions stand by a node that
 	// runs, whichever that is.
 	watch := steering.NewWatch(steering.WatchConfig{
-		Topology: func() *regions.Topology { return d.mesh.Topology }, Standings: d.mesh.standings,
+		Topology: d.mesh.topology, Standings: d.mesh.standings,
 	})
 	d.dns, err = newDNS(DNSConfig{Listen: "127.0.0.1:0", NameServers: []string{"ns." + devDNSName + "=127.0.0.1"}},
 		"dev", d.mesh.Topology.Regions[0].Name, watch, d.mesh.locator, d.cfg.Log, d.registry)

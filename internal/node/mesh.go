@@ -338,6 +338,16 @@ func (m *Mesh) nodes() []*Node {
 	return slices.Clone(m.Nodes)
 }
 
+// topology is the present one, as a node that runs has it.
+func (m *Mesh) topology() (t *regions.Topology) {
+	for _, n := range m.nodes() {
+		if t == nil || n.running() {
+			t = n.cfg.Directory.Topology()
+		}
+	}
+	return t
+}
+
 // standings is how the regions stand, as the node sees it that hears of most of
 // them: so it is nobody's in a region that is cut off, if there is another.
 func (m *Mesh) standings() (best []regions.Standing) {
