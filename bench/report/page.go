@@ -5,6 +5,7 @@ import (
 	"html/template"
 	"io"
 	"slices"
+	"strings"
 )
 
 // page is a result as people read it in a browser. It is one file and needs no
@@ -77,7 +78,7 @@ th, td { padding: 3px 10px; text-align: right; white-space: nowrap; border-botto
 <h1>{{.Title}}</h1>
 <p class="soft">{{.Head.Time.Format "2 January 2006, 15:04"}} UTC · {{.Head.Machine.CPUs}} CPUs, {{.Head.Machine.OS}}/{{.Head.Machine.Arch}}, {{.Head.Machine.Go}}</p>
 <p>{{.Lead}}</p>
-{{if .Verdict}}<p class="verdict bad">{{.Verdict.Error}}</p>{{else}}<p class="verdict good">Every goal was reached.</p>{{end}}
+{{if .Verdict}}<p class="verdict bad">{{.Faults}}</p>{{else}}<p class="verdict good">Every goal was reached.</p>{{end}}
 <dl>{{range .Facts}}<div><dt>{{index . 0}}</dt><dd>{{index . 1}}</dd></div>{{end}}</dl>
 {{range .Sections}}<h2>{{.Title}}</h2>
 {{with .Text}}<p>{{.}}</p>{{end}}
@@ -87,6 +88,15 @@ th, td { padding: 3px 10px; text-align: right; white-space: nowrap; border-botto
 {{end}}</tbody></table></div>{{end}}
 {{end}}</body></html>
 `))
+
+// Faults is the verdict, line by line, for the template.
+func (p page) Faults() string {
+	lines := strings.Split(p.Verdict.Error(), "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimPrefix(l, "bench: ")
+	}
+	return strings.Join(lines, "\n")
+}
 
 // Colors are the numbers of the palette, for the template.
 func (p page) Colors() (list []int) {

@@ -75,9 +75,13 @@ func (p plot) svg() template.HTML {
 	}
 	fmt.Fprintf(&b, `<text class="axis" x="%g" y="%g" text-anchor="middle">%s</text><text class="axis" transform="translate(11 %g) rotate(-90)" text-anchor="middle">%s</text>`,
 		(left+plotWidth-right)/2, plotHeight-6, template.HTMLEscapeString(p.x), (top+plotHeight-bottom)/2, template.HTMLEscapeString(p.y))
-	for _, m := range p.marks {
-		fmt.Fprintf(&b, `<line class="mark" x1="%[1]g" x2="%[1]g" y1="%[2]g" y2="%[3]g"/><text class="note" x="%[4]g" y="%[5]g">%[6]s</text>`,
-			p.px(m.at), top, plotHeight-bottom, p.px(m.at)+3, top+10, template.HTMLEscapeString(m.name))
+	for i, m := range p.marks { // their names stand low, where distributions leave room
+		x, anchor := p.px(m.at)+3, "start"
+		if x > plotWidth-right-40 {
+			x, anchor = x-6, "end"
+		}
+		fmt.Fprintf(&b, `<line class="mark" x1="%[1]g" x2="%[1]g" y1="%[2]g" y2="%[3]g"/><text class="note" x="%[4]g" y="%[5]g" text-anchor="%[6]s">%[7]s</text>`,
+			p.px(m.at), top, plotHeight-bottom, x, plotHeight-bottom-5-11*float64(i), anchor, template.HTMLEscapeString(m.name))
 	}
 	for _, s := range p.series {
 		p.draw(&b, s)
@@ -118,6 +122,11 @@ func (p *plot) fit() {
 					if !a.log || pt[i] > 0 {
 						lo, hi = min(lo, pt[i]), max(hi, pt[i])
 					}
+				}
+			}
+			for _, m := range p.marks {
+				if i == 0 {
+					hi = max(hi, m.at)
 				}
 			}
 			if math.IsInf(lo, 1) {
