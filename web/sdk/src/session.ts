@@ -62,6 +62,7 @@ export class Session extends Emitter<SessionEvents> {
   readonly #old = new Predecessor();
 
   #region: string | undefined;
+  #settled = false; // where it is: nobody wanted to be elsewhere since
   #choice: TransportChoice;
   #device: string;
   #status: Status = { state: "connecting" };
@@ -184,7 +185,7 @@ export class Session extends Emitter<SessionEvents> {
 
   /** Connects anew, to another region (`null`: the nearest one) or over another transport. */
   reconnect(o: { region?: string | null; transport?: TransportChoice } = {}): void {
-    if (o.region !== undefined) this.#region = o.region ?? undefined;
+    if (o.region !== undefined) [this.#region, this.#settled] = [o.region ?? undefined, false];
     if (o.transport !== undefined) this.#choice = o.transport;
     this.#endpoints.doubt();
     this.#asked++;
@@ -347,7 +348,7 @@ export class Session extends Emitter<SessionEvents> {
     const edge = await this.#endpoints.get();
     const { region, node, state } = this.#status;
     // Without a wish, where it was: what is nearer is found out in the background.
-    const wanted = this.#region ?? (this.#homing && region);
+    const wanted = this.#region ?? (this.#homing && this.#settled ? region : undefined);
     const live = await hedge({
       targets: order(edge, { wanted, first: node, avoid: this.#avoid, turn: this.#endpoints.turn + attempt }),
       staggerMs: state === "connecting" ? calmStaggerMs : staggerMs,
@@ -424,6 +425,7 @@ export class Session extends Emitter<SessionEvents> {
     this.#requests.connected(); // before a listener can ask for something new
     this.#user = w.user;
     this.#name = w.name;
+    this.#settled = true;
     if (w.epoch > this.#epoch) this.#epoch = w.epoch;
     this.#ticket = w.ticket;
     if (w.now) this.#skew = date(w.now).getTime() - Date.now();

@@ -200,6 +200,14 @@ describe("reconnecting", () => {
     server.link.welcome({ region: "ap" });
     await settle();
     expect(session.status).toMatchObject({ state: "live", region: "ap" });
+    session.reconnect(); // anew, where it is
+    await settle();
+    expect(server.link.node.id).toBe("ap-1");
+    server.link.welcome({ region: "ap" });
+    await settle();
+    session.reconnect({ region: null }); // the nearest
+    await settle();
+    expect(server.link.node.id).toBe("eu-1");
   });
 });
 
