@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,7 +64,9 @@ func (h *Hub) runReads(ctx context.Context) {
 			continue
 		}
 		for n := range slots {
-			h.reads.ask(n)
+			if h.waitsForRead(n) {
+				h.reads.ask(n)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -120,6 +123,14 @@ func (t *turn) afterRead(from regions.NodeID, f *peer.Frame) (round uint64, wait
 func (t *turn) overtaken() bool {
 	_, epoch := t.h.cfg.Roster.Slot(t.sl.number)
 	return epoch > t.sl.epoch
+}
+
+// waitsForRead reports whether something of a slot still does.
+func (h *Hub) waitsForRead(slot int) bool {
+	sh, sl := h.slot(slot)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return slices.ContainsFunc(sl.waiting, func(w waiting) bool { return w.round > 0 })
 }
 
 // release goes on with what waited for a read.
