@@ -90,7 +90,7 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 			previous.relieve(wire.Reason_MOVED)
 		}
 		if r.deps.Arrived != nil && (from.region != "" || opened.PreviousEpoch == 0) {
-			r.deps.Arrived(s.id(), from.region)
+			r.deps.Arrived(s.id(), from.region, len(h.Follows) > 0)
 		}
 	})
 	if plan != nil { // since the hello

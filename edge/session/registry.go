@@ -74,8 +74,8 @@ type Deps struct {
 	People func(ctx context.Context, room, after string, limit int) (*wire.PeoplePage, error)
 	// Arrived is told, once its rooms show it, of a session whose device was not
 	// in this region before: the region that its ticket is of, "" if that is not
-	// another one. It must not block. Optional.
-	Arrived func(id regions.SessionID, from regions.RegionID)
+	// another one, and whether it is in rooms. It must not block. Optional.
+	Arrived func(id regions.SessionID, from regions.RegionID, rooms bool)
 	Log     *slog.Logger
 	Metrics *Metrics
 }

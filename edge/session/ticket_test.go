@@ -135,7 +135,8 @@ func TestArrived(t *testing.T) {
 		r := newRegion()
 		w := r.node(t, "n1", Config{})
 		var told []string
-		w.deps.Arrived = func(id regions.SessionID, from regions.RegionID) {
+		w.deps.Arrived = func(id regions.SessionID, from regions.RegionID, rooms bool) {
+			require.True(t, rooms)
 			told = append(told, fmt.Sprintf("%s %d from %q", id.Device, id.Epoch, from))
 		}
 		take := func() []string {

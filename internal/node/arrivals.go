@@ -48,6 +48,9 @@ const (
 	arrivalFor   = time.Minute
 	arrivalCall  = 2 * time.Second
 	arrivalFirst = 100 * time.Millisecond // between attempts, doubling
+	// arrivalShown is how long rooms have to tell first: they say where the
+	// device is, which leaves nobody without it for a moment.
+	arrivalShown = 500 * time.Millisecond
 	arrivalSlow  = 2 * time.Second
 	// arrivalStale is when a region that says nothing is not even asked.
 	arrivalStale = 3 * time.Second
@@ -80,7 +83,7 @@ func (a *arrivals) Stop() {
 }
 
 // arrived is told by sessions; from is the region of the ticket.
-func (a *arrivals) arrived(id regions.SessionID, from regions.RegionID) {
+func (a *arrivals) arrived(id regions.SessionID, from regions.RegionID, rooms bool) {
 	if from == "" {
 		from = a.cluster.CameFrom(id)
 	}
@@ -101,7 +104,12 @@ func (a *arrivals) arrived(id regions.SessionID, from regions.RegionID) {
 	a.pending[key] = arrival{id, from} // the one that waits is over
 	if !waits {
 		ctx := a.running
-		a.life.Go(func() { a.tell(ctx, key) })
+		a.life.Go(func() {
+			if rooms && !after(ctx, arrivalShown) {
+				return
+			}
+			a.tell(ctx, key)
+		})
 	}
 }
 
@@ -136,10 +144,17 @@ func (a *arrivals) tell(ctx context.Context, key [2]string) {
 			}
 			continue
 		}
-		select {
-		case <-time.After(wait/2 + rand.N(wait)):
-		case <-ctx.Done():
-		}
+		_ = after(ctx, wait/2+rand.N(wait))
+	}
+}
+
+// after waits, and reports whether ctx goes on.
+func after(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
