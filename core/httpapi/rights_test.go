@@ -26,7 +26,7 @@ func TestEveryOperationChecksWhoAsks(t *testing.T) {
 		"transfer-group": {"user_id": eve.id},
 		"upgrade":        {"username": "Up", "email": "up@example.org", "password": "correct horse battery"},
 	}
-	public := map[string]bool{"register": true, "login": true, "guest": true, "refresh": true, "logout": true, "keys": true, "edge": true, "demo": true}
+	public := map[string]bool{"register": true, "login": true, "guest": true, "refresh": true, "logout": true, "keys": true, "edge": true, "edge-probe": true, "demo": true}
 	path := strings.NewReplacer("{group_id}", group, "{user_id}", ana.id, "{invite_code}", "BCDFGHJKM0").Replace
 
 	doc := b.ok("GET", "/openapi.json", "", nil).body
