@@ -546,3 +546,26 @@ func TestTokensAreLostToo(t *testing.T) {
 		require.Less(t, s.until(elsewhere("eu")), 4*time.Second)
 	})
 }
+
+// Hellos that were given up get through late, one after the other, and supersede
+// what has become of the session: that is no other program with the same device.
+func TestStrayHellos(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, "a")
+		s, _ := m.connect("a")
+		a := m.nodes["a"]
+		c := a.next()
+		for epoch := range uint64(4) {
+			time.Sleep(steady + time.Second)
+			m.hold("a")
+			c.closing(0)
+			a.next().closing(0)
+			a.greet(nil)
+			a.next().closeWith(wire.CodeSuperseded, 1000+epoch, 0)
+			c = a.next()
+			require.Equal(t, 1000+epoch, c.hello.GetEpoch())
+			synctest.Wait()
+			require.Equal(t, Live, s.Status().Phase)
+		}
+	})
+}

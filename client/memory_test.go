@@ -20,6 +20,7 @@ import (
 type memory struct {
 	t     *testing.T
 	nodes map[string]*fake
+	via   func(ctx context.Context, ep Endpoint) (Conn, error) // nil: dial
 
 	mu    sync.Mutex
 	dials []string
@@ -201,8 +202,12 @@ func (w *watch) told() []Move {
 func (m *memory) connect(names ...string) (*Session, *watch) {
 	m.t.Helper()
 	w := new(watch)
+	dial := m.dial
+	if m.via != nil {
+		dial = m.via
+	}
 	cfg := Config{
-		Tokens: StaticToken("token"), Device: "phone", Dialer: &Dialer{Dial: m.dial},
+		Tokens: StaticToken("token"), Device: "phone", Dialer: &Dialer{Dial: dial},
 		OnStatus: func(st Status) { w.mu.Lock(); w.statuses = append(w.statuses, st); w.mu.Unlock() },
 		OnMove:   func(mv Move) { w.mu.Lock(); w.moves = append(w.moves, mv); w.mu.Unlock() },
 	}

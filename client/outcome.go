@@ -9,6 +9,9 @@ import (
 	"github.com/mustermesh/muster/api/wire"
 )
 
+// strayFor is how long a hello may take that nobody waits for any more.
+const strayFor = 30 * time.Second
+
 // next is what follows the end of a connection.
 type next struct {
 	elsewhere bool // better try another node
@@ -65,10 +68,16 @@ func (n next) superseded() bool { return IsCode(n.err, wire.CodeSuperseded) }
 
 // mayGoAbove: a device that was superseded and has nothing newer itself (a
 // Welcome may have been lost) goes above the winner. Two programs that share a
-// device id would do so in turn for ever, hence only now and then.
+// device id would do so in turn for ever, hence only now and then; but a hello of
+// our own that was given up and got through all the same is none of another's.
 func (s *Session) mayGoAbove(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.strays = slices.DeleteFunc(s.strays, func(t time.Time) bool { return now.Sub(t) > strayFor })
+	if len(s.strays) > 0 {
+		s.strays = s.strays[1:]
+		return true
+	}
 	s.superseded = slices.DeleteFunc(s.superseded, func(t time.Time) bool { return now.Sub(t) > time.Minute })
 	s.superseded = append(s.superseded, now)
 	return len(s.superseded) <= 2

@@ -88,6 +88,9 @@ func (s *Session) start(ctx context.Context, ep Endpoint, dial, headStart time.D
 		defer cancel(nil)
 		err := s.serve(ctx, c, dial, headStart)
 		s.mu.Lock()
+		if c.stage == greeted && c.closing == nil {
+			s.strays = append(s.strays[max(0, len(s.strays)-7):], time.Now())
+		}
 		c.stage, c.err = over, err
 		delete(s.greeting, c)
 		for _, held := range []**connection{&s.conn, &s.old} {

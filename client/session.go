@@ -132,6 +132,7 @@ type Session struct {
 	above      uint64      // an epoch that won against ours
 	refreshes  int         // closes for a bad token since the last Welcome
 	superseded []time.Time // lately
+	strays     []time.Time // when connections ended whose hello may be heard yet
 	nextID     uint64
 	pending    map[uint64]*request
 	rooms      map[string]*Room
