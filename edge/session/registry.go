@@ -34,7 +34,7 @@ type Config struct {
 	Tick     time.Duration // what the hub merges fixes over, told to clients: 100 ms
 	Request  time.Duration // how long core may take for a request: 10 s
 	InFlight int           // requests of one session that wait for core: 16
-	AtOnce   int           // requests of all sessions that core works on: 256
+	AtOnce   int           // requests of all sessions that core works on, but for messages: 256
 	Devices  int           // sessions of one user on this node: 64. All of them are in every snapshot.
 	Limits   admit.Limits
 	Gate     admit.GateConfig
