@@ -21,6 +21,8 @@ import (
 type BenchCmd struct {
 	Presence  BenchPresenceCmd  `cmd:"" help:"How fast people in rooms that span regions see each other move, come and go."`
 	Messages  BenchMessagesCmd  `cmd:"" help:"How long a message takes to be stored, and from then on to everybody in other regions."`
+	Roam      BenchRoamCmd      `cmd:"" help:"People travel to other regions: how their sessions follow, and what others notice."`
+	Lose      BenchLoseCmd      `cmd:"" name:"lose-region" help:"Regions are lost for good: how long until their clients live in another one."`
 	Heal      BenchHealCmd      `cmd:"" help:"A region is cut off and comes back: what people see, and how long until everybody knows everything again."`
 	Drain     BenchDrainCmd     `cmd:"" help:"A rolling upgrade under load: what people notice of it."`
 	Failover  BenchFailoverCmd  `cmd:"" help:"The leader dies under load: how long rooms are dead, and what is lost."`
