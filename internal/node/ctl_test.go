@@ -60,7 +60,9 @@ func TestOperatorsMistakes(t *testing.T) {
 		refused(http.StatusConflict, "drain?node=n1", "no other node of region eu-west is up")
 
 		// A node that is in the topology no more can be removed all the same.
-		w.topology.Regions[0].Nodes = w.topology.Regions[0].Nodes[:1]
+		less := w.topology.Regions[0]
+		less.Nodes = less.Nodes[:1]
+		w.topology = &regions.Topology{Regions: []regions.Region{less}}
 		ctl = operator(w, a)
 		code, body := ctl(http.MethodPost, "remove?node=n2")
 		require.Equal(t, http.StatusOK, code, body)
