@@ -26,6 +26,7 @@ type BenchCmd struct {
 	Heal      BenchHealCmd      `cmd:"" help:"A region is cut off and comes back: what people see, and how long until everybody knows everything again."`
 	Drain     BenchDrainCmd     `cmd:"" help:"A rolling upgrade under load: what people notice of it."`
 	Failover  BenchFailoverCmd  `cmd:"" help:"The leader dies under load: how long rooms are dead, and what is lost."`
+	Fanout    BenchFanoutCmd    `cmd:"" help:"What one process delivers per second of its CPU, beside Centrifugo."`
 	Idle      BenchIdleCmd      `cmd:"" help:"What sessions cost that do nothing but be there."`
 	Opens     BenchOpensCmd     `cmd:"" help:"How many sessions a region opens a second, with its log on disk."`
 	Roster    BenchRosterCmd    `cmd:"" help:"A full roster loses a node, then all of them: how long until all sessions are back."`
