@@ -5,7 +5,8 @@
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
-	test-go test-cockroach test-tools test-web test-e2e bench bench-idle bench-fanout bench-opens bench-dns prove-presence prove-replay nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns generate clean setup-run setup-test
+	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-opens bench-dns \
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
