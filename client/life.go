@@ -229,8 +229,11 @@ func (l *life) depart(now time.Time) {
 		l.finish(n.err)
 		return
 	}
-	// On the way already: whoever is asked now is asked as the next.
+	// On the way already: that goes on, without an end.
 	if q := l.search; q != nil {
+		if q.race != nil {
+			q.race.closed = false
+		}
 		q.deadline, q.once, q.beside = time.Time{}, false, false
 		q.from = func(round int) []Endpoint { return l.way.order(nil, l.cur.region, round) }
 		if why == MoveSilent {
