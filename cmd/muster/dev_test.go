@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -218,21 +219,28 @@ func writeFile(t *testing.T, content string) string {
 	return path
 }
 
-// A node of a real deployment: certificates by `muster ca`, schema by `muster
-// migrate`, two processes that find each other.
+// Nodes of a real deployment: certificates by `muster ca`, schema by `muster
+// migrate`, two processes that find each other, and a third one, of a region that
+// is added to the topology while they run.
 func TestServeTwoNodes(t *testing.T) {
 	bin, dir := build(t), t.TempDir()
 	dev := start(t, bin, filepath.Join(dir, "dev")) // lends its database
-	names := []string{"north-1", "south-1"}
-	var topology strings.Builder
-	var https, peers []string
-	topology.WriteString("regions:\n")
-	for i, n := range names {
-		https, peers = append(https, free(t, "tcp")), append(peers, free(t, "udp"))
-		fmt.Fprintf(&topology, "  - name: %s\n    location: {lat: %d, lng: 0}\n    nodes:\n      - {id: %s, peer: %q, http: \"http://%s\", ws: \"ws://%s/ws\"}\n",
-			strings.TrimSuffix(n, "-1"), 40-80*i, n, peers[i], https[i], https[i])
+	names := []string{"north-1", "south-1", "east-1"}
+	var https, peers, admins []string
+	for range names {
+		https, peers, admins = append(https, free(t, "tcp")), append(peers, free(t, "udp")), append(admins, free(t, "tcp"))
 	}
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "topology.yaml"), []byte(topology.String()), 0o600))
+	topology := func(file string, count int) {
+		var s strings.Builder
+		s.WriteString("regions:\n")
+		for i, n := range names[:count] {
+			fmt.Fprintf(&s, "  - name: %s\n    location: {lat: %d, lng: 0}\n    nodes:\n      - {id: %s, peer: %q, http: \"http://%s\", ws: \"ws://%s/ws\"}\n",
+				strings.TrimSuffix(n, "-1"), 40-40*i, n, peers[i], https[i], https[i])
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(dir, file), []byte(s.String()), 0o600))
+	}
+	topology("topology.yaml", 2)
+	topology("grown.yaml", 3)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "secret"), []byte(strings.Repeat("5e", 32)), 0o600))
 	do := func(args ...string) {
 		cmd := exec.CommandContext(t.Context(), bin, args...)
@@ -242,14 +250,14 @@ func TestServeTwoNodes(t *testing.T) {
 	}
 	// Another database on the same server, so that `muster migrate` has work.
 	do("migrate", "--database", dev.ready.Database)
-	do("ca", "--topology", "topology.yaml")
+	do("ca", "--topology", "grown.yaml")
 
-	for i, n := range names {
+	serve := func(i int, topology string) {
+		n, admin := names[i], admins[i]
 		config := filepath.Join(dir, n+".yaml")
-		admin := free(t, "tcp")
 		require.NoError(t, os.WriteFile(config, fmt.Appendf(nil,
-			"node: %s\ntopology: topology.yaml\nsecret_file: secret\nhttp: %s\npeer: %s\nadmin: %s\npeer_tls: identities/%s\ndata: data-%s\n",
-			n, https[i], peers[i], admin, n, n), 0o600))
+			"node: %s\ntopology: %s\nsecret_file: secret\nhttp: %s\npeer: %s\nadmin: %s\npeer_tls: identities/%s\ndata: data-%s\n",
+			n, topology, https[i], peers[i], admin, n, n), 0o600))
 		cmd := exec.Command(bin, "serve", "--config", config)
 		cmd.Env = append(os.Environ(), "MUSTER_DATABASE_URL="+dev.ready.Database)
 		var log bytes.Buffer
@@ -277,31 +285,50 @@ func TestServeTwoNodes(t *testing.T) {
 			return err == nil
 		}, patience, 20*time.Millisecond, "the node answers: %s", &log)
 	}
+	serve(0, "topology.yaml")
+	serve(1, "topology.yaml")
 
-	apis := make([]*client.API, 2)
-	ids := make([]string, 2)
-	for i := range apis {
-		apis[i] = client.NewAPI("http://"+https[i], client.APIConfig{})
-		c, err := apis[i].Guest(t.Context(), fmt.Sprintf("Serve %d", i), "test")
+	var apis []*client.API
+	guest := func(i int) {
+		apis = append(apis, client.NewAPI("http://"+https[i], client.APIConfig{}))
+		_, err := apis[i].Guest(t.Context(), fmt.Sprintf("Serve %d", i), "test")
 		require.NoError(t, err)
-		ids[i] = c.UserID
 	}
+	guest(0)
+	guest(1)
 	g, err := apis[0].CreateGroup(t.Context(), client.GroupDraft{Name: "Two processes"})
 	require.NoError(t, err)
 	_, err = apis[1].Join(t.Context(), g.InviteCode)
 	require.NoError(t, err)
-	rooms := make([]*client.Room, 2)
-	for i := range apis {
+	var rooms []*client.Room
+	connect := func(i int) {
 		s, err := client.Connect(t.Context(), client.Config{
 			Endpoints: []client.Endpoint{{WS: "ws://" + https[i] + "/ws"}}, Tokens: apis[i],
 		})
 		require.NoError(t, err)
 		t.Cleanup(s.Close)
-		rooms[i], err = s.Join(t.Context(), client.GroupRoom(g.GroupID))
+		r, err := s.Join(t.Context(), client.GroupRoom(g.GroupID))
 		require.NoError(t, err)
+		rooms = append(rooms, r)
 	}
-	require.Eventually(t, func() bool { return len(rooms[0].Members()) == 2 && len(rooms[1].Members()) == 2 }, patience, 10*time.Millisecond)
+	everybody := func() bool {
+		return !slices.ContainsFunc(rooms, func(r *client.Room) bool { return len(r.Members()) != len(rooms) })
+	}
+	connect(0)
+	connect(1)
+	require.Eventually(t, everybody, patience, 10*time.Millisecond)
 	_, err = rooms[0].Send(t.Context(), "across processes")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { ms := rooms[1].Messages(); return len(ms) == 1 && ms[0].Body == "across processes" }, patience, 10*time.Millisecond)
+
+	// The third one knocks until the others have the file, too: one finds it by
+	// itself, the other is told to look.
+	serve(2, "grown.yaml")
+	topology("topology.yaml", 3)
+	do("ctl", "reload", "--admin", admins[1])
+	guest(2)
+	_, err = apis[2].Join(t.Context(), g.InviteCode)
+	require.NoError(t, err)
+	connect(2)
+	require.Eventually(t, everybody, patience, 10*time.Millisecond)
 }
