@@ -16,6 +16,7 @@ import (
 // TestHeal: of a region that is cut off nobody is seen to leave, no message is
 // lost, and both sides are told. How fast it heals is the benchmark's business.
 func TestHeal(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	m := meshtest.Start(t, 3, 1)

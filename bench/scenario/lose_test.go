@@ -17,6 +17,7 @@ import (
 // TestLoseRegion: the clients of a region that is lost live in another one, and
 // nobody is seen to leave. How fast is the benchmark's business.
 func TestLoseRegion(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	m := meshtest.StartWith(t, node.MeshConfig{Regions: 3, Nodes: 1, DatabaseSurvives: true})

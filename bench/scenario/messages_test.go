@@ -16,6 +16,7 @@ import (
 
 // TestMessages: none is lost, none comes twice, none is refused.
 func TestMessages(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	commits := &scenario.Commits{}

@@ -16,6 +16,7 @@ import (
 // TestRoam: sessions follow their travellers to other regions, and nobody else
 // notices.
 func TestRoam(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	m := meshtest.Start(t, 3, 1)
