@@ -114,6 +114,8 @@ type Cluster struct {
 	planned   chan struct{}
 	sightings sightings
 
+	toldOthers []regions.RegionID // by the goroutine of the hooks
+
 	ready  chan struct{} // closed when the node is in for the first time
 	failed chan struct{} // closed with err
 	mu     sync.Mutex
@@ -152,6 +154,7 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	c.machine.OnEffects = c.effects
 	c.tables.init(cfg.Directory.Topology(), cfg.Region)
+	c.toldOthers = c.Others()
 	c.events.wake = make(chan struct{}, 1)
 	c.wishes.init()
 	c.sightings.init()

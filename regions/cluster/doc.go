@@ -47,6 +47,9 @@
 //   - It tells the nodes of other regions who owns its slots: on changes, when a
 //     link comes up, and every 5 s for what got lost.
 //
+//   - It tells them every second how its nodes stand (Standings), ordered by its
+//     term and a count.
+//
 // Slots of nodes that are alive it leaves alone: their owners hand them over
 // (Moves, Move), because only they have the rooms.
 //
@@ -55,6 +58,11 @@
 // Until something is heard of a region, the static assignment of its
 // configured nodes is as good a guess as any: who is wrongly asked answers with
 // the owner it knows. What is heard is merged by slot, the higher epoch wins.
+//
+// Which regions there are the Directory says, and it may change: tables come and
+// go with it, and OthersChanged tells. What other regions say of devices (Seen,
+// Moved) is a floor for their epochs here, and ends a session that is lower; it
+// is kept until the region has noted it.
 //
 // # Hooks
 //

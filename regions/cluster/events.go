@@ -40,7 +40,7 @@ type events struct {
 func (e *events) begin() {
 	e.mu.Lock()
 	e.on = true
-	e.queue = append(e.queue, othersChanged{}, resync{})
+	e.queue = append(e.queue, resync{})
 	e.mu.Unlock()
 	wake(e.wake)
 }
@@ -149,7 +149,6 @@ func (c *Cluster) tell(ctx context.Context) {
 		if missed {
 			c.log.Warn("changes came faster than they were dealt with: all is read again")
 			c.tellOne(resync{})
-			c.tellOne(othersChanged{})
 			for _, r := range c.Others() {
 				all := make([]int, regions.Slots)
 				for i := range all {
@@ -190,6 +189,7 @@ func (c *Cluster) tellOne(e any) {
 			h.SessionEnded(e.Node, regions.SessionID{User: e.User, Device: e.Device, Epoch: e.Epoch}, e.Rooms, e.Reason)
 		}
 	case resync, roster.Restored:
+		c.tellOthers() // it may have been before the node was in
 		if h.Resync != nil {
 			h.Resync()
 		}
@@ -198,11 +198,20 @@ func (c *Cluster) tellOne(e any) {
 			h.RegionMoved(e.region, e.slots)
 		}
 	case othersChanged:
-		call(h.OthersChanged, c.Others())
+		c.tellOthers()
 	case nodeLost:
 		if h.NodeLost != nil {
 			h.NodeLost()
 		}
+	}
+}
+
+// tellOthers tells which other regions there are, if they are not those that
+// were told last.
+func (c *Cluster) tellOthers() {
+	if now := c.Others(); !slices.Equal(now, c.toldOthers) {
+		c.toldOthers = now
+		call(c.cfg.Hooks.OthersChanged, now)
 	}
 }
 
