@@ -42,8 +42,10 @@
 //   - A node that consensus gives up is noted as down: one command, which
 //     suspends its sessions and moves its slots. A node that is up in the roster
 //     and not a member of consensus is down, too.
+//
 //   - It ends sessions whose grace is over and forgets devices (SessionExpire);
 //     the roster does the counting, in the leader's time.
+//
 //   - It tells the nodes of other regions who owns its slots: on changes, when a
 //     link comes up, and every 5 s for what got lost.
 //
