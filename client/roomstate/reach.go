@@ -42,7 +42,7 @@ func (s *State) unreached(list []*wire.RegionReach) {
 			s.reach = map[string]Reach{}
 		}
 		s.reach[now.Region] = now
-		if now.Lost {
+		if now.Lost && !was[now.Region].Lost { // else what came of it since is new
 			s.lose(now.Region)
 		}
 		if was[now.Region] != now {

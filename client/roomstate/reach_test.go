@@ -81,6 +81,23 @@ func TestARegionThatIsLost(t *testing.T) {
 	require.Len(t, s.Fixed(), 1)
 }
 
+// What comes of a region that was lost stays, though the same snapshot, or one
+// after it, still says that it is lost.
+func TestALostRegionThatIsThereAgain(t *testing.T) {
+	s := roomstate.New()
+	bo := person("bo", device("p", 7, wire.State_LIVE, us))
+	s.Snapshot(snap(0, part(pos(eu, 5, 10)), part(pos(us, 2, 3), bo)))
+	s.Reach(unreached(away(us, true)))
+	require.Empty(t, states(s))
+	again := snap(0, part(pos(us, 2, 9), bo))
+	again.Unreached = unreached(away(us, true)).Unreached
+	s.Snapshot(again)
+	s.Reach(unreached(away(us, true)))
+	s.Reach(unreached())
+	require.Equal(t, []string{"bo/p@7 LIVE"}, states(s))
+	require.Len(t, s.Positions(), 2)
+}
+
 // Who has moved away before their region is lost stays.
 func TestWhoMovedIsNotLost(t *testing.T) {
 	s := roomstate.New()
