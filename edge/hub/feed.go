@@ -337,7 +337,7 @@ func (t *turn) parts(fd *feed, p *peer.Parts) delivery {
 	if len(p.GetParts()) == 0 && p.GetLastNumber() == 0 {
 		return delivery{}
 	}
-	snap := &wire.Snapshot{Room: fd.room, Recovered: true, LastNumber: p.LastNumber, Parts: p.Parts, Unreached: fd.beyond}
+	snap := &wire.Snapshot{Room: fd.room, Recovered: true, LastNumber: p.LastNumber, Parts: p.Parts}
 	for _, part := range p.Parts {
 		at := part.GetAt()
 		known := fd.position(at.GetRegion())
@@ -352,6 +352,11 @@ func (t *turn) parts(fd *feed, p *peer.Parts) delivery {
 		}
 		known.Epoch, known.Seq = at.GetEpoch(), at.GetSeq()
 	}
+	// Who is in the part is there again: that the region is lost was said before it.
+	snap.Unreached = slices.DeleteFunc(slices.Clone(fd.beyond), func(u *wire.RegionReach) bool {
+		return u.Lost && slices.ContainsFunc(p.Parts, func(part *wire.Part) bool { return part.GetAt().GetRegion() == u.Region })
+	})
+	fd.beyond = snap.Unreached
 	if len(fd.live) == 0 {
 		return delivery{}
 	}

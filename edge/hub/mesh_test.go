@@ -405,6 +405,9 @@ func (p *phone) deliver(f *edge.Frame) {
 		}
 		p.reached(b.Snapshot.Unreached)
 		for _, part := range b.Snapshot.Parts {
+			if slices.ContainsFunc(p.unreached, func(u *wire.RegionReach) bool { return u.Lost && u.Region == part.At.Region }) {
+				panic("a region that is lost and there")
+			}
 			if was := p.at[part.At.Region]; was != nil && part.At.Epoch < was.Epoch {
 				p.backs++
 			}

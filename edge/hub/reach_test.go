@@ -140,27 +140,49 @@ func TestRoaming(t *testing.T) {
 
 func TestRegionsComeAndGo(t *testing.T) {
 	inMesh(t, func(t *testing.T, m *mesh) {
-		ann, cem := m.join("ann", "a2"), m.join("cem", "b2")
+		ann, cem, dee := m.join("ann", "a2"), m.join("cem", "b2"), m.join("dee", "a2")
 		for n, h := range m.hubs {
 			if m.regionOf(n) == "a" {
 				h.SetOthers(nil)
 			}
 		}
 		settle(time.Second)
-		require.Equal(t, "ann:a2:LIVE", ann.who())
+		require.Equal(t, "ann:a2:LIVE dee:a2:LIVE", ann.who())
 		require.Empty(t, ann.left)
 		m.suspend(ann)
 		ann = m.resume(ann, "a3")
-		require.Equal(t, "ann:a3:LIVE", ann.who())
+		require.Equal(t, "ann:a3:LIVE dee:a2:LIVE", ann.who())
+		require.Contains(t, dee.reach(), "lost")
 		for n, h := range m.hubs {
 			if m.regionOf(n) == "a" {
 				h.SetOthers([]regions.RegionID{"b"})
 			}
 		}
 		settle(time.Second)
-		require.Equal(t, "ann:a3:LIVE cem:b2:LIVE", ann.who())
-		require.Equal(t, "ann:a3:LIVE cem:b2:LIVE", cem.who())
+		for _, p := range []*phone{ann, cem, dee} {
+			require.Equal(t, "ann:a3:LIVE cem:b2:LIVE dee:a2:LIVE", p.who())
+			require.Empty(t, p.reach(), p.member.User)
+		}
+	})
+}
+
+// What a client makes up of regions stays its own.
+func TestPositionsOfNoRegion(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		eve := m.session("eve", "a2")
+		m.enter(eve, edge.Join{Room: testRoom, Membership: edge.Membership{Version: 1}, Positions: []*wire.Position{{Region: "atlantis", Epoch: 1, Seq: 1}}})
+		settle(time.Second)
+		require.Equal(t, 1, eve.flaps, "it is told that nothing goes on from there")
+		ann, cem := m.join("ann", "a2"), m.join("cem", "b2")
+		m.cutRegions("a", "b")
+		m.mendRegions("a", "b")
+		m.hubs["b2"].Publish(testRoom, &wire.Message{Number: 1})
+		settle(time.Second)
+		m.cut("a1", "a2")
+		m.mend("a1", "a2")
+		settle(time.Second)
 		require.Empty(t, ann.reach())
+		require.Zero(t, ann.flaps+cem.flaps)
 	})
 }
 

@@ -161,7 +161,8 @@ func (r *Room) continueSession(q request) {
 	snap := &wire.Snapshot{
 		Room: r.id, Recovered: len(strangers) == 0, LastNumber: r.last, Unreached: append(r.unreached(), strangers...),
 	}
-	joined := &peer.Joined{Room: r.id, Request: q.join, Version: r.version, Frames: make([][]byte, 1, 4), Unreached: snap.Unreached}
+	// Strangers are this client's own words: other sessions of the node don't hear of them.
+	joined := &peer.Joined{Room: r.id, Request: q.join, Version: r.version, Frames: make([][]byte, 1, 4), Unreached: r.unreached()}
 	for _, g := range r.regions {
 		p := find(q.positions, g.id)
 		if !g.known {

@@ -66,8 +66,8 @@ func (r *Room) heard(now time.Time, g *region) {
 	if g.since.IsZero() || g.cut || !g.asked.IsZero() || !g.known || g.seq < g.goal {
 		return
 	}
-	told := g.told
-	g.since, g.told, g.lost = time.Time{}, false, false
+	told := g.told || g.fresh
+	g.since, g.told, g.lost, g.fresh = time.Time{}, false, false, false
 	if told {
 		r.reach()
 	}
@@ -227,6 +227,7 @@ func (r *Room) answerHeld(now time.Time) {
 // SetOthers takes a config with other regions than before: we begin to follow
 // new ones; members of one that is none any more are lost at once.
 func (r *Room) SetOthers(now time.Time, cfg *Config) []Effect {
+	before := r.cfg.Others
 	r.cfg = cfg
 	var gone []*wire.RegionReach
 	r.regions = slices.DeleteFunc(r.regions, func(g *region) bool {
@@ -245,6 +246,9 @@ func (r *Room) SetOthers(now time.Time, cfg *Config) []Effect {
 		return true
 	})
 	r.collect(now)
+	for _, g := range r.regions[1:] {
+		g.fresh = g.fresh || !slices.Contains(before, g.id)
+	}
 	if len(gone) > 0 {
 		r.reach(gone...)
 		r.answerHeld(now)

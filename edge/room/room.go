@@ -120,6 +120,7 @@ type region struct {
 	since time.Time      // it is waited for since then; zero: heard
 	told  bool           // as one that can't be reached
 	lost  bool           // and its members were dropped
+	fresh bool           // it was none of ours until lately, and may have been told as lost
 
 	listens bool      // the owner there follows our own events
 	broke   time.Time // when its link broke last, if it listened and has not asked since
