@@ -224,6 +224,18 @@ func TestScopesOfOtherAnswers(t *testing.T) {
 	}
 }
 
+// Who is turned away depends on the network, also where no table says more.
+func TestScopesWhileClientsAreTurnedAway(t *testing.T) {
+	w := newWorld()
+	w.standings[0].Nodes[0].Sessions = 1_000_000
+	s := w.serve(t, func(c *Config) { c.Locator = nil })
+	for subnet, scope := range map[string]uint8{"18.9.22.0/24": 24, "2001:db8:7::/48": 48, "::ffff:18.9.22.0/120": 120} {
+		o := subnetOf(s.book.Load().ask(t, withSubnet(question(zone, dns.TypeA), subnet)))
+		require.NotNil(t, o, subnet)
+		require.Equal(t, scope, o.SourceScope, subnet)
+	}
+}
+
 func TestHTTPSRecords(t *testing.T) {
 	b := newWorld().book(t)
 	a := b.ask(t, withSubnet(question(zone, dns.TypeHTTPS), "137.158.0.0/16"))

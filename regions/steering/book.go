@@ -21,6 +21,7 @@ import (
 const (
 	variants = 8 // of each answer, so that not everybody tries the same node first
 	perReply = 6 // nodes in one answer: it stays below 512 bytes
+	perNode  = 2 // addresses of each family of a node, for the same reason
 	nsTTL    = 3600
 
 	noRegion = -1 // a name without records of a region
@@ -206,7 +207,7 @@ func endpointOf(n Node, addrs map[string][]netip.Addr) (e endpoint) {
 			continue
 		}
 		if len(e.addrs) == 0 {
-			e.addrs = addrs[u.Hostname()]
+			e.addrs = some(addrs[u.Hostname()])
 		}
 		port := uint16(443)
 		if p, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
@@ -220,6 +221,22 @@ func endpointOf(n Node, addrs map[string][]netip.Addr) (e endpoint) {
 		}
 	}
 	return e
+}
+
+// some are the first few addresses of each family: a host may have any number.
+func some(all []netip.Addr) (few []netip.Addr) {
+	four, six := 0, 0
+	for _, a := range all {
+		n := &six
+		if a.Is4() {
+			n = &four
+		}
+		if *n < perNode {
+			*n++
+			few = append(few, a)
+		}
+	}
+	return few
 }
 
 // packAddrs packs addresses, each once.
@@ -336,9 +353,9 @@ func (b *book) nearest(s *subnet, from netip.Addr) (region int, scope uint8) {
 	if asks == s.addr && s.source > 0 {
 		bits := place.Prefix.Bits()
 		if b.shed {
-			bits = max(bits, map[bool]int{true: 24, false: 48}[place.Prefix.Addr().Is4()])
+			bits = max(bits, map[bool]int{true: 24, false: 48}[asks.Unmap().Is4()])
 		}
-		if s.family == 2 && place.Prefix.Addr().Is4() {
+		if asks.Is4In6() && bits >= 0 {
 			bits += 96 // as an IPv6 address that holds an IPv4 one
 		}
 		scope = uint8(max(bits, 0))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -143,6 +144,24 @@ func TestHostsThatMove(t *testing.T) {
 	mu.Unlock()
 	require.False(t, s.resolve(t.Context()))
 	require.Equal(t, before, s.addrs["eu-west-1.example.net"], "what can't be found stays")
+}
+
+func TestHostsWithManyAddresses(t *testing.T) {
+	w := newWorld()
+	s := w.serve(t, func(c *Config) {
+		c.Resolve = func(context.Context, string) (all []netip.Addr, _ error) {
+			for i := range 60 {
+				all = append(all, netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", i+1)), netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1)))
+			}
+			return all, nil
+		}
+	})
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS} {
+		a, err := dns.Exchange(question(zone, qtype), s.Addr())
+		require.NoError(t, err)
+		require.False(t, a.Truncated, dns.TypeToString[qtype])
+		require.NotEmpty(t, a.Answer)
+	}
 }
 
 func TestConfigIsChecked(t *testing.T) {
