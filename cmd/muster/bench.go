@@ -138,7 +138,7 @@ type BenchPresenceCmd struct {
 	benchCrowd
 	benchPage
 	Rate      float64       `help:"Updates per second, of all users together: fixes, and changes." default:"500"`
-	Changes   float64       `help:"Of those, visitors who come or go." default:"50"`
+	Changes   float64       `help:"Of those, visitors who come or go." default:"20"`
 	Duration  time.Duration `help:"How long is measured." default:"30s"`
 	Warmup    time.Duration `help:"How long before that the load runs." default:"5s"`
 	Ramp      bool          `help:"Afterwards look for the highest rate that reaches the goals."`
