@@ -32,7 +32,8 @@ type dialled struct {
 
 // keep holds one link to a peer until ctx ends: dial, serve, wait until it is
 // there, again. The time between attempts grows only while the peer is there
-// and attempts fail all the same: it refuses us, or is overwhelmed.
+// and attempts fail all the same: it refuses us, or is overwhelmed. A node that
+// there is no more is forgotten after a while.
 func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s sender) {
 	log := l.log.With("peer", node, "class", class)
 	first, most := backoffMin, backoffMax
@@ -43,6 +44,7 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 	timeout := dialTimeout
 	there := true
 	since := time.Now()
+	var stranger time.Time // the node is unknown since then; zero: it is known
 	reported := false
 	for {
 		c, err := l.dial(ctx, node, class, timeout)
@@ -85,7 +87,39 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 			since = time.Now()
 		}
 		timeout = redialTimeout + 4*rtt
+		switch _, _, known := l.cfg.Peers(node); {
+		case known:
+			stranger = time.Time{}
+		case stranger.IsZero():
+			stranger = time.Now()
+		case time.Since(stranger) > l.forget && l.retire(node, class):
+			s.down(ErrUnknownPeer)
+			return
+		}
 	}
+}
+
+// retire ends a link to a node that there is no more, and reports whether that
+// is still so. Who sends to it later begins a new one.
+func (l *Links) retire(node regions.NodeID, class class) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, _, known := l.cfg.Peers(node); known {
+		return false
+	}
+	out := l.peers[node]
+	switch class {
+	case events:
+		out.events = nil
+	case datagrams:
+		out.datagrams = nil
+	case control:
+		out.calls = nil
+	}
+	if out.events == nil && out.datagrams == nil && out.calls == nil {
+		delete(l.peers, node)
+	}
+	return true
 }
 
 // errSilent is why a peer is down that was probed in vain.

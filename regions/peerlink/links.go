@@ -149,6 +149,8 @@ const (
 	// redialTimeout, and four round trips, is what a handshake and the hellos may
 	// take with a peer that has just answered a probe: they need two.
 	redialTimeout = time.Second
+	// forgetAfter is when the links to a node that is no node any more end.
+	forgetAfter = 5 * time.Minute
 
 	// Consensus runs over the control link within a region, and has to notice a
 	// dead one sooner.
@@ -161,7 +163,8 @@ type Links struct {
 	cfg       Config
 	log       *slog.Logger
 	metrics   *metrics
-	version   uint64 // a field so that a test can speak another one
+	version   uint64        // a field so that a test can speak another one
+	forget    time.Duration // forgetAfter, or what a test waits for
 	transport *quic.Transport
 	probes    probes
 	life      run.Lifecycle
@@ -221,6 +224,7 @@ func New(cfg Config) (*Links, error) {
 		log:     cfg.Logger.With("part", "peerlink"),
 		metrics: m,
 		version: version,
+		forget:  forgetAfter,
 		peers:   map[regions.NodeID]*outgoing{},
 		inbound: map[regions.NodeID]*[classes]*incoming{},
 		probes:  probes{origin: time.Now(), of: map[uint64]chan<- time.Duration{}},

@@ -57,6 +57,34 @@ func (n *node) inboundOf(f func(in *[classes]*incoming)) {
 	f(n.inbound["a-1"])
 }
 
+// Nodes that are gone for good leave nothing behind, and can come back.
+func TestNodesAreForgotten(t *testing.T) {
+	m := newMesh(t, nil)
+	var gone atomic.Bool
+	a := m.start("a-1", 1, func(c *Config) {
+		peers := c.Peers
+		c.Peers = func(n regions.NodeID) (string, regions.RegionID, bool) {
+			addr, region, ok := peers(n)
+			return addr, region, ok && !gone.Load()
+		}
+	})
+	a.forget = 0
+	b := m.start("b-1", 1)
+	require.NoError(t, a.Send("b-1", []byte("x")))
+	a.await(t, "up b-1/1")
+	require.ErrorIs(t, a.SendDatagram("b-1", []byte("x")), ErrDown, "it is being dialled")
+	gone.Store(true)
+	a.Prune()
+	eventually(t, func() bool {
+		a.Links.mu.Lock()
+		defer a.Links.mu.Unlock()
+		return len(a.Links.peers) == 0
+	}, "still there")
+	gone.Store(false)
+	require.NoError(t, a.Send("b-1", []byte("y")))
+	b.await(t, "frame a-1/1 y")
+}
+
 // What comes to the port and is no QUIC, nor a probe, is of no consequence; an
 // answer is never longer than its question.
 func TestProbesOfStrangers(t *testing.T) {
