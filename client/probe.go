@@ -14,6 +14,9 @@ const (
 	probeOthers = 3               // regions besides one's own
 	probeTimes  = 3               // of which the best counts
 	probeWait   = 3 * time.Second // for one answer
+	// fullLoad is the load at which regions begin to turn clients away: nobody
+	// moves to such a region because it is near.
+	fullLoad = 0.85
 )
 
 // settleDown times the regions now and then, and wishes for another one when it
@@ -63,7 +66,7 @@ func (s *Session) probed() (here string, bases map[string]string) {
 	others := 0
 	for _, r := range s.edge.Regions {
 		own := r.Name == here
-		if !own && (unwell(r.State) || others == probeOthers) {
+		if !own && (unwell(r.State) || r.Load >= fullLoad || others == probeOthers) {
 			continue
 		}
 		for _, n := range r.Nodes {

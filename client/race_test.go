@@ -119,3 +119,18 @@ func TestHoming(t *testing.T) {
 		require.Empty(t, h.round(at(minute), "us", map[string]time.Duration{"us": 20 * ms}))
 	}
 }
+
+// A region that turns clients away would get them back from those who measure
+// that it is near.
+func TestFullRegionsAreNotMovedTo(t *testing.T) {
+	region := func(name string, load float64) EdgeRegion {
+		return EdgeRegion{Name: name, State: "up", Load: load, Nodes: []EdgeNode{{ID: name + "-1", HTTP: "http://" + name}}}
+	}
+	s := &Session{
+		conn: &connection{region: "us", node: "us-1"},
+		edge: Edge{Regions: []EdgeRegion{region("us", 1.2), region("eu", 0.9), region("ap", 0.5)}},
+	}
+	here, bases := s.probed()
+	require.Equal(t, "us", here)
+	require.Equal(t, map[string]string{"us": "http://us", "ap": "http://ap"}, bases)
+}

@@ -278,6 +278,7 @@ export class Api {
         lat: Number(x.lat),
         lng: Number(x.lng),
         ...state(x.state),
+        ...(typeof x.load === "number" && { load: x.load }),
         nodes: list(x.nodes).map((n) => ({
           id: text(n.id),
           http: text(n.http),

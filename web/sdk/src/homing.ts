@@ -10,6 +10,7 @@ const everyMs = 3 * 60_000;
 const settleMs = 3000; // after the network changed
 const soonMs = 10_000; // between the rounds after that
 const soonRounds = 3;
+const fullLoad = 0.85; // a region that turns clients away is no better home for being near
 const others = 3; // regions that are measured besides the present one
 
 /** Measures the round trip to a node in milliseconds; rejects if there is no answer. */
@@ -91,10 +92,10 @@ export class Homing {
   #candidates(): Target[] {
     const all = (this.#o.edge()?.regions ?? []).flatMap((r) => {
       const node = r.nodes.find((n) => n.http !== "" && n.state !== "draining" && n.state !== "down");
-      return node && r.state !== "down" && r.state !== "draining" ? [{ region: r.name, node }] : [];
+      return node && r.state !== "down" && r.state !== "draining" ? [{ region: r.name, node, full: (r.load ?? 0) >= fullLoad }] : [];
     });
     const wanted = this.#o.wanted();
-    const away = all.filter((t) => t.region !== this.#here && (wanted === undefined || t.region === wanted)).slice(0, others);
+    const away = all.filter((t) => t.region !== this.#here && (wanted === undefined ? !t.full : t.region === wanted)).slice(0, others);
     return away.length === 0 ? [] : [...all.filter((t) => t.region === this.#here), ...away];
   }
 }

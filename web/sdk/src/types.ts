@@ -109,6 +109,8 @@ export interface EdgeNode {
 export interface EdgeRegion extends Point {
   readonly name: string;
   readonly state?: EdgeState;
+  /** 1 is full. */
+  readonly load?: number;
   readonly nodes: readonly EdgeNode[];
 }
 

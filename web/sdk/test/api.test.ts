@@ -140,7 +140,7 @@ test("how long the list of nodes holds, and how they are, as far as the server s
   );
   expect(await api.edge()).toEqual({
     regions: [
-      { ...region, state: "up", nodes: [{ ...node, state: "draining" }, { ...node, state: "unknown" }] },
+      { ...region, state: "up", load: 0.5, nodes: [{ ...node, state: "draining" }, { ...node, state: "unknown" }] },
       { ...region, nodes: [node] },
     ],
     ttl: 30_000,

@@ -105,6 +105,15 @@ describe("a session", () => {
     expect(server.links).toHaveLength(2); // there it stays
   });
 
+  test("not to a region that is full", async () => {
+    const { server, probed } = await live();
+    const us = server.edge.regions.find((r) => r.name === "us")!;
+    (us as { load: number }).load = 0.9;
+    await vi.advanceTimersByTimeAsync(20 * minute);
+    expect(probed).not.toContain("us-1");
+    expect(server.links).toHaveLength(1);
+  });
+
   test("soon, when the network has changed", async () => {
     const heard = new Map<string, () => void>();
     vi.stubGlobal("addEventListener", (type: string, f: () => void) => heard.set(type, f));
