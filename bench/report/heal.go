@@ -46,7 +46,7 @@ type HealRound struct {
 
 	Lost int `json:"lost"` // deliveries of acknowledged messages that never came
 	Faults
-	Away  int64 `json:"home_unreachable"` // times that a message was sent back since its room's home region could not be reached
+	Away  int64 `json:"home_unreachable"` // times that a message had to be sent again since its room's home region could not be reached, or did not answer
 	Apart int   `json:"apart"`            // (who, whom) that don't see each other afterwards
 }
 

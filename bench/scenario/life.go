@@ -48,7 +48,7 @@ type life struct {
 	watches []*watch // by user
 
 	counts  tally
-	away    atomic.Int64       // times that a room's home region could not be reached
+	away    atomic.Int64       // times that a message was not stored, or perhaps not, since its room's home region could not be reached
 	absence *loadgen.Latencies // how long people who moved were gone for others
 
 	mu      sync.Mutex // guards the following
@@ -147,12 +147,16 @@ func (l *life) move(x *watch, i int, due time.Time) {
 	_ = u.session.Report(client.Fix{Point: at, Accuracy: 5, Captured: due}) // latest wins: a lost one is not missed
 }
 
+// outcomeUnknown is core's word for a transaction of which nobody heard whether
+// it was committed.
+const outcomeUnknown = "outcome_unknown"
+
 // sayLimit is how long a message is tried to be sent: longer than any cut.
 const sayLimit = 90 * time.Second
 
 // say sends one message until it is stored. When its room's home region can't be
-// reached, an application says so to its user, and sends it again under the same
-// id.
+// reached, or nobody knows whether it is stored, an application says so to its
+// user, and sends it again under the same id.
 func (l *life) say(ctx context.Context, x *watch, due time.Time) {
 	if x.still.Load() {
 		return
@@ -168,7 +172,7 @@ func (l *life) say(ctx context.Context, x *watch, due time.Time) {
 			l.counts.acked.Add(1)
 			x.book.acknowledge(m.Number)
 			return
-		case client.IsCode(err, wire.CodeHomeUnreachable):
+		case client.IsCode(err, wire.CodeHomeUnreachable), client.IsCode(err, outcomeUnknown):
 			l.away.Add(1)
 			if pause(ctx, time.Second) == nil {
 				continue
