@@ -2,6 +2,7 @@ package meshtest
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -66,6 +67,29 @@ func TestRegionsComeAndGo(t *testing.T) {
 	_, err = a.Send(ctx, "still here")
 	require.NoError(t, err)
 	m.Eventually("Bob reads", func() bool { return len(bodies(b)) == 2 })
+
+	// It is added once more, with nothing of what it had.
+	cyd.Session.Close()
+	require.NoError(t, m.AddRegion(t.Context()))
+	m.Eventually("clients hear of it again, and where it is now", func() bool {
+		m.edge, err = client.NewAPI(m.API, client.APIConfig{}).Edge(t.Context())
+		require.NoError(t, err)
+		return slices.ContainsFunc(m.edge.Endpoints(), func(ep client.Endpoint) bool { return ep.WS == m.Topology.Regions[2].Nodes[0].WS })
+	})
+	dee := m.Guest(2, "Dee")
+	ann.admit(group, dee)
+	dee.Connect(2, 0, client.WebSocketOnly)
+	d := dee.Join(group)
+	for _, r := range []*client.Room{a, b} {
+		m.Eventually("Dee is seen", sees(r, dee))
+		m.Eventually("the region is heard", func() bool { return len(r.Unreached()) == 0 })
+	}
+	_, err = d.Send(ctx, "again")
+	require.NoError(t, err)
+	for _, r := range []*client.Room{a, b} {
+		m.Eventually("Dee is read", func() bool { return slices.Contains(bodies(r), "again") })
+	}
+	require.Equal(t, before, []uint64{ann.Session.Status().Epoch, bob.Session.Status().Epoch}, "nobody was disconnected")
 }
 
 // A region gets a node that only this node's own file names: its region takes it
