@@ -35,7 +35,7 @@ type Config struct {
 	TTL     time.Duration // of what may change: 20 s
 	Rate    float64       // answers a second and network by UDP: 2,000; negative: any number
 	Sockets int           // for UDP: one per processor, where the system lets them share a port
-	MaxTCP  int           // connections: 256
+	MaxTCP  int           // connections: 256, of which a client network may have a quarter
 	// Resolve finds the addresses of nodes whose URLs have a name; default: as
 	// the system does.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -65,8 +65,9 @@ type Server struct {
 	life    run.Lifecycle
 	origin  time.Time
 
-	mu    sync.Mutex // guards conns
-	conns map[net.Conn]struct{}
+	mu       sync.Mutex // guards the following
+	conns    map[net.Conn]struct{}
+	networks map[uint64]int // conns by the client's network
 
 	addrs map[string][]netip.Addr // of hosts; the writer's of books
 }
@@ -88,7 +89,7 @@ func New(cfg Config) (_ *Server, err error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, zone: dns.CanonicalName(cfg.Zone), conns: map[net.Conn]struct{}{}, addrs: map[string][]netip.Addr{}, origin: time.Now()}
+	s := &Server{cfg: cfg, zone: dns.CanonicalName(cfg.Zone), conns: map[net.Conn]struct{}{}, networks: map[uint64]int{}, addrs: map[string][]netip.Addr{}, origin: time.Now()}
 	if err := s.check(); err != nil {
 		return nil, err
 	}

@@ -94,6 +94,33 @@ func TestConnectionsAreBounded(t *testing.T) {
 	require.EqualValues(t, "us-east", where(exchange(t, s, "tcp", question(zone, dns.TypeA))))
 }
 
+// One network can't have all connections.
+func TestConnectionsOfOneNetwork(t *testing.T) {
+	s := newWorld().serve(t, func(c *Config) { c.MaxTCP = 20 })
+	open := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		require.Equal(t, len(s.conns), s.networks[networkHash(netip.MustParseAddr("127.0.0.1"), 24, 56)])
+		return len(s.conns)
+	}
+	var conns []net.Conn
+	for range 6 {
+		c, err := net.Dial("tcp", s.Addr())
+		require.NoError(t, err)
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	_ = conns[5].SetReadDeadline(time.Now().Add(5 * time.Second))
+	_, err := conns[5].Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	require.Equal(t, 5, open())
+	for _, c := range conns {
+		require.NoError(t, c.Close())
+	}
+	require.Eventually(t, func() bool { return open() == 0 }, 5*time.Second, time.Millisecond)
+	require.Empty(t, s.networks)
+}
+
 // A region that is not heard of any more is out of the answers after its silence
 // and three looks, and back after two.
 func TestARegionDiesAndComesBack(t *testing.T) {

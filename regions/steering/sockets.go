@@ -34,10 +34,16 @@ func (s *Server) serveTCP(ctx context.Context) {
 			}
 			continue
 		}
+		from := netip.Addr{}
+		if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+			from = a.AddrPort().Addr().Unmap()
+		}
+		network := networkHash(from, 24, 56)
 		s.mu.Lock()
-		full := len(s.conns) >= s.cfg.MaxTCP || ctx.Err() != nil
+		full := len(s.conns) >= s.cfg.MaxTCP || s.networks[network] >= max(s.cfg.MaxTCP/4, 4) || ctx.Err() != nil
 		if !full {
 			s.conns[c] = struct{}{}
+			s.networks[network]++
 		}
 		s.mu.Unlock()
 		if full {
@@ -50,18 +56,17 @@ func (s *Server) serveTCP(ctx context.Context) {
 				_ = c.Close()
 				s.mu.Lock()
 				delete(s.conns, c)
+				if s.networks[network]--; s.networks[network] == 0 {
+					delete(s.networks, network)
+				}
 				s.mu.Unlock()
 			}()
-			s.serveConn(c)
+			s.serveConn(c, from)
 		})
 	}
 }
 
-func (s *Server) serveConn(c net.Conn) {
-	from := netip.Addr{}
-	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		from = a.AddrPort().Addr().Unmap()
-	}
+func (s *Server) serveConn(c net.Conn, from netip.Addr) {
 	buf := make([]byte, maxQuery)
 	out := make([]byte, 0, maxUDP)
 	for n := range uint32(tcpMost) {
