@@ -62,8 +62,8 @@
 // # Looking for a connection
 //
 // A search, for whatever reason, goes in rounds, and each round is a race: dials
-// are staggered by a quarter of a second and don't wait for each other, so a
-// black hole delays nobody. A connection that is up does nothing yet. Its hello
+// are staggered by a quarter of a second, then by twice that and so on, and don't
+// wait for each other, so a black hole delays nobody. A connection that is up does nothing yet. Its hello
 // would take the session over, so it says that only when it may: one at a time,
 // and if it is a suspect's stand-in, only while that one is silent. The first
 // Welcome ends the search. A hello that was said is seen through all the same:

@@ -8,9 +8,12 @@ import (
 const (
 	// stagger is the time between two dials, as RFC 8305 has it between two
 	// addresses; firstStagger is that of a session's first search, which is in
-	// no hurry.
+	// no hurry. With every dial that is still under way it doubles, up to
+	// maxStagger: where everybody is slow because there is too much to do, more
+	// dials of all clients would be more to do.
 	stagger      = 250 * time.Millisecond
 	firstStagger = time.Second
+	maxStagger   = 2 * time.Second
 	// helloPatience is how long a Welcome is waited for before another node is
 	// greeted as well: a region that has just lost its leader needs that. Half
 	// of it later dialling goes on.
@@ -62,7 +65,7 @@ func (r *race) turn(now time.Time) (dial, speak int, next time.Time) {
 	if r.closed {
 		return dial, speak, next
 	}
-	running, last := 0, runner{}
+	running, dials, last := 0, 0, runner{}
 	dialAt, speakAt := r.hold, r.hold
 	for _, c := range r.runners {
 		if c.stage == waiting {
@@ -74,13 +77,16 @@ func (r *race) turn(now time.Time) (dial, speak int, next time.Time) {
 		if c.stage != over {
 			running++
 		}
+		if c.stage == dialing {
+			dials++
+		}
 		if c.stage == greeted {
 			dialAt = later(dialAt, c.greeted.Add(helloPatience/2))
 			speakAt = later(speakAt, c.greeted.Add(helloPatience))
 		}
 	}
 	if running > 0 && last.stage != over {
-		dialAt = later(dialAt, last.dialed.Add(r.stagger))
+		dialAt = later(dialAt, last.dialed.Add(max(r.stagger, min(r.stagger<<max(dials-1, 0), maxStagger))))
 	}
 	first := func(s stage, at time.Time) int {
 		i := slices.IndexFunc(r.runners, func(c runner) bool { return c.stage == s })

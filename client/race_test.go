@@ -29,13 +29,17 @@ func TestRace(t *testing.T) {
 		return next
 	}
 	t.Run("staggered, whatever hangs", func(t *testing.T) {
-		r := start(3)
+		r := start(6)
 		is(r, 0, 0, -1)
 		require.Equal(t, 250*ms, is(r, 0, -1, -1))
 		is(r, 250*ms, 1, -1)
-		is(r, 499*ms, -1, -1)
-		is(r, 500*ms, 2, -1)
-		is(r, 5000*ms, -1, -1)
+		is(r, 749*ms, -1, -1)
+		is(r, 750*ms, 2, -1)
+		is(r, 1750*ms, 3, -1)
+		is(r, 3750*ms, 4, -1)
+		require.Equal(t, 5750*ms, is(r, 3750*ms, -1, -1), "no slower than that")
+		is(r, 5750*ms, 5, -1)
+		is(r, 9000*ms, -1, -1)
 		require.False(t, r.done())
 	})
 	t.Run("at once after a failure", func(t *testing.T) {

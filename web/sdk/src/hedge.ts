@@ -10,6 +10,9 @@ import { MusterError } from "./errors.js";
 import type { Live } from "./greeting.js";
 
 export const staggerMs = 250;
+// It doubles with every dial that is still under way: where everybody is slow because there is too
+// much to do, more dials of all clients would be more to do.
+const maxStaggerMs = 2000;
 /** The same for the first connection of a session's life: there is no hurry. */
 export const calmStaggerMs = 1000;
 const helloStaggerMs = 1000; // before the next dial while a Hello is out
@@ -75,7 +78,8 @@ export function hedge(o: HedgeOptions): Promise<Live> {
       const target = o.targets[next++]!;
       const c = new AbortController();
       dials.add(c);
-      wait(o.staggerMs ?? staggerMs);
+      const apart = o.staggerMs ?? staggerMs;
+      wait(Math.max(apart, Math.min(apart * 2 ** (dials.size - 1), maxStaggerMs)));
       o.greet(target, () => turns.take(c), c.signal).then(
         (live) => {
           if (over) o.late(live);
