@@ -309,6 +309,26 @@ func TestARemovalDuringAMove(t *testing.T) {
 	}
 }
 
+// Several removals wait for an owner that is gone, and the slot comes to the
+// node that waits: it confirms all of them at once, while it goes through them.
+func TestRemovalsWaitForWhoAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, "a1", "a2")
+		m.kill("a1") // which owns the slot
+		done := make(chan error, 3)
+		for v := range uint64(3) {
+			go func() { done <- m.hubs["a2"].MembershipChanged(t.Context(), testRoom, v+1) }()
+		}
+		settle(100 * time.Millisecond)
+		m.regions["a"].move(testSlot, "a2")
+		began := time.Now()
+		for range 3 {
+			require.NoError(t, <-done)
+		}
+		require.Less(t, time.Since(began), time.Second)
+	})
+}
+
 func TestTheRosterEndsWhatTheOwnerMissed(t *testing.T) {
 	inMesh(t, func(t *testing.T, m *mesh) {
 		ann, bob, cem := m.join("ann", "a1"), m.join("bob", "a2"), m.join("cem", "b1")

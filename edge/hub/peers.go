@@ -290,7 +290,8 @@ func (t *turn) reach() {
 		// owner look.
 		t.toOwner(&peer.Frame{Body: &peer.Frame_Attach{Attach: &peer.Attach{Room: t.room}}})
 	}
-	for _, w := range t.sl.waiters[t.room] {
+	// An owner that is this node answers at once, which ends some of them.
+	for _, w := range slices.Clone(t.sl.waiters[t.room]) {
 		t.toOwner(membershipChanged(t.room, w.version))
 	}
 }
