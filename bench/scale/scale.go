@@ -39,7 +39,7 @@ type Costs struct {
 	Session  float64 // bytes of memory at its node
 	Capacity int     // sessions that a node takes
 	Room     float64 // bytes of memory of a room in a region that nobody is in it
-	PerOther float64 // bytes more for each other region there is
+	Follow   float64 // bytes more for each region that a room follows
 	Member   float64 // bytes of memory of a member in a room, at each owner that knows it
 	Link     float64 // bytes of memory of the connections between two nodes
 	Idle     float64 // bytes per second between two nodes of different regions, both ways together
@@ -56,7 +56,7 @@ func Defaults() Config {
 }
 
 // Measured are the costs that were measured.
-var Measured = Costs{Session: 18.5 * 1024, Capacity: 50_000, Room: 1400, PerOther: 218, Member: 860, Link: 150 << 10, Idle: 300}
+var Measured = Costs{Session: 18.5 * 1024, Capacity: 50_000, Room: 1770, Follow: 218, Member: 860, Link: 150 << 10, Idle: 300}
 
 // Result is what the population costs.
 type Result struct {
@@ -193,7 +193,7 @@ func Run(c Config) (*Result, error) {
 		frames := turns * asked * 1.5 // coming is a question and an answer, going only one frame
 		return Interest{
 			Entries: entries, Rooms: inEach, Churn: frames, Bytes: frames * size.subscribe,
-			Memory: (inEach*(c.Costs.Room+c.Costs.PerOther*others) + members/float64(c.Regions)*c.Costs.Member) / perRegion,
+			Memory: (inEach*c.Costs.Room + (entries*c.Costs.Follow+members*c.Costs.Member)/float64(c.Regions)) / perRegion,
 		}
 	}
 	// As it is built, a region that has members asks all others, and each of them
