@@ -200,15 +200,6 @@ func newPaths(regions []string) paths {
 	return ps
 }
 
-// sum adds up what was expected and what was delivered.
-func (ps paths) sum() (expected, delivered int64) {
-	for _, p := range ps {
-		expected += p.expected.Load()
-		delivered += p.latencies.Count()
-	}
-	return expected, delivered
-}
-
 // to adds up the deliveries to a region.
 func (ps paths) to(region string) (n int64) {
 	for key, p := range ps {
