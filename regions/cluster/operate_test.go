@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -231,6 +232,13 @@ func TestSlowHooks(t *testing.T) {
 		n.mu.Lock()
 		n.wait = make(chan struct{})
 		n.mu.Unlock()
+		goOn := sync.OnceFunc(func() {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			close(n.wait)
+			n.wait = nil
+		})
+		defer goOn()
 		for i := range 50 {
 			id := n.open(t, fmt.Sprint("u", i), uint64(i+1))
 			n.Close(id, wire.Reason_BYE)
@@ -238,11 +246,8 @@ func TestSlowHooks(t *testing.T) {
 		require.NoError(t, n.Settle(t.Context()))
 		require.NoError(t, n.node.Read(t.Context()))
 		require.True(t, n.Current())
-		require.Len(t, n.tales("ended"), 1)
-		n.mu.Lock()
-		close(n.wait)
-		n.wait = nil
-		n.mu.Unlock()
+		require.LessOrEqual(t, len(n.tales("ended")), 1, "another hook may be the one that waits")
+		goOn()
 		m.eventually(func() bool { return len(n.tales("ended")) == 50 }, "not all told")
 	})
 }

@@ -52,6 +52,14 @@ func TestOtherRegionsHearOfSlots(t *testing.T) {
 		}
 		again := m.start(dead.id)
 		require.NoError(t, again.ready(t))
+		m.eventually(func() bool { // before that there is nothing to balance
+			for _, n := range m.all("r1") {
+				if is, known := n.state(dead.id); !known || is.State != roster.Up {
+					return false
+				}
+			}
+			return true
+		}, "not everybody knows that it is back")
 		balance(t, m)
 		require.NoError(t, m.leader().TransferLeadership(t.Context()))
 		time.Sleep(10 * time.Second)
