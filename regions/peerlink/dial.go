@@ -41,7 +41,7 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 		first, most = controlRedial, controlRedial
 	}
 	wait := first
-	timeout := dialTimeout
+	timeout, failed := dialTimeout, 0
 	there := true
 	since := time.Now()
 	var stranger time.Time // the node is unknown since then; zero: it is known
@@ -51,7 +51,7 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 		switch {
 		case err == nil:
 			began := time.Now()
-			reported = false
+			reported, failed = false, 0
 			log.Debug("link up", "incarnation", c.peer.Incarnation)
 			l.metrics.links.WithLabelValues("out", class.String()).Inc()
 			err = l.serveDialled(ctx, node, class, c, s)
@@ -61,7 +61,9 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 				wait = first
 			}
 		case !there:
-			wait = first
+			wait, failed = first, 0
+		default:
+			failed++
 		}
 		if ctx.Err() != nil {
 			s.down(ErrStopped)
@@ -86,7 +88,7 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 		if rtt, there = l.reach(ctx, node, since, func() { s.down(errSilent) }); there {
 			since = time.Now()
 		}
-		timeout = redialTimeout + 4*rtt
+		timeout = redialIn(rtt, failed)
 		switch _, _, known := l.cfg.Peers(node); {
 		case known:
 			stranger = time.Time{}
@@ -97,6 +99,13 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 			return
 		}
 	}
+}
+
+// redialIn is what a handshake and the hellos may take. A peer that answers probes
+// and not those is short of time for them, and has the more to do the more of
+// them are given up half done: each failure doubles it.
+func redialIn(rtt time.Duration, failed int) time.Duration {
+	return min((redialTimeout+4*rtt)<<min(failed, 4), acceptTimeout)
 }
 
 // retire ends a link to a node that there is no more, and reports whether that

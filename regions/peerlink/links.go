@@ -138,13 +138,16 @@ const (
 )
 
 const (
-	keepAlive    = 500 * time.Millisecond
-	idleTimeout  = 2 * time.Second
-	dialTimeout  = 2 * time.Second
-	callTimeout  = 10 * time.Second // of a call whose context has no deadline
-	backoffMin   = 50 * time.Millisecond
-	backoffMax   = time.Second
-	callsPerPeer = 256 // that a peer may have open with us
+	keepAlive   = 500 * time.Millisecond
+	idleTimeout = 2 * time.Second
+	dialTimeout = 2 * time.Second
+	// acceptTimeout is what whoever is dialled gives the handshake: as long as
+	// anybody who dials may take for it.
+	acceptTimeout = 10 * time.Second
+	callTimeout   = 10 * time.Second // of a call whose context has no deadline
+	backoffMin    = 50 * time.Millisecond
+	backoffMax    = time.Second
+	callsPerPeer  = 256 // that a peer may have open with us
 
 	// redialTimeout, and four round trips, is what a handshake and the hellos may
 	// take with a peer that has just answered a probe: they need two.
@@ -236,7 +239,7 @@ func New(cfg Config) (*Links, error) {
 func quicConfig(datagrams bool) *quic.Config {
 	return &quic.Config{
 		Versions:                       []quic.Version{quic.Version1},
-		HandshakeIdleTimeout:           dialTimeout,
+		HandshakeIdleTimeout:           acceptTimeout,
 		MaxIdleTimeout:                 idleTimeout,
 		InitialStreamReceiveWindow:     1 << 20,
 		MaxStreamReceiveWindow:         12 << 20,
