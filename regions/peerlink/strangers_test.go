@@ -99,16 +99,28 @@ func TestProbesOfStrangers(t *testing.T) {
 		require.NoError(t, err)
 	}
 	p := probes{origin: time.Now()}
+	answer := make([]byte, 2000)
+	read := func(within time.Duration) (int, error) {
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(within)))
+		return c.Read(answer)
+	}
+	require.Eventually(t, func() bool { // what comes before it listens for probes is lost
+		_, err := c.Write(p.ping(6))
+		require.NoError(t, err)
+		_, err = read(100 * time.Millisecond)
+		return err == nil
+	}, 10*time.Second, time.Millisecond)
+	for err := error(nil); err == nil; {
+		_, err = read(300 * time.Millisecond)
+	}
+
 	_, err = c.Write(p.ping(7))
 	require.NoError(t, err)
-	answer := make([]byte, 2000)
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(5*time.Second)))
-	n, err := c.Read(answer)
+	n, err := read(5 * time.Second)
 	require.NoError(t, err)
 	require.Equal(t, probePong, answer[0])
 	require.Equal(t, probeSize, n)
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
-	_, err = c.Read(answer)
+	_, err = read(100 * time.Millisecond)
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "one answer")
 
 	a := m.start("a-1", 1)
