@@ -10,7 +10,8 @@
 // against. Frames go through the feed's queue one at a time, a session's Joined
 // answer among them, so every client sees the order of the owner. Delivery
 // holds no lock: whoever finds the queue idle drains it, against a list of
-// clients that is copied on write.
+// clients that is copied on write. Events that wait behind each other go as one
+// bundle, one write a client, and so do fixes.
 //
 // # Slots
 //
@@ -80,7 +81,8 @@
 // subscribes to the other region's, or compares what it has of all rooms of the
 // other node's slots with that node by digest (digest.go). Sessions notice
 // nothing, unless a region stays unheard (see edge/room): they are told since
-// when.
+// when. One direction of a link may be up before the other: a question of another
+// region waits, then, until it can be answered.
 //
 // # Locks
 //

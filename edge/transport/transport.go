@@ -5,11 +5,13 @@
 //
 // # Writing
 //
-// Send puts a frame into the connection's queue and never blocks. While
-// something waits, one goroutine writes it: all that waits goes in one write,
-// up to Config.Batch bytes (one WebSocket message of many frames, one write on
-// the stream), so a busy connection costs fewer system calls per frame, not
-// more. An idle connection has no writer.
+// Send never blocks. Where nothing waits and the connection is a plain socket, it
+// writes as much of the frame as the kernel takes at once: to start a goroutine
+// for that costs as much as the write. Anything else goes into the connection's
+// queue. While something waits, one goroutine writes it: all that waits goes in
+// one write, up to Config.Batch bytes (one WebSocket message of many frames, one
+// write on the stream), so a busy connection costs fewer system calls per frame,
+// not more. An idle connection has no writer.
 //
 // The queue is bounded in bytes. When it is full the oldest lossy frames
 // (fixes: newer ones replace them) are dropped; when reliable ones alone

@@ -294,8 +294,7 @@ func partitions(h *History, out *Healing) (broken []Violation) {
 	return broken
 }
 
-// deaf reports whether a region hears nothing of another during the cut; hears,
-// whether it surely does.
+// deaf reports whether the cut keeps a region from hearing another.
 func (p Partition) deaf(home, region string) bool {
 	switch {
 	case home == region, home == "", !slices.Contains([]string{home, region}, p.Region):
@@ -307,7 +306,8 @@ func (p Partition) deaf(home, region string) bool {
 	}
 }
 
-// A link whose other direction is cut doesn't work either.
+// hears reports whether the cut has nothing to do with what a region hears of
+// another: where only the other direction is cut, a link may break all the same.
 func (p Partition) hears(home, region string) bool {
 	return home == region || !slices.Contains([]string{home, region}, p.Region)
 }
