@@ -281,54 +281,6 @@ func TestAStalledOwnerCatchesUp(t *testing.T) {
 	})
 }
 
-// A removal that is under way while the slot moves is confirmed by the owner
-// that it moved to.
-func TestARemovalDuringAMove(t *testing.T) {
-	for _, handed := range []bool{true, false} {
-		t.Run(fmt.Sprint("handed over:", handed), func(t *testing.T) {
-			inMesh(t, func(t *testing.T, m *mesh) {
-				ann, bob, cem := m.join("ann", "a1"), m.join("bob", "a3"), m.join("cem", "a2")
-				v := m.core.kick("bob")
-				done := make(chan error, 1)
-				go func() { done <- m.hubs["a2"].MembershipChanged(t.Context(), testRoom, v) }()
-				if handed {
-					require.NoError(t, m.handOver("a1", "a2", nil))
-				} else {
-					m.regions["a"].move(testSlot, "a2")
-				}
-				require.NoError(t, <-done)
-				require.Equal(t, []wire.Reason{wire.Reason_REMOVED}, bob.removed)
-				m.hubs["a1"].Publish(testRoom, &wire.Message{Number: 1})
-				settle(10 * time.Second)
-				require.Empty(t, bob.messages)
-				for _, p := range []*phone{ann, cem} {
-					require.Equal(t, []uint64{1}, p.messages)
-				}
-			})
-		})
-	}
-}
-
-// Several removals wait for an owner that is gone, and the slot comes to the
-// node that waits: it confirms all of them at once, while it goes through them.
-func TestRemovalsWaitForWhoAsks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMesh(t, "a1", "a2")
-		m.kill("a1") // which owns the slot
-		done := make(chan error, 3)
-		for v := range uint64(3) {
-			go func() { done <- m.hubs["a2"].MembershipChanged(t.Context(), testRoom, v+1) }()
-		}
-		settle(100 * time.Millisecond)
-		m.regions["a"].move(testSlot, "a2")
-		began := time.Now()
-		for range 3 {
-			require.NoError(t, <-done)
-		}
-		require.Less(t, time.Since(began), time.Second)
-	})
-}
-
 func TestTheRosterEndsWhatTheOwnerMissed(t *testing.T) {
 	inMesh(t, func(t *testing.T, m *mesh) {
 		ann, bob, cem := m.join("ann", "a1"), m.join("bob", "a2"), m.join("cem", "b1")
