@@ -116,8 +116,8 @@ func (c *callsLink) call(ctx context.Context, request []byte) ([]byte, error) {
 
 func (c *callsLink) exchange(ctx context.Context, conn *quic.Conn, request []byte) ([]byte, error) {
 	s, err := conn.OpenStreamSync(ctx)
-	if err != nil {
-		return nil, err
+	if err != nil { // the link may be dead and not known to be
+		return nil, fmt.Errorf("%w: %w", regions.ErrUnsent, err)
 	}
 	stop := context.AfterFunc(ctx, func() { abandon(s) })
 	defer stop()

@@ -120,3 +120,22 @@ func TestCallsAroundACut(t *testing.T) {
 	eventually(t, func() bool { _, err := call(); return err == nil }, "no call works any more")
 	require.Less(t, time.Since(began), 1500*time.Millisecond)
 }
+
+// A link may be dead before anybody was told. What is asked over it then was not
+// sent, and may be asked elsewhere.
+func TestACallOverADeadLinkIsNotSent(t *testing.T) {
+	m := newMesh(t, nil)
+	a, b := m.start("a-1", 1), m.open("b-1", 1)
+	b.onCall = echoCall
+	require.NoError(t, b.Start(t.Context()))
+	_, err := a.Call(t.Context(), "b-1", []byte("x"))
+	require.NoError(t, err)
+	a.Links.mu.RLock()
+	calls := a.Links.peers["b-1"].calls
+	a.Links.mu.RUnlock()
+	conn, err := calls.connection(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, conn.CloseWithError(0, ""))
+	_, err = calls.exchange(t.Context(), conn, []byte("x"))
+	require.ErrorIs(t, err, regions.ErrUnsent)
+}
