@@ -97,7 +97,9 @@ func (m *mesh) stranger(id, to regions.NodeID, class class) *stranger {
 	require.NoError(m.t, err)
 	ctx, cancel := context.WithTimeout(m.t.Context(), 5*time.Second)
 	defer cancel()
-	conn, err := tr.Dial(ctx, udp, clientTLS(identity, m.ca.Pool(), class, regionOf(to), to), quicConfig(true))
+	cfg := quicConfig(true)
+	cfg.KeepAlivePeriod = keepAlive // as a peer's: only what it says is strange
+	conn, err := tr.Dial(ctx, udp, clientTLS(identity, m.ca.Pool(), class, regionOf(to), to), cfg)
 	require.NoError(m.t, err)
 	s, err := conn.OpenUniStream()
 	require.NoError(m.t, err)
