@@ -44,8 +44,8 @@ func TestReplayEndsAtTheLastPoint(t *testing.T) {
 		captured time.Time
 	}
 	var mu sync.Mutex
-	last := map[string]client.MemberFix{} // by the user's name
-	names := map[string]string{}          // by id
+	last := map[string]client.MemberFix{} // by the user's id
+	names := map[string]string{}          // by id; a fix that goes by datagram may come first
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -62,7 +62,7 @@ func TestReplayEndsAtTheLastPoint(t *testing.T) {
 					t.Errorf("%s went back from %+v to %+v", names[e.Fix.User], was, o)
 				}
 				seen[e.Fix.User] = o
-				last[names[e.Fix.User]] = e.Fix
+				last[e.Fix.User] = e.Fix
 			case client.Missed:
 				t.Error("the watcher was too slow for its own queue")
 			}
@@ -87,11 +87,16 @@ func TestReplayEndsAtTheLastPoint(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		points := map[string]geo.Point{}
-		for name, f := range last {
-			points[name] = f.Point
+		for user, f := range last {
+			points[names[user]] = f.Point
 		}
 		return points
 	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("got %v, want %v", got(), want)
+		}
+	}()
 	m.Eventually("the last point of each track", func() bool { return maps.Equal(got(), want) })
 	stop()
 	wg.Wait()
