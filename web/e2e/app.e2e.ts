@@ -15,12 +15,11 @@ const linkMs = 38;
 // One merge tick, and what two browsers on two busy cores take.
 const freshMs = 300;
 
-const { muster, open, showOnFailure } = stage();
+const { muster, open } = stage();
 
 for (const transport of ["webtransport", "websocket"] as const) {
   test(`two people in two regions over ${transport}: appear, move, speak, go`, async () => {
-    showOnFailure();
-    const noWebTransport = transport === "websocket";
+      const noWebTransport = transport === "websocket";
     const shown = transport === "webtransport" ? "WebTransport" : "WebSocket";
     const ana = await open({ region: "eu-west", noWebTransport });
     const bo = await open({ region: "us-east", noWebTransport });
@@ -83,7 +82,6 @@ for (const transport of ["webtransport", "websocket"] as const) {
 }
 
 test("a position is dragged on the map, or measured by the browser", async () => {
-  showOnFailure();
   const ana = await open({ map: true, permissions: ["geolocation"], geolocation: { latitude: 48.1, longitude: 11.5, accuracy: 20 } });
   const bo = await open({ map: true, region: "ap-south" });
   await bo.joinBy(await ana.createGroup("Positions"));
@@ -97,7 +95,6 @@ test("a position is dragged on the map, or measured by the browser", async () =>
 });
 
 test("location denied: everything else works, and the page says what others see", async () => {
-  showOnFailure();
   const ana = await open({ map: true, permissions: [] });
   const bo = await open({ region: "us-east" });
   await bo.joinBy(await ana.createGroup("No position"));
@@ -118,7 +115,6 @@ test("location denied: everything else works, and the page says what others see"
 });
 
 test("390 px wide: nothing to scroll sideways, and every target fits a thumb", async () => {
-  showOnFailure();
   const ana = await open({ map: true, viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 });
   const check = async (where: string) => {
     const width = await ana.page.evaluate(() => document.scrollingElement!.scrollWidth);
@@ -143,7 +139,6 @@ test("390 px wide: nothing to scroll sideways, and every target fits a thumb", a
 });
 
 test("a reload resumes without a farewell, a duplicated tab is another device, signing out is a farewell", async () => {
-  showOnFailure();
   const ana = await open({ region: "eu-west" });
   const bo = await open({ region: "us-east" });
   await bo.joinBy(await ana.createGroup("Reload"));
@@ -183,7 +178,6 @@ test("a reload resumes without a farewell, a duplicated tab is another device, s
 });
 
 test("an account: registered, signed out, signed in again", async () => {
-  showOnFailure();
   const ana = await open();
   const name = `ana${Date.now().toString(36)}`;
   const fill = async (form: string) => {
@@ -210,7 +204,6 @@ test("an account: registered, signed out, signed in again", async () => {
 });
 
 test("another region by choice, without leaving the room", async () => {
-  showOnFailure();
   const ana = await open({ region: "eu-west" });
   const bo = await open({ region: "eu-west" });
   await bo.joinBy(await ana.createGroup("Moving"));
@@ -233,7 +226,6 @@ test("another region by choice, without leaving the room", async () => {
 });
 
 test("invisible: offline to the others, who still are seen; and when one was here last", async () => {
-  showOnFailure();
   const ana = await open({ region: "eu-west" });
   const bo = await open({ region: "us-east" });
   await bo.joinBy(await ana.createGroup("Hide and seek"));
@@ -271,7 +263,6 @@ test("invisible: offline to the others, who still are seen; and when one was her
 });
 
 test.each(readmes)("the TypeScript example of %s does what it says", async (readme) => {
-  showOnFailure();
   const code = example(readme);
   expect(complaints(code)).toEqual([]);
   const { page } = await open();
@@ -282,7 +273,6 @@ test.each(readmes)("the TypeScript example of %s does what it says", async (read
 });
 
 test("how it looks, at 390 and 1,440 px, light and dark", async () => {
-  showOnFailure();
   mkdirSync(shots, { recursive: true });
   const host = await open({ map: true, region: "eu-west" });
   const code = await host.createGroup("Saturday hike");
@@ -314,7 +304,6 @@ test("how it looks, at 390 and 1,440 px, light and dark", async () => {
 }, 60_000);
 
 test("the region of a page is gone without a word: it goes on in another one, and nobody sees it leave", async () => {
-  showOnFailure();
   const ana = await open({ region: "eu-west", before: blackHole });
   const bo = await open({ region: "us-east" });
   await bo.joinBy(await ana.createGroup("Gone"));
@@ -363,7 +352,6 @@ test("the region of a page is gone without a word: it goes on in another one, an
 
 // The last one: it takes the server away.
 test("the server is killed: the page says so, comes back by itself, and nothing acknowledged is lost", async () => {
-  showOnFailure();
   const ana = await open({ region: "eu-west" });
   const bo = await open({ region: "us-east" });
   const code = await ana.createGroup("Crash");

@@ -3,7 +3,7 @@
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Browser, chromium } from "playwright-core";
-import { afterAll, afterEach, beforeAll, expect, onTestFailed } from "vitest";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { Muster, stopMs } from "./muster.js";
 import { Person, type PersonOptions } from "./person.js";
 
@@ -13,8 +13,6 @@ export interface Stage {
   readonly muster: Muster;
   /** Somebody at a browser; `map` draws the map, which keeps a core busy. */
   open(o?: PersonOptions & { map?: boolean }): Promise<Person>;
-  /** Whatever goes wrong, show what they saw. */
-  showOnFailure(): void;
 }
 
 /** One server for the stories of a file, which run one after the other. */
@@ -23,6 +21,17 @@ export function stage(): Stage {
   let browser: Browser; // without 3D: the map is not drawn, the rest is quick
   let painter: Browser; // draws the map in software
   let people: Person[] = [];
+
+  /** Whatever went wrong: what people saw, what they heard, and what the server said. */
+  async function show(story: string): Promise<void> {
+    mkdirSync(shots, { recursive: true });
+    for (const [i, p] of people.entries()) {
+      await p.page.screenshot({ path: join(shots, `failed-${story.replace(/\W+/g, "-")}-${i}.png`) }).catch(() => {});
+      const told = await p.page.evaluate(() => [window.__muster?.session?.status, window.__heard]).catch(String);
+      console.error(p.name, JSON.stringify(told));
+    }
+    console.error(muster.log());
+  }
 
   beforeAll(async () => {
     await muster.start();
@@ -37,7 +46,8 @@ export function stage(): Stage {
     [browser, painter] = await Promise.all([launch("--disable-3d-apis"), launch("--use-gl=angle", "--use-angle=swiftshader")]);
   });
 
-  afterEach(async () => {
+  afterEach(async ({ task }) => {
+    if (task.result?.state === "fail") await show(task.name);
     const errors = people.flatMap((p) => p.errors.map((e) => `${p.name}: ${e}`));
     await Promise.all(people.map((p) => p.close()));
     people = [];
@@ -61,15 +71,6 @@ export function stage(): Stage {
       const p = await Person.open(map ? painter : browser, muster.url, options);
       people.push(p);
       return p;
-    },
-    showOnFailure() {
-      onTestFailed(async (ctx) => {
-        mkdirSync(shots, { recursive: true });
-        for (const [i, p] of people.entries()) {
-          await p.page.screenshot({ path: join(shots, `failed-${ctx.task.name.replace(/\W+/g, "-")}-${i}.png`) }).catch(() => {});
-        }
-        console.error(muster.log());
-      });
     },
   };
 }
