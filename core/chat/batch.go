@@ -19,30 +19,18 @@ type key struct {
 	clientID string
 }
 
-// number decides about a batch: which drafts are new and get the numbers after
-// last, and what everybody is answered. known are the messages of the room
-// under the keys of the batch.
-func number(batch []*pending, known map[key]Message, last uint64, now time.Time) (fresh []Message, answers []answer) {
-	answers = make([]answer, len(batch))
-	for i, p := range batch {
-		k := key{p.Sender, p.ClientID}
-		m, ok := known[k]
-		// Our own id on a row that is already there: an attempt before this
-		// one did commit.
-		stored := ok && m.ID == p.id
-		if !ok {
-			last++
-			m = Message{Room: p.Room, Number: last, ID: p.id, Sender: p.Sender, ClientID: p.ClientID, Body: p.Body, SentAt: now}
-			fresh = append(fresh, m)
-			if known == nil {
-				known = make(map[key]Message)
-			}
-			known[k] = m // the same client id may come twice in one batch
-			stored = true
+// distinct returns what of a batch goes to the database: the same client id may
+// come twice in it, and the first one counts.
+func distinct(batch []*pending) []*pending {
+	seen := make(map[key]bool, len(batch))
+	var ps []*pending
+	for _, p := range batch {
+		if k := (key{p.Sender, p.ClientID}); !seen[k] {
+			seen[k] = true
+			ps = append(ps, p)
 		}
-		answers[i] = answer{message: m, stored: stored}
 	}
-	return fresh, answers
+	return ps
 }
 
 // commit stores a batch, and keeps trying as long as that may help.
@@ -54,7 +42,8 @@ func (c *Chat) commit(room string, batch []*pending) ([]answer, error) {
 		if err != nil && ctx.Err() != nil {
 			return nil, fmt.Errorf("%w: %w", db.ErrAmbiguous, err)
 		}
-		again := errors.Is(err, db.ErrAmbiguous) || errors.Is(err, db.ErrContended) || errors.Is(err, db.ErrUnavailable)
+		again := errors.Is(err, db.ErrAmbiguous) || errors.Is(err, db.ErrContended) || errors.Is(err, db.ErrUnavailable) ||
+			db.Violates(err, "messages_client_id_unique") // stored elsewhere meanwhile: next time it is seen
 		if !again {
 			return answers, err
 		}
@@ -65,99 +54,80 @@ func (c *Chat) commit(room string, batch []*pending) ([]answer, error) {
 	}
 }
 
-// try stores a batch in one transaction of three round trips and COMMIT.
-func (c *Chat) try(ctx context.Context, room string, batch []*pending) (answers []answer, err error) {
-	var senders []uuid.UUID
-	var clientIDs []string
-	for _, p := range batch {
-		senders = append(senders, uuid.UUID(p.Sender))
-		clientIDs = append(clientIDs, p.ClientID)
-	}
-	opts := pgx.TxOptions{IsoLevel: pgx.ReadCommitted} // see the package comment
-	err = c.db.InTx(ctx, opts, func(ctx context.Context, tx pgx.Tx) error {
-		last, known, err := lockRoom(ctx, tx, room, senders, clientIDs)
-		if err != nil {
-			return err
-		}
-		var fresh []Message
-		fresh, answers = number(batch, known, last, time.Now().UTC().Truncate(time.Microsecond))
-		return insert(ctx, tx, room, last, fresh)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("store messages: %w", err)
-	}
-	return answers, nil
-}
-
-// lockRoom locks the room's counter, and then, seeing all that was committed
-// under that lock before, reads the messages it has under the given keys.
-func lockRoom(ctx context.Context, tx pgx.Tx, room string, senders []uuid.UUID, clientIDs []string) (last uint64, known map[key]Message, err error) {
-	for {
-		var both pgx.Batch
-		both.Queue(`SELECT last_number FROM rooms WHERE room = $1 FOR UPDATE`, room)
-		both.Queue(`
-			SELECT m.room, m.number, m.id, m.sender, '', m.client_id, m.body, m.sent_at
-			FROM unnest($2::UUID[], $3::TEXT[]) AS d (sender, client_id)
-			JOIN messages AS m ON m.room = $1 AND m.sender = d.sender AND m.client_id = d.client_id`,
-			room, senders, clientIDs)
-		results := tx.SendBatch(ctx, &both)
-		err = results.QueryRow().Scan(&last)
-		if err == nil {
-			var rows pgx.Rows
-			if rows, err = results.Query(); err == nil {
-				known, err = collect(rows)
-			}
-		}
-		if closeErr := results.Close(); err == nil {
-			err = closeErr
-		}
-		if !errors.Is(err, pgx.ErrNoRows) {
-			return last, known, err
-		}
-		// The room's first message. Whoever makes the row, the next turn of
-		// the loop locks it.
-		_, err = tx.Exec(ctx, `INSERT INTO rooms (room, last_number) VALUES ($1, 0) ON CONFLICT (room) DO NOTHING`, room)
-		if err != nil {
-			return 0, nil, err
-		}
-	}
-}
-
-func collect(rows pgx.Rows) (map[key]Message, error) {
-	known := make(map[key]Message)
-	messages, err := pgx.CollectRows(rows, scan)
-	for _, m := range messages {
-		known[key{m.Sender, m.ClientID}] = m
-	}
-	return known, err
-}
-
-func insert(ctx context.Context, tx pgx.Tx, room string, last uint64, fresh []Message) error {
-	if len(fresh) == 0 {
-		return nil
-	}
+// try stores a batch in one round trip.
+func (c *Chat) try(ctx context.Context, room string, batch []*pending) ([]answer, error) {
 	var (
-		numbers      []int64
+		ns           []int64
 		ids, senders []uuid.UUID
 		clients      []string
 		bodies       []string
 	)
-	for _, m := range fresh {
-		numbers = append(numbers, int64(m.Number))
-		ids = append(ids, m.ID)
-		senders = append(senders, uuid.UUID(m.Sender))
-		clients = append(clients, m.ClientID)
-		bodies = append(bodies, m.Body)
+	for i, p := range distinct(batch) {
+		ns = append(ns, int64(i))
+		ids = append(ids, p.id)
+		senders = append(senders, uuid.UUID(p.Sender))
+		clients = append(clients, p.ClientID)
+		bodies = append(bodies, p.Body)
 	}
-	var both pgx.Batch
-	both.Queue(`UPDATE rooms SET last_number = $2 WHERE room = $1`, room, int64(last)+int64(len(fresh)))
-	both.Queue(`
-		INSERT INTO messages (room, number, id, sender, client_id, body, sent_at)
-		SELECT $1, d.number, d.id, d.sender, d.client_id, d.body, $2
-		FROM unnest($3::BIGINT[], $4::UUID[], $5::UUID[], $6::TEXT[], $7::TEXT[]) AS d (number, id, sender, client_id, body)`,
-		room, fresh[0].SentAt, numbers, ids, senders, clients, bodies)
-	return tx.SendBatch(ctx, &both).Close()
+	var messages []Message
+	opts := pgx.TxOptions{IsoLevel: pgx.ReadCommitted} // see the package comment
+	err := c.db.InOneTrip(ctx, opts, func(b *pgx.Batch) {
+		now := time.Now().UTC().Truncate(time.Microsecond)
+		b.Queue(store, room, now, ns, ids, senders, clients, bodies).Query(func(rows pgx.Rows) (err error) {
+			messages, err = pgx.CollectRows(rows, scan)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store messages: %w", err)
+	}
+	there := make(map[key]Message, len(messages))
+	for _, m := range messages {
+		there[key{m.Sender, m.ClientID}] = m
+	}
+	answers := make([]answer, len(batch))
+	for i, p := range batch {
+		m := there[key{p.Sender, p.ClientID}]
+		// Our own id on a row: this attempt stored it, or one before it that
+		// did commit.
+		answers[i] = answer{message: m, stored: m.ID == p.id}
+	}
+	return answers, nil
 }
+
+// store is what a batch needs of the database, and answers with the message of
+// each draft: the one that was there, or the new one.
+//
+// A statement of READ COMMITTED sees the tables as of its beginning, except for
+// the row that ON CONFLICT finds: that is waited for and taken as it is then.
+// So the counter is right, and "known" may miss what was committed while this
+// statement waited. Such a message breaks messages_client_id_unique, and with
+// it the whole statement: no number is lost.
+const store = `
+	WITH draft AS (
+		SELECT d.n, d.id, d.sender, d.client_id, d.body
+		FROM unnest($3::BIGINT[], $4::UUID[], $5::UUID[], $6::TEXT[], $7::TEXT[]) AS d (n, id, sender, client_id, body)
+	), known AS (
+		SELECT m.number, m.id, m.sender, m.client_id, m.body, m.sent_at
+		FROM draft AS d JOIN messages AS m ON m.room = $1 AND m.sender = d.sender AND m.client_id = d.client_id
+	), fresh AS (
+		SELECT d.id, d.sender, d.client_id, d.body, row_number() OVER (ORDER BY d.n DESC) AS before_last
+		FROM draft AS d LEFT JOIN known AS k ON k.sender = d.sender AND k.client_id = d.client_id
+		WHERE k.number IS NULL
+	), counter AS (
+		INSERT INTO rooms (room, last_number)
+		SELECT $1, count(*) FROM fresh HAVING count(*) > 0
+		ON CONFLICT (room) DO UPDATE SET last_number = rooms.last_number + excluded.last_number
+		RETURNING last_number
+	), stored AS (
+		INSERT INTO messages (room, number, id, sender, client_id, body, sent_at)
+		SELECT $1, c.last_number + 1 - f.before_last, f.id, f.sender, f.client_id, f.body, $2
+		FROM fresh AS f CROSS JOIN counter AS c
+		RETURNING number, id, sender, client_id, body, sent_at
+	)
+	SELECT $1::TEXT, number, id, sender, '', client_id, body, sent_at FROM known
+	UNION ALL
+	SELECT $1::TEXT, number, id, sender, '', client_id, body, sent_at FROM stored`
 
 // scan reads a row of room, number, id, sender, sender's name, client id,
 // body, time.

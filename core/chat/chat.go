@@ -3,8 +3,8 @@
 // # Numbers
 //
 // The messages of a room are numbered 1, 2, 3, … without a gap; the number is
-// their only order. The counter (rooms.last_number) and the rows commit in one
-// transaction that locks the counter's row first, so whoever is told a number
+// their only order. The counter (rooms.last_number) and the rows are written by
+// one statement that locks the counter's row first, so whoever is told a number
 // can read every lower one.
 //
 // # Group commit
@@ -13,9 +13,12 @@
 // while a batch of a room is being committed, what arrives for that room waits
 // and goes together with the next:
 //
-//	Store ─┐                      ┌─ lock rooms ─ look up ids ─ number ─ insert ─ COMMIT ─┐
-//	Store ─┼─▶ waiting (bounded) ─┤                                                       ├─▶ answers
-//	Store ─┘   one per room       └─ one batch at a time ◀────────────────────────────────┘
+//	Store ─┐                      ┌─ BEGIN, one statement, COMMIT ─┐
+//	Store ─┼─▶ waiting (bounded) ─┤  in one round trip             ├─▶ answers
+//	Store ─┘   one per room       └─ one batch at a time ◀─────────┘
+//
+// The statement looks the client ids up, counts the room's number up by what is
+// new, and inserts that; see store in batch.go.
 //
 // Batches of one room from several nodes queue at the lock of the counter.
 // Rooms don't wait for each other. When the queue of a room is full, Store
@@ -26,14 +29,14 @@
 //
 // A message is known by (room, sender, client id). A repeated one gets the
 // first one's answer and stored=false. Each draft gets its id before the first
-// attempt: when a COMMIT was ambiguous, the next attempt looks the client ids
-// up, and a row with our own id says that the first attempt did it.
+// attempt: when a COMMIT was ambiguous, the next attempt finds the client ids,
+// and a row with our own id says that the first attempt did it.
 //
 // # Isolation
 //
 // The transaction runs in READ COMMITTED, not SERIALIZABLE as all others, and
-// loses nothing by that: it reads and writes only what the lock of the
-// counter's row protects, and the unique constraints on (room, number) and
+// loses nothing by that: the counter is read and written under the lock of its
+// row, messages never change, and the unique constraints on (room, number) and
 // (room, sender, client_id) hold in any isolation. What it gains stands in
 // docs/adr/0010-sql-transactions.md: in SERIALIZABLE, PostgreSQL fails all who
 // waited for the lock instead of letting the next one through.

@@ -19,50 +19,116 @@ import (
 	"github.com/mustermesh/muster/internal/errs"
 )
 
-// number decides alone: whatever is known and whatever comes, new messages
-// get the next numbers without a gap, and known ones keep theirs.
-func TestNumber(t *testing.T) {
-	for seed := range uint64(500) {
+// Whatever is there and whatever comes, in a batch that repeats itself: new
+// messages get the next numbers without a gap in the order in which they came,
+// and known ones keep theirs.
+func TestBatches(t *testing.T) {
+	c := start(t, devdb.Test(t))
+	known := make(map[key]Message)
+	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(1, seed))
-		now := time.Now()
-		last := uint64(r.IntN(100))
-		known := make(map[key]Message)
 		var batch []*pending
 		for range 1 + r.IntN(40) {
-			p := &pending{id: uuid.New(), Draft: Draft{Room: room, ClientID: fmt.Sprint(r.IntN(20)), Body: fmt.Sprint(r.Int())}}
+			p := &pending{id: uuid.New(), Draft: Draft{Room: room, ClientID: fmt.Sprint(r.IntN(1000)), Body: fmt.Sprint(r.Int())}}
 			p.Sender[0] = byte(r.IntN(3))
-			switch k := (key{p.Sender, p.ClientID}); r.IntN(4) {
-			case 0: // an earlier call
-				if _, ok := known[k]; !ok {
-					known[k] = Message{Number: uint64(r.IntN(int(last) + 1)), ID: uuid.New(), Sender: p.Sender, ClientID: p.ClientID}
-				}
-			case 1: // an earlier attempt of this call
-				if _, ok := known[k]; !ok {
-					known[k] = Message{Number: uint64(r.IntN(int(last) + 1)), ID: p.id, Sender: p.Sender, ClientID: p.ClientID}
-				}
+			if m, ok := known[key{p.Sender, p.ClientID}]; ok && r.IntN(2) == 0 {
+				p.id = m.ID // an earlier attempt of this call
 			}
 			batch = append(batch, p)
 		}
-		before := len(known)
-		fresh, answers := number(batch, known, last, now)
+		answers, err := c.try(t.Context(), room, batch)
+		require.NoError(t, err)
 		require.Len(t, answers, len(batch))
-		require.Equal(t, before+len(fresh), len(known))
-		for i, m := range fresh {
-			require.Equal(t, last+uint64(i)+1, m.Number)
-		}
-		stored := make(map[key]int)
 		for i, a := range answers {
-			k := key{batch[i].Sender, batch[i].ClientID}
-			require.Equal(t, known[k], a.message)
-			if a.stored {
-				stored[k]++
-				require.Equal(t, batch[i].id, a.message.ID)
+			p := batch[i]
+			m, ok := known[key{p.Sender, p.ClientID}]
+			if !ok {
+				m = Message{Room: room, Number: uint64(len(known) + 1), ID: p.id, Sender: p.Sender,
+					ClientID: p.ClientID, Body: p.Body, SentAt: a.message.SentAt}
+				known[key{p.Sender, p.ClientID}] = m
 			}
+			require.Equal(t, answer{message: m, stored: m.ID == p.id}, a)
 		}
-		for _, n := range stored {
-			require.Equal(t, 1, n, "one caller is told to broadcast it")
-		}
+		last, err := c.Last(t.Context(), room)
+		require.NoError(t, err)
+		require.Equal(t, uint64(len(known)), last)
 	}
+}
+
+// A batch is one wait for the database, whether its messages are new or not;
+// the first one of a connection, which prepares its statements, is two.
+func TestABatchIsOneRoundTrip(t *testing.T) {
+	var writes atomic.Int64
+	f := &devdb.Faults{Decide: func(bool) devdb.Cut {
+		writes.Add(1)
+		return devdb.Spare
+	}}
+	c := start(t, devdb.Connect(t, devdb.TestURL(t), db.Config{Dial: f.Dial, MaxConns: 1}))
+	sender := user()
+	trips := func(clientID string, wantStored bool) int64 {
+		before := writes.Load()
+		_, stored, err := c.Store(t.Context(), Draft{Room: room, Sender: sender, ClientID: clientID, Body: "x"})
+		require.NoError(t, err)
+		require.Equal(t, wantStored, stored)
+		return writes.Load() - before
+	}
+	require.Equal(t, int64(2), trips("0", true))
+	for i := range 20 {
+		require.Equal(t, int64(1), trips(fmt.Sprint(i+1), true))
+	}
+	require.Equal(t, int64(1), trips("0", false))
+}
+
+// A message that another node commits while this one waits for the counter
+// isn't seen by the statement that waits, and still is there only once.
+func TestStoredElsewhereMeanwhile(t *testing.T) {
+	c := start(t, devdb.Test(t))
+	theirs := Message{ID: uuid.New(), Sender: user(), ClientID: "a", Body: "theirs"}
+	locked, commit := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		require.NoError(t, c.db.InTx(t.Context(), pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO rooms (room, last_number) VALUES ($1, 1)`, room)
+			if err == nil {
+				_, err = tx.Exec(ctx, `INSERT INTO messages (room, number, id, sender, client_id, body, sent_at) VALUES ($1, 1, $2, $3, 'a', 'theirs', now())`,
+					room, theirs.ID, uuid.UUID(theirs.Sender))
+			}
+			close(locked)
+			<-commit
+			return err
+		}))
+	})
+	<-locked
+	batch := []*pending{
+		{id: uuid.New(), Draft: Draft{Room: room, Sender: user(), ClientID: "a", Body: "first"}},
+		{id: uuid.New(), Draft: Draft{Room: room, Sender: theirs.Sender, ClientID: "a", Body: "ours"}},
+		{id: uuid.New(), Draft: Draft{Room: room, Sender: user(), ClientID: "a", Body: "last"}},
+	}
+	wg.Go(func() {
+		_, err := c.try(t.Context(), room, batch)
+		require.True(t, db.Violates(err, "messages_client_id_unique"), "%v", err)
+		answers, err := c.commit(room, batch)
+		require.NoError(t, err)
+		require.Equal(t, []bool{true, false, true}, []bool{answers[0].stored, answers[1].stored, answers[2].stored})
+		require.Equal(t, "theirs", answers[1].message.Body)
+		require.Equal(t, []uint64{2, 1, 3}, []uint64{answers[0].message.Number, answers[1].message.Number, answers[2].message.Number})
+	})
+	waitsForALock(t, c.db)
+	close(commit)
+	wg.Wait()
+}
+
+// waitsForALock returns once some statement waits for another transaction.
+func waitsForALock(t *testing.T, d *db.DB) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var waiting int
+		require.NoError(t, d.Read(t.Context(), func(ctx context.Context, q db.Querier) error {
+			return q.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+				AND datname = current_database()`).Scan(&waiting)
+		}))
+		return waiting > 0
+	}, 10*time.Second, 5*time.Millisecond)
 }
 
 // ack is what a sender was told.

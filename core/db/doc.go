@@ -31,4 +31,15 @@
 // transaction and sets its results anew each time. A caller that gets
 // ErrAmbiguous finds out what happened by what it wrote in the same
 // transaction: an idempotency row, a client-chosen id.
+//
+// # InOneTrip
+//
+// Each arrow of the picture is a round trip, and a round trip costs a caller
+// nearby more in waking up than in work. A transaction whose statements don't
+// need each other's answers, and which may be repeated, is sent at once:
+//
+//	BEGIN, statements, COMMIT ──ok──▶ nil
+//	         ├── 40001, 40P01 of any of them ──▶ back-off, again
+//	         ├── other error of any of them ──▶ that error, nothing happened
+//	         └── connection lost ──▶ ErrAmbiguous
 package db

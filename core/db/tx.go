@@ -49,6 +49,19 @@ func (d *DB) InTx(ctx context.Context, opts pgx.TxOptions, fn func(ctx context.C
 	return d.retry(ctx, func() (bool, error) { return attempt(ctx, opts, fn) })
 }
 
+// InOneTrip is InTx for statements that don't need each other's answers: BEGIN,
+// what fn queues and COMMIT are sent together and waited for once. The server
+// skips all that follows a statement that failed, COMMIT too.
+//
+// fn may run several times. The functions it gives to [pgx.QueuedQuery] only
+// read answers and set the results anew: what they return comes after COMMIT.
+// Since that is under way from the start, a connection that is lost, or a ctx
+// that ends, leaves ErrAmbiguous at any time. So this is for transactions that
+// bear being repeated.
+func (d *DB) InOneTrip(ctx context.Context, opts pgx.TxOptions, fn func(b *pgx.Batch)) error {
+	return d.retry(ctx, func() (bool, error) { return d.attemptOneTrip(ctx, opts, fn) })
+}
+
 // Read runs fn for single SELECT statements, each a transaction of its own,
 // and runs it again when one of them met a conflict or a lost connection.
 // Reads that must fit together belong in InTx.
@@ -116,19 +129,49 @@ func (d *DB) attempt(ctx context.Context, opts pgx.TxOptions, fn func(context.Co
 	committing = true
 	commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
-	err = tx.Commit(commitCtx)
-	switch {
-	case err == nil:
+	if err := tx.Commit(commitCtx); err != nil {
+		return notCommitted(fmt.Errorf("commit: %w", err))
+	}
+	return false, nil
+}
+
+// attemptOneTrip is one BEGIN..COMMIT in one go. It is the same on
+// CockroachDB: without a savepoint COMMIT says there, too, what happened.
+func (d *DB) attemptOneTrip(ctx context.Context, opts pgx.TxOptions, fn func(b *pgx.Batch)) (again bool, err error) {
+	conn, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return connectionLost(err), fmt.Errorf("begin: %w", err)
+	}
+	defer conn.Release()
+	var b pgx.Batch
+	b.BeginTx(opts)
+	fn(&b)
+	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != "COMMIT" { // ROLLBACK: the server's way to say that it didn't
+			return pgx.ErrTxCommitRollback
+		}
+		return nil
+	})
+	results := conn.SendBatch(ctx, &b)
+	if err = results.Close(); err == nil {
 		return false, nil
-	case conflict(err):
-		return true, fmt.Errorf("commit: %w", err)
-	case rolledBack(err):
-		return false, fmt.Errorf("commit: %w", err)
+	}
+	rollback(ctx, results.Tx()) // a statement failed: the transaction is still open
+	if _, unsent := errors.AsType[pgx.ErrPreprocessingBatch](err); unsent {
+		return conflict(err) || connectionLost(err), err
+	}
+	return notCommitted(err)
+}
+
+// notCommitted tells what an error means once COMMIT has been sent.
+func notCommitted(err error) (again bool, _ error) {
+	if conflict(err) || rolledBack(err) {
+		return conflict(err), err
 	}
 	// Without an answer nobody knows. pgconn.SafeToRetry doesn't either: when
 	// the answer to a COMMIT is lost, pgx v5.12 reports "conn closed", which
 	// claims that nothing was sent.
-	return false, fmt.Errorf("%w: commit: %w", ErrAmbiguous, err)
+	return false, fmt.Errorf("%w: %w", ErrAmbiguous, err)
 }
 
 // attemptCockroach lets cockroach-go retry inside its restart savepoint,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -455,4 +456,132 @@ func TestCockroachWay(t *testing.T) {
 	require.ErrorIs(t, few.InTx(t.Context(), pgx.TxOptions{}, func(context.Context, pgx.Tx) error {
 		return &pgconn.PgError{Code: "40001"}
 	}), db.ErrContended)
+}
+
+// oneTrip is exec for InOneTrip.
+func oneTrip(ctx context.Context, d *db.DB, sql ...string) error {
+	return d.InOneTrip(ctx, pgx.TxOptions{}, func(b *pgx.Batch) {
+		for _, s := range sql {
+			b.Queue(s)
+		}
+	})
+}
+
+// Either all of it happens or nothing, in one round trip or, while the
+// statements are new to a connection, two; whichever way pgx sends them.
+func TestOneTrip(t *testing.T) {
+	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
+		t.Run(mode, func(t *testing.T) {
+			var writes, commits atomic.Int64
+			f := &devdb.Faults{Decide: func(commit bool) devdb.Cut {
+				writes.Add(1)
+				if commit {
+					commits.Add(1)
+				}
+				return devdb.Spare
+			}}
+			url := devdb.TestURL(t)
+			url += map[bool]string{true: "&", false: "?"}[strings.Contains(url, "?")] + "default_query_exec_mode=" + mode
+			d := devdb.Connect(t, url, db.Config{Dial: f.Dial, MaxConns: 1})
+			accounts(t, d, 0)
+			add := `UPDATE accounts SET balance = balance + 1 WHERE id = 1`
+			require.NoError(t, oneTrip(t.Context(), d, add, add))
+			before, committed := writes.Load(), commits.Load()
+			require.NoError(t, oneTrip(t.Context(), d, add, add))
+			if mode != "describe_exec" {
+				require.Equal(t, before+1, writes.Load())
+			}
+			if mode == "cache_statement" {
+				require.Equal(t, committed+1, commits.Load(), "Faults sees it")
+			}
+			require.Equal(t, 4, number(t, d, `SELECT balance FROM accounts WHERE id = 1`))
+
+			for _, broken := range []string{`INSERT INTO accounts (id, balance) VALUES (1, 0)`, `SELECT 1 / 0`, `SELECT nonsense`} {
+				for _, statements := range [][]string{{broken, add}, {add, broken}, {add, broken, add}} {
+					err := oneTrip(t.Context(), d, statements...)
+					require.Error(t, err)
+					require.NotErrorIs(t, err, db.ErrAmbiguous)
+					require.Equal(t, 4, number(t, d, `SELECT balance FROM accounts WHERE id = 1`))
+					require.Zero(t, d.Stat().AcquiredConns())
+				}
+			}
+			require.True(t, db.Violates(oneTrip(t.Context(), d, `INSERT INTO accounts (id, balance) VALUES (1, 0)`), "accounts_pkey"))
+			require.NoError(t, oneTrip(t.Context(), d, add))
+			require.Equal(t, 5, number(t, d, `SELECT balance FROM accounts WHERE id = 1`))
+
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			require.ErrorIs(t, oneTrip(ctx, d, add), context.Canceled)
+			require.Equal(t, 5, number(t, d, `SELECT balance FROM accounts WHERE id = 1`))
+		})
+	}
+}
+
+// What can't be sent has surely not happened.
+func TestOneTripUnsent(t *testing.T) {
+	d := devdb.Test(t)
+	err := oneTrip(t.Context(), d, `INSERT INTO rooms (room, last_number) VALUES ('group:x', 0)`, `SELECT $1::INT`)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, db.ErrAmbiguous)
+	require.Zero(t, number(t, d, `SELECT count(*) FROM rooms`))
+}
+
+// SERIALIZABLE, and a conflict runs it again, whether a statement reports it or
+// COMMIT does.
+func TestOneTripConflicts(t *testing.T) {
+	d := devdb.Test(t)
+	accounts(t, d, 0)
+	var attempts atomic.Int32
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 20 {
+				require.NoError(t, d.InOneTrip(t.Context(), pgx.TxOptions{}, func(b *pgx.Batch) {
+					attempts.Add(1)
+					b.Queue(`INSERT INTO accounts (id, balance) SELECT max(id) + 1, 0 FROM accounts`)
+					b.Queue(`UPDATE accounts SET balance = balance + 1 WHERE id = 1`)
+				}))
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d attempts", attempts.Load())
+	require.Greater(t, attempts.Load(), int32(320))
+	require.Equal(t, 320, number(t, d, `SELECT balance FROM accounts WHERE id = 1`))
+	require.Equal(t, 321, number(t, d, `SELECT count(*) FROM accounts`))
+
+	// Write skew, which PostgreSQL may find as late as in COMMIT.
+	require.NoError(t, exec(t.Context(), d, `CREATE TABLE skew (id INT PRIMARY KEY, seen INT NOT NULL)`))
+	for id := range 100 {
+		wg.Go(func() {
+			require.NoError(t, d.InOneTrip(t.Context(), pgx.TxOptions{}, func(b *pgx.Batch) {
+				b.Queue(`INSERT INTO skew (id, seen) SELECT $1, count(*) FROM skew`, id)
+			}))
+		})
+	}
+	wg.Wait()
+	require.Equal(t, 100, number(t, d, `SELECT count(DISTINCT seen) FROM skew`), "each saw all before it")
+}
+
+// A connection lost at any time is a riddle: COMMIT was under way.
+func TestOneTripAmbiguous(t *testing.T) {
+	d, f, next := faulty(t)
+	accounts(t, d, 0)
+	add := `UPDATE accounts SET balance = balance + 1 WHERE id = 1`
+	require.NoError(t, oneTrip(t.Context(), d, add))
+	for cut, want := range map[devdb.Cut]int{devdb.CutAnswered: 1, devdb.CutLost: 0, devdb.CutUnsent: 0} {
+		before := number(t, d, `SELECT balance FROM accounts WHERE id = 1`)
+		next.Store(int32(cut))
+		require.ErrorIs(t, oneTrip(t.Context(), d, add), db.ErrAmbiguous)
+		require.Equal(t, before+want, number(t, d, `SELECT balance FROM accounts WHERE id = 1`))
+		require.NoError(t, oneTrip(t.Context(), d, `SELECT 1`)) // prepared again
+	}
+	require.Equal(t, int64(3), f.Cuts())
+	err := oneTrip(t.Context(), d, add, `SELECT pg_terminate_backend(pg_backend_pid())`)
+	require.ErrorIs(t, err, db.ErrAmbiguous)
+
+	// So is a caller that goes away.
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, oneTrip(ctx, d, `SELECT pg_sleep(10)`), db.ErrAmbiguous)
 }

@@ -3,10 +3,11 @@
 package devdb
 
 import (
-	"bytes"
 	"context"
+	"encoding/binary"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 )
 
@@ -53,12 +54,12 @@ func (f *Faults) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 type faultyConn struct {
 	net.Conn
 	faults  *Faults
+	commit  string      // the name of the prepared statement that is a COMMIT
 	swallow atomic.Bool // the next answer
 }
 
 func (c *faultyConn) Write(p []byte) (int, error) {
-	commit := bytes.HasSuffix(p, []byte("commit\x00")) // pgx sends it as a simple query
-	switch c.faults.Decide(commit) {
+	switch c.faults.Decide(c.commits(p)) {
 	case CutUnsent:
 		c.cut()
 		return 0, io.ErrClosedPipe
@@ -69,6 +70,30 @@ func (c *faultyConn) Write(p []byte) (int, error) {
 		c.swallow.Store(true)
 	}
 	return c.Conn.Write(p)
+}
+
+// commits reports whether whole messages of PostgreSQL's protocol, which is
+// what pgx writes at a time, run a COMMIT: as a simple query, or as a prepared
+// statement.
+func (c *faultyConn) commits(p []byte) (found bool) {
+	const query, parse, bind = 'Q', 'P', 'B' // manual, "Message Formats"
+	for len(p) >= 5 && p[0] != 0 {           // what opens a connection has no type
+		size := 1 + int(binary.BigEndian.Uint32(p[1:]))
+		if size < 5 || size > len(p) {
+			break
+		}
+		texts := strings.SplitN(string(p[5:size]), "\x00", 3)
+		switch {
+		case p[0] == query && strings.EqualFold(texts[0], "commit"):
+			found = true
+		case p[0] == parse && strings.EqualFold(texts[1], "commit"):
+			c.commit = texts[0]
+		case p[0] == bind && c.commit != "" && texts[1] == c.commit: // texts[0] is the portal
+			found = true
+		}
+		p = p[size:]
+	}
+	return found
 }
 
 func (c *faultyConn) Read(p []byte) (int, error) {
