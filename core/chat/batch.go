@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/db"
@@ -58,14 +59,14 @@ func (c *Chat) commit(room string, batch []*pending) ([]answer, error) {
 func (c *Chat) try(ctx context.Context, room string, batch []*pending) ([]answer, error) {
 	var (
 		ns           []int64
-		ids, senders []uuid.UUID
+		ids, senders pgtype.FlatArray[pgtype.UUID] // uuid.UUID would go through a string
 		clients      []string
 		bodies       []string
 	)
 	for i, p := range distinct(batch) {
 		ns = append(ns, int64(i))
-		ids = append(ids, p.id)
-		senders = append(senders, uuid.UUID(p.Sender))
+		ids = append(ids, pgtype.UUID{Bytes: p.id, Valid: true})
+		senders = append(senders, pgtype.UUID{Bytes: p.Sender, Valid: true})
 		clients = append(clients, p.ClientID)
 		bodies = append(bodies, p.Body)
 	}
