@@ -15,6 +15,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/mustermesh/muster/internal/heap"
 	"github.com/mustermesh/muster/internal/obs"
 )
 
@@ -56,9 +57,10 @@ func run(args []string) int {
 	if err != nil {
 		parser.FatalIfErrorf(err)
 	}
+	first, _, _ := strings.Cut(k.Command(), " ")
 	if c.LogLevel == "" {
 		c.LogLevel = "info"
-		switch first, _, _ := strings.Cut(k.Command(), " "); first {
+		switch first {
 		case "dev", "bench", "replay": // their output is for people
 			c.LogLevel = "warn"
 		}
@@ -67,6 +69,15 @@ func run(args []string) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "muster:", err)
 		return 2
+	}
+	switch first {
+	case "serve", "dev", "bench":
+		pacer := heap.NewPacer()
+		if err := pacer.Start(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, "muster:", err)
+			return 1
+		}
+		defer pacer.Stop()
 	}
 	k.Bind(log)
 	if err := k.Run(); err != nil && !errors.Is(err, context.Canceled) {

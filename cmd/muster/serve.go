@@ -4,18 +4,11 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/internal/node"
 )
-
-// gcPercent is the garbage that a node lets gather, in percent of what lives;
-// Go's own default is 100. Most of a node's memory is sessions at rest: a third
-// more collections cost little, and save an eighth of it. GOGC overrides it.
-const gcPercent = 75
 
 // maxDrain bounds a drain. A second signal ends the process at once.
 const maxDrain = 5 * time.Minute
@@ -54,9 +47,6 @@ func (c *ServeCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	c.override(cfg)
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	s, err := node.NewServer(ctx, cfg, version(), log)
 	if err != nil {
 		return err

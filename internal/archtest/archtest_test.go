@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"core/httpapi": {"geo", "api", "internal", "core"},
 	"web":          {},
 	// Where parts meet.
+	"internal/heap":     {"internal/run"},
 	"internal/node":     {"."},
 	"internal/meshtest": {"."},
 	"internal/archtest": {},
