@@ -53,6 +53,9 @@ type Frame struct {
 	//	*Frame_DigestAnswer
 	//	*Frame_Standing
 	//	*Frame_Silence
+	//	*Frame_Post
+	//	*Frame_MapUpdate
+	//	*Frame_Crossing
 	Body isFrame_Body `protobuf_oneof:"body"`
 	// The epoch of the room's slot in the region of both nodes. From an owner: its
 	// own; a node whose roster knows a higher one refuses the frame. From a node to
@@ -290,6 +293,33 @@ func (x *Frame) GetSilence() *Silence {
 	return nil
 }
 
+func (x *Frame) GetPost() *Post {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_Post); ok {
+			return x.Post
+		}
+	}
+	return nil
+}
+
+func (x *Frame) GetMapUpdate() *MapUpdate {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_MapUpdate); ok {
+			return x.MapUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Frame) GetCrossing() *Crossing {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_Crossing); ok {
+			return x.Crossing
+		}
+	}
+	return nil
+}
+
 func (x *Frame) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
@@ -396,6 +426,21 @@ type Frame_Silence struct {
 	Silence *Silence `protobuf:"bytes,22,opt,name=silence,proto3,oneof"`
 }
 
+type Frame_Post struct {
+	// node -> owner of its region: a fix of somebody without a session in the room
+	Post *Post `protobuf:"bytes,23,opt,name=post,proto3,oneof"`
+}
+
+type Frame_MapUpdate struct {
+	// node -> owner of the map slots of the points, in any region
+	MapUpdate *MapUpdate `protobuf:"bytes,24,opt,name=map_update,json=mapUpdate,proto3,oneof"`
+}
+
+type Frame_Crossing struct {
+	// node -> owner of its region: a fence or a meeting, stored
+	Crossing *Crossing `protobuf:"bytes,25,opt,name=crossing,proto3,oneof"`
+}
+
 func (*Frame_Attach) isFrame_Body() {}
 
 func (*Frame_Join) isFrame_Body() {}
@@ -437,6 +482,12 @@ func (*Frame_DigestAnswer) isFrame_Body() {}
 func (*Frame_Standing) isFrame_Body() {}
 
 func (*Frame_Silence) isFrame_Body() {}
+
+func (*Frame_Post) isFrame_Body() {}
+
+func (*Frame_MapUpdate) isFrame_Body() {}
+
+func (*Frame_Crossing) isFrame_Body() {}
 
 // Datagram travels on the datagrams link: may be lost, reordered, not doubled.
 type Datagram struct {
@@ -517,6 +568,9 @@ type Call struct {
 	//	*Call_PresenceChanged
 	//	*Call_DeviceMoved
 	//	*Call_StoreMessage
+	//	*Call_ListFixes
+	//	*Call_MapQuery
+	//	*Call_SharingChanged
 	Body          isCall_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -622,6 +676,33 @@ func (x *Call) GetStoreMessage() *StoreMessage {
 	return nil
 }
 
+func (x *Call) GetListFixes() *ListFixes {
+	if x != nil {
+		if x, ok := x.Body.(*Call_ListFixes); ok {
+			return x.ListFixes
+		}
+	}
+	return nil
+}
+
+func (x *Call) GetMapQuery() *MapQuery {
+	if x != nil {
+		if x, ok := x.Body.(*Call_MapQuery); ok {
+			return x.MapQuery
+		}
+	}
+	return nil
+}
+
+func (x *Call) GetSharingChanged() *SharingChanged {
+	if x != nil {
+		if x, ok := x.Body.(*Call_SharingChanged); ok {
+			return x.SharingChanged
+		}
+	}
+	return nil
+}
+
 type isCall_Body interface {
 	isCall_Body()
 }
@@ -654,6 +735,18 @@ type Call_StoreMessage struct {
 	StoreMessage *StoreMessage `protobuf:"bytes,7,opt,name=store_message,json=storeMessage,proto3,oneof"` // to a node of the room's home region
 }
 
+type Call_ListFixes struct {
+	ListFixes *ListFixes `protobuf:"bytes,8,opt,name=list_fixes,json=listFixes,proto3,oneof"`
+}
+
+type Call_MapQuery struct {
+	MapQuery *MapQuery `protobuf:"bytes,9,opt,name=map_query,json=mapQuery,proto3,oneof"`
+}
+
+type Call_SharingChanged struct {
+	SharingChanged *SharingChanged `protobuf:"bytes,10,opt,name=sharing_changed,json=sharingChanged,proto3,oneof"`
+}
+
 func (*Call_MembershipChanged) isCall_Body() {}
 
 func (*Call_Revoke) isCall_Body() {}
@@ -668,12 +761,20 @@ func (*Call_DeviceMoved) isCall_Body() {}
 
 func (*Call_StoreMessage) isCall_Body() {}
 
+func (*Call_ListFixes) isCall_Body() {}
+
+func (*Call_MapQuery) isCall_Body() {}
+
+func (*Call_SharingChanged) isCall_Body() {}
+
 type Answer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
 	//
 	//	*Answer_PeoplePage
 	//	*Answer_Stored
+	//	*Answer_FixList
+	//	*Answer_MapFound
 	Body          isAnswer_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -734,6 +835,24 @@ func (x *Answer) GetStored() *Stored {
 	return nil
 }
 
+func (x *Answer) GetFixList() *FixList {
+	if x != nil {
+		if x, ok := x.Body.(*Answer_FixList); ok {
+			return x.FixList
+		}
+	}
+	return nil
+}
+
+func (x *Answer) GetMapFound() *MapFound {
+	if x != nil {
+		if x, ok := x.Body.(*Answer_MapFound); ok {
+			return x.MapFound
+		}
+	}
+	return nil
+}
+
 type isAnswer_Body interface {
 	isAnswer_Body()
 }
@@ -746,9 +865,565 @@ type Answer_Stored struct {
 	Stored *Stored `protobuf:"bytes,2,opt,name=stored,proto3,oneof"`
 }
 
+type Answer_FixList struct {
+	FixList *FixList `protobuf:"bytes,3,opt,name=fix_list,json=fixList,proto3,oneof"`
+}
+
+type Answer_MapFound struct {
+	MapFound *MapFound `protobuf:"bytes,4,opt,name=map_found,json=mapFound,proto3,oneof"`
+}
+
 func (*Answer_PeoplePage) isAnswer_Body() {}
 
 func (*Answer_Stored) isAnswer_Body() {}
+
+func (*Answer_FixList) isAnswer_Body() {}
+
+func (*Answer_MapFound) isAnswer_Body() {}
+
+// A fix that did not come through a session in the room: by HTTP, or through a
+// session elsewhere. The node that took it keeps it until it lapses, and posts it
+// again to a new owner.
+type Post struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Fix           *wire.MemberFix        `protobuf:"bytes,2,opt,name=fix,proto3" json:"fix,omitempty"` // n is the capture time in ms
+	Until         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Post) Reset() {
+	*x = Post{}
+	mi := &file_peer_peer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Post) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Post) ProtoMessage() {}
+
+func (x *Post) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Post.ProtoReflect.Descriptor instead.
+func (*Post) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Post) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *Post) GetFix() *wire.MemberFix {
+	if x != nil {
+		return x.Fix
+	}
+	return nil
+}
+
+func (x *Post) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// The last fixes of a room that the receiver, its owner in a region, has.
+type ListFixes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFixes) Reset() {
+	*x = ListFixes{}
+	mi := &file_peer_peer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFixes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFixes) ProtoMessage() {}
+
+func (x *ListFixes) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFixes.ProtoReflect.Descriptor instead.
+func (*ListFixes) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListFixes) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+type FixList struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Fixes []*wire.MemberFix      `protobuf:"bytes,1,rep,name=fixes,proto3" json:"fixes,omitempty"`
+	Names []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"` // of the users of the fixes, as far as they are known
+	// The regions that are in it; others are to be asked by themselves.
+	Regions       []string `protobuf:"bytes,3,rep,name=regions,proto3" json:"regions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FixList) Reset() {
+	*x = FixList{}
+	mi := &file_peer_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FixList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FixList) ProtoMessage() {}
+
+func (x *FixList) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FixList.ProtoReflect.Descriptor instead.
+func (*FixList) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FixList) GetFixes() []*wire.MemberFix {
+	if x != nil {
+		return x.Fixes
+	}
+	return nil
+}
+
+func (x *FixList) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *FixList) GetRegions() []string {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+// Points of discoverable people, already snapped to their grants.
+type MapUpdate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Points        []*MapPoint            `protobuf:"bytes,1,rep,name=points,proto3" json:"points,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapUpdate) Reset() {
+	*x = MapUpdate{}
+	mi := &file_peer_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapUpdate) ProtoMessage() {}
+
+func (x *MapUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapUpdate.ProtoReflect.Descriptor instead.
+func (*MapUpdate) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *MapUpdate) GetPoints() []*MapPoint {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
+type MapPoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Fix           *wire.Fix              `protobuf:"bytes,2,opt,name=fix,proto3" json:"fix,omitempty"` // without a point: gone from here
+	Until         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	Version       uint64                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"` // the user's: the highest is the truth
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapPoint) Reset() {
+	*x = MapPoint{}
+	mi := &file_peer_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapPoint) ProtoMessage() {}
+
+func (x *MapPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapPoint.ProtoReflect.Descriptor instead.
+func (*MapPoint) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MapPoint) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *MapPoint) GetFix() *wire.Fix {
+	if x != nil {
+		return x.Fix
+	}
+	return nil
+}
+
+func (x *MapPoint) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *MapPoint) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// Who is near, as far as the receiver owns the map there.
+type MapQuery struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Center *wire.Point            `protobuf:"bytes,1,opt,name=center,proto3" json:"center,omitempty"`
+	Radius float64                `protobuf:"fixed64,2,opt,name=radius,proto3" json:"radius,omitempty"` // metres
+	Limit  uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Cells  []uint64               `protobuf:"fixed64,4,rep,packed,name=cells,proto3" json:"cells,omitempty"` // of resolution 6, of one region, all owned by the receiver; none: all it has
+	// Instead of center and radius: everybody in this box who changed since the
+	// answer that had this version.
+	Box           *wire.Box `protobuf:"bytes,5,opt,name=box,proto3" json:"box,omitempty"`
+	Since         uint64    `protobuf:"varint,6,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapQuery) Reset() {
+	*x = MapQuery{}
+	mi := &file_peer_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapQuery) ProtoMessage() {}
+
+func (x *MapQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapQuery.ProtoReflect.Descriptor instead.
+func (*MapQuery) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MapQuery) GetCenter() *wire.Point {
+	if x != nil {
+		return x.Center
+	}
+	return nil
+}
+
+func (x *MapQuery) GetRadius() float64 {
+	if x != nil {
+		return x.Radius
+	}
+	return 0
+}
+
+func (x *MapQuery) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *MapQuery) GetCells() []uint64 {
+	if x != nil {
+		return x.Cells
+	}
+	return nil
+}
+
+func (x *MapQuery) GetBox() *wire.Box {
+	if x != nil {
+		return x.Box
+	}
+	return nil
+}
+
+func (x *MapQuery) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+type MapFound struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Points  []*MapPoint            `protobuf:"bytes,1,rep,name=points,proto3" json:"points,omitempty"` // with center: the nearest first
+	More    bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	Version uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// The receiver does not own all of the cells (any more): ask again.
+	Moved         bool `protobuf:"varint,4,opt,name=moved,proto3" json:"moved,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapFound) Reset() {
+	*x = MapFound{}
+	mi := &file_peer_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapFound) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapFound) ProtoMessage() {}
+
+func (x *MapFound) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapFound.ProtoReflect.Descriptor instead.
+func (*MapFound) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *MapFound) GetPoints() []*MapPoint {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
+func (x *MapFound) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *MapFound) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *MapFound) GetMoved() bool {
+	if x != nil {
+		return x.Moved
+	}
+	return false
+}
+
+// What a user chose about who may see where they are changed: nodes that have a
+// session of theirs, or took a fix, read it anew.
+type SharingChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharingChanged) Reset() {
+	*x = SharingChanged{}
+	mi := &file_peer_peer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharingChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharingChanged) ProtoMessage() {}
+
+func (x *SharingChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharingChanged.ProtoReflect.Descriptor instead.
+func (*SharingChanged) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SharingChanged) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *SharingChanged) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type Crossing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Crossing      *wire.Crossing         `protobuf:"bytes,2,opt,name=crossing,proto3" json:"crossing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Crossing) Reset() {
+	*x = Crossing{}
+	mi := &file_peer_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Crossing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Crossing) ProtoMessage() {}
+
+func (x *Crossing) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Crossing.ProtoReflect.Descriptor instead.
+func (*Crossing) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Crossing) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *Crossing) GetCrossing() *wire.Crossing {
+	if x != nil {
+		return x.Crossing
+	}
+	return nil
+}
 
 // Which regions the owner can't hear: for the sessions of the node, and for
 // those that join later.
@@ -762,7 +1437,7 @@ type Reach struct {
 
 func (x *Reach) Reset() {
 	*x = Reach{}
-	mi := &file_peer_peer_proto_msgTypes[4]
+	mi := &file_peer_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +1449,7 @@ func (x *Reach) String() string {
 func (*Reach) ProtoMessage() {}
 
 func (x *Reach) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[4]
+	mi := &file_peer_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +1462,7 @@ func (x *Reach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reach.ProtoReflect.Descriptor instead.
 func (*Reach) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{4}
+	return file_peer_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Reach) GetRoom() string {
@@ -820,7 +1495,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_peer_peer_proto_msgTypes[5]
+	mi := &file_peer_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +1507,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[5]
+	mi := &file_peer_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +1520,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{5}
+	return file_peer_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Digest) GetRound() uint64 {
@@ -879,7 +1554,7 @@ type DigestAnswer struct {
 
 func (x *DigestAnswer) Reset() {
 	*x = DigestAnswer{}
-	mi := &file_peer_peer_proto_msgTypes[6]
+	mi := &file_peer_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +1566,7 @@ func (x *DigestAnswer) String() string {
 func (*DigestAnswer) ProtoMessage() {}
 
 func (x *DigestAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[6]
+	mi := &file_peer_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1579,7 @@ func (x *DigestAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestAnswer.ProtoReflect.Descriptor instead.
 func (*DigestAnswer) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{6}
+	return file_peer_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DigestAnswer) GetRound() uint64 {
@@ -932,7 +1607,7 @@ type Silence struct {
 
 func (x *Silence) Reset() {
 	*x = Silence{}
-	mi := &file_peer_peer_proto_msgTypes[7]
+	mi := &file_peer_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1619,7 @@ func (x *Silence) String() string {
 func (*Silence) ProtoMessage() {}
 
 func (x *Silence) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[7]
+	mi := &file_peer_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1632,7 @@ func (x *Silence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Silence.ProtoReflect.Descriptor instead.
 func (*Silence) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{7}
+	return file_peer_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Silence) GetOver() bool {
@@ -980,7 +1655,7 @@ type Standing struct {
 
 func (x *Standing) Reset() {
 	*x = Standing{}
-	mi := &file_peer_peer_proto_msgTypes[8]
+	mi := &file_peer_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1667,7 @@ func (x *Standing) String() string {
 func (*Standing) ProtoMessage() {}
 
 func (x *Standing) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[8]
+	mi := &file_peer_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1680,7 @@ func (x *Standing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing.ProtoReflect.Descriptor instead.
 func (*Standing) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Standing) GetRegion() string {
@@ -1052,7 +1727,7 @@ type NodeStanding struct {
 
 func (x *NodeStanding) Reset() {
 	*x = NodeStanding{}
-	mi := &file_peer_peer_proto_msgTypes[9]
+	mi := &file_peer_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1739,7 @@ func (x *NodeStanding) String() string {
 func (*NodeStanding) ProtoMessage() {}
 
 func (x *NodeStanding) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[9]
+	mi := &file_peer_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1752,7 @@ func (x *NodeStanding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStanding.ProtoReflect.Descriptor instead.
 func (*NodeStanding) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *NodeStanding) GetId() string {
@@ -1149,7 +1824,7 @@ type DeviceMoved struct {
 
 func (x *DeviceMoved) Reset() {
 	*x = DeviceMoved{}
-	mi := &file_peer_peer_proto_msgTypes[10]
+	mi := &file_peer_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1836,7 @@ func (x *DeviceMoved) String() string {
 func (*DeviceMoved) ProtoMessage() {}
 
 func (x *DeviceMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[10]
+	mi := &file_peer_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1849,7 @@ func (x *DeviceMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceMoved.ProtoReflect.Descriptor instead.
 func (*DeviceMoved) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeviceMoved) GetUser() string {
@@ -1212,7 +1887,7 @@ type StoreMessage struct {
 
 func (x *StoreMessage) Reset() {
 	*x = StoreMessage{}
-	mi := &file_peer_peer_proto_msgTypes[11]
+	mi := &file_peer_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1899,7 @@ func (x *StoreMessage) String() string {
 func (*StoreMessage) ProtoMessage() {}
 
 func (x *StoreMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[11]
+	mi := &file_peer_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1912,7 @@ func (x *StoreMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMessage.ProtoReflect.Descriptor instead.
 func (*StoreMessage) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StoreMessage) GetRoom() string {
@@ -1285,7 +1960,7 @@ type Stored struct {
 
 func (x *Stored) Reset() {
 	*x = Stored{}
-	mi := &file_peer_peer_proto_msgTypes[12]
+	mi := &file_peer_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1972,7 @@ func (x *Stored) String() string {
 func (*Stored) ProtoMessage() {}
 
 func (x *Stored) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[12]
+	mi := &file_peer_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1985,7 @@ func (x *Stored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stored.ProtoReflect.Descriptor instead.
 func (*Stored) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Stored) GetMessage() *wire.Message {
@@ -1341,7 +2016,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_peer_peer_proto_msgTypes[13]
+	mi := &file_peer_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +2028,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[13]
+	mi := &file_peer_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +2041,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Member) GetUser() string {
@@ -1418,13 +2093,14 @@ type Attach struct {
 	// The regions that can't be reached, as the node was told last: a new owner
 	// that has not heard of them either goes on from there.
 	Unreached     []*wire.RegionReach `protobuf:"bytes,5,rep,name=unreached,proto3" json:"unreached,omitempty"`
+	Posts         []*Post             `protobuf:"bytes,6,rep,name=posts,proto3" json:"posts,omitempty"` // that the node keeps
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_peer_peer_proto_msgTypes[14]
+	mi := &file_peer_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +2112,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[14]
+	mi := &file_peer_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +2125,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Attach) GetRoom() string {
@@ -1487,6 +2163,13 @@ func (x *Attach) GetUnreached() []*wire.RegionReach {
 	return nil
 }
 
+func (x *Attach) GetPosts() []*Post {
+	if x != nil {
+		return x.Posts
+	}
+	return nil
+}
+
 // One session joins (or resumes): answered by Joined with the same request.
 type Join struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1502,7 +2185,7 @@ type Join struct {
 
 func (x *Join) Reset() {
 	*x = Join{}
-	mi := &file_peer_peer_proto_msgTypes[15]
+	mi := &file_peer_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +2197,7 @@ func (x *Join) String() string {
 func (*Join) ProtoMessage() {}
 
 func (x *Join) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[15]
+	mi := &file_peer_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +2210,7 @@ func (x *Join) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Join.ProtoReflect.Descriptor instead.
 func (*Join) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Join) GetRoom() string {
@@ -1592,7 +2275,7 @@ type Joined struct {
 
 func (x *Joined) Reset() {
 	*x = Joined{}
-	mi := &file_peer_peer_proto_msgTypes[16]
+	mi := &file_peer_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +2287,7 @@ func (x *Joined) String() string {
 func (*Joined) ProtoMessage() {}
 
 func (x *Joined) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[16]
+	mi := &file_peer_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +2300,7 @@ func (x *Joined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Joined.ProtoReflect.Descriptor instead.
 func (*Joined) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Joined) GetRoom() string {
@@ -1689,7 +2372,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_peer_peer_proto_msgTypes[17]
+	mi := &file_peer_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1701,7 +2384,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[17]
+	mi := &file_peer_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1714,7 +2397,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Change) GetRoom() string {
@@ -1755,7 +2438,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_peer_peer_proto_msgTypes[18]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +2450,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[18]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +2463,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Report) GetRoom() string {
@@ -1808,7 +2491,7 @@ type Publish struct {
 
 func (x *Publish) Reset() {
 	*x = Publish{}
-	mi := &file_peer_peer_proto_msgTypes[19]
+	mi := &file_peer_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +2503,7 @@ func (x *Publish) String() string {
 func (*Publish) ProtoMessage() {}
 
 func (x *Publish) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[19]
+	mi := &file_peer_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +2516,7 @@ func (x *Publish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Publish.ProtoReflect.Descriptor instead.
 func (*Publish) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Publish) GetRoom() string {
@@ -1860,7 +2543,7 @@ type MembershipChanged struct {
 
 func (x *MembershipChanged) Reset() {
 	*x = MembershipChanged{}
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1872,7 +2555,7 @@ func (x *MembershipChanged) String() string {
 func (*MembershipChanged) ProtoMessage() {}
 
 func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1885,7 +2568,7 @@ func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipChanged.ProtoReflect.Descriptor instead.
 func (*MembershipChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *MembershipChanged) GetRoom() string {
@@ -1914,7 +2597,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_peer_peer_proto_msgTypes[21]
+	mi := &file_peer_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +2609,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[21]
+	mi := &file_peer_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +2622,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Applied) GetRoom() string {
@@ -1970,7 +2653,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_peer_peer_proto_msgTypes[22]
+	mi := &file_peer_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2665,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[22]
+	mi := &file_peer_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2678,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Fence) GetRoom() string {
@@ -2039,7 +2722,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_peer_peer_proto_msgTypes[23]
+	mi := &file_peer_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2734,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[23]
+	mi := &file_peer_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2747,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Event) GetRoom() string {
@@ -2115,7 +2798,7 @@ type Fixes struct {
 
 func (x *Fixes) Reset() {
 	*x = Fixes{}
-	mi := &file_peer_peer_proto_msgTypes[24]
+	mi := &file_peer_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2810,7 @@ func (x *Fixes) String() string {
 func (*Fixes) ProtoMessage() {}
 
 func (x *Fixes) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[24]
+	mi := &file_peer_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2823,7 @@ func (x *Fixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fixes.ProtoReflect.Descriptor instead.
 func (*Fixes) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Fixes) GetRoom() string {
@@ -2201,7 +2884,7 @@ type Parts struct {
 
 func (x *Parts) Reset() {
 	*x = Parts{}
-	mi := &file_peer_peer_proto_msgTypes[25]
+	mi := &file_peer_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +2896,7 @@ func (x *Parts) String() string {
 func (*Parts) ProtoMessage() {}
 
 func (x *Parts) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[25]
+	mi := &file_peer_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +2909,7 @@ func (x *Parts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Parts.ProtoReflect.Descriptor instead.
 func (*Parts) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_peer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Parts) GetRoom() string {
@@ -2291,7 +2974,7 @@ type Subscribe struct {
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_peer_peer_proto_msgTypes[26]
+	mi := &file_peer_peer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2303,7 +2986,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[26]
+	mi := &file_peer_peer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2316,7 +2999,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_peer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Subscribe) GetRoom() string {
@@ -2349,7 +3032,7 @@ type Unsubscribe struct {
 
 func (x *Unsubscribe) Reset() {
 	*x = Unsubscribe{}
-	mi := &file_peer_peer_proto_msgTypes[27]
+	mi := &file_peer_peer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +3044,7 @@ func (x *Unsubscribe) String() string {
 func (*Unsubscribe) ProtoMessage() {}
 
 func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[27]
+	mi := &file_peer_peer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +3057,7 @@ func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unsubscribe.ProtoReflect.Descriptor instead.
 func (*Unsubscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{27}
+	return file_peer_peer_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Unsubscribe) GetRoom() string {
@@ -2398,7 +3081,7 @@ type NotOwner struct {
 
 func (x *NotOwner) Reset() {
 	*x = NotOwner{}
-	mi := &file_peer_peer_proto_msgTypes[28]
+	mi := &file_peer_peer_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2410,7 +3093,7 @@ func (x *NotOwner) String() string {
 func (*NotOwner) ProtoMessage() {}
 
 func (x *NotOwner) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[28]
+	mi := &file_peer_peer_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2423,7 +3106,7 @@ func (x *NotOwner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotOwner.ProtoReflect.Descriptor instead.
 func (*NotOwner) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{28}
+	return file_peer_peer_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NotOwner) GetRoom() string {
@@ -2461,7 +3144,7 @@ type Slots struct {
 
 func (x *Slots) Reset() {
 	*x = Slots{}
-	mi := &file_peer_peer_proto_msgTypes[29]
+	mi := &file_peer_peer_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +3156,7 @@ func (x *Slots) String() string {
 func (*Slots) ProtoMessage() {}
 
 func (x *Slots) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[29]
+	mi := &file_peer_peer_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +3169,7 @@ func (x *Slots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slots.ProtoReflect.Descriptor instead.
 func (*Slots) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{29}
+	return file_peer_peer_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Slots) GetRegion() string {
@@ -2534,6 +3217,7 @@ type HandOver struct {
 	Members    []*HandOverMember      `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`
 	Regions    []*HandOverRegion      `protobuf:"bytes,8,rep,name=regions,proto3" json:"regions,omitempty"` // the own one first
 	Nodes      []*HandOverNode        `protobuf:"bytes,9,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Posts      []*HandOverPost        `protobuf:"bytes,12,rep,name=posts,proto3" json:"posts,omitempty"`
 	Last       bool                   `protobuf:"varint,10,opt,name=last,proto3" json:"last,omitempty"` // of the slot's rooms, with tail
 	// Counts the owner's attempts: what came with a lower one is void.
 	Attempt       uint64 `protobuf:"varint,11,opt,name=attempt,proto3" json:"attempt,omitempty"`
@@ -2543,7 +3227,7 @@ type HandOver struct {
 
 func (x *HandOver) Reset() {
 	*x = HandOver{}
-	mi := &file_peer_peer_proto_msgTypes[30]
+	mi := &file_peer_peer_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +3239,7 @@ func (x *HandOver) String() string {
 func (*HandOver) ProtoMessage() {}
 
 func (x *HandOver) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[30]
+	mi := &file_peer_peer_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +3252,7 @@ func (x *HandOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOver.ProtoReflect.Descriptor instead.
 func (*HandOver) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{30}
+	return file_peer_peer_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HandOver) GetSlot() uint32 {
@@ -2634,6 +3318,13 @@ func (x *HandOver) GetNodes() []*HandOverNode {
 	return nil
 }
 
+func (x *HandOver) GetPosts() []*HandOverPost {
+	if x != nil {
+		return x.Posts
+	}
+	return nil
+}
+
 func (x *HandOver) GetLast() bool {
 	if x != nil {
 		return x.Last
@@ -2665,7 +3356,7 @@ type HandOverMember struct {
 
 func (x *HandOverMember) Reset() {
 	*x = HandOverMember{}
-	mi := &file_peer_peer_proto_msgTypes[31]
+	mi := &file_peer_peer_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2677,7 +3368,7 @@ func (x *HandOverMember) String() string {
 func (*HandOverMember) ProtoMessage() {}
 
 func (x *HandOverMember) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[31]
+	mi := &file_peer_peer_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2690,7 +3381,7 @@ func (x *HandOverMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverMember.ProtoReflect.Descriptor instead.
 func (*HandOverMember) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{31}
+	return file_peer_peer_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *HandOverMember) GetUser() string {
@@ -2756,6 +3447,58 @@ func (x *HandOverMember) GetUnsettled() bool {
 	return false
 }
 
+type HandOverPost struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // that keeps it; empty: of another region
+	Post          *Post                  `protobuf:"bytes,2,opt,name=post,proto3" json:"post,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOverPost) Reset() {
+	*x = HandOverPost{}
+	mi := &file_peer_peer_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOverPost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOverPost) ProtoMessage() {}
+
+func (x *HandOverPost) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOverPost.ProtoReflect.Descriptor instead.
+func (*HandOverPost) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *HandOverPost) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *HandOverPost) GetPost() *Post {
+	if x != nil {
+		return x.Post
+	}
+	return nil
+}
+
 type HandOverRegion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Position      *wire.Position         `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`
@@ -2769,7 +3512,7 @@ type HandOverRegion struct {
 
 func (x *HandOverRegion) Reset() {
 	*x = HandOverRegion{}
-	mi := &file_peer_peer_proto_msgTypes[32]
+	mi := &file_peer_peer_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2781,7 +3524,7 @@ func (x *HandOverRegion) String() string {
 func (*HandOverRegion) ProtoMessage() {}
 
 func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[32]
+	mi := &file_peer_peer_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2794,7 +3537,7 @@ func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRegion.ProtoReflect.Descriptor instead.
 func (*HandOverRegion) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{32}
+	return file_peer_peer_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *HandOverRegion) GetPosition() *wire.Position {
@@ -2843,7 +3586,7 @@ type HandOverNode struct {
 
 func (x *HandOverNode) Reset() {
 	*x = HandOverNode{}
-	mi := &file_peer_peer_proto_msgTypes[33]
+	mi := &file_peer_peer_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2855,7 +3598,7 @@ func (x *HandOverNode) String() string {
 func (*HandOverNode) ProtoMessage() {}
 
 func (x *HandOverNode) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[33]
+	mi := &file_peer_peer_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2868,7 +3611,7 @@ func (x *HandOverNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverNode.ProtoReflect.Descriptor instead.
 func (*HandOverNode) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{33}
+	return file_peer_peer_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *HandOverNode) GetNode() string {
@@ -2904,7 +3647,7 @@ type ListPeople struct {
 
 func (x *ListPeople) Reset() {
 	*x = ListPeople{}
-	mi := &file_peer_peer_proto_msgTypes[34]
+	mi := &file_peer_peer_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2916,7 +3659,7 @@ func (x *ListPeople) String() string {
 func (*ListPeople) ProtoMessage() {}
 
 func (x *ListPeople) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[34]
+	mi := &file_peer_peer_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2929,7 +3672,7 @@ func (x *ListPeople) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeople.ProtoReflect.Descriptor instead.
 func (*ListPeople) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{34}
+	return file_peer_peer_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListPeople) GetRoom() string {
@@ -2964,7 +3707,7 @@ type PresenceChanged struct {
 
 func (x *PresenceChanged) Reset() {
 	*x = PresenceChanged{}
-	mi := &file_peer_peer_proto_msgTypes[35]
+	mi := &file_peer_peer_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2976,7 +3719,7 @@ func (x *PresenceChanged) String() string {
 func (*PresenceChanged) ProtoMessage() {}
 
 func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[35]
+	mi := &file_peer_peer_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2989,7 +3732,7 @@ func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceChanged.ProtoReflect.Descriptor instead.
 func (*PresenceChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{35}
+	return file_peer_peer_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PresenceChanged) GetUser() string {
@@ -3017,7 +3760,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_peer_peer_proto_msgTypes[36]
+	mi := &file_peer_peer_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3029,7 +3772,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[36]
+	mi := &file_peer_peer_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3042,7 +3785,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{36}
+	return file_peer_peer_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Revoke) GetLogin() string {
@@ -3063,7 +3806,8 @@ var File_peer_peer_proto protoreflect.FileDescriptor
 
 const file_peer_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fwire/wire.proto\"\x8a\t\n" +
+	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fwire/wire.proto\"\xaa\n" +
+	"\n" +
 	"\x05Frame\x120\n" +
 	"\x06attach\x18\x01 \x01(\v2\x16.muster.peer.v1.AttachH\x00R\x06attach\x12*\n" +
 	"\x04join\x18\x02 \x01(\v2\x14.muster.peer.v1.JoinH\x00R\x04join\x120\n" +
@@ -3086,12 +3830,16 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x06digest\x18\x12 \x01(\v2\x16.muster.peer.v1.DigestH\x00R\x06digest\x12C\n" +
 	"\rdigest_answer\x18\x13 \x01(\v2\x1c.muster.peer.v1.DigestAnswerH\x00R\fdigestAnswer\x126\n" +
 	"\bstanding\x18\x15 \x01(\v2\x18.muster.peer.v1.StandingH\x00R\bstanding\x123\n" +
-	"\asilence\x18\x16 \x01(\v2\x17.muster.peer.v1.SilenceH\x00R\asilence\x12\x14\n" +
+	"\asilence\x18\x16 \x01(\v2\x17.muster.peer.v1.SilenceH\x00R\asilence\x12*\n" +
+	"\x04post\x18\x17 \x01(\v2\x14.muster.peer.v1.PostH\x00R\x04post\x12:\n" +
+	"\n" +
+	"map_update\x18\x18 \x01(\v2\x19.muster.peer.v1.MapUpdateH\x00R\tmapUpdate\x126\n" +
+	"\bcrossing\x18\x19 \x01(\v2\x18.muster.peer.v1.CrossingH\x00R\bcrossing\x12\x14\n" +
 	"\x05epoch\x18\x14 \x01(\x04R\x05epochB\x06\n" +
 	"\x04body\"A\n" +
 	"\bDatagram\x12-\n" +
 	"\x05fixes\x18\x01 \x01(\v2\x15.muster.peer.v1.FixesH\x00R\x05fixesB\x06\n" +
-	"\x04body\"\xe1\x03\n" +
+	"\x04body\"\xa1\x05\n" +
 	"\x04Call\x12R\n" +
 	"\x12membership_changed\x18\x01 \x01(\v2!.muster.peer.v1.MembershipChangedH\x00R\x11membershipChanged\x120\n" +
 	"\x06revoke\x18\x02 \x01(\v2\x16.muster.peer.v1.RevokeH\x00R\x06revoke\x127\n" +
@@ -3100,13 +3848,55 @@ const file_peer_peer_proto_rawDesc = "" +
 	"listPeople\x12L\n" +
 	"\x10presence_changed\x18\x05 \x01(\v2\x1f.muster.peer.v1.PresenceChangedH\x00R\x0fpresenceChanged\x12@\n" +
 	"\fdevice_moved\x18\x06 \x01(\v2\x1b.muster.peer.v1.DeviceMovedH\x00R\vdeviceMoved\x12C\n" +
-	"\rstore_message\x18\a \x01(\v2\x1c.muster.peer.v1.StoreMessageH\x00R\fstoreMessageB\x06\n" +
-	"\x04body\"\x81\x01\n" +
+	"\rstore_message\x18\a \x01(\v2\x1c.muster.peer.v1.StoreMessageH\x00R\fstoreMessage\x12:\n" +
+	"\n" +
+	"list_fixes\x18\b \x01(\v2\x19.muster.peer.v1.ListFixesH\x00R\tlistFixes\x127\n" +
+	"\tmap_query\x18\t \x01(\v2\x18.muster.peer.v1.MapQueryH\x00R\bmapQuery\x12I\n" +
+	"\x0fsharing_changed\x18\n" +
+	" \x01(\v2\x1e.muster.peer.v1.SharingChangedH\x00R\x0esharingChangedB\x06\n" +
+	"\x04body\"\xf0\x01\n" +
 	"\x06Answer\x12=\n" +
 	"\vpeople_page\x18\x01 \x01(\v2\x1a.muster.wire.v1.PeoplePageH\x00R\n" +
 	"peoplePage\x120\n" +
-	"\x06stored\x18\x02 \x01(\v2\x16.muster.peer.v1.StoredH\x00R\x06storedB\x06\n" +
-	"\x04body\"1\n" +
+	"\x06stored\x18\x02 \x01(\v2\x16.muster.peer.v1.StoredH\x00R\x06stored\x124\n" +
+	"\bfix_list\x18\x03 \x01(\v2\x17.muster.peer.v1.FixListH\x00R\afixList\x127\n" +
+	"\tmap_found\x18\x04 \x01(\v2\x18.muster.peer.v1.MapFoundH\x00R\bmapFoundB\x06\n" +
+	"\x04body\"y\n" +
+	"\x04Post\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12+\n" +
+	"\x03fix\x18\x02 \x01(\v2\x19.muster.wire.v1.MemberFixR\x03fix\x120\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\x1f\n" +
+	"\tListFixes\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\"j\n" +
+	"\aFixList\x12/\n" +
+	"\x05fixes\x18\x01 \x03(\v2\x19.muster.wire.v1.MemberFixR\x05fixes\x12\x14\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\x12\x18\n" +
+	"\aregions\x18\x03 \x03(\tR\aregions\"=\n" +
+	"\tMapUpdate\x120\n" +
+	"\x06points\x18\x01 \x03(\v2\x18.muster.peer.v1.MapPointR\x06points\"\x91\x01\n" +
+	"\bMapPoint\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12%\n" +
+	"\x03fix\x18\x02 \x01(\v2\x13.muster.wire.v1.FixR\x03fix\x120\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x04R\aversion\"\xba\x01\n" +
+	"\bMapQuery\x12-\n" +
+	"\x06center\x18\x01 \x01(\v2\x15.muster.wire.v1.PointR\x06center\x12\x16\n" +
+	"\x06radius\x18\x02 \x01(\x01R\x06radius\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05cells\x18\x04 \x03(\x06R\x05cells\x12%\n" +
+	"\x03box\x18\x05 \x01(\v2\x13.muster.wire.v1.BoxR\x03box\x12\x14\n" +
+	"\x05since\x18\x06 \x01(\x04R\x05since\"\x80\x01\n" +
+	"\bMapFound\x120\n" +
+	"\x06points\x18\x01 \x03(\v2\x18.muster.peer.v1.MapPointR\x06points\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x14\n" +
+	"\x05moved\x18\x04 \x01(\bR\x05moved\">\n" +
+	"\x0eSharingChanged\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"T\n" +
+	"\bCrossing\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x124\n" +
+	"\bcrossing\x18\x02 \x01(\v2\x18.muster.wire.v1.CrossingR\bcrossing\"1\n" +
 	"\x05Reach\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
 	"\x05frame\x18\x02 \x01(\fR\x05frame\"L\n" +
@@ -3152,13 +3942,14 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
 	"\x06device\x18\x03 \x01(\v2\x16.muster.wire.v1.DeviceR\x06device\x12\x14\n" +
 	"\x05login\x18\x04 \x01(\tR\x05login\x12\x16\n" +
-	"\x06hidden\x18\x05 \x01(\bR\x06hidden\"\xf2\x01\n" +
+	"\x06hidden\x18\x05 \x01(\bR\x06hidden\"\x9e\x02\n" +
 	"\x06Attach\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x120\n" +
 	"\amembers\x18\x02 \x03(\v2\x16.muster.peer.v1.MemberR\amembers\x126\n" +
 	"\tpositions\x18\x03 \x03(\v2\x18.muster.wire.v1.PositionR\tpositions\x12/\n" +
 	"\x05fixes\x18\x04 \x03(\v2\x19.muster.wire.v1.MemberFixR\x05fixes\x129\n" +
-	"\tunreached\x18\x05 \x03(\v2\x1b.muster.wire.v1.RegionReachR\tunreached\"\xd7\x01\n" +
+	"\tunreached\x18\x05 \x03(\v2\x1b.muster.wire.v1.RegionReachR\tunreached\x12*\n" +
+	"\x05posts\x18\x06 \x03(\v2\x14.muster.peer.v1.PostR\x05posts\"\xd7\x01\n" +
 	"\x04Join\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12.\n" +
@@ -3234,7 +4025,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05nodes\x18\x02 \x03(\tR\x05nodes\x12\x16\n" +
 	"\x06owners\x18\x03 \x03(\rR\x06owners\x12\x16\n" +
-	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"\xed\x02\n" +
+	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"\xa1\x03\n" +
 	"\bHandOver\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
@@ -3245,7 +4036,8 @@ const file_peer_peer_proto_rawDesc = "" +
 	"lastNumber\x128\n" +
 	"\amembers\x18\a \x03(\v2\x1e.muster.peer.v1.HandOverMemberR\amembers\x128\n" +
 	"\aregions\x18\b \x03(\v2\x1e.muster.peer.v1.HandOverRegionR\aregions\x122\n" +
-	"\x05nodes\x18\t \x03(\v2\x1c.muster.peer.v1.HandOverNodeR\x05nodes\x12\x12\n" +
+	"\x05nodes\x18\t \x03(\v2\x1c.muster.peer.v1.HandOverNodeR\x05nodes\x122\n" +
+	"\x05posts\x18\f \x03(\v2\x1c.muster.peer.v1.HandOverPostR\x05posts\x12\x12\n" +
 	"\x04last\x18\n" +
 	" \x01(\bR\x04last\x12\x18\n" +
 	"\aattempt\x18\v \x01(\x04R\aattempt\"\x93\x02\n" +
@@ -3258,7 +4050,10 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\tannounced\x18\x06 \x01(\x04R\tannounced\x12\x14\n" +
 	"\x05shown\x18\a \x01(\bR\x05shown\x12\x16\n" +
 	"\x06hidden\x18\b \x01(\bR\x06hidden\x12\x1c\n" +
-	"\tunsettled\x18\t \x01(\bR\tunsettled\"\xd8\x01\n" +
+	"\tunsettled\x18\t \x01(\bR\tunsettled\"L\n" +
+	"\fHandOverPost\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12(\n" +
+	"\x04post\x18\x02 \x01(\v2\x14.muster.peer.v1.PostR\x04post\"\xd8\x01\n" +
 	"\x0eHandOverRegion\x124\n" +
 	"\bposition\x18\x01 \x01(\v2\x18.muster.wire.v1.PositionR\bposition\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x18\n" +
@@ -3293,119 +4088,154 @@ func file_peer_peer_proto_rawDescGZIP() []byte {
 	return file_peer_peer_proto_rawDescData
 }
 
-var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_peer_peer_proto_goTypes = []any{
 	(*Frame)(nil),                 // 0: muster.peer.v1.Frame
 	(*Datagram)(nil),              // 1: muster.peer.v1.Datagram
 	(*Call)(nil),                  // 2: muster.peer.v1.Call
 	(*Answer)(nil),                // 3: muster.peer.v1.Answer
-	(*Reach)(nil),                 // 4: muster.peer.v1.Reach
-	(*Digest)(nil),                // 5: muster.peer.v1.Digest
-	(*DigestAnswer)(nil),          // 6: muster.peer.v1.DigestAnswer
-	(*Silence)(nil),               // 7: muster.peer.v1.Silence
-	(*Standing)(nil),              // 8: muster.peer.v1.Standing
-	(*NodeStanding)(nil),          // 9: muster.peer.v1.NodeStanding
-	(*DeviceMoved)(nil),           // 10: muster.peer.v1.DeviceMoved
-	(*StoreMessage)(nil),          // 11: muster.peer.v1.StoreMessage
-	(*Stored)(nil),                // 12: muster.peer.v1.Stored
-	(*Member)(nil),                // 13: muster.peer.v1.Member
-	(*Attach)(nil),                // 14: muster.peer.v1.Attach
-	(*Join)(nil),                  // 15: muster.peer.v1.Join
-	(*Joined)(nil),                // 16: muster.peer.v1.Joined
-	(*Change)(nil),                // 17: muster.peer.v1.Change
-	(*Report)(nil),                // 18: muster.peer.v1.Report
-	(*Publish)(nil),               // 19: muster.peer.v1.Publish
-	(*MembershipChanged)(nil),     // 20: muster.peer.v1.MembershipChanged
-	(*Applied)(nil),               // 21: muster.peer.v1.Applied
-	(*Fence)(nil),                 // 22: muster.peer.v1.Fence
-	(*Event)(nil),                 // 23: muster.peer.v1.Event
-	(*Fixes)(nil),                 // 24: muster.peer.v1.Fixes
-	(*Parts)(nil),                 // 25: muster.peer.v1.Parts
-	(*Subscribe)(nil),             // 26: muster.peer.v1.Subscribe
-	(*Unsubscribe)(nil),           // 27: muster.peer.v1.Unsubscribe
-	(*NotOwner)(nil),              // 28: muster.peer.v1.NotOwner
-	(*Slots)(nil),                 // 29: muster.peer.v1.Slots
-	(*HandOver)(nil),              // 30: muster.peer.v1.HandOver
-	(*HandOverMember)(nil),        // 31: muster.peer.v1.HandOverMember
-	(*HandOverRegion)(nil),        // 32: muster.peer.v1.HandOverRegion
-	(*HandOverNode)(nil),          // 33: muster.peer.v1.HandOverNode
-	(*ListPeople)(nil),            // 34: muster.peer.v1.ListPeople
-	(*PresenceChanged)(nil),       // 35: muster.peer.v1.PresenceChanged
-	(*Revoke)(nil),                // 36: muster.peer.v1.Revoke
-	(*wire.PeoplePage)(nil),       // 37: muster.wire.v1.PeoplePage
-	(*wire.Message)(nil),          // 38: muster.wire.v1.Message
-	(*wire.Device)(nil),           // 39: muster.wire.v1.Device
-	(*wire.Position)(nil),         // 40: muster.wire.v1.Position
-	(*wire.MemberFix)(nil),        // 41: muster.wire.v1.MemberFix
-	(*wire.RegionReach)(nil),      // 42: muster.wire.v1.RegionReach
-	(*wire.Part)(nil),             // 43: muster.wire.v1.Part
-	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
+	(*Post)(nil),                  // 4: muster.peer.v1.Post
+	(*ListFixes)(nil),             // 5: muster.peer.v1.ListFixes
+	(*FixList)(nil),               // 6: muster.peer.v1.FixList
+	(*MapUpdate)(nil),             // 7: muster.peer.v1.MapUpdate
+	(*MapPoint)(nil),              // 8: muster.peer.v1.MapPoint
+	(*MapQuery)(nil),              // 9: muster.peer.v1.MapQuery
+	(*MapFound)(nil),              // 10: muster.peer.v1.MapFound
+	(*SharingChanged)(nil),        // 11: muster.peer.v1.SharingChanged
+	(*Crossing)(nil),              // 12: muster.peer.v1.Crossing
+	(*Reach)(nil),                 // 13: muster.peer.v1.Reach
+	(*Digest)(nil),                // 14: muster.peer.v1.Digest
+	(*DigestAnswer)(nil),          // 15: muster.peer.v1.DigestAnswer
+	(*Silence)(nil),               // 16: muster.peer.v1.Silence
+	(*Standing)(nil),              // 17: muster.peer.v1.Standing
+	(*NodeStanding)(nil),          // 18: muster.peer.v1.NodeStanding
+	(*DeviceMoved)(nil),           // 19: muster.peer.v1.DeviceMoved
+	(*StoreMessage)(nil),          // 20: muster.peer.v1.StoreMessage
+	(*Stored)(nil),                // 21: muster.peer.v1.Stored
+	(*Member)(nil),                // 22: muster.peer.v1.Member
+	(*Attach)(nil),                // 23: muster.peer.v1.Attach
+	(*Join)(nil),                  // 24: muster.peer.v1.Join
+	(*Joined)(nil),                // 25: muster.peer.v1.Joined
+	(*Change)(nil),                // 26: muster.peer.v1.Change
+	(*Report)(nil),                // 27: muster.peer.v1.Report
+	(*Publish)(nil),               // 28: muster.peer.v1.Publish
+	(*MembershipChanged)(nil),     // 29: muster.peer.v1.MembershipChanged
+	(*Applied)(nil),               // 30: muster.peer.v1.Applied
+	(*Fence)(nil),                 // 31: muster.peer.v1.Fence
+	(*Event)(nil),                 // 32: muster.peer.v1.Event
+	(*Fixes)(nil),                 // 33: muster.peer.v1.Fixes
+	(*Parts)(nil),                 // 34: muster.peer.v1.Parts
+	(*Subscribe)(nil),             // 35: muster.peer.v1.Subscribe
+	(*Unsubscribe)(nil),           // 36: muster.peer.v1.Unsubscribe
+	(*NotOwner)(nil),              // 37: muster.peer.v1.NotOwner
+	(*Slots)(nil),                 // 38: muster.peer.v1.Slots
+	(*HandOver)(nil),              // 39: muster.peer.v1.HandOver
+	(*HandOverMember)(nil),        // 40: muster.peer.v1.HandOverMember
+	(*HandOverPost)(nil),          // 41: muster.peer.v1.HandOverPost
+	(*HandOverRegion)(nil),        // 42: muster.peer.v1.HandOverRegion
+	(*HandOverNode)(nil),          // 43: muster.peer.v1.HandOverNode
+	(*ListPeople)(nil),            // 44: muster.peer.v1.ListPeople
+	(*PresenceChanged)(nil),       // 45: muster.peer.v1.PresenceChanged
+	(*Revoke)(nil),                // 46: muster.peer.v1.Revoke
+	(*wire.PeoplePage)(nil),       // 47: muster.wire.v1.PeoplePage
+	(*wire.MemberFix)(nil),        // 48: muster.wire.v1.MemberFix
+	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
+	(*wire.Fix)(nil),              // 50: muster.wire.v1.Fix
+	(*wire.Point)(nil),            // 51: muster.wire.v1.Point
+	(*wire.Box)(nil),              // 52: muster.wire.v1.Box
+	(*wire.Crossing)(nil),         // 53: muster.wire.v1.Crossing
+	(*wire.Message)(nil),          // 54: muster.wire.v1.Message
+	(*wire.Device)(nil),           // 55: muster.wire.v1.Device
+	(*wire.Position)(nil),         // 56: muster.wire.v1.Position
+	(*wire.RegionReach)(nil),      // 57: muster.wire.v1.RegionReach
+	(*wire.Part)(nil),             // 58: muster.wire.v1.Part
 }
 var file_peer_peer_proto_depIdxs = []int32{
-	14, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
-	15, // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
-	17, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
-	18, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
-	19, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
-	21, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
-	16, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
-	22, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
-	23, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
-	24, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
-	25, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
-	26, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
-	27, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
-	28, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
-	20, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	29, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
-	4,  // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
-	5,  // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
-	6,  // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
-	8,  // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
-	7,  // 20: muster.peer.v1.Frame.silence:type_name -> muster.peer.v1.Silence
-	24, // 21: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
-	20, // 22: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	36, // 23: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
-	30, // 24: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
-	34, // 25: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
-	35, // 26: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
-	10, // 27: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
-	11, // 28: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
-	37, // 29: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
-	12, // 30: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
-	9,  // 31: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
-	38, // 32: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
-	39, // 33: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
-	13, // 34: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
-	40, // 35: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
-	41, // 36: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
-	42, // 37: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
-	13, // 38: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
-	40, // 39: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	40, // 40: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
-	42, // 41: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
-	39, // 42: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	41, // 43: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	38, // 44: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	40, // 45: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	43, // 46: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	40, // 47: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
-	23, // 48: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
-	40, // 49: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	31, // 50: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
-	32, // 51: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
-	33, // 52: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
-	39, // 53: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
-	41, // 54: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
-	40, // 55: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
-	23, // 56: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
-	42, // 57: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
-	44, // 58: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	59, // [59:59] is the sub-list for method output_type
-	59, // [59:59] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	23, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
+	24, // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
+	26, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
+	27, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
+	28, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
+	30, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
+	25, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
+	31, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
+	32, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
+	33, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
+	34, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
+	35, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
+	36, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
+	37, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
+	29, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	38, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
+	13, // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
+	14, // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
+	15, // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
+	17, // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
+	16, // 20: muster.peer.v1.Frame.silence:type_name -> muster.peer.v1.Silence
+	4,  // 21: muster.peer.v1.Frame.post:type_name -> muster.peer.v1.Post
+	7,  // 22: muster.peer.v1.Frame.map_update:type_name -> muster.peer.v1.MapUpdate
+	12, // 23: muster.peer.v1.Frame.crossing:type_name -> muster.peer.v1.Crossing
+	33, // 24: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
+	29, // 25: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	46, // 26: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
+	39, // 27: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
+	44, // 28: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
+	45, // 29: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
+	19, // 30: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
+	20, // 31: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
+	5,  // 32: muster.peer.v1.Call.list_fixes:type_name -> muster.peer.v1.ListFixes
+	9,  // 33: muster.peer.v1.Call.map_query:type_name -> muster.peer.v1.MapQuery
+	11, // 34: muster.peer.v1.Call.sharing_changed:type_name -> muster.peer.v1.SharingChanged
+	47, // 35: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
+	21, // 36: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
+	6,  // 37: muster.peer.v1.Answer.fix_list:type_name -> muster.peer.v1.FixList
+	10, // 38: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
+	48, // 39: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
+	49, // 40: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
+	48, // 41: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
+	8,  // 42: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
+	50, // 43: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
+	49, // 44: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
+	51, // 45: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
+	52, // 46: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
+	8,  // 47: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
+	53, // 48: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
+	18, // 49: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
+	54, // 50: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
+	55, // 51: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
+	22, // 52: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
+	56, // 53: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
+	48, // 54: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
+	57, // 55: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
+	4,  // 56: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
+	22, // 57: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
+	56, // 58: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
+	56, // 59: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	57, // 60: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
+	55, // 61: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	48, // 62: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	54, // 63: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	56, // 64: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	58, // 65: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	56, // 66: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
+	32, // 67: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
+	56, // 68: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	40, // 69: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	42, // 70: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	43, // 71: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	41, // 72: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
+	55, // 73: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	48, // 74: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	4,  // 75: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
+	56, // 76: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	32, // 77: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	57, // 78: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
+	49, // 79: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	80, // [80:80] is the sub-list for method output_type
+	80, // [80:80] is the sub-list for method input_type
+	80, // [80:80] is the sub-list for extension type_name
+	80, // [80:80] is the sub-list for extension extendee
+	0,  // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
@@ -3435,6 +4265,9 @@ func file_peer_peer_proto_init() {
 		(*Frame_DigestAnswer)(nil),
 		(*Frame_Standing)(nil),
 		(*Frame_Silence)(nil),
+		(*Frame_Post)(nil),
+		(*Frame_MapUpdate)(nil),
+		(*Frame_Crossing)(nil),
 	}
 	file_peer_peer_proto_msgTypes[1].OneofWrappers = []any{
 		(*Datagram_Fixes)(nil),
@@ -3447,10 +4280,15 @@ func file_peer_peer_proto_init() {
 		(*Call_PresenceChanged)(nil),
 		(*Call_DeviceMoved)(nil),
 		(*Call_StoreMessage)(nil),
+		(*Call_ListFixes)(nil),
+		(*Call_MapQuery)(nil),
+		(*Call_SharingChanged)(nil),
 	}
 	file_peer_peer_proto_msgTypes[3].OneofWrappers = []any{
 		(*Answer_PeoplePage)(nil),
 		(*Answer_Stored)(nil),
+		(*Answer_FixList)(nil),
+		(*Answer_MapFound)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3458,7 +4296,7 @@ func file_peer_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_peer_proto_rawDesc), len(file_peer_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -195,6 +195,64 @@ func (Transport) EnumDescriptor() ([]byte, []int) {
 	return file_wire_wire_proto_rawDescGZIP(), []int{2}
 }
 
+type Crossing_Kind int32
+
+const (
+	Crossing_KIND_UNSPECIFIED Crossing_Kind = 0
+	Crossing_ENTER            Crossing_Kind = 1
+	Crossing_EXIT             Crossing_Kind = 2
+	Crossing_DWELL            Crossing_Kind = 3 // inside for as long as the fence asks for
+	Crossing_MEET             Crossing_Kind = 4 // closer than the group's distance
+	Crossing_PART             Crossing_Kind = 5
+)
+
+// Enum value maps for Crossing_Kind.
+var (
+	Crossing_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "ENTER",
+		2: "EXIT",
+		3: "DWELL",
+		4: "MEET",
+		5: "PART",
+	}
+	Crossing_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"ENTER":            1,
+		"EXIT":             2,
+		"DWELL":            3,
+		"MEET":             4,
+		"PART":             5,
+	}
+)
+
+func (x Crossing_Kind) Enum() *Crossing_Kind {
+	p := new(Crossing_Kind)
+	*p = x
+	return p
+}
+
+func (x Crossing_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Crossing_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_wire_wire_proto_enumTypes[3].Descriptor()
+}
+
+func (Crossing_Kind) Type() protoreflect.EnumType {
+	return &file_wire_wire_proto_enumTypes[3]
+}
+
+func (x Crossing_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Crossing_Kind.Descriptor instead.
+func (Crossing_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{37, 0}
+}
+
 type ClientFrame struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the client, unique among its unanswered requests, > 0. A frame
@@ -213,6 +271,11 @@ type ClientFrame struct {
 	//	*ClientFrame_Ping
 	//	*ClientFrame_Bye
 	//	*ClientFrame_ListPeople
+	//	*ClientFrame_Watch
+	//	*ClientFrame_Unwatch
+	//	*ClientFrame_Nearby
+	//	*ClientFrame_Ingest
+	//	*ClientFrame_Withdraw
 	Body          isClientFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -352,6 +415,51 @@ func (x *ClientFrame) GetListPeople() *ListPeople {
 	return nil
 }
 
+func (x *ClientFrame) GetWatch() *Watch {
+	if x != nil {
+		if x, ok := x.Body.(*ClientFrame_Watch); ok {
+			return x.Watch
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetUnwatch() *Unwatch {
+	if x != nil {
+		if x, ok := x.Body.(*ClientFrame_Unwatch); ok {
+			return x.Unwatch
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetNearby() *Nearby {
+	if x != nil {
+		if x, ok := x.Body.(*ClientFrame_Nearby); ok {
+			return x.Nearby
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetIngest() *Ingest {
+	if x != nil {
+		if x, ok := x.Body.(*ClientFrame_Ingest); ok {
+			return x.Ingest
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetWithdraw() *Withdraw {
+	if x != nil {
+		if x, ok := x.Body.(*ClientFrame_Withdraw); ok {
+			return x.Withdraw
+		}
+	}
+	return nil
+}
+
 type isClientFrame_Body interface {
 	isClientFrame_Body()
 }
@@ -396,6 +504,26 @@ type ClientFrame_ListPeople struct {
 	ListPeople *ListPeople `protobuf:"bytes,11,opt,name=list_people,json=listPeople,proto3,oneof"` // -> PeoplePage
 }
 
+type ClientFrame_Watch struct {
+	Watch *Watch `protobuf:"bytes,12,opt,name=watch,proto3,oneof"` // what a screen shows -> Done, then Views
+}
+
+type ClientFrame_Unwatch struct {
+	Unwatch *Unwatch `protobuf:"bytes,13,opt,name=unwatch,proto3,oneof"` // -> Done
+}
+
+type ClientFrame_Nearby struct {
+	Nearby *Nearby `protobuf:"bytes,14,opt,name=nearby,proto3,oneof"` // -> Neighbours
+}
+
+type ClientFrame_Ingest struct {
+	Ingest *Ingest `protobuf:"bytes,15,opt,name=ingest,proto3,oneof"` // fixes of many subjects, from a fleet's gateway -> Ingested
+}
+
+type ClientFrame_Withdraw struct {
+	Withdraw *Withdraw `protobuf:"bytes,16,opt,name=withdraw,proto3,oneof"` // forget where I am, everywhere -> Done
+}
+
 func (*ClientFrame_Hello) isClientFrame_Body() {}
 
 func (*ClientFrame_Reauth) isClientFrame_Body() {}
@@ -415,6 +543,16 @@ func (*ClientFrame_Ping) isClientFrame_Body() {}
 func (*ClientFrame_Bye) isClientFrame_Body() {}
 
 func (*ClientFrame_ListPeople) isClientFrame_Body() {}
+
+func (*ClientFrame_Watch) isClientFrame_Body() {}
+
+func (*ClientFrame_Unwatch) isClientFrame_Body() {}
+
+func (*ClientFrame_Nearby) isClientFrame_Body() {}
+
+func (*ClientFrame_Ingest) isClientFrame_Body() {}
+
+func (*ClientFrame_Withdraw) isClientFrame_Body() {}
 
 type Hello struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -714,7 +852,9 @@ func (x *Leave) GetRoom() string {
 	return ""
 }
 
-// A fix for the named rooms; for all joined rooms when none is named.
+// Where the device is. It is told to every audience that holds a grant of the
+// user's, each as precisely as its grant says. Naming a room grants that room
+// the exact position for a while, unless the user set a grant of their own for it.
 type Report struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Fix           *Fix                   `protobuf:"bytes,1,opt,name=fix,proto3" json:"fix,omitempty"`
@@ -898,6 +1038,377 @@ func (x *History) GetLimit() uint32 {
 	return 0
 }
 
+// Asks for what changes within an area, instead of all of a room's fixes: it is
+// sent in Views. A Watch with the number of an earlier one replaces it.
+type Watch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Watch uint32                 `protobuf:"varint,1,opt,name=watch,proto3" json:"watch,omitempty"` // chosen by the client, from 1; at most 4 at a time
+	// The members of this room, which the session has joined: their fixes outside
+	// the area are no longer sent. Empty: discoverable people.
+	Room          string `protobuf:"bytes,2,opt,name=room,proto3" json:"room,omitempty"`
+	Area          *Box   `protobuf:"bytes,3,opt,name=area,proto3" json:"area,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Watch) Reset() {
+	*x = Watch{}
+	mi := &file_wire_wire_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Watch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Watch) ProtoMessage() {}
+
+func (x *Watch) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Watch.ProtoReflect.Descriptor instead.
+func (*Watch) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Watch) GetWatch() uint32 {
+	if x != nil {
+		return x.Watch
+	}
+	return 0
+}
+
+func (x *Watch) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *Watch) GetArea() *Box {
+	if x != nil {
+		return x.Area
+	}
+	return nil
+}
+
+type Unwatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Watch         uint32                 `protobuf:"varint,1,opt,name=watch,proto3" json:"watch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unwatch) Reset() {
+	*x = Unwatch{}
+	mi := &file_wire_wire_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unwatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unwatch) ProtoMessage() {}
+
+func (x *Unwatch) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unwatch.ProtoReflect.Descriptor instead.
+func (*Unwatch) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Unwatch) GetWatch() uint32 {
+	if x != nil {
+		return x.Watch
+	}
+	return 0
+}
+
+// Degrees; west is greater than east where the box lies over the antimeridian.
+type Box struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	South         float64                `protobuf:"fixed64,1,opt,name=south,proto3" json:"south,omitempty"`
+	West          float64                `protobuf:"fixed64,2,opt,name=west,proto3" json:"west,omitempty"`
+	North         float64                `protobuf:"fixed64,3,opt,name=north,proto3" json:"north,omitempty"`
+	East          float64                `protobuf:"fixed64,4,opt,name=east,proto3" json:"east,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Box) Reset() {
+	*x = Box{}
+	mi := &file_wire_wire_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Box) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Box) ProtoMessage() {}
+
+func (x *Box) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Box.ProtoReflect.Descriptor instead.
+func (*Box) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Box) GetSouth() float64 {
+	if x != nil {
+		return x.South
+	}
+	return 0
+}
+
+func (x *Box) GetWest() float64 {
+	if x != nil {
+		return x.West
+	}
+	return 0
+}
+
+func (x *Box) GetNorth() float64 {
+	if x != nil {
+		return x.North
+	}
+	return 0
+}
+
+func (x *Box) GetEast() float64 {
+	if x != nil {
+		return x.East
+	}
+	return 0
+}
+
+// Discoverable people near a point, the nearest first.
+type Nearby struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Center        *Point                 `protobuf:"bytes,1,opt,name=center,proto3" json:"center,omitempty"`
+	Radius        float64                `protobuf:"fixed64,2,opt,name=radius,proto3" json:"radius,omitempty"` // metres, at most 50,000
+	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`    // at most 100; 0: 20
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Nearby) Reset() {
+	*x = Nearby{}
+	mi := &file_wire_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Nearby) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Nearby) ProtoMessage() {}
+
+func (x *Nearby) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Nearby.ProtoReflect.Descriptor instead.
+func (*Nearby) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Nearby) GetCenter() *Point {
+	if x != nil {
+		return x.Center
+	}
+	return nil
+}
+
+func (x *Nearby) GetRadius() float64 {
+	if x != nil {
+		return x.Radius
+	}
+	return 0
+}
+
+func (x *Nearby) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// For the token of a fleet's gateway alone.
+type Ingest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fixes         []*SubjectFix          `protobuf:"bytes,1,rep,name=fixes,proto3" json:"fixes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ingest) Reset() {
+	*x = Ingest{}
+	mi := &file_wire_wire_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ingest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ingest) ProtoMessage() {}
+
+func (x *Ingest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ingest.ProtoReflect.Descriptor instead.
+func (*Ingest) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Ingest) GetFixes() []*SubjectFix {
+	if x != nil {
+		return x.Fixes
+	}
+	return nil
+}
+
+type SubjectFix struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"` // of the fleet
+	Fix           *Fix                   `protobuf:"bytes,2,opt,name=fix,proto3" json:"fix,omitempty"`   // n counts the subject's fixes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubjectFix) Reset() {
+	*x = SubjectFix{}
+	mi := &file_wire_wire_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubjectFix) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubjectFix) ProtoMessage() {}
+
+func (x *SubjectFix) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubjectFix.ProtoReflect.Descriptor instead.
+func (*SubjectFix) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SubjectFix) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *SubjectFix) GetFix() *Fix {
+	if x != nil {
+		return x.Fix
+	}
+	return nil
+}
+
+type Withdraw struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Withdraw) Reset() {
+	*x = Withdraw{}
+	mi := &file_wire_wire_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Withdraw) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Withdraw) ProtoMessage() {}
+
+func (x *Withdraw) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Withdraw.ProtoReflect.Descriptor instead.
+func (*Withdraw) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{15}
+}
+
 type Ping struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The client's last measured round trip in microseconds, 0 if unknown.
@@ -908,7 +1419,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_wire_wire_proto_msgTypes[9]
+	mi := &file_wire_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1431,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[9]
+	mi := &file_wire_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1444,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Ping) GetRttUs() uint32 {
@@ -951,7 +1462,7 @@ type Bye struct {
 
 func (x *Bye) Reset() {
 	*x = Bye{}
-	mi := &file_wire_wire_proto_msgTypes[10]
+	mi := &file_wire_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1474,7 @@ func (x *Bye) String() string {
 func (*Bye) ProtoMessage() {}
 
 func (x *Bye) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[10]
+	mi := &file_wire_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1487,7 @@ func (x *Bye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bye.ProtoReflect.Descriptor instead.
 func (*Bye) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_wire_proto_rawDescGZIP(), []int{17}
 }
 
 // The people of a room by user id, page by page: for rooms whose Snapshot
@@ -992,7 +1503,7 @@ type ListPeople struct {
 
 func (x *ListPeople) Reset() {
 	*x = ListPeople{}
-	mi := &file_wire_wire_proto_msgTypes[11]
+	mi := &file_wire_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1515,7 @@ func (x *ListPeople) String() string {
 func (*ListPeople) ProtoMessage() {}
 
 func (x *ListPeople) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[11]
+	mi := &file_wire_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1528,7 @@ func (x *ListPeople) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeople.ProtoReflect.Descriptor instead.
 func (*ListPeople) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListPeople) GetRoom() string {
@@ -1059,6 +1570,9 @@ type ServerFrame struct {
 	//	*ServerFrame_Goaway
 	//	*ServerFrame_PeoplePage
 	//	*ServerFrame_Reach
+	//	*ServerFrame_View
+	//	*ServerFrame_Neighbours
+	//	*ServerFrame_Ingested
 	Body          isServerFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1066,7 +1580,7 @@ type ServerFrame struct {
 
 func (x *ServerFrame) Reset() {
 	*x = ServerFrame{}
-	mi := &file_wire_wire_proto_msgTypes[12]
+	mi := &file_wire_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1592,7 @@ func (x *ServerFrame) String() string {
 func (*ServerFrame) ProtoMessage() {}
 
 func (x *ServerFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[12]
+	mi := &file_wire_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1605,7 @@ func (x *ServerFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerFrame.ProtoReflect.Descriptor instead.
 func (*ServerFrame) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ServerFrame) GetRe() uint64 {
@@ -1225,6 +1739,33 @@ func (x *ServerFrame) GetReach() *Reach {
 	return nil
 }
 
+func (x *ServerFrame) GetView() *View {
+	if x != nil {
+		if x, ok := x.Body.(*ServerFrame_View); ok {
+			return x.View
+		}
+	}
+	return nil
+}
+
+func (x *ServerFrame) GetNeighbours() *Neighbours {
+	if x != nil {
+		if x, ok := x.Body.(*ServerFrame_Neighbours); ok {
+			return x.Neighbours
+		}
+	}
+	return nil
+}
+
+func (x *ServerFrame) GetIngested() *Ingested {
+	if x != nil {
+		if x, ok := x.Body.(*ServerFrame_Ingested); ok {
+			return x.Ingested
+		}
+	}
+	return nil
+}
+
 type isServerFrame_Body interface {
 	isServerFrame_Body()
 }
@@ -1281,6 +1822,18 @@ type ServerFrame_Reach struct {
 	Reach *Reach `protobuf:"bytes,14,opt,name=reach,proto3,oneof"`
 }
 
+type ServerFrame_View struct {
+	View *View `protobuf:"bytes,15,opt,name=view,proto3,oneof"`
+}
+
+type ServerFrame_Neighbours struct {
+	Neighbours *Neighbours `protobuf:"bytes,16,opt,name=neighbours,proto3,oneof"`
+}
+
+type ServerFrame_Ingested struct {
+	Ingested *Ingested `protobuf:"bytes,17,opt,name=ingested,proto3,oneof"`
+}
+
 func (*ServerFrame_Welcome) isServerFrame_Body() {}
 
 func (*ServerFrame_Done) isServerFrame_Body() {}
@@ -1307,6 +1860,12 @@ func (*ServerFrame_PeoplePage) isServerFrame_Body() {}
 
 func (*ServerFrame_Reach) isServerFrame_Body() {}
 
+func (*ServerFrame_View) isServerFrame_Body() {}
+
+func (*ServerFrame_Neighbours) isServerFrame_Body() {}
+
+func (*ServerFrame_Ingested) isServerFrame_Body() {}
+
 type Welcome struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Version   uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1331,7 +1890,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_wire_proto_msgTypes[13]
+	mi := &file_wire_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1902,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[13]
+	mi := &file_wire_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1915,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Welcome) GetVersion() uint32 {
@@ -1471,7 +2030,7 @@ type Goaway struct {
 
 func (x *Goaway) Reset() {
 	*x = Goaway{}
-	mi := &file_wire_wire_proto_msgTypes[14]
+	mi := &file_wire_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +2042,7 @@ func (x *Goaway) String() string {
 func (*Goaway) ProtoMessage() {}
 
 func (x *Goaway) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[14]
+	mi := &file_wire_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +2055,7 @@ func (x *Goaway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goaway.ProtoReflect.Descriptor instead.
 func (*Goaway) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Goaway) GetTicket() []byte {
@@ -1532,7 +2091,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_wire_wire_proto_msgTypes[15]
+	mi := &file_wire_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +2103,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[15]
+	mi := &file_wire_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +2116,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Target) GetRegion() string {
@@ -1596,7 +2155,7 @@ type Done struct {
 
 func (x *Done) Reset() {
 	*x = Done{}
-	mi := &file_wire_wire_proto_msgTypes[16]
+	mi := &file_wire_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1608,7 +2167,7 @@ func (x *Done) String() string {
 func (*Done) ProtoMessage() {}
 
 func (x *Done) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[16]
+	mi := &file_wire_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1621,7 +2180,7 @@ func (x *Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Done.ProtoReflect.Descriptor instead.
 func (*Done) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_wire_proto_rawDescGZIP(), []int{23}
 }
 
 // A client's position in a room is one of these per origin region.
@@ -1636,7 +2195,7 @@ type Position struct {
 
 func (x *Position) Reset() {
 	*x = Position{}
-	mi := &file_wire_wire_proto_msgTypes[17]
+	mi := &file_wire_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1648,7 +2207,7 @@ func (x *Position) String() string {
 func (*Position) ProtoMessage() {}
 
 func (x *Position) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[17]
+	mi := &file_wire_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1661,7 +2220,7 @@ func (x *Position) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Position.ProtoReflect.Descriptor instead.
 func (*Position) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Position) GetRegion() string {
@@ -1703,7 +2262,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_wire_wire_proto_msgTypes[18]
+	mi := &file_wire_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +2274,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[18]
+	mi := &file_wire_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +2287,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Snapshot) GetRoom() string {
@@ -1781,7 +2340,7 @@ type Reach struct {
 
 func (x *Reach) Reset() {
 	*x = Reach{}
-	mi := &file_wire_wire_proto_msgTypes[19]
+	mi := &file_wire_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +2352,7 @@ func (x *Reach) String() string {
 func (*Reach) ProtoMessage() {}
 
 func (x *Reach) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[19]
+	mi := &file_wire_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +2365,7 @@ func (x *Reach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reach.ProtoReflect.Descriptor instead.
 func (*Reach) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Reach) GetRoom() string {
@@ -1836,7 +2395,7 @@ type RegionReach struct {
 
 func (x *RegionReach) Reset() {
 	*x = RegionReach{}
-	mi := &file_wire_wire_proto_msgTypes[20]
+	mi := &file_wire_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +2407,7 @@ func (x *RegionReach) String() string {
 func (*RegionReach) ProtoMessage() {}
 
 func (x *RegionReach) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[20]
+	mi := &file_wire_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +2420,7 @@ func (x *RegionReach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionReach.ProtoReflect.Descriptor instead.
 func (*RegionReach) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RegionReach) GetRegion() string {
@@ -1898,7 +2457,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_wire_wire_proto_msgTypes[21]
+	mi := &file_wire_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +2469,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[21]
+	mi := &file_wire_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +2482,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Part) GetAt() *Position {
@@ -1973,7 +2532,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_wire_wire_proto_msgTypes[22]
+	mi := &file_wire_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2544,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[22]
+	mi := &file_wire_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2557,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Counts) GetLive() uint32 {
@@ -2027,7 +2586,7 @@ type Person struct {
 
 func (x *Person) Reset() {
 	*x = Person{}
-	mi := &file_wire_wire_proto_msgTypes[23]
+	mi := &file_wire_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2598,7 @@ func (x *Person) String() string {
 func (*Person) ProtoMessage() {}
 
 func (x *Person) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[23]
+	mi := &file_wire_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2611,7 @@ func (x *Person) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Person.ProtoReflect.Descriptor instead.
 func (*Person) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Person) GetUser() string {
@@ -2092,7 +2651,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_wire_wire_proto_msgTypes[24]
+	mi := &file_wire_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2663,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[24]
+	mi := &file_wire_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2676,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Device) GetDevice() string {
@@ -2187,6 +2746,7 @@ type Event struct {
 	//	*Event_Message
 	//	*Event_Changed
 	//	*Event_Continued
+	//	*Event_Crossing
 	Body isEvent_Body `protobuf_oneof:"body"`
 	// Set on the first event of a slot epoch that goes on where another ended: it
 	// follows (prior_epoch, at.seq - 1) without a gap.
@@ -2197,7 +2757,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_wire_wire_proto_msgTypes[25]
+	mi := &file_wire_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2769,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[25]
+	mi := &file_wire_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2782,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Event) GetRoom() string {
@@ -2282,6 +2842,15 @@ func (x *Event) GetContinued() *Continued {
 	return nil
 }
 
+func (x *Event) GetCrossing() *Crossing {
+	if x != nil {
+		if x, ok := x.Body.(*Event_Crossing); ok {
+			return x.Crossing
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetPriorEpoch() uint64 {
 	if x != nil {
 		return x.PriorEpoch
@@ -2309,6 +2878,10 @@ type Event_Continued struct {
 	Continued *Continued `protobuf:"bytes,7,opt,name=continued,proto3,oneof"`
 }
 
+type Event_Crossing struct {
+	Crossing *Crossing `protobuf:"bytes,8,opt,name=crossing,proto3,oneof"`
+}
+
 func (*Event_Presence) isEvent_Body() {}
 
 func (*Event_Message) isEvent_Body() {}
@@ -2316,6 +2889,8 @@ func (*Event_Message) isEvent_Body() {}
 func (*Event_Changed) isEvent_Body() {}
 
 func (*Event_Continued) isEvent_Body() {}
+
+func (*Event_Crossing) isEvent_Body() {}
 
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2327,7 +2902,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_wire_proto_msgTypes[26]
+	mi := &file_wire_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2914,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[26]
+	mi := &file_wire_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2927,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Presence) GetPeople() []*Person {
@@ -2378,7 +2953,7 @@ type Continued struct {
 
 func (x *Continued) Reset() {
 	*x = Continued{}
-	mi := &file_wire_wire_proto_msgTypes[27]
+	mi := &file_wire_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2390,7 +2965,7 @@ func (x *Continued) String() string {
 func (*Continued) ProtoMessage() {}
 
 func (x *Continued) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[27]
+	mi := &file_wire_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2403,7 +2978,7 @@ func (x *Continued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Continued.ProtoReflect.Descriptor instead.
 func (*Continued) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_wire_proto_rawDescGZIP(), []int{34}
 }
 
 type Message struct {
@@ -2421,7 +2996,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_wire_wire_proto_msgTypes[28]
+	mi := &file_wire_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +3008,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[28]
+	mi := &file_wire_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +3021,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Message) GetNumber() uint64 {
@@ -2508,7 +3083,7 @@ type Changed struct {
 
 func (x *Changed) Reset() {
 	*x = Changed{}
-	mi := &file_wire_wire_proto_msgTypes[29]
+	mi := &file_wire_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +3095,7 @@ func (x *Changed) String() string {
 func (*Changed) ProtoMessage() {}
 
 func (x *Changed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[29]
+	mi := &file_wire_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2533,7 +3108,7 @@ func (x *Changed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changed.ProtoReflect.Descriptor instead.
 func (*Changed) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Changed) GetVersion() uint64 {
@@ -2543,21 +3118,128 @@ func (x *Changed) GetVersion() uint64 {
 	return 0
 }
 
-type Fix struct {
+// Somebody went into or out of a fence of the group, or two members met or
+// parted. The id is of this crossing alone: who has heard it knows it again.
+type Crossing struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Point         *Point                 `protobuf:"bytes,1,opt,name=point,proto3" json:"point,omitempty"`
-	Accuracy      float32                `protobuf:"fixed32,2,opt,name=accuracy,proto3" json:"accuracy,omitempty"`     // metres, 68 %; 0 = unknown
-	Speed         *float32               `protobuf:"fixed32,3,opt,name=speed,proto3,oneof" json:"speed,omitempty"`     // m/s
-	Heading       *float32               `protobuf:"fixed32,4,opt,name=heading,proto3,oneof" json:"heading,omitempty"` // degrees from true north
-	Captured      *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=captured,proto3" json:"captured,omitempty"`
-	N             uint64                 `protobuf:"varint,6,opt,name=n,proto3" json:"n,omitempty"` // counts the session's fixes from 1: latest wins
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          Crossing_Kind          `protobuf:"varint,2,opt,name=kind,proto3,enum=muster.wire.v1.Crossing_Kind" json:"kind,omitempty"`
+	Fence         string                 `protobuf:"bytes,3,opt,name=fence,proto3" json:"fence,omitempty"` // its id; empty for two members
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`   // of the fence
+	User          string                 `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
+	Other         string                 `protobuf:"bytes,6,opt,name=other,proto3" json:"other,omitempty"`    // the second of two members
+	At            *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`          // by the capture times of the fixes
+	Passed        bool                   `protobuf:"varint,8,opt,name=passed,proto3" json:"passed,omitempty"` // through between two fixes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Crossing) Reset() {
+	*x = Crossing{}
+	mi := &file_wire_wire_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Crossing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Crossing) ProtoMessage() {}
+
+func (x *Crossing) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Crossing.ProtoReflect.Descriptor instead.
+func (*Crossing) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Crossing) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Crossing) GetKind() Crossing_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Crossing_KIND_UNSPECIFIED
+}
+
+func (x *Crossing) GetFence() string {
+	if x != nil {
+		return x.Fence
+	}
+	return ""
+}
+
+func (x *Crossing) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Crossing) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Crossing) GetOther() string {
+	if x != nil {
+		return x.Other
+	}
+	return ""
+}
+
+func (x *Crossing) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Crossing) GetPassed() bool {
+	if x != nil {
+		return x.Passed
+	}
+	return false
+}
+
+// Without a point it says that the device's position was withdrawn: forget it.
+type Fix struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Point    *Point                 `protobuf:"bytes,1,opt,name=point,proto3" json:"point,omitempty"`
+	Accuracy float32                `protobuf:"fixed32,2,opt,name=accuracy,proto3" json:"accuracy,omitempty"`     // metres, 68 %; 0 = unknown
+	Speed    *float32               `protobuf:"fixed32,3,opt,name=speed,proto3,oneof" json:"speed,omitempty"`     // m/s
+	Heading  *float32               `protobuf:"fixed32,4,opt,name=heading,proto3,oneof" json:"heading,omitempty"` // degrees from true north
+	Captured *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=captured,proto3" json:"captured,omitempty"`
+	N        uint64                 `protobuf:"varint,6,opt,name=n,proto3" json:"n,omitempty"`                    // counts the session's fixes from 1: latest wins
+	Battery  *float32               `protobuf:"fixed32,7,opt,name=battery,proto3,oneof" json:"battery,omitempty"` // 0 to 1
+	// Set by the server where the position is told coarsely: the H3 cell, whose
+	// centre is the point and whose radius the accuracy.
+	Cell          uint64 `protobuf:"fixed64,8,opt,name=cell,proto3" json:"cell,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Fix) Reset() {
 	*x = Fix{}
-	mi := &file_wire_wire_proto_msgTypes[30]
+	mi := &file_wire_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2569,7 +3251,7 @@ func (x *Fix) String() string {
 func (*Fix) ProtoMessage() {}
 
 func (x *Fix) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[30]
+	mi := &file_wire_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2582,7 +3264,7 @@ func (x *Fix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fix.ProtoReflect.Descriptor instead.
 func (*Fix) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Fix) GetPoint() *Point {
@@ -2627,6 +3309,20 @@ func (x *Fix) GetN() uint64 {
 	return 0
 }
 
+func (x *Fix) GetBattery() float32 {
+	if x != nil && x.Battery != nil {
+		return *x.Battery
+	}
+	return 0
+}
+
+func (x *Fix) GetCell() uint64 {
+	if x != nil {
+		return x.Cell
+	}
+	return 0
+}
+
 type Point struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lat           float64                `protobuf:"fixed64,1,opt,name=lat,proto3" json:"lat,omitempty"` // degrees, WGS 84
@@ -2637,7 +3333,7 @@ type Point struct {
 
 func (x *Point) Reset() {
 	*x = Point{}
-	mi := &file_wire_wire_proto_msgTypes[31]
+	mi := &file_wire_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2649,7 +3345,7 @@ func (x *Point) String() string {
 func (*Point) ProtoMessage() {}
 
 func (x *Point) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[31]
+	mi := &file_wire_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2662,7 +3358,7 @@ func (x *Point) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Point.ProtoReflect.Descriptor instead.
 func (*Point) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Point) GetLat() float64 {
@@ -2691,7 +3387,7 @@ type MemberFix struct {
 
 func (x *MemberFix) Reset() {
 	*x = MemberFix{}
-	mi := &file_wire_wire_proto_msgTypes[32]
+	mi := &file_wire_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +3399,7 @@ func (x *MemberFix) String() string {
 func (*MemberFix) ProtoMessage() {}
 
 func (x *MemberFix) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[32]
+	mi := &file_wire_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +3412,7 @@ func (x *MemberFix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberFix.ProtoReflect.Descriptor instead.
 func (*MemberFix) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MemberFix) GetUser() string {
@@ -2759,7 +3455,7 @@ type Fixes struct {
 
 func (x *Fixes) Reset() {
 	*x = Fixes{}
-	mi := &file_wire_wire_proto_msgTypes[33]
+	mi := &file_wire_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +3467,7 @@ func (x *Fixes) String() string {
 func (*Fixes) ProtoMessage() {}
 
 func (x *Fixes) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[33]
+	mi := &file_wire_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +3480,7 @@ func (x *Fixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fixes.ProtoReflect.Descriptor instead.
 func (*Fixes) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Fixes) GetRoom() string {
@@ -2801,6 +3497,443 @@ func (x *Fixes) GetFixes() []*MemberFix {
 	return nil
 }
 
+// What changed in a watched area. A key frame (whole) comes on the stream and
+// replaces what was known; the others come by datagram and say, on top of the
+// key frame that they name, how each subject is now: the highest n wins.
+type View struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Watch         uint32                 `protobuf:"varint,1,opt,name=watch,proto3" json:"watch,omitempty"`
+	Key           uint32                 `protobuf:"varint,2,opt,name=key,proto3" json:"key,omitempty"`   // number of the key frame
+	N             uint32                 `protobuf:"varint,3,opt,name=n,proto3" json:"n,omitempty"`       // of the frame on top of it; 0: the key frame
+	More          bool                   `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"` // with a key frame: it goes on in the next frame
+	Sights        []*Sight               `protobuf:"bytes,5,rep,name=sights,proto3" json:"sights,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *View) Reset() {
+	*x = View{}
+	mi := &file_wire_wire_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *View) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*View) ProtoMessage() {}
+
+func (x *View) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use View.ProtoReflect.Descriptor instead.
+func (*View) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *View) GetWatch() uint32 {
+	if x != nil {
+		return x.Watch
+	}
+	return 0
+}
+
+func (x *View) GetKey() uint32 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *View) GetN() uint32 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
+func (x *View) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *View) GetSights() []*Sight {
+	if x != nil {
+		return x.Sights
+	}
+	return nil
+}
+
+// A subject in an area. Whatever is not set is as in the key frame.
+type Sight struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Handle        uint32                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"` // names the subject as long as the watch lasts
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`      // in key frames, and where the subject is new
+	Device        string                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	Lat           *int32                 `protobuf:"zigzag32,4,opt,name=lat,proto3,oneof" json:"lat,omitempty"` // 1e-6 degrees; in others than key frames the difference to it
+	Lng           *int32                 `protobuf:"zigzag32,5,opt,name=lng,proto3,oneof" json:"lng,omitempty"`
+	Accuracy      *uint32                `protobuf:"varint,6,opt,name=accuracy,proto3,oneof" json:"accuracy,omitempty"` // metres
+	Speed         *uint32                `protobuf:"varint,7,opt,name=speed,proto3,oneof" json:"speed,omitempty"`       // cm/s
+	Heading       *uint32                `protobuf:"varint,8,opt,name=heading,proto3,oneof" json:"heading,omitempty"`   // degrees
+	Age           *uint32                `protobuf:"varint,9,opt,name=age,proto3,oneof" json:"age,omitempty"`           // seconds, as of the frame
+	Gone          bool                   `protobuf:"varint,10,opt,name=gone,proto3" json:"gone,omitempty"`              // left the area, or is not told any more
+	Cell          uint64                 `protobuf:"fixed64,11,opt,name=cell,proto3" json:"cell,omitempty"`             // as in Fix
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sight) Reset() {
+	*x = Sight{}
+	mi := &file_wire_wire_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sight) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sight) ProtoMessage() {}
+
+func (x *Sight) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sight.ProtoReflect.Descriptor instead.
+func (*Sight) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *Sight) GetHandle() uint32 {
+	if x != nil {
+		return x.Handle
+	}
+	return 0
+}
+
+func (x *Sight) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Sight) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Sight) GetLat() int32 {
+	if x != nil && x.Lat != nil {
+		return *x.Lat
+	}
+	return 0
+}
+
+func (x *Sight) GetLng() int32 {
+	if x != nil && x.Lng != nil {
+		return *x.Lng
+	}
+	return 0
+}
+
+func (x *Sight) GetAccuracy() uint32 {
+	if x != nil && x.Accuracy != nil {
+		return *x.Accuracy
+	}
+	return 0
+}
+
+func (x *Sight) GetSpeed() uint32 {
+	if x != nil && x.Speed != nil {
+		return *x.Speed
+	}
+	return 0
+}
+
+func (x *Sight) GetHeading() uint32 {
+	if x != nil && x.Heading != nil {
+		return *x.Heading
+	}
+	return 0
+}
+
+func (x *Sight) GetAge() uint32 {
+	if x != nil && x.Age != nil {
+		return *x.Age
+	}
+	return 0
+}
+
+func (x *Sight) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+func (x *Sight) GetCell() uint64 {
+	if x != nil {
+		return x.Cell
+	}
+	return 0
+}
+
+// The answer to Nearby.
+type Neighbours struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	People        []*Neighbour           `protobuf:"bytes,1,rep,name=people,proto3" json:"people,omitempty"`
+	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"` // there are others within the radius
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Neighbours) Reset() {
+	*x = Neighbours{}
+	mi := &file_wire_wire_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Neighbours) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Neighbours) ProtoMessage() {}
+
+func (x *Neighbours) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Neighbours.ProtoReflect.Descriptor instead.
+func (*Neighbours) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Neighbours) GetPeople() []*Neighbour {
+	if x != nil {
+		return x.People
+	}
+	return nil
+}
+
+func (x *Neighbours) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+type Neighbour struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Distance      float64                `protobuf:"fixed64,3,opt,name=distance,proto3" json:"distance,omitempty"`   // metres, to what this viewer may know
+	Direction     float64                `protobuf:"fixed64,4,opt,name=direction,proto3" json:"direction,omitempty"` // degrees from true north
+	Fix           *Fix                   `protobuf:"bytes,5,opt,name=fix,proto3" json:"fix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Neighbour) Reset() {
+	*x = Neighbour{}
+	mi := &file_wire_wire_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Neighbour) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Neighbour) ProtoMessage() {}
+
+func (x *Neighbour) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
+func (*Neighbour) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *Neighbour) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Neighbour) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Neighbour) GetDistance() float64 {
+	if x != nil {
+		return x.Distance
+	}
+	return 0
+}
+
+func (x *Neighbour) GetDirection() float64 {
+	if x != nil {
+		return x.Direction
+	}
+	return 0
+}
+
+func (x *Neighbour) GetFix() *Fix {
+	if x != nil {
+		return x.Fix
+	}
+	return nil
+}
+
+type Ingested struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Taken         uint32                 `protobuf:"varint,1,opt,name=taken,proto3" json:"taken,omitempty"`
+	Refused       []*Refusal             `protobuf:"bytes,2,rep,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ingested) Reset() {
+	*x = Ingested{}
+	mi := &file_wire_wire_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ingested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ingested) ProtoMessage() {}
+
+func (x *Ingested) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ingested.ProtoReflect.Descriptor instead.
+func (*Ingested) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *Ingested) GetTaken() uint32 {
+	if x != nil {
+		return x.Taken
+	}
+	return 0
+}
+
+func (x *Ingested) GetRefused() []*Refusal {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+type Refusal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Code          string                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refusal) Reset() {
+	*x = Refusal{}
+	mi := &file_wire_wire_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refusal) ProtoMessage() {}
+
+func (x *Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
+func (*Refusal) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Refusal) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Refusal) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
 type Sent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Message       *Message               `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
@@ -2810,7 +3943,7 @@ type Sent struct {
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_wire_wire_proto_msgTypes[34]
+	mi := &file_wire_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +3955,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[34]
+	mi := &file_wire_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +3968,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Sent) GetMessage() *Message {
@@ -2857,7 +3990,7 @@ type PeoplePage struct {
 
 func (x *PeoplePage) Reset() {
 	*x = PeoplePage{}
-	mi := &file_wire_wire_proto_msgTypes[35]
+	mi := &file_wire_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2869,7 +4002,7 @@ func (x *PeoplePage) String() string {
 func (*PeoplePage) ProtoMessage() {}
 
 func (x *PeoplePage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[35]
+	mi := &file_wire_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2882,7 +4015,7 @@ func (x *PeoplePage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeoplePage.ProtoReflect.Descriptor instead.
 func (*PeoplePage) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PeoplePage) GetRoom() string {
@@ -2924,7 +4057,7 @@ type Page struct {
 
 func (x *Page) Reset() {
 	*x = Page{}
-	mi := &file_wire_wire_proto_msgTypes[36]
+	mi := &file_wire_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +4069,7 @@ func (x *Page) String() string {
 func (*Page) ProtoMessage() {}
 
 func (x *Page) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[36]
+	mi := &file_wire_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +4082,7 @@ func (x *Page) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Page.ProtoReflect.Descriptor instead.
 func (*Page) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Page) GetRoom() string {
@@ -2982,7 +4115,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_wire_wire_proto_msgTypes[37]
+	mi := &file_wire_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2994,7 +4127,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[37]
+	mi := &file_wire_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3007,7 +4140,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Pong) GetNow() *timestamppb.Timestamp {
@@ -3030,7 +4163,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_wire_wire_proto_msgTypes[38]
+	mi := &file_wire_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3042,7 +4175,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[38]
+	mi := &file_wire_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3055,7 +4188,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Error) GetCode() string {
@@ -3098,7 +4231,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_wire_wire_proto_msgTypes[39]
+	mi := &file_wire_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3110,7 +4243,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[39]
+	mi := &file_wire_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3123,7 +4256,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Close) GetCode() string {
@@ -3158,7 +4291,7 @@ var File_wire_wire_proto protoreflect.FileDescriptor
 
 const file_wire_wire_proto_rawDesc = "" +
 	"\n" +
-	"\x0fwire/wire.proto\x12\x0emuster.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x04\n" +
+	"\x0fwire/wire.proto\x12\x0emuster.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x06\n" +
 	"\vClientFrame\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
 	"\x05hello\x18\x02 \x01(\v2\x15.muster.wire.v1.HelloH\x00R\x05hello\x120\n" +
@@ -3172,7 +4305,12 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x03bye\x18\n" +
 	" \x01(\v2\x13.muster.wire.v1.ByeH\x00R\x03bye\x12=\n" +
 	"\vlist_people\x18\v \x01(\v2\x1a.muster.wire.v1.ListPeopleH\x00R\n" +
-	"listPeopleB\x06\n" +
+	"listPeople\x12-\n" +
+	"\x05watch\x18\f \x01(\v2\x15.muster.wire.v1.WatchH\x00R\x05watch\x123\n" +
+	"\aunwatch\x18\r \x01(\v2\x17.muster.wire.v1.UnwatchH\x00R\aunwatch\x120\n" +
+	"\x06nearby\x18\x0e \x01(\v2\x16.muster.wire.v1.NearbyH\x00R\x06nearby\x120\n" +
+	"\x06ingest\x18\x0f \x01(\v2\x16.muster.wire.v1.IngestH\x00R\x06ingest\x126\n" +
+	"\bwithdraw\x18\x10 \x01(\v2\x18.muster.wire.v1.WithdrawH\x00R\bwithdrawB\x06\n" +
 	"\x04body\"\xdd\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
@@ -3204,7 +4342,30 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x04R\x06before\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\x04R\x05after\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\rR\x05limit\"\x1d\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\"Z\n" +
+	"\x05Watch\x12\x14\n" +
+	"\x05watch\x18\x01 \x01(\rR\x05watch\x12\x12\n" +
+	"\x04room\x18\x02 \x01(\tR\x04room\x12'\n" +
+	"\x04area\x18\x03 \x01(\v2\x13.muster.wire.v1.BoxR\x04area\"\x1f\n" +
+	"\aUnwatch\x12\x14\n" +
+	"\x05watch\x18\x01 \x01(\rR\x05watch\"Y\n" +
+	"\x03Box\x12\x14\n" +
+	"\x05south\x18\x01 \x01(\x01R\x05south\x12\x12\n" +
+	"\x04west\x18\x02 \x01(\x01R\x04west\x12\x14\n" +
+	"\x05north\x18\x03 \x01(\x01R\x05north\x12\x12\n" +
+	"\x04east\x18\x04 \x01(\x01R\x04east\"e\n" +
+	"\x06Nearby\x12-\n" +
+	"\x06center\x18\x01 \x01(\v2\x15.muster.wire.v1.PointR\x06center\x12\x16\n" +
+	"\x06radius\x18\x02 \x01(\x01R\x06radius\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\":\n" +
+	"\x06Ingest\x120\n" +
+	"\x05fixes\x18\x01 \x03(\v2\x1a.muster.wire.v1.SubjectFixR\x05fixes\"G\n" +
+	"\n" +
+	"SubjectFix\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12%\n" +
+	"\x03fix\x18\x02 \x01(\v2\x13.muster.wire.v1.FixR\x03fix\"\n" +
+	"\n" +
+	"\bWithdraw\"\x1d\n" +
 	"\x04Ping\x12\x15\n" +
 	"\x06rtt_us\x18\x01 \x01(\rR\x05rttUs\"\x05\n" +
 	"\x03Bye\"L\n" +
@@ -3212,7 +4373,7 @@ const file_wire_wire_proto_rawDesc = "" +
 	"ListPeople\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\rR\x05limit\"\x9e\x05\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"\xc0\x06\n" +
 	"\vServerFrame\x12\x0e\n" +
 	"\x02re\x18\x01 \x01(\x04R\x02re\x123\n" +
 	"\awelcome\x18\x02 \x01(\v2\x17.muster.wire.v1.WelcomeH\x00R\awelcome\x12*\n" +
@@ -3229,7 +4390,12 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x06goaway\x18\f \x01(\v2\x16.muster.wire.v1.GoawayH\x00R\x06goaway\x12=\n" +
 	"\vpeople_page\x18\r \x01(\v2\x1a.muster.wire.v1.PeoplePageH\x00R\n" +
 	"peoplePage\x12-\n" +
-	"\x05reach\x18\x0e \x01(\v2\x15.muster.wire.v1.ReachH\x00R\x05reachB\x06\n" +
+	"\x05reach\x18\x0e \x01(\v2\x15.muster.wire.v1.ReachH\x00R\x05reach\x12*\n" +
+	"\x04view\x18\x0f \x01(\v2\x14.muster.wire.v1.ViewH\x00R\x04view\x12<\n" +
+	"\n" +
+	"neighbours\x18\x10 \x01(\v2\x1a.muster.wire.v1.NeighboursH\x00R\n" +
+	"neighbours\x126\n" +
+	"\bingested\x18\x11 \x01(\v2\x18.muster.wire.v1.IngestedH\x00R\bingestedB\x06\n" +
 	"\x04body\"\xac\x03\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
@@ -3297,14 +4463,15 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x04node\x18\x05 \x01(\tR\x04node\x127\n" +
 	"\ttransport\x18\x06 \x01(\x0e2\x19.muster.wire.v1.TransportR\ttransport\x120\n" +
 	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
-	"\x06reason\x18\b \x01(\x0e2\x16.muster.wire.v1.ReasonR\x06reason\"\xcb\x02\n" +
+	"\x06reason\x18\b \x01(\x0e2\x16.muster.wire.v1.ReasonR\x06reason\"\x83\x03\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12(\n" +
 	"\x02at\x18\x02 \x01(\v2\x18.muster.wire.v1.PositionR\x02at\x126\n" +
 	"\bpresence\x18\x03 \x01(\v2\x18.muster.wire.v1.PresenceH\x00R\bpresence\x123\n" +
 	"\amessage\x18\x04 \x01(\v2\x17.muster.wire.v1.MessageH\x00R\amessage\x123\n" +
 	"\achanged\x18\x05 \x01(\v2\x17.muster.wire.v1.ChangedH\x00R\achanged\x129\n" +
-	"\tcontinued\x18\a \x01(\v2\x19.muster.wire.v1.ContinuedH\x00R\tcontinued\x12\x1f\n" +
+	"\tcontinued\x18\a \x01(\v2\x19.muster.wire.v1.ContinuedH\x00R\tcontinued\x126\n" +
+	"\bcrossing\x18\b \x01(\v2\x18.muster.wire.v1.CrossingH\x00R\bcrossing\x12\x1f\n" +
 	"\vprior_epoch\x18\x06 \x01(\x04R\n" +
 	"priorEpochB\x06\n" +
 	"\x04body\"j\n" +
@@ -3322,17 +4489,37 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x04body\x18\x06 \x01(\tR\x04body\x123\n" +
 	"\asent_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"#\n" +
 	"\aChanged\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\x04R\aversion\"\xe4\x01\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\"\xb7\x02\n" +
+	"\bCrossing\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1d.muster.wire.v1.Crossing.KindR\x04kind\x12\x14\n" +
+	"\x05fence\x18\x03 \x01(\tR\x05fence\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
+	"\x04user\x18\x05 \x01(\tR\x04user\x12\x14\n" +
+	"\x05other\x18\x06 \x01(\tR\x05other\x12*\n" +
+	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
+	"\x06passed\x18\b \x01(\bR\x06passed\"P\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\t\n" +
+	"\x05ENTER\x10\x01\x12\b\n" +
+	"\x04EXIT\x10\x02\x12\t\n" +
+	"\x05DWELL\x10\x03\x12\b\n" +
+	"\x04MEET\x10\x04\x12\b\n" +
+	"\x04PART\x10\x05\"\xa3\x02\n" +
 	"\x03Fix\x12+\n" +
 	"\x05point\x18\x01 \x01(\v2\x15.muster.wire.v1.PointR\x05point\x12\x1a\n" +
 	"\baccuracy\x18\x02 \x01(\x02R\baccuracy\x12\x19\n" +
 	"\x05speed\x18\x03 \x01(\x02H\x00R\x05speed\x88\x01\x01\x12\x1d\n" +
 	"\aheading\x18\x04 \x01(\x02H\x01R\aheading\x88\x01\x01\x126\n" +
 	"\bcaptured\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bcaptured\x12\f\n" +
-	"\x01n\x18\x06 \x01(\x04R\x01nB\b\n" +
+	"\x01n\x18\x06 \x01(\x04R\x01n\x12\x1d\n" +
+	"\abattery\x18\a \x01(\x02H\x02R\abattery\x88\x01\x01\x12\x12\n" +
+	"\x04cell\x18\b \x01(\x06R\x04cellB\b\n" +
 	"\x06_speedB\n" +
 	"\n" +
-	"\b_heading\"+\n" +
+	"\b_headingB\n" +
+	"\n" +
+	"\b_battery\"+\n" +
 	"\x05Point\x12\x10\n" +
 	"\x03lat\x18\x01 \x01(\x01R\x03lat\x12\x10\n" +
 	"\x03lng\x18\x02 \x01(\x01R\x03lng\"t\n" +
@@ -3343,7 +4530,49 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x03fix\x18\x04 \x01(\v2\x13.muster.wire.v1.FixR\x03fix\"L\n" +
 	"\x05Fixes\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12/\n" +
-	"\x05fixes\x18\x02 \x03(\v2\x19.muster.wire.v1.MemberFixR\x05fixes\"9\n" +
+	"\x05fixes\x18\x02 \x03(\v2\x19.muster.wire.v1.MemberFixR\x05fixes\"\x7f\n" +
+	"\x04View\x12\x14\n" +
+	"\x05watch\x18\x01 \x01(\rR\x05watch\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\rR\x03key\x12\f\n" +
+	"\x01n\x18\x03 \x01(\rR\x01n\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\x12-\n" +
+	"\x06sights\x18\x05 \x03(\v2\x15.muster.wire.v1.SightR\x06sights\"\xce\x02\n" +
+	"\x05Sight\x12\x16\n" +
+	"\x06handle\x18\x01 \x01(\rR\x06handle\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\x12\x15\n" +
+	"\x03lat\x18\x04 \x01(\x11H\x00R\x03lat\x88\x01\x01\x12\x15\n" +
+	"\x03lng\x18\x05 \x01(\x11H\x01R\x03lng\x88\x01\x01\x12\x1f\n" +
+	"\baccuracy\x18\x06 \x01(\rH\x02R\baccuracy\x88\x01\x01\x12\x19\n" +
+	"\x05speed\x18\a \x01(\rH\x03R\x05speed\x88\x01\x01\x12\x1d\n" +
+	"\aheading\x18\b \x01(\rH\x04R\aheading\x88\x01\x01\x12\x15\n" +
+	"\x03age\x18\t \x01(\rH\x05R\x03age\x88\x01\x01\x12\x12\n" +
+	"\x04gone\x18\n" +
+	" \x01(\bR\x04gone\x12\x12\n" +
+	"\x04cell\x18\v \x01(\x06R\x04cellB\x06\n" +
+	"\x04_latB\x06\n" +
+	"\x04_lngB\v\n" +
+	"\t_accuracyB\b\n" +
+	"\x06_speedB\n" +
+	"\n" +
+	"\b_headingB\x06\n" +
+	"\x04_age\"S\n" +
+	"\n" +
+	"Neighbours\x121\n" +
+	"\x06people\x18\x01 \x03(\v2\x19.muster.wire.v1.NeighbourR\x06people\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\x94\x01\n" +
+	"\tNeighbour\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
+	"\bdistance\x18\x03 \x01(\x01R\bdistance\x12\x1c\n" +
+	"\tdirection\x18\x04 \x01(\x01R\tdirection\x12%\n" +
+	"\x03fix\x18\x05 \x01(\v2\x13.muster.wire.v1.FixR\x03fix\"S\n" +
+	"\bIngested\x12\x14\n" +
+	"\x05taken\x18\x01 \x01(\rR\x05taken\x121\n" +
+	"\arefused\x18\x02 \x03(\v2\x17.muster.wire.v1.RefusalR\arefused\"1\n" +
+	"\aRefusal\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\"9\n" +
 	"\x04Sent\x121\n" +
 	"\amessage\x18\x01 \x01(\v2\x17.muster.wire.v1.MessageR\amessage\"\x94\x01\n" +
 	"\n" +
@@ -3399,121 +4628,155 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_wire_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_wire_wire_proto_goTypes = []any{
 	(State)(0),                    // 0: muster.wire.v1.State
 	(Reason)(0),                   // 1: muster.wire.v1.Reason
 	(Transport)(0),                // 2: muster.wire.v1.Transport
-	(*ClientFrame)(nil),           // 3: muster.wire.v1.ClientFrame
-	(*Hello)(nil),                 // 4: muster.wire.v1.Hello
-	(*Follow)(nil),                // 5: muster.wire.v1.Follow
-	(*Reauth)(nil),                // 6: muster.wire.v1.Reauth
-	(*Join)(nil),                  // 7: muster.wire.v1.Join
-	(*Leave)(nil),                 // 8: muster.wire.v1.Leave
-	(*Report)(nil),                // 9: muster.wire.v1.Report
-	(*Send)(nil),                  // 10: muster.wire.v1.Send
-	(*History)(nil),               // 11: muster.wire.v1.History
-	(*Ping)(nil),                  // 12: muster.wire.v1.Ping
-	(*Bye)(nil),                   // 13: muster.wire.v1.Bye
-	(*ListPeople)(nil),            // 14: muster.wire.v1.ListPeople
-	(*ServerFrame)(nil),           // 15: muster.wire.v1.ServerFrame
-	(*Welcome)(nil),               // 16: muster.wire.v1.Welcome
-	(*Goaway)(nil),                // 17: muster.wire.v1.Goaway
-	(*Target)(nil),                // 18: muster.wire.v1.Target
-	(*Done)(nil),                  // 19: muster.wire.v1.Done
-	(*Position)(nil),              // 20: muster.wire.v1.Position
-	(*Snapshot)(nil),              // 21: muster.wire.v1.Snapshot
-	(*Reach)(nil),                 // 22: muster.wire.v1.Reach
-	(*RegionReach)(nil),           // 23: muster.wire.v1.RegionReach
-	(*Part)(nil),                  // 24: muster.wire.v1.Part
-	(*Counts)(nil),                // 25: muster.wire.v1.Counts
-	(*Person)(nil),                // 26: muster.wire.v1.Person
-	(*Device)(nil),                // 27: muster.wire.v1.Device
-	(*Event)(nil),                 // 28: muster.wire.v1.Event
-	(*Presence)(nil),              // 29: muster.wire.v1.Presence
-	(*Continued)(nil),             // 30: muster.wire.v1.Continued
-	(*Message)(nil),               // 31: muster.wire.v1.Message
-	(*Changed)(nil),               // 32: muster.wire.v1.Changed
-	(*Fix)(nil),                   // 33: muster.wire.v1.Fix
-	(*Point)(nil),                 // 34: muster.wire.v1.Point
-	(*MemberFix)(nil),             // 35: muster.wire.v1.MemberFix
-	(*Fixes)(nil),                 // 36: muster.wire.v1.Fixes
-	(*Sent)(nil),                  // 37: muster.wire.v1.Sent
-	(*PeoplePage)(nil),            // 38: muster.wire.v1.PeoplePage
-	(*Page)(nil),                  // 39: muster.wire.v1.Page
-	(*Pong)(nil),                  // 40: muster.wire.v1.Pong
-	(*Error)(nil),                 // 41: muster.wire.v1.Error
-	(*Close)(nil),                 // 42: muster.wire.v1.Close
-	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
+	(Crossing_Kind)(0),            // 3: muster.wire.v1.Crossing.Kind
+	(*ClientFrame)(nil),           // 4: muster.wire.v1.ClientFrame
+	(*Hello)(nil),                 // 5: muster.wire.v1.Hello
+	(*Follow)(nil),                // 6: muster.wire.v1.Follow
+	(*Reauth)(nil),                // 7: muster.wire.v1.Reauth
+	(*Join)(nil),                  // 8: muster.wire.v1.Join
+	(*Leave)(nil),                 // 9: muster.wire.v1.Leave
+	(*Report)(nil),                // 10: muster.wire.v1.Report
+	(*Send)(nil),                  // 11: muster.wire.v1.Send
+	(*History)(nil),               // 12: muster.wire.v1.History
+	(*Watch)(nil),                 // 13: muster.wire.v1.Watch
+	(*Unwatch)(nil),               // 14: muster.wire.v1.Unwatch
+	(*Box)(nil),                   // 15: muster.wire.v1.Box
+	(*Nearby)(nil),                // 16: muster.wire.v1.Nearby
+	(*Ingest)(nil),                // 17: muster.wire.v1.Ingest
+	(*SubjectFix)(nil),            // 18: muster.wire.v1.SubjectFix
+	(*Withdraw)(nil),              // 19: muster.wire.v1.Withdraw
+	(*Ping)(nil),                  // 20: muster.wire.v1.Ping
+	(*Bye)(nil),                   // 21: muster.wire.v1.Bye
+	(*ListPeople)(nil),            // 22: muster.wire.v1.ListPeople
+	(*ServerFrame)(nil),           // 23: muster.wire.v1.ServerFrame
+	(*Welcome)(nil),               // 24: muster.wire.v1.Welcome
+	(*Goaway)(nil),                // 25: muster.wire.v1.Goaway
+	(*Target)(nil),                // 26: muster.wire.v1.Target
+	(*Done)(nil),                  // 27: muster.wire.v1.Done
+	(*Position)(nil),              // 28: muster.wire.v1.Position
+	(*Snapshot)(nil),              // 29: muster.wire.v1.Snapshot
+	(*Reach)(nil),                 // 30: muster.wire.v1.Reach
+	(*RegionReach)(nil),           // 31: muster.wire.v1.RegionReach
+	(*Part)(nil),                  // 32: muster.wire.v1.Part
+	(*Counts)(nil),                // 33: muster.wire.v1.Counts
+	(*Person)(nil),                // 34: muster.wire.v1.Person
+	(*Device)(nil),                // 35: muster.wire.v1.Device
+	(*Event)(nil),                 // 36: muster.wire.v1.Event
+	(*Presence)(nil),              // 37: muster.wire.v1.Presence
+	(*Continued)(nil),             // 38: muster.wire.v1.Continued
+	(*Message)(nil),               // 39: muster.wire.v1.Message
+	(*Changed)(nil),               // 40: muster.wire.v1.Changed
+	(*Crossing)(nil),              // 41: muster.wire.v1.Crossing
+	(*Fix)(nil),                   // 42: muster.wire.v1.Fix
+	(*Point)(nil),                 // 43: muster.wire.v1.Point
+	(*MemberFix)(nil),             // 44: muster.wire.v1.MemberFix
+	(*Fixes)(nil),                 // 45: muster.wire.v1.Fixes
+	(*View)(nil),                  // 46: muster.wire.v1.View
+	(*Sight)(nil),                 // 47: muster.wire.v1.Sight
+	(*Neighbours)(nil),            // 48: muster.wire.v1.Neighbours
+	(*Neighbour)(nil),             // 49: muster.wire.v1.Neighbour
+	(*Ingested)(nil),              // 50: muster.wire.v1.Ingested
+	(*Refusal)(nil),               // 51: muster.wire.v1.Refusal
+	(*Sent)(nil),                  // 52: muster.wire.v1.Sent
+	(*PeoplePage)(nil),            // 53: muster.wire.v1.PeoplePage
+	(*Page)(nil),                  // 54: muster.wire.v1.Page
+	(*Pong)(nil),                  // 55: muster.wire.v1.Pong
+	(*Error)(nil),                 // 56: muster.wire.v1.Error
+	(*Close)(nil),                 // 57: muster.wire.v1.Close
+	(*timestamppb.Timestamp)(nil), // 58: google.protobuf.Timestamp
 }
 var file_wire_wire_proto_depIdxs = []int32{
-	4,  // 0: muster.wire.v1.ClientFrame.hello:type_name -> muster.wire.v1.Hello
-	6,  // 1: muster.wire.v1.ClientFrame.reauth:type_name -> muster.wire.v1.Reauth
-	7,  // 2: muster.wire.v1.ClientFrame.join:type_name -> muster.wire.v1.Join
-	8,  // 3: muster.wire.v1.ClientFrame.leave:type_name -> muster.wire.v1.Leave
-	9,  // 4: muster.wire.v1.ClientFrame.report:type_name -> muster.wire.v1.Report
-	10, // 5: muster.wire.v1.ClientFrame.send:type_name -> muster.wire.v1.Send
-	11, // 6: muster.wire.v1.ClientFrame.history:type_name -> muster.wire.v1.History
-	12, // 7: muster.wire.v1.ClientFrame.ping:type_name -> muster.wire.v1.Ping
-	13, // 8: muster.wire.v1.ClientFrame.bye:type_name -> muster.wire.v1.Bye
-	14, // 9: muster.wire.v1.ClientFrame.list_people:type_name -> muster.wire.v1.ListPeople
-	5,  // 10: muster.wire.v1.Hello.follows:type_name -> muster.wire.v1.Follow
-	20, // 11: muster.wire.v1.Follow.positions:type_name -> muster.wire.v1.Position
-	20, // 12: muster.wire.v1.Join.positions:type_name -> muster.wire.v1.Position
-	33, // 13: muster.wire.v1.Report.fix:type_name -> muster.wire.v1.Fix
-	16, // 14: muster.wire.v1.ServerFrame.welcome:type_name -> muster.wire.v1.Welcome
-	19, // 15: muster.wire.v1.ServerFrame.done:type_name -> muster.wire.v1.Done
-	21, // 16: muster.wire.v1.ServerFrame.snapshot:type_name -> muster.wire.v1.Snapshot
-	37, // 17: muster.wire.v1.ServerFrame.sent:type_name -> muster.wire.v1.Sent
-	39, // 18: muster.wire.v1.ServerFrame.page:type_name -> muster.wire.v1.Page
-	40, // 19: muster.wire.v1.ServerFrame.pong:type_name -> muster.wire.v1.Pong
-	41, // 20: muster.wire.v1.ServerFrame.error:type_name -> muster.wire.v1.Error
-	28, // 21: muster.wire.v1.ServerFrame.event:type_name -> muster.wire.v1.Event
-	36, // 22: muster.wire.v1.ServerFrame.fixes:type_name -> muster.wire.v1.Fixes
-	42, // 23: muster.wire.v1.ServerFrame.close:type_name -> muster.wire.v1.Close
-	17, // 24: muster.wire.v1.ServerFrame.goaway:type_name -> muster.wire.v1.Goaway
-	38, // 25: muster.wire.v1.ServerFrame.people_page:type_name -> muster.wire.v1.PeoplePage
-	22, // 26: muster.wire.v1.ServerFrame.reach:type_name -> muster.wire.v1.Reach
-	2,  // 27: muster.wire.v1.Welcome.transport:type_name -> muster.wire.v1.Transport
-	43, // 28: muster.wire.v1.Welcome.now:type_name -> google.protobuf.Timestamp
-	43, // 29: muster.wire.v1.Welcome.expires:type_name -> google.protobuf.Timestamp
-	18, // 30: muster.wire.v1.Goaway.targets:type_name -> muster.wire.v1.Target
-	24, // 31: muster.wire.v1.Snapshot.parts:type_name -> muster.wire.v1.Part
-	23, // 32: muster.wire.v1.Snapshot.unreached:type_name -> muster.wire.v1.RegionReach
-	23, // 33: muster.wire.v1.Reach.unreached:type_name -> muster.wire.v1.RegionReach
-	43, // 34: muster.wire.v1.RegionReach.unknown_since:type_name -> google.protobuf.Timestamp
-	20, // 35: muster.wire.v1.Part.at:type_name -> muster.wire.v1.Position
-	26, // 36: muster.wire.v1.Part.people:type_name -> muster.wire.v1.Person
-	35, // 37: muster.wire.v1.Part.fixes:type_name -> muster.wire.v1.MemberFix
-	25, // 38: muster.wire.v1.Part.counts:type_name -> muster.wire.v1.Counts
-	27, // 39: muster.wire.v1.Person.devices:type_name -> muster.wire.v1.Device
-	0,  // 40: muster.wire.v1.Device.state:type_name -> muster.wire.v1.State
-	2,  // 41: muster.wire.v1.Device.transport:type_name -> muster.wire.v1.Transport
-	43, // 42: muster.wire.v1.Device.since:type_name -> google.protobuf.Timestamp
-	1,  // 43: muster.wire.v1.Device.reason:type_name -> muster.wire.v1.Reason
-	20, // 44: muster.wire.v1.Event.at:type_name -> muster.wire.v1.Position
-	29, // 45: muster.wire.v1.Event.presence:type_name -> muster.wire.v1.Presence
-	31, // 46: muster.wire.v1.Event.message:type_name -> muster.wire.v1.Message
-	32, // 47: muster.wire.v1.Event.changed:type_name -> muster.wire.v1.Changed
-	30, // 48: muster.wire.v1.Event.continued:type_name -> muster.wire.v1.Continued
-	26, // 49: muster.wire.v1.Presence.people:type_name -> muster.wire.v1.Person
-	25, // 50: muster.wire.v1.Presence.counts:type_name -> muster.wire.v1.Counts
-	43, // 51: muster.wire.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	34, // 52: muster.wire.v1.Fix.point:type_name -> muster.wire.v1.Point
-	43, // 53: muster.wire.v1.Fix.captured:type_name -> google.protobuf.Timestamp
-	33, // 54: muster.wire.v1.MemberFix.fix:type_name -> muster.wire.v1.Fix
-	35, // 55: muster.wire.v1.Fixes.fixes:type_name -> muster.wire.v1.MemberFix
-	31, // 56: muster.wire.v1.Sent.message:type_name -> muster.wire.v1.Message
-	26, // 57: muster.wire.v1.PeoplePage.people:type_name -> muster.wire.v1.Person
-	25, // 58: muster.wire.v1.PeoplePage.counts:type_name -> muster.wire.v1.Counts
-	31, // 59: muster.wire.v1.Page.messages:type_name -> muster.wire.v1.Message
-	43, // 60: muster.wire.v1.Pong.now:type_name -> google.protobuf.Timestamp
-	61, // [61:61] is the sub-list for method output_type
-	61, // [61:61] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	5,  // 0: muster.wire.v1.ClientFrame.hello:type_name -> muster.wire.v1.Hello
+	7,  // 1: muster.wire.v1.ClientFrame.reauth:type_name -> muster.wire.v1.Reauth
+	8,  // 2: muster.wire.v1.ClientFrame.join:type_name -> muster.wire.v1.Join
+	9,  // 3: muster.wire.v1.ClientFrame.leave:type_name -> muster.wire.v1.Leave
+	10, // 4: muster.wire.v1.ClientFrame.report:type_name -> muster.wire.v1.Report
+	11, // 5: muster.wire.v1.ClientFrame.send:type_name -> muster.wire.v1.Send
+	12, // 6: muster.wire.v1.ClientFrame.history:type_name -> muster.wire.v1.History
+	20, // 7: muster.wire.v1.ClientFrame.ping:type_name -> muster.wire.v1.Ping
+	21, // 8: muster.wire.v1.ClientFrame.bye:type_name -> muster.wire.v1.Bye
+	22, // 9: muster.wire.v1.ClientFrame.list_people:type_name -> muster.wire.v1.ListPeople
+	13, // 10: muster.wire.v1.ClientFrame.watch:type_name -> muster.wire.v1.Watch
+	14, // 11: muster.wire.v1.ClientFrame.unwatch:type_name -> muster.wire.v1.Unwatch
+	16, // 12: muster.wire.v1.ClientFrame.nearby:type_name -> muster.wire.v1.Nearby
+	17, // 13: muster.wire.v1.ClientFrame.ingest:type_name -> muster.wire.v1.Ingest
+	19, // 14: muster.wire.v1.ClientFrame.withdraw:type_name -> muster.wire.v1.Withdraw
+	6,  // 15: muster.wire.v1.Hello.follows:type_name -> muster.wire.v1.Follow
+	28, // 16: muster.wire.v1.Follow.positions:type_name -> muster.wire.v1.Position
+	28, // 17: muster.wire.v1.Join.positions:type_name -> muster.wire.v1.Position
+	42, // 18: muster.wire.v1.Report.fix:type_name -> muster.wire.v1.Fix
+	15, // 19: muster.wire.v1.Watch.area:type_name -> muster.wire.v1.Box
+	43, // 20: muster.wire.v1.Nearby.center:type_name -> muster.wire.v1.Point
+	18, // 21: muster.wire.v1.Ingest.fixes:type_name -> muster.wire.v1.SubjectFix
+	42, // 22: muster.wire.v1.SubjectFix.fix:type_name -> muster.wire.v1.Fix
+	24, // 23: muster.wire.v1.ServerFrame.welcome:type_name -> muster.wire.v1.Welcome
+	27, // 24: muster.wire.v1.ServerFrame.done:type_name -> muster.wire.v1.Done
+	29, // 25: muster.wire.v1.ServerFrame.snapshot:type_name -> muster.wire.v1.Snapshot
+	52, // 26: muster.wire.v1.ServerFrame.sent:type_name -> muster.wire.v1.Sent
+	54, // 27: muster.wire.v1.ServerFrame.page:type_name -> muster.wire.v1.Page
+	55, // 28: muster.wire.v1.ServerFrame.pong:type_name -> muster.wire.v1.Pong
+	56, // 29: muster.wire.v1.ServerFrame.error:type_name -> muster.wire.v1.Error
+	36, // 30: muster.wire.v1.ServerFrame.event:type_name -> muster.wire.v1.Event
+	45, // 31: muster.wire.v1.ServerFrame.fixes:type_name -> muster.wire.v1.Fixes
+	57, // 32: muster.wire.v1.ServerFrame.close:type_name -> muster.wire.v1.Close
+	25, // 33: muster.wire.v1.ServerFrame.goaway:type_name -> muster.wire.v1.Goaway
+	53, // 34: muster.wire.v1.ServerFrame.people_page:type_name -> muster.wire.v1.PeoplePage
+	30, // 35: muster.wire.v1.ServerFrame.reach:type_name -> muster.wire.v1.Reach
+	46, // 36: muster.wire.v1.ServerFrame.view:type_name -> muster.wire.v1.View
+	48, // 37: muster.wire.v1.ServerFrame.neighbours:type_name -> muster.wire.v1.Neighbours
+	50, // 38: muster.wire.v1.ServerFrame.ingested:type_name -> muster.wire.v1.Ingested
+	2,  // 39: muster.wire.v1.Welcome.transport:type_name -> muster.wire.v1.Transport
+	58, // 40: muster.wire.v1.Welcome.now:type_name -> google.protobuf.Timestamp
+	58, // 41: muster.wire.v1.Welcome.expires:type_name -> google.protobuf.Timestamp
+	26, // 42: muster.wire.v1.Goaway.targets:type_name -> muster.wire.v1.Target
+	32, // 43: muster.wire.v1.Snapshot.parts:type_name -> muster.wire.v1.Part
+	31, // 44: muster.wire.v1.Snapshot.unreached:type_name -> muster.wire.v1.RegionReach
+	31, // 45: muster.wire.v1.Reach.unreached:type_name -> muster.wire.v1.RegionReach
+	58, // 46: muster.wire.v1.RegionReach.unknown_since:type_name -> google.protobuf.Timestamp
+	28, // 47: muster.wire.v1.Part.at:type_name -> muster.wire.v1.Position
+	34, // 48: muster.wire.v1.Part.people:type_name -> muster.wire.v1.Person
+	44, // 49: muster.wire.v1.Part.fixes:type_name -> muster.wire.v1.MemberFix
+	33, // 50: muster.wire.v1.Part.counts:type_name -> muster.wire.v1.Counts
+	35, // 51: muster.wire.v1.Person.devices:type_name -> muster.wire.v1.Device
+	0,  // 52: muster.wire.v1.Device.state:type_name -> muster.wire.v1.State
+	2,  // 53: muster.wire.v1.Device.transport:type_name -> muster.wire.v1.Transport
+	58, // 54: muster.wire.v1.Device.since:type_name -> google.protobuf.Timestamp
+	1,  // 55: muster.wire.v1.Device.reason:type_name -> muster.wire.v1.Reason
+	28, // 56: muster.wire.v1.Event.at:type_name -> muster.wire.v1.Position
+	37, // 57: muster.wire.v1.Event.presence:type_name -> muster.wire.v1.Presence
+	39, // 58: muster.wire.v1.Event.message:type_name -> muster.wire.v1.Message
+	40, // 59: muster.wire.v1.Event.changed:type_name -> muster.wire.v1.Changed
+	38, // 60: muster.wire.v1.Event.continued:type_name -> muster.wire.v1.Continued
+	41, // 61: muster.wire.v1.Event.crossing:type_name -> muster.wire.v1.Crossing
+	34, // 62: muster.wire.v1.Presence.people:type_name -> muster.wire.v1.Person
+	33, // 63: muster.wire.v1.Presence.counts:type_name -> muster.wire.v1.Counts
+	58, // 64: muster.wire.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	3,  // 65: muster.wire.v1.Crossing.kind:type_name -> muster.wire.v1.Crossing.Kind
+	58, // 66: muster.wire.v1.Crossing.at:type_name -> google.protobuf.Timestamp
+	43, // 67: muster.wire.v1.Fix.point:type_name -> muster.wire.v1.Point
+	58, // 68: muster.wire.v1.Fix.captured:type_name -> google.protobuf.Timestamp
+	42, // 69: muster.wire.v1.MemberFix.fix:type_name -> muster.wire.v1.Fix
+	44, // 70: muster.wire.v1.Fixes.fixes:type_name -> muster.wire.v1.MemberFix
+	47, // 71: muster.wire.v1.View.sights:type_name -> muster.wire.v1.Sight
+	49, // 72: muster.wire.v1.Neighbours.people:type_name -> muster.wire.v1.Neighbour
+	42, // 73: muster.wire.v1.Neighbour.fix:type_name -> muster.wire.v1.Fix
+	51, // 74: muster.wire.v1.Ingested.refused:type_name -> muster.wire.v1.Refusal
+	39, // 75: muster.wire.v1.Sent.message:type_name -> muster.wire.v1.Message
+	34, // 76: muster.wire.v1.PeoplePage.people:type_name -> muster.wire.v1.Person
+	33, // 77: muster.wire.v1.PeoplePage.counts:type_name -> muster.wire.v1.Counts
+	39, // 78: muster.wire.v1.Page.messages:type_name -> muster.wire.v1.Message
+	58, // 79: muster.wire.v1.Pong.now:type_name -> google.protobuf.Timestamp
+	80, // [80:80] is the sub-list for method output_type
+	80, // [80:80] is the sub-list for method input_type
+	80, // [80:80] is the sub-list for extension type_name
+	80, // [80:80] is the sub-list for extension extendee
+	0,  // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -3532,8 +4795,13 @@ func file_wire_wire_proto_init() {
 		(*ClientFrame_Ping)(nil),
 		(*ClientFrame_Bye)(nil),
 		(*ClientFrame_ListPeople)(nil),
+		(*ClientFrame_Watch)(nil),
+		(*ClientFrame_Unwatch)(nil),
+		(*ClientFrame_Nearby)(nil),
+		(*ClientFrame_Ingest)(nil),
+		(*ClientFrame_Withdraw)(nil),
 	}
-	file_wire_wire_proto_msgTypes[12].OneofWrappers = []any{
+	file_wire_wire_proto_msgTypes[19].OneofWrappers = []any{
 		(*ServerFrame_Welcome)(nil),
 		(*ServerFrame_Done)(nil),
 		(*ServerFrame_Snapshot)(nil),
@@ -3547,21 +4815,26 @@ func file_wire_wire_proto_init() {
 		(*ServerFrame_Goaway)(nil),
 		(*ServerFrame_PeoplePage)(nil),
 		(*ServerFrame_Reach)(nil),
+		(*ServerFrame_View)(nil),
+		(*ServerFrame_Neighbours)(nil),
+		(*ServerFrame_Ingested)(nil),
 	}
-	file_wire_wire_proto_msgTypes[25].OneofWrappers = []any{
+	file_wire_wire_proto_msgTypes[32].OneofWrappers = []any{
 		(*Event_Presence)(nil),
 		(*Event_Message)(nil),
 		(*Event_Changed)(nil),
 		(*Event_Continued)(nil),
+		(*Event_Crossing)(nil),
 	}
-	file_wire_wire_proto_msgTypes[30].OneofWrappers = []any{}
+	file_wire_wire_proto_msgTypes[38].OneofWrappers = []any{}
+	file_wire_wire_proto_msgTypes[43].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   40,
+			NumEnums:      4,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -23,7 +23,7 @@ import type { Message as Message$1 } from "@bufbuild/protobuf";
  * Describes the file wire/wire.proto.
  */
 export const file_wire_wire: GenFile = /*@__PURE__*/
-  fileDesc("Cg93aXJlL3dpcmUucHJvdG8SDm11c3Rlci53aXJlLnYxIroDCgtDbGllbnRGcmFtZRIKCgJpZBgBIAEoBBImCgVoZWxsbxgCIAEoCzIVLm11c3Rlci53aXJlLnYxLkhlbGxvSAASKAoGcmVhdXRoGAMgASgLMhYubXVzdGVyLndpcmUudjEuUmVhdXRoSAASJAoEam9pbhgEIAEoCzIULm11c3Rlci53aXJlLnYxLkpvaW5IABImCgVsZWF2ZRgFIAEoCzIVLm11c3Rlci53aXJlLnYxLkxlYXZlSAASKAoGcmVwb3J0GAYgASgLMhYubXVzdGVyLndpcmUudjEuUmVwb3J0SAASJAoEc2VuZBgHIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbmRIABIqCgdoaXN0b3J5GAggASgLMhcubXVzdGVyLndpcmUudjEuSGlzdG9yeUgAEiQKBHBpbmcYCSABKAsyFC5tdXN0ZXIud2lyZS52MS5QaW5nSAASIgoDYnllGAogASgLMhMubXVzdGVyLndpcmUudjEuQnllSAASMQoLbGlzdF9wZW9wbGUYCyABKAsyGi5tdXN0ZXIud2lyZS52MS5MaXN0UGVvcGxlSABCBgoEYm9keSKeAQoFSGVsbG8SDwoHdmVyc2lvbhgBIAEoDRINCgV0b2tlbhgCIAEoCRIOCgZkZXZpY2UYAyABKAkSCwoDc2RrGAQgASgJEicKB2ZvbGxvd3MYBSADKAsyFi5tdXN0ZXIud2lyZS52MS5Gb2xsb3cSDQoFZXBvY2gYBiABKAQSEAoIZmFsbGJhY2sYByABKAkSDgoGdGlja2V0GAggASgMIkMKBkZvbGxvdxIMCgRyb29tGAEgASgJEisKCXBvc2l0aW9ucxgCIAMoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uIhcKBlJlYXV0aBINCgV0b2tlbhgBIAEoCSJBCgRKb2luEgwKBHJvb20YASABKAkSKwoJcG9zaXRpb25zGAIgAygLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24iFQoFTGVhdmUSDAoEcm9vbRgBIAEoCSI5CgZSZXBvcnQSIAoDZml4GAEgASgLMhMubXVzdGVyLndpcmUudjEuRml4Eg0KBXJvb21zGAIgAygJIjUKBFNlbmQSDAoEcm9vbRgBIAEoCRIRCgljbGllbnRfaWQYAiABKAkSDAoEYm9keRgDIAEoCSJFCgdIaXN0b3J5EgwKBHJvb20YASABKAkSDgoGYmVmb3JlGAIgASgEEg0KBWFmdGVyGAMgASgEEg0KBWxpbWl0GAQgASgNIhYKBFBpbmcSDgoGcnR0X3VzGAEgASgNIgUKA0J5ZSI4CgpMaXN0UGVvcGxlEgwKBHJvb20YASABKAkSDQoFYWZ0ZXIYAiABKAkSDQoFbGltaXQYAyABKA0iuAQKC1NlcnZlckZyYW1lEgoKAnJlGAEgASgEEioKB3dlbGNvbWUYAiABKAsyFy5tdXN0ZXIud2lyZS52MS5XZWxjb21lSAASJAoEZG9uZRgDIAEoCzIULm11c3Rlci53aXJlLnYxLkRvbmVIABIsCghzbmFwc2hvdBgEIAEoCzIYLm11c3Rlci53aXJlLnYxLlNuYXBzaG90SAASJAoEc2VudBgFIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbnRIABIkCgRwYWdlGAYgASgLMhQubXVzdGVyLndpcmUudjEuUGFnZUgAEiQKBHBvbmcYByABKAsyFC5tdXN0ZXIud2lyZS52MS5Qb25nSAASJgoFZXJyb3IYCCABKAsyFS5tdXN0ZXIud2lyZS52MS5FcnJvckgAEiYKBWV2ZW50GAkgASgLMhUubXVzdGVyLndpcmUudjEuRXZlbnRIABImCgVmaXhlcxgKIAEoCzIVLm11c3Rlci53aXJlLnYxLkZpeGVzSAASJgoFY2xvc2UYCyABKAsyFS5tdXN0ZXIud2lyZS52MS5DbG9zZUgAEigKBmdvYXdheRgMIAEoCzIWLm11c3Rlci53aXJlLnYxLkdvYXdheUgAEjEKC3Blb3BsZV9wYWdlGA0gASgLMhoubXVzdGVyLndpcmUudjEuUGVvcGxlUGFnZUgAEiYKBXJlYWNoGA4gASgLMhUubXVzdGVyLndpcmUudjEuUmVhY2hIAEIGCgRib2R5Ir4CCgdXZWxjb21lEg8KB3ZlcnNpb24YASABKA0SDAoEdXNlchgCIAEoCRIMCgRuYW1lGAMgASgJEg0KBWVwb2NoGAQgASgEEg4KBnJlZ2lvbhgFIAEoCRIMCgRub2RlGAYgASgJEiwKCXRyYW5zcG9ydBgHIAEoDjIZLm11c3Rlci53aXJlLnYxLlRyYW5zcG9ydBInCgNub3cYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKB2V4cGlyZXMYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3BpbmdfbXMYCiABKA0SEQoJbWF4X2ZyYW1lGAsgASgNEhAKCGdyYWNlX21zGAwgASgNEg8KB3RpY2tfbXMYDSABKA0SDgoGdGlja2V0GA4gASgMIlYKBkdvYXdheRIOCgZ0aWNrZXQYASABKAwSJwoHdGFyZ2V0cxgCIAMoCzIWLm11c3Rlci53aXJlLnYxLlRhcmdldBITCgtkZWFkbGluZV9tcxgDIAEoDSI+CgZUYXJnZXQSDgoGcmVnaW9uGAEgASgJEgwKBG5vZGUYAiABKAkSCgoCd3MYAyABKAkSCgoCd3QYBCABKAkiBgoERG9uZSI2CghQb3NpdGlvbhIOCgZyZWdpb24YASABKAkSDQoFZXBvY2gYAiABKAQSCwoDc2VxGAMgASgEIpUBCghTbmFwc2hvdBIMCgRyb29tGAEgASgJEhEKCXJlY292ZXJlZBgCIAEoCBITCgtsYXN0X251bWJlchgDIAEoBBIjCgVwYXJ0cxgEIAMoCzIULm11c3Rlci53aXJlLnYxLlBhcnQSLgoJdW5yZWFjaGVkGAUgAygLMhsubXVzdGVyLndpcmUudjEuUmVnaW9uUmVhY2giRQoFUmVhY2gSDAoEcm9vbRgBIAEoCRIuCgl1bnJlYWNoZWQYAiADKAsyGy5tdXN0ZXIud2lyZS52MS5SZWdpb25SZWFjaCJeCgtSZWdpb25SZWFjaBIOCgZyZWdpb24YASABKAkSMQoNdW5rbm93bl9zaW5jZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEbG9zdBgDIAEoCCK5AQoEUGFydBIkCgJhdBgBIAEoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uEiYKBnBlb3BsZRgCIAMoCzIWLm11c3Rlci53aXJlLnYxLlBlcnNvbhIoCgVmaXhlcxgDIAMoCzIZLm11c3Rlci53aXJlLnYxLk1lbWJlckZpeBImCgZjb3VudHMYBCABKAsyFi5tdXN0ZXIud2lyZS52MS5Db3VudHMSEQoJdHJ1bmNhdGVkGAUgASgIIikKBkNvdW50cxIMCgRsaXZlGAEgASgNEhEKCXN1c3BlbmRlZBgCIAEoDSJNCgZQZXJzb24SDAoEdXNlchgBIAEoCRIMCgRuYW1lGAIgASgJEicKB2RldmljZXMYAyADKAsyFi5tdXN0ZXIud2lyZS52MS5EZXZpY2Ui7AEKBkRldmljZRIOCgZkZXZpY2UYASABKAkSDQoFZXBvY2gYAiABKAQSJAoFc3RhdGUYAyABKA4yFS5tdXN0ZXIud2lyZS52MS5TdGF0ZRIOCgZyZWdpb24YBCABKAkSDAoEbm9kZRgFIAEoCRIsCgl0cmFuc3BvcnQYBiABKA4yGS5tdXN0ZXIud2lyZS52MS5UcmFuc3BvcnQSKQoFc2luY2UYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKBnJlYXNvbhgIIAEoDjIWLm11c3Rlci53aXJlLnYxLlJlYXNvbiKOAgoFRXZlbnQSDAoEcm9vbRgBIAEoCRIkCgJhdBgCIAEoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uEiwKCHByZXNlbmNlGAMgASgLMhgubXVzdGVyLndpcmUudjEuUHJlc2VuY2VIABIqCgdtZXNzYWdlGAQgASgLMhcubXVzdGVyLndpcmUudjEuTWVzc2FnZUgAEioKB2NoYW5nZWQYBSABKAsyFy5tdXN0ZXIud2lyZS52MS5DaGFuZ2VkSAASLgoJY29udGludWVkGAcgASgLMhkubXVzdGVyLndpcmUudjEuQ29udGludWVkSAASEwoLcHJpb3JfZXBvY2gYBiABKARCBgoEYm9keSJaCghQcmVzZW5jZRImCgZwZW9wbGUYASADKAsyFi5tdXN0ZXIud2lyZS52MS5QZXJzb24SJgoGY291bnRzGAIgASgLMhYubXVzdGVyLndpcmUudjEuQ291bnRzIgsKCUNvbnRpbnVlZCKYAQoHTWVzc2FnZRIOCgZudW1iZXIYASABKAQSCgoCaWQYAiABKAkSDgoGc2VuZGVyGAMgASgJEhMKC3NlbmRlcl9uYW1lGAQgASgJEhEKCWNsaWVudF9pZBgFIAEoCRIMCgRib2R5GAYgASgJEisKB3NlbnRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhoKB0NoYW5nZWQSDwoHdmVyc2lvbhgBIAEoBCK2AQoDRml4EiQKBXBvaW50GAEgASgLMhUubXVzdGVyLndpcmUudjEuUG9pbnQSEAoIYWNjdXJhY3kYAiABKAISEgoFc3BlZWQYAyABKAJIAIgBARIUCgdoZWFkaW5nGAQgASgCSAGIAQESLAoIY2FwdHVyZWQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgkKAW4YBiABKARCCAoGX3NwZWVkQgoKCF9oZWFkaW5nIiEKBVBvaW50EgsKA2xhdBgBIAEoARILCgNsbmcYAiABKAEiWgoJTWVtYmVyRml4EgwKBHVzZXIYASABKAkSDgoGZGV2aWNlGAIgASgJEg0KBWVwb2NoGAMgASgEEiAKA2ZpeBgEIAEoCzITLm11c3Rlci53aXJlLnYxLkZpeCI/CgVGaXhlcxIMCgRyb29tGAEgASgJEigKBWZpeGVzGAIgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4IjAKBFNlbnQSKAoHbWVzc2FnZRgBIAEoCzIXLm11c3Rlci53aXJlLnYxLk1lc3NhZ2UieAoKUGVvcGxlUGFnZRIMCgRyb29tGAEgASgJEiYKBnBlb3BsZRgCIAMoCzIWLm11c3Rlci53aXJlLnYxLlBlcnNvbhIMCgRtb3JlGAMgASgIEiYKBmNvdW50cxgEIAEoCzIWLm11c3Rlci53aXJlLnYxLkNvdW50cyJNCgRQYWdlEgwKBHJvb20YASABKAkSKQoIbWVzc2FnZXMYAiADKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlEgwKBG1vcmUYAyABKAgiLwoEUG9uZxInCgNub3cYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkwKBUVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDRIMCgRyb29tGAQgASgJIk0KBUNsb3NlEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDRINCgVlcG9jaBgEIAEoBCpBCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEggKBExJVkUQARINCglTVVNQRU5ERUQQAhIICgRMRUZUEAMqcQoGUmVhc29uEhYKElJFQVNPTl9VTlNQRUNJRklFRBAAEgcKA0JZRRABEg0KCVRJTUVEX09VVBACEgkKBU1PVkVEEAMSCwoHUkVNT1ZFRBAEEg4KClNJR05FRF9PVVQQBRIPCgtSRUdJT05fTE9TVBAGKkcKCVRyYW5zcG9ydBIZChVUUkFOU1BPUlRfVU5TUEVDSUZJRUQQABIQCgxXRUJUUkFOU1BPUlQQARINCglXRUJTT0NLRVQQAkInWiVnaXRodWIuY29tL211c3Rlcm1lc2gvbXVzdGVyL2FwaS93aXJlYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Cg93aXJlL3dpcmUucHJvdG8SDm11c3Rlci53aXJlLnYxIpAFCgtDbGllbnRGcmFtZRIKCgJpZBgBIAEoBBImCgVoZWxsbxgCIAEoCzIVLm11c3Rlci53aXJlLnYxLkhlbGxvSAASKAoGcmVhdXRoGAMgASgLMhYubXVzdGVyLndpcmUudjEuUmVhdXRoSAASJAoEam9pbhgEIAEoCzIULm11c3Rlci53aXJlLnYxLkpvaW5IABImCgVsZWF2ZRgFIAEoCzIVLm11c3Rlci53aXJlLnYxLkxlYXZlSAASKAoGcmVwb3J0GAYgASgLMhYubXVzdGVyLndpcmUudjEuUmVwb3J0SAASJAoEc2VuZBgHIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbmRIABIqCgdoaXN0b3J5GAggASgLMhcubXVzdGVyLndpcmUudjEuSGlzdG9yeUgAEiQKBHBpbmcYCSABKAsyFC5tdXN0ZXIud2lyZS52MS5QaW5nSAASIgoDYnllGAogASgLMhMubXVzdGVyLndpcmUudjEuQnllSAASMQoLbGlzdF9wZW9wbGUYCyABKAsyGi5tdXN0ZXIud2lyZS52MS5MaXN0UGVvcGxlSAASJgoFd2F0Y2gYDCABKAsyFS5tdXN0ZXIud2lyZS52MS5XYXRjaEgAEioKB3Vud2F0Y2gYDSABKAsyFy5tdXN0ZXIud2lyZS52MS5VbndhdGNoSAASKAoGbmVhcmJ5GA4gASgLMhYubXVzdGVyLndpcmUudjEuTmVhcmJ5SAASKAoGaW5nZXN0GA8gASgLMhYubXVzdGVyLndpcmUudjEuSW5nZXN0SAASLAoId2l0aGRyYXcYECABKAsyGC5tdXN0ZXIud2lyZS52MS5XaXRoZHJhd0gAQgYKBGJvZHkingEKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDQoFdG9rZW4YAiABKAkSDgoGZGV2aWNlGAMgASgJEgsKA3NkaxgEIAEoCRInCgdmb2xsb3dzGAUgAygLMhYubXVzdGVyLndpcmUudjEuRm9sbG93Eg0KBWVwb2NoGAYgASgEEhAKCGZhbGxiYWNrGAcgASgJEg4KBnRpY2tldBgIIAEoDCJDCgZGb2xsb3cSDAoEcm9vbRgBIAEoCRIrCglwb3NpdGlvbnMYAiADKAsyGC5tdXN0ZXIud2lyZS52MS5Qb3NpdGlvbiIXCgZSZWF1dGgSDQoFdG9rZW4YASABKAkiQQoESm9pbhIMCgRyb29tGAEgASgJEisKCXBvc2l0aW9ucxgCIAMoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uIhUKBUxlYXZlEgwKBHJvb20YASABKAkiOQoGUmVwb3J0EiAKA2ZpeBgBIAEoCzITLm11c3Rlci53aXJlLnYxLkZpeBINCgVyb29tcxgCIAMoCSI1CgRTZW5kEgwKBHJvb20YASABKAkSEQoJY2xpZW50X2lkGAIgASgJEgwKBGJvZHkYAyABKAkiRQoHSGlzdG9yeRIMCgRyb29tGAEgASgJEg4KBmJlZm9yZRgCIAEoBBINCgVhZnRlchgDIAEoBBINCgVsaW1pdBgEIAEoDSJHCgVXYXRjaBINCgV3YXRjaBgBIAEoDRIMCgRyb29tGAIgASgJEiEKBGFyZWEYAyABKAsyEy5tdXN0ZXIud2lyZS52MS5Cb3giGAoHVW53YXRjaBINCgV3YXRjaBgBIAEoDSI/CgNCb3gSDQoFc291dGgYASABKAESDAoEd2VzdBgCIAEoARINCgVub3J0aBgDIAEoARIMCgRlYXN0GAQgASgBIk4KBk5lYXJieRIlCgZjZW50ZXIYASABKAsyFS5tdXN0ZXIud2lyZS52MS5Qb2ludBIOCgZyYWRpdXMYAiABKAESDQoFbGltaXQYAyABKA0iMwoGSW5nZXN0EikKBWZpeGVzGAEgAygLMhoubXVzdGVyLndpcmUudjEuU3ViamVjdEZpeCI8CgpTdWJqZWN0Rml4EgwKBHVzZXIYASABKAkSIAoDZml4GAIgASgLMhMubXVzdGVyLndpcmUudjEuRml4IgoKCFdpdGhkcmF3IhYKBFBpbmcSDgoGcnR0X3VzGAEgASgNIgUKA0J5ZSI4CgpMaXN0UGVvcGxlEgwKBHJvb20YASABKAkSDQoFYWZ0ZXIYAiABKAkSDQoFbGltaXQYAyABKA0ivgUKC1NlcnZlckZyYW1lEgoKAnJlGAEgASgEEioKB3dlbGNvbWUYAiABKAsyFy5tdXN0ZXIud2lyZS52MS5XZWxjb21lSAASJAoEZG9uZRgDIAEoCzIULm11c3Rlci53aXJlLnYxLkRvbmVIABIsCghzbmFwc2hvdBgEIAEoCzIYLm11c3Rlci53aXJlLnYxLlNuYXBzaG90SAASJAoEc2VudBgFIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbnRIABIkCgRwYWdlGAYgASgLMhQubXVzdGVyLndpcmUudjEuUGFnZUgAEiQKBHBvbmcYByABKAsyFC5tdXN0ZXIud2lyZS52MS5Qb25nSAASJgoFZXJyb3IYCCABKAsyFS5tdXN0ZXIud2lyZS52MS5FcnJvckgAEiYKBWV2ZW50GAkgASgLMhUubXVzdGVyLndpcmUudjEuRXZlbnRIABImCgVmaXhlcxgKIAEoCzIVLm11c3Rlci53aXJlLnYxLkZpeGVzSAASJgoFY2xvc2UYCyABKAsyFS5tdXN0ZXIud2lyZS52MS5DbG9zZUgAEigKBmdvYXdheRgMIAEoCzIWLm11c3Rlci53aXJlLnYxLkdvYXdheUgAEjEKC3Blb3BsZV9wYWdlGA0gASgLMhoubXVzdGVyLndpcmUudjEuUGVvcGxlUGFnZUgAEiYKBXJlYWNoGA4gASgLMhUubXVzdGVyLndpcmUudjEuUmVhY2hIABIkCgR2aWV3GA8gASgLMhQubXVzdGVyLndpcmUudjEuVmlld0gAEjAKCm5laWdoYm91cnMYECABKAsyGi5tdXN0ZXIud2lyZS52MS5OZWlnaGJvdXJzSAASLAoIaW5nZXN0ZWQYESABKAsyGC5tdXN0ZXIud2lyZS52MS5Jbmdlc3RlZEgAQgYKBGJvZHkivgIKB1dlbGNvbWUSDwoHdmVyc2lvbhgBIAEoDRIMCgR1c2VyGAIgASgJEgwKBG5hbWUYAyABKAkSDQoFZXBvY2gYBCABKAQSDgoGcmVnaW9uGAUgASgJEgwKBG5vZGUYBiABKAkSLAoJdHJhbnNwb3J0GAcgASgOMhkubXVzdGVyLndpcmUudjEuVHJhbnNwb3J0EicKA25vdxgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHZXhwaXJlcxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcGluZ19tcxgKIAEoDRIRCgltYXhfZnJhbWUYCyABKA0SEAoIZ3JhY2VfbXMYDCABKA0SDwoHdGlja19tcxgNIAEoDRIOCgZ0aWNrZXQYDiABKAwiVgoGR29hd2F5Eg4KBnRpY2tldBgBIAEoDBInCgd0YXJnZXRzGAIgAygLMhYubXVzdGVyLndpcmUudjEuVGFyZ2V0EhMKC2RlYWRsaW5lX21zGAMgASgNIj4KBlRhcmdldBIOCgZyZWdpb24YASABKAkSDAoEbm9kZRgCIAEoCRIKCgJ3cxgDIAEoCRIKCgJ3dBgEIAEoCSIGCgREb25lIjYKCFBvc2l0aW9uEg4KBnJlZ2lvbhgBIAEoCRINCgVlcG9jaBgCIAEoBBILCgNzZXEYAyABKAQilQEKCFNuYXBzaG90EgwKBHJvb20YASABKAkSEQoJcmVjb3ZlcmVkGAIgASgIEhMKC2xhc3RfbnVtYmVyGAMgASgEEiMKBXBhcnRzGAQgAygLMhQubXVzdGVyLndpcmUudjEuUGFydBIuCgl1bnJlYWNoZWQYBSADKAsyGy5tdXN0ZXIud2lyZS52MS5SZWdpb25SZWFjaCJFCgVSZWFjaBIMCgRyb29tGAEgASgJEi4KCXVucmVhY2hlZBgCIAMoCzIbLm11c3Rlci53aXJlLnYxLlJlZ2lvblJlYWNoIl4KC1JlZ2lvblJlYWNoEg4KBnJlZ2lvbhgBIAEoCRIxCg11bmtub3duX3NpbmNlGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRsb3N0GAMgASgIIrkBCgRQYXJ0EiQKAmF0GAEgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SJgoGcGVvcGxlGAIgAygLMhYubXVzdGVyLndpcmUudjEuUGVyc29uEigKBWZpeGVzGAMgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4EiYKBmNvdW50cxgEIAEoCzIWLm11c3Rlci53aXJlLnYxLkNvdW50cxIRCgl0cnVuY2F0ZWQYBSABKAgiKQoGQ291bnRzEgwKBGxpdmUYASABKA0SEQoJc3VzcGVuZGVkGAIgASgNIk0KBlBlcnNvbhIMCgR1c2VyGAEgASgJEgwKBG5hbWUYAiABKAkSJwoHZGV2aWNlcxgDIAMoCzIWLm11c3Rlci53aXJlLnYxLkRldmljZSLsAQoGRGV2aWNlEg4KBmRldmljZRgBIAEoCRINCgVlcG9jaBgCIAEoBBIkCgVzdGF0ZRgDIAEoDjIVLm11c3Rlci53aXJlLnYxLlN0YXRlEg4KBnJlZ2lvbhgEIAEoCRIMCgRub2RlGAUgASgJEiwKCXRyYW5zcG9ydBgGIAEoDjIZLm11c3Rlci53aXJlLnYxLlRyYW5zcG9ydBIpCgVzaW5jZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGcmVhc29uGAggASgOMhYubXVzdGVyLndpcmUudjEuUmVhc29uIrwCCgVFdmVudBIMCgRyb29tGAEgASgJEiQKAmF0GAIgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SLAoIcHJlc2VuY2UYAyABKAsyGC5tdXN0ZXIud2lyZS52MS5QcmVzZW5jZUgAEioKB21lc3NhZ2UYBCABKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlSAASKgoHY2hhbmdlZBgFIAEoCzIXLm11c3Rlci53aXJlLnYxLkNoYW5nZWRIABIuCgljb250aW51ZWQYByABKAsyGS5tdXN0ZXIud2lyZS52MS5Db250aW51ZWRIABIsCghjcm9zc2luZxgIIAEoCzIYLm11c3Rlci53aXJlLnYxLkNyb3NzaW5nSAASEwoLcHJpb3JfZXBvY2gYBiABKARCBgoEYm9keSJaCghQcmVzZW5jZRImCgZwZW9wbGUYASADKAsyFi5tdXN0ZXIud2lyZS52MS5QZXJzb24SJgoGY291bnRzGAIgASgLMhYubXVzdGVyLndpcmUudjEuQ291bnRzIgsKCUNvbnRpbnVlZCKYAQoHTWVzc2FnZRIOCgZudW1iZXIYASABKAQSCgoCaWQYAiABKAkSDgoGc2VuZGVyGAMgASgJEhMKC3NlbmRlcl9uYW1lGAQgASgJEhEKCWNsaWVudF9pZBgFIAEoCRIMCgRib2R5GAYgASgJEisKB3NlbnRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhoKB0NoYW5nZWQSDwoHdmVyc2lvbhgBIAEoBCKHAgoIQ3Jvc3NpbmcSCgoCaWQYASABKAkSKwoEa2luZBgCIAEoDjIdLm11c3Rlci53aXJlLnYxLkNyb3NzaW5nLktpbmQSDQoFZmVuY2UYAyABKAkSDAoEbmFtZRgEIAEoCRIMCgR1c2VyGAUgASgJEg0KBW90aGVyGAYgASgJEiYKAmF0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZwYXNzZWQYCCABKAgiUAoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASCQoFRU5URVIQARIICgRFWElUEAISCQoFRFdFTEwQAxIICgRNRUVUEAQSCAoEUEFSVBAFIuYBCgNGaXgSJAoFcG9pbnQYASABKAsyFS5tdXN0ZXIud2lyZS52MS5Qb2ludBIQCghhY2N1cmFjeRgCIAEoAhISCgVzcGVlZBgDIAEoAkgAiAEBEhQKB2hlYWRpbmcYBCABKAJIAYgBARIsCghjYXB0dXJlZBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCQoBbhgGIAEoBBIUCgdiYXR0ZXJ5GAcgASgCSAKIAQESDAoEY2VsbBgIIAEoBkIICgZfc3BlZWRCCgoIX2hlYWRpbmdCCgoIX2JhdHRlcnkiIQoFUG9pbnQSCwoDbGF0GAEgASgBEgsKA2xuZxgCIAEoASJaCglNZW1iZXJGaXgSDAoEdXNlchgBIAEoCRIOCgZkZXZpY2UYAiABKAkSDQoFZXBvY2gYAyABKAQSIAoDZml4GAQgASgLMhMubXVzdGVyLndpcmUudjEuRml4Ij8KBUZpeGVzEgwKBHJvb20YASABKAkSKAoFZml4ZXMYAiADKAsyGS5tdXN0ZXIud2lyZS52MS5NZW1iZXJGaXgiYgoEVmlldxINCgV3YXRjaBgBIAEoDRILCgNrZXkYAiABKA0SCQoBbhgDIAEoDRIMCgRtb3JlGAQgASgIEiUKBnNpZ2h0cxgFIAMoCzIVLm11c3Rlci53aXJlLnYxLlNpZ2h0IoMCCgVTaWdodBIOCgZoYW5kbGUYASABKA0SDAoEdXNlchgCIAEoCRIOCgZkZXZpY2UYAyABKAkSEAoDbGF0GAQgASgRSACIAQESEAoDbG5nGAUgASgRSAGIAQESFQoIYWNjdXJhY3kYBiABKA1IAogBARISCgVzcGVlZBgHIAEoDUgDiAEBEhQKB2hlYWRpbmcYCCABKA1IBIgBARIQCgNhZ2UYCSABKA1IBYgBARIMCgRnb25lGAogASgIEgwKBGNlbGwYCyABKAZCBgoEX2xhdEIGCgRfbG5nQgsKCV9hY2N1cmFjeUIICgZfc3BlZWRCCgoIX2hlYWRpbmdCBgoEX2FnZSJFCgpOZWlnaGJvdXJzEikKBnBlb3BsZRgBIAMoCzIZLm11c3Rlci53aXJlLnYxLk5laWdoYm91chIMCgRtb3JlGAIgASgIIm4KCU5laWdoYm91chIMCgR1c2VyGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIZGlzdGFuY2UYAyABKAESEQoJZGlyZWN0aW9uGAQgASgBEiAKA2ZpeBgFIAEoCzITLm11c3Rlci53aXJlLnYxLkZpeCJDCghJbmdlc3RlZBINCgV0YWtlbhgBIAEoDRIoCgdyZWZ1c2VkGAIgAygLMhcubXVzdGVyLndpcmUudjEuUmVmdXNhbCIlCgdSZWZ1c2FsEgwKBHVzZXIYASABKAkSDAoEY29kZRgCIAEoCSIwCgRTZW50EigKB21lc3NhZ2UYASABKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlIngKClBlb3BsZVBhZ2USDAoEcm9vbRgBIAEoCRImCgZwZW9wbGUYAiADKAsyFi5tdXN0ZXIud2lyZS52MS5QZXJzb24SDAoEbW9yZRgDIAEoCBImCgZjb3VudHMYBCABKAsyFi5tdXN0ZXIud2lyZS52MS5Db3VudHMiTQoEUGFnZRIMCgRyb29tGAEgASgJEikKCG1lc3NhZ2VzGAIgAygLMhcubXVzdGVyLndpcmUudjEuTWVzc2FnZRIMCgRtb3JlGAMgASgIIi8KBFBvbmcSJwoDbm93GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJMCgVFcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0SDAoEcm9vbRgEIAEoCSJNCgVDbG9zZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0SDQoFZXBvY2gYBCABKAQqQQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABIICgRMSVZFEAESDQoJU1VTUEVOREVEEAISCAoETEVGVBADKnEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIHCgNCWUUQARINCglUSU1FRF9PVVQQAhIJCgVNT1ZFRBADEgsKB1JFTU9WRUQQBBIOCgpTSUdORURfT1VUEAUSDwoLUkVHSU9OX0xPU1QQBipHCglUcmFuc3BvcnQSGQoVVFJBTlNQT1JUX1VOU1BFQ0lGSUVEEAASEAoMV0VCVFJBTlNQT1JUEAESDQoJV0VCU09DS0VUEAJCJ1olZ2l0aHViLmNvbS9tdXN0ZXJtZXNoL211c3Rlci9hcGkvd2lyZWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * @generated from message muster.wire.v1.ClientFrame
@@ -121,6 +121,46 @@ export type ClientFrame = Message$1<"muster.wire.v1.ClientFrame"> & {
      */
     value: ListPeople;
     case: "listPeople";
+  } | {
+    /**
+     * what a screen shows -> Done, then Views
+     *
+     * @generated from field: muster.wire.v1.Watch watch = 12;
+     */
+    value: Watch;
+    case: "watch";
+  } | {
+    /**
+     * -> Done
+     *
+     * @generated from field: muster.wire.v1.Unwatch unwatch = 13;
+     */
+    value: Unwatch;
+    case: "unwatch";
+  } | {
+    /**
+     * -> Neighbours
+     *
+     * @generated from field: muster.wire.v1.Nearby nearby = 14;
+     */
+    value: Nearby;
+    case: "nearby";
+  } | {
+    /**
+     * fixes of many subjects, from a fleet's gateway -> Ingested
+     *
+     * @generated from field: muster.wire.v1.Ingest ingest = 15;
+     */
+    value: Ingest;
+    case: "ingest";
+  } | {
+    /**
+     * forget where I am, everywhere -> Done
+     *
+     * @generated from field: muster.wire.v1.Withdraw withdraw = 16;
+     */
+    value: Withdraw;
+    case: "withdraw";
   } | { case: undefined; value?: undefined };
 };
 
@@ -281,7 +321,9 @@ export const LeaveSchema: GenMessage<Leave> = /*@__PURE__*/
   messageDesc(file_wire_wire, 5);
 
 /**
- * A fix for the named rooms; for all joined rooms when none is named.
+ * Where the device is. It is told to every audience that holds a grant of the
+ * user's, each as precisely as its grant says. Naming a room grants that room
+ * the exact position for a while, unless the user set a grant of their own for it.
  *
  * @generated from message muster.wire.v1.Report
  */
@@ -371,6 +413,183 @@ export const HistorySchema: GenMessage<History> = /*@__PURE__*/
   messageDesc(file_wire_wire, 8);
 
 /**
+ * Asks for what changes within an area, instead of all of a room's fixes: it is
+ * sent in Views. A Watch with the number of an earlier one replaces it.
+ *
+ * @generated from message muster.wire.v1.Watch
+ */
+export type Watch = Message$1<"muster.wire.v1.Watch"> & {
+  /**
+   * chosen by the client, from 1; at most 4 at a time
+   *
+   * @generated from field: uint32 watch = 1;
+   */
+  watch: number;
+
+  /**
+   * The members of this room, which the session has joined: their fixes outside
+   * the area are no longer sent. Empty: discoverable people.
+   *
+   * @generated from field: string room = 2;
+   */
+  room: string;
+
+  /**
+   * @generated from field: muster.wire.v1.Box area = 3;
+   */
+  area?: Box | undefined;
+};
+
+/**
+ * Describes the message muster.wire.v1.Watch.
+ * Use `create(WatchSchema)` to create a new message.
+ */
+export const WatchSchema: GenMessage<Watch> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 9);
+
+/**
+ * @generated from message muster.wire.v1.Unwatch
+ */
+export type Unwatch = Message$1<"muster.wire.v1.Unwatch"> & {
+  /**
+   * @generated from field: uint32 watch = 1;
+   */
+  watch: number;
+};
+
+/**
+ * Describes the message muster.wire.v1.Unwatch.
+ * Use `create(UnwatchSchema)` to create a new message.
+ */
+export const UnwatchSchema: GenMessage<Unwatch> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 10);
+
+/**
+ * Degrees; west is greater than east where the box lies over the antimeridian.
+ *
+ * @generated from message muster.wire.v1.Box
+ */
+export type Box = Message$1<"muster.wire.v1.Box"> & {
+  /**
+   * @generated from field: double south = 1;
+   */
+  south: number;
+
+  /**
+   * @generated from field: double west = 2;
+   */
+  west: number;
+
+  /**
+   * @generated from field: double north = 3;
+   */
+  north: number;
+
+  /**
+   * @generated from field: double east = 4;
+   */
+  east: number;
+};
+
+/**
+ * Describes the message muster.wire.v1.Box.
+ * Use `create(BoxSchema)` to create a new message.
+ */
+export const BoxSchema: GenMessage<Box> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 11);
+
+/**
+ * Discoverable people near a point, the nearest first.
+ *
+ * @generated from message muster.wire.v1.Nearby
+ */
+export type Nearby = Message$1<"muster.wire.v1.Nearby"> & {
+  /**
+   * @generated from field: muster.wire.v1.Point center = 1;
+   */
+  center?: Point | undefined;
+
+  /**
+   * metres, at most 50,000
+   *
+   * @generated from field: double radius = 2;
+   */
+  radius: number;
+
+  /**
+   * at most 100; 0: 20
+   *
+   * @generated from field: uint32 limit = 3;
+   */
+  limit: number;
+};
+
+/**
+ * Describes the message muster.wire.v1.Nearby.
+ * Use `create(NearbySchema)` to create a new message.
+ */
+export const NearbySchema: GenMessage<Nearby> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 12);
+
+/**
+ * For the token of a fleet's gateway alone.
+ *
+ * @generated from message muster.wire.v1.Ingest
+ */
+export type Ingest = Message$1<"muster.wire.v1.Ingest"> & {
+  /**
+   * @generated from field: repeated muster.wire.v1.SubjectFix fixes = 1;
+   */
+  fixes: SubjectFix[];
+};
+
+/**
+ * Describes the message muster.wire.v1.Ingest.
+ * Use `create(IngestSchema)` to create a new message.
+ */
+export const IngestSchema: GenMessage<Ingest> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 13);
+
+/**
+ * @generated from message muster.wire.v1.SubjectFix
+ */
+export type SubjectFix = Message$1<"muster.wire.v1.SubjectFix"> & {
+  /**
+   * of the fleet
+   *
+   * @generated from field: string user = 1;
+   */
+  user: string;
+
+  /**
+   * n counts the subject's fixes
+   *
+   * @generated from field: muster.wire.v1.Fix fix = 2;
+   */
+  fix?: Fix | undefined;
+};
+
+/**
+ * Describes the message muster.wire.v1.SubjectFix.
+ * Use `create(SubjectFixSchema)` to create a new message.
+ */
+export const SubjectFixSchema: GenMessage<SubjectFix> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 14);
+
+/**
+ * @generated from message muster.wire.v1.Withdraw
+ */
+export type Withdraw = Message$1<"muster.wire.v1.Withdraw"> & {
+};
+
+/**
+ * Describes the message muster.wire.v1.Withdraw.
+ * Use `create(WithdrawSchema)` to create a new message.
+ */
+export const WithdrawSchema: GenMessage<Withdraw> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 15);
+
+/**
  * @generated from message muster.wire.v1.Ping
  */
 export type Ping = Message$1<"muster.wire.v1.Ping"> & {
@@ -387,7 +606,7 @@ export type Ping = Message$1<"muster.wire.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 9);
+  messageDesc(file_wire_wire, 16);
 
 /**
  * @generated from message muster.wire.v1.Bye
@@ -400,7 +619,7 @@ export type Bye = Message$1<"muster.wire.v1.Bye"> & {
  * Use `create(ByeSchema)` to create a new message.
  */
 export const ByeSchema: GenMessage<Bye> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 10);
+  messageDesc(file_wire_wire, 17);
 
 /**
  * The people of a room by user id, page by page: for rooms whose Snapshot
@@ -434,7 +653,7 @@ export type ListPeople = Message$1<"muster.wire.v1.ListPeople"> & {
  * Use `create(ListPeopleSchema)` to create a new message.
  */
 export const ListPeopleSchema: GenMessage<ListPeople> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 11);
+  messageDesc(file_wire_wire, 18);
 
 /**
  * @generated from message muster.wire.v1.ServerFrame
@@ -530,6 +749,24 @@ export type ServerFrame = Message$1<"muster.wire.v1.ServerFrame"> & {
      */
     value: Reach;
     case: "reach";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.View view = 15;
+     */
+    value: View;
+    case: "view";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.Neighbours neighbours = 16;
+     */
+    value: Neighbours;
+    case: "neighbours";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.Ingested ingested = 17;
+     */
+    value: Ingested;
+    case: "ingested";
   } | { case: undefined; value?: undefined };
 };
 
@@ -538,7 +775,7 @@ export type ServerFrame = Message$1<"muster.wire.v1.ServerFrame"> & {
  * Use `create(ServerFrameSchema)` to create a new message.
  */
 export const ServerFrameSchema: GenMessage<ServerFrame> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 12);
+  messageDesc(file_wire_wire, 19);
 
 /**
  * @generated from message muster.wire.v1.Welcome
@@ -637,7 +874,7 @@ export type Welcome = Message$1<"muster.wire.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 13);
+  messageDesc(file_wire_wire, 20);
 
 /**
  * The node is about to go: connect to a target first (the best one is first),
@@ -672,7 +909,7 @@ export type Goaway = Message$1<"muster.wire.v1.Goaway"> & {
  * Use `create(GoawaySchema)` to create a new message.
  */
 export const GoawaySchema: GenMessage<Goaway> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 14);
+  messageDesc(file_wire_wire, 21);
 
 /**
  * @generated from message muster.wire.v1.Target
@@ -706,7 +943,7 @@ export type Target = Message$1<"muster.wire.v1.Target"> & {
  * Use `create(TargetSchema)` to create a new message.
  */
 export const TargetSchema: GenMessage<Target> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 15);
+  messageDesc(file_wire_wire, 22);
 
 /**
  * @generated from message muster.wire.v1.Done
@@ -719,7 +956,7 @@ export type Done = Message$1<"muster.wire.v1.Done"> & {
  * Use `create(DoneSchema)` to create a new message.
  */
 export const DoneSchema: GenMessage<Done> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 16);
+  messageDesc(file_wire_wire, 23);
 
 /**
  * A client's position in a room is one of these per origin region.
@@ -750,7 +987,7 @@ export type Position = Message$1<"muster.wire.v1.Position"> & {
  * Use `create(PositionSchema)` to create a new message.
  */
 export const PositionSchema: GenMessage<Position> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 17);
+  messageDesc(file_wire_wire, 24);
 
 /**
  * Replaces everything the client knows of the regions it lists; others stay.
@@ -796,7 +1033,7 @@ export type Snapshot = Message$1<"muster.wire.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 18);
+  messageDesc(file_wire_wire, 25);
 
 /**
  * Which regions the room's owner can't hear right now: all of them, each time.
@@ -824,7 +1061,7 @@ export type Reach = Message$1<"muster.wire.v1.Reach"> & {
  * Use `create(ReachSchema)` to create a new message.
  */
 export const ReachSchema: GenMessage<Reach> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 19);
+  messageDesc(file_wire_wire, 26);
 
 /**
  * @generated from message muster.wire.v1.RegionReach
@@ -854,7 +1091,7 @@ export type RegionReach = Message$1<"muster.wire.v1.RegionReach"> & {
  * Use `create(RegionReachSchema)` to create a new message.
  */
 export const RegionReachSchema: GenMessage<RegionReach> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 20);
+  messageDesc(file_wire_wire, 27);
 
 /**
  * @generated from message muster.wire.v1.Part
@@ -897,7 +1134,7 @@ export type Part = Message$1<"muster.wire.v1.Part"> & {
  * Use `create(PartSchema)` to create a new message.
  */
 export const PartSchema: GenMessage<Part> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 21);
+  messageDesc(file_wire_wire, 28);
 
 /**
  * How many people (not devices) of one region are in a room: one whose devices
@@ -922,7 +1159,7 @@ export type Counts = Message$1<"muster.wire.v1.Counts"> & {
  * Use `create(CountsSchema)` to create a new message.
  */
 export const CountsSchema: GenMessage<Counts> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 22);
+  messageDesc(file_wire_wire, 29);
 
 /**
  * One entry per user; in a Presence event only the devices that changed.
@@ -951,7 +1188,7 @@ export type Person = Message$1<"muster.wire.v1.Person"> & {
  * Use `create(PersonSchema)` to create a new message.
  */
 export const PersonSchema: GenMessage<Person> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 23);
+  messageDesc(file_wire_wire, 30);
 
 /**
  * @generated from message muster.wire.v1.Device
@@ -1009,7 +1246,7 @@ export type Device = Message$1<"muster.wire.v1.Device"> & {
  * Use `create(DeviceSchema)` to create a new message.
  */
 export const DeviceSchema: GenMessage<Device> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 24);
+  messageDesc(file_wire_wire, 31);
 
 /**
  * Something that happened in a room, numbered by its origin region.
@@ -1054,6 +1291,12 @@ export type Event = Message$1<"muster.wire.v1.Event"> & {
      */
     value: Continued;
     case: "continued";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.Crossing crossing = 8;
+     */
+    value: Crossing;
+    case: "crossing";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -1070,7 +1313,7 @@ export type Event = Message$1<"muster.wire.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 25);
+  messageDesc(file_wire_wire, 32);
 
 /**
  * @generated from message muster.wire.v1.Presence
@@ -1094,7 +1337,7 @@ export type Presence = Message$1<"muster.wire.v1.Presence"> & {
  * Use `create(PresenceSchema)` to create a new message.
  */
 export const PresenceSchema: GenMessage<Presence> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 26);
+  messageDesc(file_wire_wire, 33);
 
 /**
  * Another node owns the room now and lost nothing on the way.
@@ -1109,7 +1352,7 @@ export type Continued = Message$1<"muster.wire.v1.Continued"> & {
  * Use `create(ContinuedSchema)` to create a new message.
  */
 export const ContinuedSchema: GenMessage<Continued> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 27);
+  messageDesc(file_wire_wire, 34);
 
 /**
  * @generated from message muster.wire.v1.Message
@@ -1160,7 +1403,7 @@ export type Message = Message$1<"muster.wire.v1.Message"> & {
  * Use `create(MessageSchema)` to create a new message.
  */
 export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 28);
+  messageDesc(file_wire_wire, 35);
 
 /**
  * The group behind the room changed (members, name, settings): read it again.
@@ -1181,9 +1424,121 @@ export type Changed = Message$1<"muster.wire.v1.Changed"> & {
  * Use `create(ChangedSchema)` to create a new message.
  */
 export const ChangedSchema: GenMessage<Changed> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 29);
+  messageDesc(file_wire_wire, 36);
 
 /**
+ * Somebody went into or out of a fence of the group, or two members met or
+ * parted. The id is of this crossing alone: who has heard it knows it again.
+ *
+ * @generated from message muster.wire.v1.Crossing
+ */
+export type Crossing = Message$1<"muster.wire.v1.Crossing"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: muster.wire.v1.Crossing.Kind kind = 2;
+   */
+  kind: Crossing_Kind;
+
+  /**
+   * its id; empty for two members
+   *
+   * @generated from field: string fence = 3;
+   */
+  fence: string;
+
+  /**
+   * of the fence
+   *
+   * @generated from field: string name = 4;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string user = 5;
+   */
+  user: string;
+
+  /**
+   * the second of two members
+   *
+   * @generated from field: string other = 6;
+   */
+  other: string;
+
+  /**
+   * by the capture times of the fixes
+   *
+   * @generated from field: google.protobuf.Timestamp at = 7;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * through between two fixes
+   *
+   * @generated from field: bool passed = 8;
+   */
+  passed: boolean;
+};
+
+/**
+ * Describes the message muster.wire.v1.Crossing.
+ * Use `create(CrossingSchema)` to create a new message.
+ */
+export const CrossingSchema: GenMessage<Crossing> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 37);
+
+/**
+ * @generated from enum muster.wire.v1.Crossing.Kind
+ */
+export enum Crossing_Kind {
+  /**
+   * @generated from enum value: KIND_UNSPECIFIED = 0;
+   */
+  KIND_UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: ENTER = 1;
+   */
+  ENTER = 1,
+
+  /**
+   * @generated from enum value: EXIT = 2;
+   */
+  EXIT = 2,
+
+  /**
+   * inside for as long as the fence asks for
+   *
+   * @generated from enum value: DWELL = 3;
+   */
+  DWELL = 3,
+
+  /**
+   * closer than the group's distance
+   *
+   * @generated from enum value: MEET = 4;
+   */
+  MEET = 4,
+
+  /**
+   * @generated from enum value: PART = 5;
+   */
+  PART = 5,
+}
+
+/**
+ * Describes the enum muster.wire.v1.Crossing.Kind.
+ */
+export const Crossing_KindSchema: GenEnum<Crossing_Kind> = /*@__PURE__*/
+  enumDesc(file_wire_wire, 37, 0);
+
+/**
+ * Without a point it says that the device's position was withdrawn: forget it.
+ *
  * @generated from message muster.wire.v1.Fix
  */
 export type Fix = Message$1<"muster.wire.v1.Fix"> & {
@@ -1224,6 +1579,21 @@ export type Fix = Message$1<"muster.wire.v1.Fix"> & {
    * @generated from field: uint64 n = 6;
    */
   n: bigint;
+
+  /**
+   * 0 to 1
+   *
+   * @generated from field: optional float battery = 7;
+   */
+  battery?: number | undefined;
+
+  /**
+   * Set by the server where the position is told coarsely: the H3 cell, whose
+   * centre is the point and whose radius the accuracy.
+   *
+   * @generated from field: fixed64 cell = 8;
+   */
+  cell: bigint;
 };
 
 /**
@@ -1231,7 +1601,7 @@ export type Fix = Message$1<"muster.wire.v1.Fix"> & {
  * Use `create(FixSchema)` to create a new message.
  */
 export const FixSchema: GenMessage<Fix> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 30);
+  messageDesc(file_wire_wire, 38);
 
 /**
  * @generated from message muster.wire.v1.Point
@@ -1255,7 +1625,7 @@ export type Point = Message$1<"muster.wire.v1.Point"> & {
  * Use `create(PointSchema)` to create a new message.
  */
 export const PointSchema: GenMessage<Point> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 31);
+  messageDesc(file_wire_wire, 39);
 
 /**
  * @generated from message muster.wire.v1.MemberFix
@@ -1289,7 +1659,7 @@ export type MemberFix = Message$1<"muster.wire.v1.MemberFix"> & {
  * Use `create(MemberFixSchema)` to create a new message.
  */
 export const MemberFixSchema: GenMessage<MemberFix> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 32);
+  messageDesc(file_wire_wire, 40);
 
 /**
  * All who moved in one tick. Apply each entry if (epoch, n) is newer than what
@@ -1314,7 +1684,252 @@ export type Fixes = Message$1<"muster.wire.v1.Fixes"> & {
  * Use `create(FixesSchema)` to create a new message.
  */
 export const FixesSchema: GenMessage<Fixes> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 33);
+  messageDesc(file_wire_wire, 41);
+
+/**
+ * What changed in a watched area. A key frame (whole) comes on the stream and
+ * replaces what was known; the others come by datagram and say, on top of the
+ * key frame that they name, how each subject is now: the highest n wins.
+ *
+ * @generated from message muster.wire.v1.View
+ */
+export type View = Message$1<"muster.wire.v1.View"> & {
+  /**
+   * @generated from field: uint32 watch = 1;
+   */
+  watch: number;
+
+  /**
+   * number of the key frame
+   *
+   * @generated from field: uint32 key = 2;
+   */
+  key: number;
+
+  /**
+   * of the frame on top of it; 0: the key frame
+   *
+   * @generated from field: uint32 n = 3;
+   */
+  n: number;
+
+  /**
+   * with a key frame: it goes on in the next frame
+   *
+   * @generated from field: bool more = 4;
+   */
+  more: boolean;
+
+  /**
+   * @generated from field: repeated muster.wire.v1.Sight sights = 5;
+   */
+  sights: Sight[];
+};
+
+/**
+ * Describes the message muster.wire.v1.View.
+ * Use `create(ViewSchema)` to create a new message.
+ */
+export const ViewSchema: GenMessage<View> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 42);
+
+/**
+ * A subject in an area. Whatever is not set is as in the key frame.
+ *
+ * @generated from message muster.wire.v1.Sight
+ */
+export type Sight = Message$1<"muster.wire.v1.Sight"> & {
+  /**
+   * names the subject as long as the watch lasts
+   *
+   * @generated from field: uint32 handle = 1;
+   */
+  handle: number;
+
+  /**
+   * in key frames, and where the subject is new
+   *
+   * @generated from field: string user = 2;
+   */
+  user: string;
+
+  /**
+   * @generated from field: string device = 3;
+   */
+  device: string;
+
+  /**
+   * 1e-6 degrees; in others than key frames the difference to it
+   *
+   * @generated from field: optional sint32 lat = 4;
+   */
+  lat?: number | undefined;
+
+  /**
+   * @generated from field: optional sint32 lng = 5;
+   */
+  lng?: number | undefined;
+
+  /**
+   * metres
+   *
+   * @generated from field: optional uint32 accuracy = 6;
+   */
+  accuracy?: number | undefined;
+
+  /**
+   * cm/s
+   *
+   * @generated from field: optional uint32 speed = 7;
+   */
+  speed?: number | undefined;
+
+  /**
+   * degrees
+   *
+   * @generated from field: optional uint32 heading = 8;
+   */
+  heading?: number | undefined;
+
+  /**
+   * seconds, as of the frame
+   *
+   * @generated from field: optional uint32 age = 9;
+   */
+  age?: number | undefined;
+
+  /**
+   * left the area, or is not told any more
+   *
+   * @generated from field: bool gone = 10;
+   */
+  gone: boolean;
+
+  /**
+   * as in Fix
+   *
+   * @generated from field: fixed64 cell = 11;
+   */
+  cell: bigint;
+};
+
+/**
+ * Describes the message muster.wire.v1.Sight.
+ * Use `create(SightSchema)` to create a new message.
+ */
+export const SightSchema: GenMessage<Sight> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 43);
+
+/**
+ * The answer to Nearby.
+ *
+ * @generated from message muster.wire.v1.Neighbours
+ */
+export type Neighbours = Message$1<"muster.wire.v1.Neighbours"> & {
+  /**
+   * @generated from field: repeated muster.wire.v1.Neighbour people = 1;
+   */
+  people: Neighbour[];
+
+  /**
+   * there are others within the radius
+   *
+   * @generated from field: bool more = 2;
+   */
+  more: boolean;
+};
+
+/**
+ * Describes the message muster.wire.v1.Neighbours.
+ * Use `create(NeighboursSchema)` to create a new message.
+ */
+export const NeighboursSchema: GenMessage<Neighbours> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 44);
+
+/**
+ * @generated from message muster.wire.v1.Neighbour
+ */
+export type Neighbour = Message$1<"muster.wire.v1.Neighbour"> & {
+  /**
+   * @generated from field: string user = 1;
+   */
+  user: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * metres, to what this viewer may know
+   *
+   * @generated from field: double distance = 3;
+   */
+  distance: number;
+
+  /**
+   * degrees from true north
+   *
+   * @generated from field: double direction = 4;
+   */
+  direction: number;
+
+  /**
+   * @generated from field: muster.wire.v1.Fix fix = 5;
+   */
+  fix?: Fix | undefined;
+};
+
+/**
+ * Describes the message muster.wire.v1.Neighbour.
+ * Use `create(NeighbourSchema)` to create a new message.
+ */
+export const NeighbourSchema: GenMessage<Neighbour> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 45);
+
+/**
+ * @generated from message muster.wire.v1.Ingested
+ */
+export type Ingested = Message$1<"muster.wire.v1.Ingested"> & {
+  /**
+   * @generated from field: uint32 taken = 1;
+   */
+  taken: number;
+
+  /**
+   * @generated from field: repeated muster.wire.v1.Refusal refused = 2;
+   */
+  refused: Refusal[];
+};
+
+/**
+ * Describes the message muster.wire.v1.Ingested.
+ * Use `create(IngestedSchema)` to create a new message.
+ */
+export const IngestedSchema: GenMessage<Ingested> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 46);
+
+/**
+ * @generated from message muster.wire.v1.Refusal
+ */
+export type Refusal = Message$1<"muster.wire.v1.Refusal"> & {
+  /**
+   * @generated from field: string user = 1;
+   */
+  user: string;
+
+  /**
+   * @generated from field: string code = 2;
+   */
+  code: string;
+};
+
+/**
+ * Describes the message muster.wire.v1.Refusal.
+ * Use `create(RefusalSchema)` to create a new message.
+ */
+export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 47);
 
 /**
  * @generated from message muster.wire.v1.Sent
@@ -1331,7 +1946,7 @@ export type Sent = Message$1<"muster.wire.v1.Sent"> & {
  * Use `create(SentSchema)` to create a new message.
  */
 export const SentSchema: GenMessage<Sent> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 34);
+  messageDesc(file_wire_wire, 48);
 
 /**
  * @generated from message muster.wire.v1.PeoplePage
@@ -1367,7 +1982,7 @@ export type PeoplePage = Message$1<"muster.wire.v1.PeoplePage"> & {
  * Use `create(PeoplePageSchema)` to create a new message.
  */
 export const PeoplePageSchema: GenMessage<PeoplePage> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 35);
+  messageDesc(file_wire_wire, 49);
 
 /**
  * @generated from message muster.wire.v1.Page
@@ -1396,7 +2011,7 @@ export type Page = Message$1<"muster.wire.v1.Page"> & {
  * Use `create(PageSchema)` to create a new message.
  */
 export const PageSchema: GenMessage<Page> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 36);
+  messageDesc(file_wire_wire, 50);
 
 /**
  * @generated from message muster.wire.v1.Pong
@@ -1413,7 +2028,7 @@ export type Pong = Message$1<"muster.wire.v1.Pong"> & {
  * Use `create(PongSchema)` to create a new message.
  */
 export const PongSchema: GenMessage<Pong> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 37);
+  messageDesc(file_wire_wire, 51);
 
 /**
  * A request (or a frame without id) was refused; the connection goes on.
@@ -1453,7 +2068,7 @@ export type Error = Message$1<"muster.wire.v1.Error"> & {
  * Use `create(ErrorSchema)` to create a new message.
  */
 export const ErrorSchema: GenMessage<Error> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 38);
+  messageDesc(file_wire_wire, 52);
 
 /**
  * @generated from message muster.wire.v1.Close
@@ -1487,7 +2102,7 @@ export type Close = Message$1<"muster.wire.v1.Close"> & {
  * Use `create(CloseSchema)` to create a new message.
  */
 export const CloseSchema: GenMessage<Close> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 39);
+  messageDesc(file_wire_wire, 53);
 
 /**
  * @generated from enum muster.wire.v1.State
