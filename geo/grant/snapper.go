@@ -1,0 +1,107 @@
+package grant
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/geo/h3"
+)
+
+// Snapper holds where one subject is: the newest fix, and the cell of each
+// resolution that is told. It belongs to one goroutine or lock. All devices of
+// a subject that a node hears share one, and it should live as long as it can:
+// what it forgets is drawn anew.
+type Snapper struct {
+	phase time.Duration
+	raw   Raw
+	cell  geo.Cell // of raw, at the finest resolution there is
+	level [MaxResolution + 1]level
+}
+
+// longest is the longest period of all resolutions.
+const longest = 15 * time.Minute
+
+// Period is the time between two of a subject's moments, at which alone a view
+// of a resolution changes. Each divides those of coarser resolutions.
+func Period(resolution int) time.Duration {
+	switch {
+	case resolution >= 9:
+		return time.Minute
+	case resolution == 8:
+		return 5 * time.Minute
+	default:
+		return longest
+	}
+}
+
+// NewSnapper starts without a fix. The secret is the cluster's own; with the
+// subject's id it decides when the subject's moments are.
+func NewSnapper(secret []byte, subject string) *Snapper {
+	mac := hmac.New(sha256.New, secret)
+	fmt.Fprintf(mac, "moments of %s", subject)
+	return &Snapper{phase: time.Duration(binary.BigEndian.Uint64(mac.Sum(nil)) % uint64(longest))}
+}
+
+// Take takes a fix that arrived now. It reports whether that changed anything:
+// a fix captured no later than the one before it does not.
+func (s *Snapper) Take(raw Raw, now time.Time) (bool, error) {
+	if !raw.Captured().After(s.raw.Captured()) {
+		return false, nil
+	}
+	cell, err := h3.CellOf(raw.v.Point, geo.MaxResolution)
+	if err != nil {
+		return false, fmt.Errorf("fix: %w", err)
+	}
+	s.raw, s.cell = raw, cell
+	in := input{raw.v.Point, float64(raw.v.Accuracy), cell}
+	if in.accuracy == 0 {
+		in.accuracy = unknownAccuracy
+	}
+	// From fine to coarse, each resolution by what the one before it tells. The
+	// moments of a coarse resolution are some of those of the finer ones.
+	for res := MaxResolution; res >= 0; res-- {
+		l := &s.level[res]
+		moment := s.moment(res, now)
+		if l.known() && !moment.After(l.moment) {
+			break
+		}
+		if err := l.step(in, res, moment); err != nil {
+			return false, fmt.Errorf("fix: %w", err)
+		}
+		l.moment = moment
+		l.captured = moment
+		if raw.Captured().Before(moment) { // it was long on its way
+			l.captured = s.moment(res, raw.Captured())
+		}
+		l.captured = l.captured.Truncate(time.Minute)
+		in = input{l.told.center, l.told.radius, l.told.cell}
+	}
+	return true, nil
+}
+
+// moment returns the subject's last moment of a resolution.
+func (s *Snapper) moment(res int, now time.Time) time.Time {
+	return now.UTC().Add(-s.phase).Truncate(Period(res)).Add(s.phase)
+}
+
+// Captured says when the newest fix was captured; it is zero before the first.
+func (s *Snapper) Captured() time.Time { return s.raw.Captured() }
+
+func (s *Snapper) known() bool { return !s.raw.Captured().IsZero() }
+
+// view returns what p shows.
+func (s *Snapper) view(p Precision) View {
+	res, coarse := p.Resolution()
+	if !coarse {
+		return s.raw.v
+	}
+	l := &s.level[res]
+	return View{
+		Point: l.told.center, Precision: p, Cell: l.told.cell,
+		Accuracy: float32(l.told.radius), Captured: l.captured,
+	}
+}
