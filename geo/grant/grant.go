@@ -16,6 +16,7 @@ type Kind string
 const (
 	Person       Kind = "person"       // ID is a user's id
 	Group        Kind = "group"        // ID is a group's id
+	Link         Kind = "link"         // ID is that of a link: whoever has its token
 	Discoverable Kind = "discoverable" // whoever is near; no ID
 )
 
@@ -25,7 +26,7 @@ type Audience struct {
 	ID   string `json:"id,omitempty"`
 }
 
-// String is "person:…", "group:…" or "discoverable".
+// String is "person:…", "group:…", "link:…" or "discoverable".
 func (a Audience) String() string {
 	if a.Kind == Discoverable {
 		return string(a.Kind)
@@ -36,7 +37,7 @@ func (a Audience) String() string {
 // Check says what is wrong with an audience.
 func (a Audience) Check() error {
 	switch a.Kind {
-	case Person, Group:
+	case Person, Group, Link:
 		if a.ID == "" || len(a.ID) > maxID || !utf8.ValidString(a.ID) {
 			return fmt.Errorf("audience: want the id of a %s", a.Kind)
 		}
@@ -45,7 +46,7 @@ func (a Audience) Check() error {
 			return errors.New("audience: whoever is near has no id")
 		}
 	default:
-		return errors.New("audience: want a person, a group or discoverable")
+		return errors.New("audience: want a person, a group, a link or discoverable")
 	}
 	return nil
 }
