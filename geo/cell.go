@@ -93,7 +93,7 @@ func (c Cell) Parent(res int) Cell {
 	if res < 0 || res > c.Resolution() {
 		return 0
 	}
-	return c&^resMask | Cell(res)<<resShift | Cell(1)<<digitShift(res) - 1
+	return c&^resMask | Cell(res)<<resShift | (Cell(1)<<digitShift(res) - 1)
 }
 
 // Child returns the child of c by its digit, 0 to 6, and no cell where there is
