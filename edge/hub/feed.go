@@ -17,6 +17,8 @@ type feed struct {
 	room     string
 	locals   map[device]*local
 	live     []*local // those who get frames; replaced, never changed
+	plain    []*local // those of them who get fixes: not tapped
+	tap      edge.Tap // hears for those who are; nil: nobody is
 	joins    map[uint64]*join
 	at       []*wire.Position    // how far the feed has come per region; entries are ours
 	beyond   []*wire.RegionReach // regions that can't be reached, as told last
@@ -46,6 +48,7 @@ type local struct {
 	name      string       // the user's, as of then
 	verified  time.Time    // when
 	suspended bool
+	tapped    bool // the feed's tap gets its fixes
 	fix       *wire.MemberFix
 	off       atomic.Bool // is out: a delivery that is under way passes it by
 }
@@ -275,7 +278,13 @@ func (t *turn) process(fd *feed, it item) delivery {
 		if !fd.attached || p == nil || p.Epoch != it.fixes.GetEpoch() || len(fd.live) == 0 {
 			return delivery{}
 		}
-		return delivery{frame: edge.RawFrame(it.fixes.Frame, 0, it.lossy), to: fd.live}
+		if fd.tap != nil {
+			fd.tap.Fixes(it.fixes.Frame)
+		}
+		if len(fd.plain) == 0 {
+			return delivery{}
+		}
+		return delivery{frame: edge.RawFrame(it.fixes.Frame, 0, it.lossy), to: fd.plain}
 	}
 	switch b := it.frame.Body.(type) {
 	case *peer.Frame_Event:
@@ -326,6 +335,9 @@ func (t *turn) event(fd *feed, e *peer.Event) delivery {
 		return delivery{}
 	}
 	p.Epoch, p.Seq = e.At.Epoch, e.At.Seq
+	if fd.tap != nil {
+		fd.tap.Event(e.Frame)
+	}
 	if len(fd.live) == 0 {
 		return delivery{}
 	}
@@ -357,6 +369,9 @@ func (t *turn) parts(fd *feed, p *peer.Parts) delivery {
 		return u.Lost && slices.ContainsFunc(p.Parts, func(part *wire.Part) bool { return part.GetAt().GetRegion() == u.Region })
 	})
 	fd.beyond = snap.Unreached
+	if fd.tap != nil {
+		fd.tap.Anew()
+	}
 	if len(fd.live) == 0 {
 		return delivery{}
 	}
@@ -392,6 +407,11 @@ func (t *turn) joined(fd *feed, r *peer.Joined) delivery {
 	d := delivery{one: l}
 	if old := fd.locals[k]; old != nil {
 		l.fix = old.fix
+		if old.client == l.client {
+			l.tapped = old.tapped
+		} else {
+			fd.untap(old)
+		}
 		old.off.Store(true)
 		if old.client != l.client && old.member.Device.Epoch < m.Device.Epoch {
 			t.forgetStay(old.client)
@@ -438,13 +458,17 @@ func (fd *feed) relist() {
 			live = append(live, l)
 		}
 	}
-	fd.live = live
+	fd.live, fd.plain = live, live
+	if fd.tap != nil {
+		fd.plain = slices.DeleteFunc(slices.Clone(live), func(l *local) bool { return l.tapped })
+	}
 }
 
 // takeOut removes a local client from the room.
 func (t *turn) takeOut(fd *feed, l *local) {
 	l.off.Store(true)
 	delete(fd.locals, device{l.member.User, l.member.Device.Device})
+	fd.untap(l)
 	fd.relist()
 	t.forgetStay(l.client)
 	t.h.metrics.clients.Dec()

@@ -179,6 +179,7 @@ func (h *Hub) Suspend(c edge.Client) {
 			if l != nil {
 				l.suspended = true
 				l.off.Store(true)
+				fd.untap(l)
 				fd.relist()
 				t.change(l.member, wire.State_SUSPENDED, 0)
 			} else if q != nil {
