@@ -1052,8 +1052,16 @@ func (x *FixList) GetRegions() []string {
 
 // Points of discoverable people, already snapped to their grants.
 type MapUpdate struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Points        []*MapPoint            `protobuf:"bytes,1,rep,name=points,proto3" json:"points,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Points []*MapPoint            `protobuf:"bytes,1,rep,name=points,proto3" json:"points,omitempty"`
+	// Slots of points that the sender was told, and does not own: to be told again,
+	// to whoever owns them by then.
+	Refused []uint32 `protobuf:"varint,2,rep,packed,name=refused,proto3" json:"refused,omitempty"`
+	// Whom the sender publishes, to who keeps in mind which node does it last.
+	Claims []*MapClaim `protobuf:"bytes,3,rep,name=claims,proto3" json:"claims,omitempty"`
+	// The answer, and news: others published these later, so the receiver's points
+	// of them are over.
+	Superseded    []*MapClaim `protobuf:"bytes,4,rep,name=superseded,proto3" json:"superseded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1095,19 +1103,93 @@ func (x *MapUpdate) GetPoints() []*MapPoint {
 	return nil
 }
 
+func (x *MapUpdate) GetRefused() []uint32 {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+func (x *MapUpdate) GetClaims() []*MapClaim {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+func (x *MapUpdate) GetSuperseded() []*MapClaim {
+	if x != nil {
+		return x.Superseded
+	}
+	return nil
+}
+
+type MapClaim struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapClaim) Reset() {
+	*x = MapClaim{}
+	mi := &file_peer_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapClaim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapClaim) ProtoMessage() {}
+
+func (x *MapClaim) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapClaim.ProtoReflect.Descriptor instead.
+func (*MapClaim) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MapClaim) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *MapClaim) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 type MapPoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	Fix           *wire.Fix              `protobuf:"bytes,2,opt,name=fix,proto3" json:"fix,omitempty"` // without a point: gone from here
 	Until         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
 	Version       uint64                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"` // the user's: the highest is the truth
+	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MapPoint) Reset() {
 	*x = MapPoint{}
-	mi := &file_peer_peer_proto_msgTypes[8]
+	mi := &file_peer_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1201,7 @@ func (x *MapPoint) String() string {
 func (*MapPoint) ProtoMessage() {}
 
 func (x *MapPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[8]
+	mi := &file_peer_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1214,7 @@ func (x *MapPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapPoint.ProtoReflect.Descriptor instead.
 func (*MapPoint) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MapPoint) GetUser() string {
@@ -1163,6 +1245,13 @@ func (x *MapPoint) GetVersion() uint64 {
 	return 0
 }
 
+func (x *MapPoint) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Who is near, as far as the receiver owns the map there.
 type MapQuery struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1180,7 +1269,7 @@ type MapQuery struct {
 
 func (x *MapQuery) Reset() {
 	*x = MapQuery{}
-	mi := &file_peer_peer_proto_msgTypes[9]
+	mi := &file_peer_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1281,7 @@ func (x *MapQuery) String() string {
 func (*MapQuery) ProtoMessage() {}
 
 func (x *MapQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[9]
+	mi := &file_peer_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1294,7 @@ func (x *MapQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapQuery.ProtoReflect.Descriptor instead.
 func (*MapQuery) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MapQuery) GetCenter() *wire.Point {
@@ -1256,14 +1345,17 @@ type MapFound struct {
 	More    bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	Version uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	// The receiver does not own all of the cells (any more): ask again.
-	Moved         bool `protobuf:"varint,4,opt,name=moved,proto3" json:"moved,omitempty"`
+	Moved bool `protobuf:"varint,4,opt,name=moved,proto3" json:"moved,omitempty"`
+	// With box: this is everybody there, whatever was known before. Else those
+	// without a point come first: they are gone, or in the box no more.
+	Whole         bool `protobuf:"varint,5,opt,name=whole,proto3" json:"whole,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MapFound) Reset() {
 	*x = MapFound{}
-	mi := &file_peer_peer_proto_msgTypes[10]
+	mi := &file_peer_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1367,7 @@ func (x *MapFound) String() string {
 func (*MapFound) ProtoMessage() {}
 
 func (x *MapFound) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[10]
+	mi := &file_peer_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1380,7 @@ func (x *MapFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapFound.ProtoReflect.Descriptor instead.
 func (*MapFound) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MapFound) GetPoints() []*MapPoint {
@@ -1319,6 +1411,13 @@ func (x *MapFound) GetMoved() bool {
 	return false
 }
 
+func (x *MapFound) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
 // What a user chose about who may see where they are changed: nodes that have a
 // session of theirs, or took a fix, read it anew.
 type SharingChanged struct {
@@ -1331,7 +1430,7 @@ type SharingChanged struct {
 
 func (x *SharingChanged) Reset() {
 	*x = SharingChanged{}
-	mi := &file_peer_peer_proto_msgTypes[11]
+	mi := &file_peer_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1442,7 @@ func (x *SharingChanged) String() string {
 func (*SharingChanged) ProtoMessage() {}
 
 func (x *SharingChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[11]
+	mi := &file_peer_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1455,7 @@ func (x *SharingChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharingChanged.ProtoReflect.Descriptor instead.
 func (*SharingChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SharingChanged) GetUser() string {
@@ -1383,7 +1482,7 @@ type Crossing struct {
 
 func (x *Crossing) Reset() {
 	*x = Crossing{}
-	mi := &file_peer_peer_proto_msgTypes[12]
+	mi := &file_peer_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1494,7 @@ func (x *Crossing) String() string {
 func (*Crossing) ProtoMessage() {}
 
 func (x *Crossing) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[12]
+	mi := &file_peer_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1507,7 @@ func (x *Crossing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Crossing.ProtoReflect.Descriptor instead.
 func (*Crossing) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Crossing) GetRoom() string {
@@ -1437,7 +1536,7 @@ type Reach struct {
 
 func (x *Reach) Reset() {
 	*x = Reach{}
-	mi := &file_peer_peer_proto_msgTypes[13]
+	mi := &file_peer_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +1548,7 @@ func (x *Reach) String() string {
 func (*Reach) ProtoMessage() {}
 
 func (x *Reach) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[13]
+	mi := &file_peer_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +1561,7 @@ func (x *Reach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reach.ProtoReflect.Descriptor instead.
 func (*Reach) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Reach) GetRoom() string {
@@ -1495,7 +1594,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_peer_peer_proto_msgTypes[14]
+	mi := &file_peer_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1606,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[14]
+	mi := &file_peer_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1619,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Digest) GetRound() uint64 {
@@ -1554,7 +1653,7 @@ type DigestAnswer struct {
 
 func (x *DigestAnswer) Reset() {
 	*x = DigestAnswer{}
-	mi := &file_peer_peer_proto_msgTypes[15]
+	mi := &file_peer_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1665,7 @@ func (x *DigestAnswer) String() string {
 func (*DigestAnswer) ProtoMessage() {}
 
 func (x *DigestAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[15]
+	mi := &file_peer_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1678,7 @@ func (x *DigestAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestAnswer.ProtoReflect.Descriptor instead.
 func (*DigestAnswer) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DigestAnswer) GetRound() uint64 {
@@ -1607,7 +1706,7 @@ type Silence struct {
 
 func (x *Silence) Reset() {
 	*x = Silence{}
-	mi := &file_peer_peer_proto_msgTypes[16]
+	mi := &file_peer_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1718,7 @@ func (x *Silence) String() string {
 func (*Silence) ProtoMessage() {}
 
 func (x *Silence) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[16]
+	mi := &file_peer_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1731,7 @@ func (x *Silence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Silence.ProtoReflect.Descriptor instead.
 func (*Silence) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Silence) GetOver() bool {
@@ -1655,7 +1754,7 @@ type Standing struct {
 
 func (x *Standing) Reset() {
 	*x = Standing{}
-	mi := &file_peer_peer_proto_msgTypes[17]
+	mi := &file_peer_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1766,7 @@ func (x *Standing) String() string {
 func (*Standing) ProtoMessage() {}
 
 func (x *Standing) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[17]
+	mi := &file_peer_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1779,7 @@ func (x *Standing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing.ProtoReflect.Descriptor instead.
 func (*Standing) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Standing) GetRegion() string {
@@ -1727,7 +1826,7 @@ type NodeStanding struct {
 
 func (x *NodeStanding) Reset() {
 	*x = NodeStanding{}
-	mi := &file_peer_peer_proto_msgTypes[18]
+	mi := &file_peer_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +1838,7 @@ func (x *NodeStanding) String() string {
 func (*NodeStanding) ProtoMessage() {}
 
 func (x *NodeStanding) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[18]
+	mi := &file_peer_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +1851,7 @@ func (x *NodeStanding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStanding.ProtoReflect.Descriptor instead.
 func (*NodeStanding) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *NodeStanding) GetId() string {
@@ -1824,7 +1923,7 @@ type DeviceMoved struct {
 
 func (x *DeviceMoved) Reset() {
 	*x = DeviceMoved{}
-	mi := &file_peer_peer_proto_msgTypes[19]
+	mi := &file_peer_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1935,7 @@ func (x *DeviceMoved) String() string {
 func (*DeviceMoved) ProtoMessage() {}
 
 func (x *DeviceMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[19]
+	mi := &file_peer_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1948,7 @@ func (x *DeviceMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceMoved.ProtoReflect.Descriptor instead.
 func (*DeviceMoved) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeviceMoved) GetUser() string {
@@ -1887,7 +1986,7 @@ type StoreMessage struct {
 
 func (x *StoreMessage) Reset() {
 	*x = StoreMessage{}
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1998,7 @@ func (x *StoreMessage) String() string {
 func (*StoreMessage) ProtoMessage() {}
 
 func (x *StoreMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2011,7 @@ func (x *StoreMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMessage.ProtoReflect.Descriptor instead.
 func (*StoreMessage) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StoreMessage) GetRoom() string {
@@ -1960,7 +2059,7 @@ type Stored struct {
 
 func (x *Stored) Reset() {
 	*x = Stored{}
-	mi := &file_peer_peer_proto_msgTypes[21]
+	mi := &file_peer_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2071,7 @@ func (x *Stored) String() string {
 func (*Stored) ProtoMessage() {}
 
 func (x *Stored) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[21]
+	mi := &file_peer_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2084,7 @@ func (x *Stored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stored.ProtoReflect.Descriptor instead.
 func (*Stored) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Stored) GetMessage() *wire.Message {
@@ -2016,7 +2115,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_peer_peer_proto_msgTypes[22]
+	mi := &file_peer_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2028,7 +2127,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[22]
+	mi := &file_peer_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2041,7 +2140,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Member) GetUser() string {
@@ -2100,7 +2199,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_peer_peer_proto_msgTypes[23]
+	mi := &file_peer_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2211,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[23]
+	mi := &file_peer_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2224,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Attach) GetRoom() string {
@@ -2185,7 +2284,7 @@ type Join struct {
 
 func (x *Join) Reset() {
 	*x = Join{}
-	mi := &file_peer_peer_proto_msgTypes[24]
+	mi := &file_peer_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2296,7 @@ func (x *Join) String() string {
 func (*Join) ProtoMessage() {}
 
 func (x *Join) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[24]
+	mi := &file_peer_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2309,7 @@ func (x *Join) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Join.ProtoReflect.Descriptor instead.
 func (*Join) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Join) GetRoom() string {
@@ -2275,7 +2374,7 @@ type Joined struct {
 
 func (x *Joined) Reset() {
 	*x = Joined{}
-	mi := &file_peer_peer_proto_msgTypes[25]
+	mi := &file_peer_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2287,7 +2386,7 @@ func (x *Joined) String() string {
 func (*Joined) ProtoMessage() {}
 
 func (x *Joined) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[25]
+	mi := &file_peer_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2300,7 +2399,7 @@ func (x *Joined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Joined.ProtoReflect.Descriptor instead.
 func (*Joined) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Joined) GetRoom() string {
@@ -2372,7 +2471,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_peer_peer_proto_msgTypes[26]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2483,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[26]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2496,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Change) GetRoom() string {
@@ -2438,7 +2537,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_peer_peer_proto_msgTypes[27]
+	mi := &file_peer_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +2549,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[27]
+	mi := &file_peer_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +2562,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{27}
+	return file_peer_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Report) GetRoom() string {
@@ -2491,7 +2590,7 @@ type Publish struct {
 
 func (x *Publish) Reset() {
 	*x = Publish{}
-	mi := &file_peer_peer_proto_msgTypes[28]
+	mi := &file_peer_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2602,7 @@ func (x *Publish) String() string {
 func (*Publish) ProtoMessage() {}
 
 func (x *Publish) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[28]
+	mi := &file_peer_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2615,7 @@ func (x *Publish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Publish.ProtoReflect.Descriptor instead.
 func (*Publish) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{28}
+	return file_peer_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Publish) GetRoom() string {
@@ -2543,7 +2642,7 @@ type MembershipChanged struct {
 
 func (x *MembershipChanged) Reset() {
 	*x = MembershipChanged{}
-	mi := &file_peer_peer_proto_msgTypes[29]
+	mi := &file_peer_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2654,7 @@ func (x *MembershipChanged) String() string {
 func (*MembershipChanged) ProtoMessage() {}
 
 func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[29]
+	mi := &file_peer_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2667,7 @@ func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipChanged.ProtoReflect.Descriptor instead.
 func (*MembershipChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{29}
+	return file_peer_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MembershipChanged) GetRoom() string {
@@ -2597,7 +2696,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_peer_peer_proto_msgTypes[30]
+	mi := &file_peer_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +2708,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[30]
+	mi := &file_peer_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2721,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{30}
+	return file_peer_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Applied) GetRoom() string {
@@ -2653,7 +2752,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_peer_peer_proto_msgTypes[31]
+	mi := &file_peer_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +2764,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[31]
+	mi := &file_peer_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +2777,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{31}
+	return file_peer_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Fence) GetRoom() string {
@@ -2722,7 +2821,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_peer_peer_proto_msgTypes[32]
+	mi := &file_peer_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +2833,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[32]
+	mi := &file_peer_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +2846,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{32}
+	return file_peer_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Event) GetRoom() string {
@@ -2798,7 +2897,7 @@ type Fixes struct {
 
 func (x *Fixes) Reset() {
 	*x = Fixes{}
-	mi := &file_peer_peer_proto_msgTypes[33]
+	mi := &file_peer_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2810,7 +2909,7 @@ func (x *Fixes) String() string {
 func (*Fixes) ProtoMessage() {}
 
 func (x *Fixes) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[33]
+	mi := &file_peer_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2823,7 +2922,7 @@ func (x *Fixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fixes.ProtoReflect.Descriptor instead.
 func (*Fixes) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{33}
+	return file_peer_peer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Fixes) GetRoom() string {
@@ -2884,7 +2983,7 @@ type Parts struct {
 
 func (x *Parts) Reset() {
 	*x = Parts{}
-	mi := &file_peer_peer_proto_msgTypes[34]
+	mi := &file_peer_peer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2896,7 +2995,7 @@ func (x *Parts) String() string {
 func (*Parts) ProtoMessage() {}
 
 func (x *Parts) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[34]
+	mi := &file_peer_peer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2909,7 +3008,7 @@ func (x *Parts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Parts.ProtoReflect.Descriptor instead.
 func (*Parts) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{34}
+	return file_peer_peer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Parts) GetRoom() string {
@@ -2974,7 +3073,7 @@ type Subscribe struct {
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_peer_peer_proto_msgTypes[35]
+	mi := &file_peer_peer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3085,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[35]
+	mi := &file_peer_peer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3098,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{35}
+	return file_peer_peer_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Subscribe) GetRoom() string {
@@ -3032,7 +3131,7 @@ type Unsubscribe struct {
 
 func (x *Unsubscribe) Reset() {
 	*x = Unsubscribe{}
-	mi := &file_peer_peer_proto_msgTypes[36]
+	mi := &file_peer_peer_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3044,7 +3143,7 @@ func (x *Unsubscribe) String() string {
 func (*Unsubscribe) ProtoMessage() {}
 
 func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[36]
+	mi := &file_peer_peer_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3057,7 +3156,7 @@ func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unsubscribe.ProtoReflect.Descriptor instead.
 func (*Unsubscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{36}
+	return file_peer_peer_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Unsubscribe) GetRoom() string {
@@ -3081,7 +3180,7 @@ type NotOwner struct {
 
 func (x *NotOwner) Reset() {
 	*x = NotOwner{}
-	mi := &file_peer_peer_proto_msgTypes[37]
+	mi := &file_peer_peer_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3192,7 @@ func (x *NotOwner) String() string {
 func (*NotOwner) ProtoMessage() {}
 
 func (x *NotOwner) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[37]
+	mi := &file_peer_peer_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3205,7 @@ func (x *NotOwner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotOwner.ProtoReflect.Descriptor instead.
 func (*NotOwner) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{37}
+	return file_peer_peer_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *NotOwner) GetRoom() string {
@@ -3144,7 +3243,7 @@ type Slots struct {
 
 func (x *Slots) Reset() {
 	*x = Slots{}
-	mi := &file_peer_peer_proto_msgTypes[38]
+	mi := &file_peer_peer_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3156,7 +3255,7 @@ func (x *Slots) String() string {
 func (*Slots) ProtoMessage() {}
 
 func (x *Slots) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[38]
+	mi := &file_peer_peer_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3169,7 +3268,7 @@ func (x *Slots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slots.ProtoReflect.Descriptor instead.
 func (*Slots) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{38}
+	return file_peer_peer_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Slots) GetRegion() string {
@@ -3227,7 +3326,7 @@ type HandOver struct {
 
 func (x *HandOver) Reset() {
 	*x = HandOver{}
-	mi := &file_peer_peer_proto_msgTypes[39]
+	mi := &file_peer_peer_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3239,7 +3338,7 @@ func (x *HandOver) String() string {
 func (*HandOver) ProtoMessage() {}
 
 func (x *HandOver) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[39]
+	mi := &file_peer_peer_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3252,7 +3351,7 @@ func (x *HandOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOver.ProtoReflect.Descriptor instead.
 func (*HandOver) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{39}
+	return file_peer_peer_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *HandOver) GetSlot() uint32 {
@@ -3356,7 +3455,7 @@ type HandOverMember struct {
 
 func (x *HandOverMember) Reset() {
 	*x = HandOverMember{}
-	mi := &file_peer_peer_proto_msgTypes[40]
+	mi := &file_peer_peer_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3368,7 +3467,7 @@ func (x *HandOverMember) String() string {
 func (*HandOverMember) ProtoMessage() {}
 
 func (x *HandOverMember) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[40]
+	mi := &file_peer_peer_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3381,7 +3480,7 @@ func (x *HandOverMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverMember.ProtoReflect.Descriptor instead.
 func (*HandOverMember) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{40}
+	return file_peer_peer_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *HandOverMember) GetUser() string {
@@ -3457,7 +3556,7 @@ type HandOverPost struct {
 
 func (x *HandOverPost) Reset() {
 	*x = HandOverPost{}
-	mi := &file_peer_peer_proto_msgTypes[41]
+	mi := &file_peer_peer_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3469,7 +3568,7 @@ func (x *HandOverPost) String() string {
 func (*HandOverPost) ProtoMessage() {}
 
 func (x *HandOverPost) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[41]
+	mi := &file_peer_peer_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3482,7 +3581,7 @@ func (x *HandOverPost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverPost.ProtoReflect.Descriptor instead.
 func (*HandOverPost) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{41}
+	return file_peer_peer_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *HandOverPost) GetNode() string {
@@ -3512,7 +3611,7 @@ type HandOverRegion struct {
 
 func (x *HandOverRegion) Reset() {
 	*x = HandOverRegion{}
-	mi := &file_peer_peer_proto_msgTypes[42]
+	mi := &file_peer_peer_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3524,7 +3623,7 @@ func (x *HandOverRegion) String() string {
 func (*HandOverRegion) ProtoMessage() {}
 
 func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[42]
+	mi := &file_peer_peer_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3537,7 +3636,7 @@ func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRegion.ProtoReflect.Descriptor instead.
 func (*HandOverRegion) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{42}
+	return file_peer_peer_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *HandOverRegion) GetPosition() *wire.Position {
@@ -3586,7 +3685,7 @@ type HandOverNode struct {
 
 func (x *HandOverNode) Reset() {
 	*x = HandOverNode{}
-	mi := &file_peer_peer_proto_msgTypes[43]
+	mi := &file_peer_peer_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3598,7 +3697,7 @@ func (x *HandOverNode) String() string {
 func (*HandOverNode) ProtoMessage() {}
 
 func (x *HandOverNode) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[43]
+	mi := &file_peer_peer_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3611,7 +3710,7 @@ func (x *HandOverNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverNode.ProtoReflect.Descriptor instead.
 func (*HandOverNode) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{43}
+	return file_peer_peer_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HandOverNode) GetNode() string {
@@ -3647,7 +3746,7 @@ type ListPeople struct {
 
 func (x *ListPeople) Reset() {
 	*x = ListPeople{}
-	mi := &file_peer_peer_proto_msgTypes[44]
+	mi := &file_peer_peer_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3659,7 +3758,7 @@ func (x *ListPeople) String() string {
 func (*ListPeople) ProtoMessage() {}
 
 func (x *ListPeople) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[44]
+	mi := &file_peer_peer_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3672,7 +3771,7 @@ func (x *ListPeople) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeople.ProtoReflect.Descriptor instead.
 func (*ListPeople) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{44}
+	return file_peer_peer_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListPeople) GetRoom() string {
@@ -3707,7 +3806,7 @@ type PresenceChanged struct {
 
 func (x *PresenceChanged) Reset() {
 	*x = PresenceChanged{}
-	mi := &file_peer_peer_proto_msgTypes[45]
+	mi := &file_peer_peer_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3719,7 +3818,7 @@ func (x *PresenceChanged) String() string {
 func (*PresenceChanged) ProtoMessage() {}
 
 func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[45]
+	mi := &file_peer_peer_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3732,7 +3831,7 @@ func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceChanged.ProtoReflect.Descriptor instead.
 func (*PresenceChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{45}
+	return file_peer_peer_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PresenceChanged) GetUser() string {
@@ -3760,7 +3859,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_peer_peer_proto_msgTypes[46]
+	mi := &file_peer_peer_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +3871,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[46]
+	mi := &file_peer_peer_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +3884,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{46}
+	return file_peer_peer_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Revoke) GetLogin() string {
@@ -3871,26 +3970,36 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\aFixList\x12/\n" +
 	"\x05fixes\x18\x01 \x03(\v2\x19.muster.wire.v1.MemberFixR\x05fixes\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12\x18\n" +
-	"\aregions\x18\x03 \x03(\tR\aregions\"=\n" +
+	"\aregions\x18\x03 \x03(\tR\aregions\"\xc3\x01\n" +
 	"\tMapUpdate\x120\n" +
-	"\x06points\x18\x01 \x03(\v2\x18.muster.peer.v1.MapPointR\x06points\"\x91\x01\n" +
+	"\x06points\x18\x01 \x03(\v2\x18.muster.peer.v1.MapPointR\x06points\x12\x18\n" +
+	"\arefused\x18\x02 \x03(\rR\arefused\x120\n" +
+	"\x06claims\x18\x03 \x03(\v2\x18.muster.peer.v1.MapClaimR\x06claims\x128\n" +
+	"\n" +
+	"superseded\x18\x04 \x03(\v2\x18.muster.peer.v1.MapClaimR\n" +
+	"superseded\"8\n" +
+	"\bMapClaim\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"\xa5\x01\n" +
 	"\bMapPoint\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12%\n" +
 	"\x03fix\x18\x02 \x01(\v2\x13.muster.wire.v1.FixR\x03fix\x120\n" +
 	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\x04R\aversion\"\xba\x01\n" +
+	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\"\xba\x01\n" +
 	"\bMapQuery\x12-\n" +
 	"\x06center\x18\x01 \x01(\v2\x15.muster.wire.v1.PointR\x06center\x12\x16\n" +
 	"\x06radius\x18\x02 \x01(\x01R\x06radius\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x14\n" +
 	"\x05cells\x18\x04 \x03(\x06R\x05cells\x12%\n" +
 	"\x03box\x18\x05 \x01(\v2\x13.muster.wire.v1.BoxR\x03box\x12\x14\n" +
-	"\x05since\x18\x06 \x01(\x04R\x05since\"\x80\x01\n" +
+	"\x05since\x18\x06 \x01(\x04R\x05since\"\x96\x01\n" +
 	"\bMapFound\x120\n" +
 	"\x06points\x18\x01 \x03(\v2\x18.muster.peer.v1.MapPointR\x06points\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05moved\x18\x04 \x01(\bR\x05moved\">\n" +
+	"\x05moved\x18\x04 \x01(\bR\x05moved\x12\x14\n" +
+	"\x05whole\x18\x05 \x01(\bR\x05whole\">\n" +
 	"\x0eSharingChanged\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\"T\n" +
@@ -4088,7 +4197,7 @@ func file_peer_peer_proto_rawDescGZIP() []byte {
 	return file_peer_peer_proto_rawDescData
 }
 
-var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_peer_peer_proto_goTypes = []any{
 	(*Frame)(nil),                 // 0: muster.peer.v1.Frame
 	(*Datagram)(nil),              // 1: muster.peer.v1.Datagram
@@ -4098,144 +4207,147 @@ var file_peer_peer_proto_goTypes = []any{
 	(*ListFixes)(nil),             // 5: muster.peer.v1.ListFixes
 	(*FixList)(nil),               // 6: muster.peer.v1.FixList
 	(*MapUpdate)(nil),             // 7: muster.peer.v1.MapUpdate
-	(*MapPoint)(nil),              // 8: muster.peer.v1.MapPoint
-	(*MapQuery)(nil),              // 9: muster.peer.v1.MapQuery
-	(*MapFound)(nil),              // 10: muster.peer.v1.MapFound
-	(*SharingChanged)(nil),        // 11: muster.peer.v1.SharingChanged
-	(*Crossing)(nil),              // 12: muster.peer.v1.Crossing
-	(*Reach)(nil),                 // 13: muster.peer.v1.Reach
-	(*Digest)(nil),                // 14: muster.peer.v1.Digest
-	(*DigestAnswer)(nil),          // 15: muster.peer.v1.DigestAnswer
-	(*Silence)(nil),               // 16: muster.peer.v1.Silence
-	(*Standing)(nil),              // 17: muster.peer.v1.Standing
-	(*NodeStanding)(nil),          // 18: muster.peer.v1.NodeStanding
-	(*DeviceMoved)(nil),           // 19: muster.peer.v1.DeviceMoved
-	(*StoreMessage)(nil),          // 20: muster.peer.v1.StoreMessage
-	(*Stored)(nil),                // 21: muster.peer.v1.Stored
-	(*Member)(nil),                // 22: muster.peer.v1.Member
-	(*Attach)(nil),                // 23: muster.peer.v1.Attach
-	(*Join)(nil),                  // 24: muster.peer.v1.Join
-	(*Joined)(nil),                // 25: muster.peer.v1.Joined
-	(*Change)(nil),                // 26: muster.peer.v1.Change
-	(*Report)(nil),                // 27: muster.peer.v1.Report
-	(*Publish)(nil),               // 28: muster.peer.v1.Publish
-	(*MembershipChanged)(nil),     // 29: muster.peer.v1.MembershipChanged
-	(*Applied)(nil),               // 30: muster.peer.v1.Applied
-	(*Fence)(nil),                 // 31: muster.peer.v1.Fence
-	(*Event)(nil),                 // 32: muster.peer.v1.Event
-	(*Fixes)(nil),                 // 33: muster.peer.v1.Fixes
-	(*Parts)(nil),                 // 34: muster.peer.v1.Parts
-	(*Subscribe)(nil),             // 35: muster.peer.v1.Subscribe
-	(*Unsubscribe)(nil),           // 36: muster.peer.v1.Unsubscribe
-	(*NotOwner)(nil),              // 37: muster.peer.v1.NotOwner
-	(*Slots)(nil),                 // 38: muster.peer.v1.Slots
-	(*HandOver)(nil),              // 39: muster.peer.v1.HandOver
-	(*HandOverMember)(nil),        // 40: muster.peer.v1.HandOverMember
-	(*HandOverPost)(nil),          // 41: muster.peer.v1.HandOverPost
-	(*HandOverRegion)(nil),        // 42: muster.peer.v1.HandOverRegion
-	(*HandOverNode)(nil),          // 43: muster.peer.v1.HandOverNode
-	(*ListPeople)(nil),            // 44: muster.peer.v1.ListPeople
-	(*PresenceChanged)(nil),       // 45: muster.peer.v1.PresenceChanged
-	(*Revoke)(nil),                // 46: muster.peer.v1.Revoke
-	(*wire.PeoplePage)(nil),       // 47: muster.wire.v1.PeoplePage
-	(*wire.MemberFix)(nil),        // 48: muster.wire.v1.MemberFix
-	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
-	(*wire.Fix)(nil),              // 50: muster.wire.v1.Fix
-	(*wire.Point)(nil),            // 51: muster.wire.v1.Point
-	(*wire.Box)(nil),              // 52: muster.wire.v1.Box
-	(*wire.Crossing)(nil),         // 53: muster.wire.v1.Crossing
-	(*wire.Message)(nil),          // 54: muster.wire.v1.Message
-	(*wire.Device)(nil),           // 55: muster.wire.v1.Device
-	(*wire.Position)(nil),         // 56: muster.wire.v1.Position
-	(*wire.RegionReach)(nil),      // 57: muster.wire.v1.RegionReach
-	(*wire.Part)(nil),             // 58: muster.wire.v1.Part
+	(*MapClaim)(nil),              // 8: muster.peer.v1.MapClaim
+	(*MapPoint)(nil),              // 9: muster.peer.v1.MapPoint
+	(*MapQuery)(nil),              // 10: muster.peer.v1.MapQuery
+	(*MapFound)(nil),              // 11: muster.peer.v1.MapFound
+	(*SharingChanged)(nil),        // 12: muster.peer.v1.SharingChanged
+	(*Crossing)(nil),              // 13: muster.peer.v1.Crossing
+	(*Reach)(nil),                 // 14: muster.peer.v1.Reach
+	(*Digest)(nil),                // 15: muster.peer.v1.Digest
+	(*DigestAnswer)(nil),          // 16: muster.peer.v1.DigestAnswer
+	(*Silence)(nil),               // 17: muster.peer.v1.Silence
+	(*Standing)(nil),              // 18: muster.peer.v1.Standing
+	(*NodeStanding)(nil),          // 19: muster.peer.v1.NodeStanding
+	(*DeviceMoved)(nil),           // 20: muster.peer.v1.DeviceMoved
+	(*StoreMessage)(nil),          // 21: muster.peer.v1.StoreMessage
+	(*Stored)(nil),                // 22: muster.peer.v1.Stored
+	(*Member)(nil),                // 23: muster.peer.v1.Member
+	(*Attach)(nil),                // 24: muster.peer.v1.Attach
+	(*Join)(nil),                  // 25: muster.peer.v1.Join
+	(*Joined)(nil),                // 26: muster.peer.v1.Joined
+	(*Change)(nil),                // 27: muster.peer.v1.Change
+	(*Report)(nil),                // 28: muster.peer.v1.Report
+	(*Publish)(nil),               // 29: muster.peer.v1.Publish
+	(*MembershipChanged)(nil),     // 30: muster.peer.v1.MembershipChanged
+	(*Applied)(nil),               // 31: muster.peer.v1.Applied
+	(*Fence)(nil),                 // 32: muster.peer.v1.Fence
+	(*Event)(nil),                 // 33: muster.peer.v1.Event
+	(*Fixes)(nil),                 // 34: muster.peer.v1.Fixes
+	(*Parts)(nil),                 // 35: muster.peer.v1.Parts
+	(*Subscribe)(nil),             // 36: muster.peer.v1.Subscribe
+	(*Unsubscribe)(nil),           // 37: muster.peer.v1.Unsubscribe
+	(*NotOwner)(nil),              // 38: muster.peer.v1.NotOwner
+	(*Slots)(nil),                 // 39: muster.peer.v1.Slots
+	(*HandOver)(nil),              // 40: muster.peer.v1.HandOver
+	(*HandOverMember)(nil),        // 41: muster.peer.v1.HandOverMember
+	(*HandOverPost)(nil),          // 42: muster.peer.v1.HandOverPost
+	(*HandOverRegion)(nil),        // 43: muster.peer.v1.HandOverRegion
+	(*HandOverNode)(nil),          // 44: muster.peer.v1.HandOverNode
+	(*ListPeople)(nil),            // 45: muster.peer.v1.ListPeople
+	(*PresenceChanged)(nil),       // 46: muster.peer.v1.PresenceChanged
+	(*Revoke)(nil),                // 47: muster.peer.v1.Revoke
+	(*wire.PeoplePage)(nil),       // 48: muster.wire.v1.PeoplePage
+	(*wire.MemberFix)(nil),        // 49: muster.wire.v1.MemberFix
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
+	(*wire.Fix)(nil),              // 51: muster.wire.v1.Fix
+	(*wire.Point)(nil),            // 52: muster.wire.v1.Point
+	(*wire.Box)(nil),              // 53: muster.wire.v1.Box
+	(*wire.Crossing)(nil),         // 54: muster.wire.v1.Crossing
+	(*wire.Message)(nil),          // 55: muster.wire.v1.Message
+	(*wire.Device)(nil),           // 56: muster.wire.v1.Device
+	(*wire.Position)(nil),         // 57: muster.wire.v1.Position
+	(*wire.RegionReach)(nil),      // 58: muster.wire.v1.RegionReach
+	(*wire.Part)(nil),             // 59: muster.wire.v1.Part
 }
 var file_peer_peer_proto_depIdxs = []int32{
-	23, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
-	24, // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
-	26, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
-	27, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
-	28, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
-	30, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
-	25, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
-	31, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
-	32, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
-	33, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
-	34, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
-	35, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
-	36, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
-	37, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
-	29, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	38, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
-	13, // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
-	14, // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
-	15, // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
-	17, // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
-	16, // 20: muster.peer.v1.Frame.silence:type_name -> muster.peer.v1.Silence
+	24, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
+	25, // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
+	27, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
+	28, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
+	29, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
+	31, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
+	26, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
+	32, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
+	33, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
+	34, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
+	35, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
+	36, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
+	37, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
+	38, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
+	30, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	39, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
+	14, // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
+	15, // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
+	16, // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
+	18, // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
+	17, // 20: muster.peer.v1.Frame.silence:type_name -> muster.peer.v1.Silence
 	4,  // 21: muster.peer.v1.Frame.post:type_name -> muster.peer.v1.Post
 	7,  // 22: muster.peer.v1.Frame.map_update:type_name -> muster.peer.v1.MapUpdate
-	12, // 23: muster.peer.v1.Frame.crossing:type_name -> muster.peer.v1.Crossing
-	33, // 24: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
-	29, // 25: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	46, // 26: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
-	39, // 27: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
-	44, // 28: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
-	45, // 29: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
-	19, // 30: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
-	20, // 31: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
+	13, // 23: muster.peer.v1.Frame.crossing:type_name -> muster.peer.v1.Crossing
+	34, // 24: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
+	30, // 25: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	47, // 26: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
+	40, // 27: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
+	45, // 28: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
+	46, // 29: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
+	20, // 30: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
+	21, // 31: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
 	5,  // 32: muster.peer.v1.Call.list_fixes:type_name -> muster.peer.v1.ListFixes
-	9,  // 33: muster.peer.v1.Call.map_query:type_name -> muster.peer.v1.MapQuery
-	11, // 34: muster.peer.v1.Call.sharing_changed:type_name -> muster.peer.v1.SharingChanged
-	47, // 35: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
-	21, // 36: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
+	10, // 33: muster.peer.v1.Call.map_query:type_name -> muster.peer.v1.MapQuery
+	12, // 34: muster.peer.v1.Call.sharing_changed:type_name -> muster.peer.v1.SharingChanged
+	48, // 35: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
+	22, // 36: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
 	6,  // 37: muster.peer.v1.Answer.fix_list:type_name -> muster.peer.v1.FixList
-	10, // 38: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
-	48, // 39: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
-	49, // 40: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
-	48, // 41: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
-	8,  // 42: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
-	50, // 43: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
-	49, // 44: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
-	51, // 45: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
-	52, // 46: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
-	8,  // 47: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
-	53, // 48: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
-	18, // 49: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
-	54, // 50: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
-	55, // 51: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
-	22, // 52: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
-	56, // 53: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
-	48, // 54: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
-	57, // 55: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
-	4,  // 56: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
-	22, // 57: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
-	56, // 58: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	56, // 59: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
-	57, // 60: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
-	55, // 61: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	48, // 62: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	54, // 63: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	56, // 64: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	58, // 65: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	56, // 66: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
-	32, // 67: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
-	56, // 68: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	40, // 69: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
-	42, // 70: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
-	43, // 71: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
-	41, // 72: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
-	55, // 73: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
-	48, // 74: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
-	4,  // 75: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
-	56, // 76: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
-	32, // 77: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
-	57, // 78: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
-	49, // 79: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	80, // [80:80] is the sub-list for method output_type
-	80, // [80:80] is the sub-list for method input_type
-	80, // [80:80] is the sub-list for extension type_name
-	80, // [80:80] is the sub-list for extension extendee
-	0,  // [0:80] is the sub-list for field type_name
+	11, // 38: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
+	49, // 39: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
+	50, // 40: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
+	49, // 41: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
+	9,  // 42: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
+	8,  // 43: muster.peer.v1.MapUpdate.claims:type_name -> muster.peer.v1.MapClaim
+	8,  // 44: muster.peer.v1.MapUpdate.superseded:type_name -> muster.peer.v1.MapClaim
+	51, // 45: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
+	50, // 46: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
+	52, // 47: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
+	53, // 48: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
+	9,  // 49: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
+	54, // 50: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
+	19, // 51: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
+	55, // 52: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
+	56, // 53: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
+	23, // 54: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
+	57, // 55: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
+	49, // 56: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
+	58, // 57: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
+	4,  // 58: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
+	23, // 59: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
+	57, // 60: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
+	57, // 61: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	58, // 62: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
+	56, // 63: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	49, // 64: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	55, // 65: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	57, // 66: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	59, // 67: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	57, // 68: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
+	33, // 69: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
+	57, // 70: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	41, // 71: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	43, // 72: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	44, // 73: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	42, // 74: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
+	56, // 75: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	49, // 76: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	4,  // 77: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
+	57, // 78: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	33, // 79: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	58, // 80: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
+	50, // 81: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	82, // [82:82] is the sub-list for method output_type
+	82, // [82:82] is the sub-list for method input_type
+	82, // [82:82] is the sub-list for extension type_name
+	82, // [82:82] is the sub-list for extension extendee
+	0,  // [0:82] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
@@ -4296,7 +4408,7 @@ func file_peer_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_peer_proto_rawDesc), len(file_peer_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   47,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

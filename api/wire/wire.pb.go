@@ -3703,9 +3703,11 @@ func (x *Sight) GetCell() uint64 {
 
 // The answer to Nearby.
 type Neighbours struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	People        []*Neighbour           `protobuf:"bytes,1,rep,name=people,proto3" json:"people,omitempty"`
-	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"` // there are others within the radius
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	People []*Neighbour           `protobuf:"bytes,1,rep,name=people,proto3" json:"people,omitempty"`
+	More   bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"` // there are others within the radius
+	// Regions that could not be asked, so people near their border may be missing.
+	Unreached     []string `protobuf:"bytes,3,rep,name=unreached,proto3" json:"unreached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3752,6 +3754,13 @@ func (x *Neighbours) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *Neighbours) GetUnreached() []string {
+	if x != nil {
+		return x.Unreached
+	}
+	return nil
 }
 
 type Neighbour struct {
@@ -4556,11 +4565,12 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x06_speedB\n" +
 	"\n" +
 	"\b_headingB\x06\n" +
-	"\x04_age\"S\n" +
+	"\x04_age\"q\n" +
 	"\n" +
 	"Neighbours\x121\n" +
 	"\x06people\x18\x01 \x03(\v2\x19.muster.wire.v1.NeighbourR\x06people\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"\x94\x01\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12\x1c\n" +
+	"\tunreached\x18\x03 \x03(\tR\tunreached\"\x94\x01\n" +
 	"\tNeighbour\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +

@@ -3295,6 +3295,15 @@ func (m *Neighbours) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if len(m.Unreached) > 0 {
+		for iNdEx := len(m.Unreached) - 1; iNdEx >= 0; iNdEx-- {
+			i -= len(m.Unreached[iNdEx])
+			copy(dAtA[i:], m.Unreached[iNdEx])
+			i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Unreached[iNdEx])))
+			i--
+			dAtA[i] = 0x1a
+		}
+	}
 	if m.More {
 		i--
 		if m.More {
@@ -5275,6 +5284,12 @@ func (m *Neighbours) SizeVT() (n int) {
 	}
 	if m.More {
 		n += 2
+	}
+	if len(m.Unreached) > 0 {
+		for _, s := range m.Unreached {
+			l = len(s)
+			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+		}
 	}
 	n += len(m.unknownFields)
 	return n
@@ -13192,6 +13207,38 @@ func (m *Neighbours) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.More = bool(v != 0)
+		case 3:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Unreached", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Unreached = append(m.Unreached, string(dAtA[iNdEx:postIndex]))
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
