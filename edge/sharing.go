@@ -7,6 +7,7 @@ import (
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/geo"
 	"github.com/mustermesh/muster/geo/grant"
+	"github.com/mustermesh/muster/regions"
 )
 
 // How a fix goes. Whoever takes one gives it to the Sharer (edge/share), as a
@@ -88,8 +89,26 @@ type Map interface {
 	// Gone shows a user no more. It does not block.
 	Gone(user string)
 	// Near returns the nearest people within radius metres of a point, but for
-	// the viewer and those who are on no terms with them; more: there are others.
-	Near(ctx context.Context, viewer string, at geo.Point, radius float64, limit int) (near []Neighbour, more bool, err error)
+	// the viewer and those who are on no terms with them, at most limit. That some
+	// region can't be asked is no error. Its errors are CodeBadRequest and
+	// CodeRetry.
+	Near(ctx context.Context, viewer string, at geo.Point, radius float64, limit int) (Nearby, error)
+}
+
+// Nearby is what Map.Near found.
+type Nearby struct {
+	People []Neighbour // the nearest first
+	More   bool        // there are others
+	// Unreached are the regions that could not be asked, or not for all that is
+	// theirs: people there may be missing.
+	Unreached []regions.RegionID
+}
+
+// Blocks says who is on no terms with whom (core/friends).
+type Blocks interface {
+	// Blocked returns whom a viewer must not see, nor be seen by. It is asked often:
+	// the answer may come from a cache.
+	Blocked(ctx context.Context, viewer string) (map[string]bool, error)
 }
 
 // Sharer is the choke point (edge/share), as those see it who take fixes.
