@@ -70,6 +70,8 @@ type Deps struct {
 	Verifier edge.Verifier
 	Roster   edge.Roster
 	Settings edge.Settings
+	// Areas watches areas of interest; nil: this node has none.
+	Areas edge.Areas
 	// People returns a page of the people of a room, by user id.
 	People func(ctx context.Context, room, after string, limit int) (*wire.PeoplePage, error)
 	// Arrived is told, once its rooms show it, of a session whose device was not

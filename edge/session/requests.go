@@ -71,6 +71,10 @@ func kindOf(f *wire.ClientFrame) (admit.Kind, string) {
 		return admit.Other, "history"
 	case *wire.ClientFrame_ListPeople:
 		return admit.Other, "list_people"
+	case *wire.ClientFrame_Watch:
+		return admit.Other, "watch"
+	case *wire.ClientFrame_Unwatch:
+		return admit.Other, "unwatch"
 	case *wire.ClientFrame_Ping:
 		return admit.Other, "ping"
 	case *wire.ClientFrame_Bye:
@@ -118,6 +122,10 @@ func (s *Session) request(id uint64, f *wire.ClientFrame) {
 		if s.checked(id, l.GetRoom(), nil) {
 			s.enqueue(id, l.Room, func(ctx context.Context) { s.people(ctx, id, l) })
 		}
+	case *wire.ClientFrame_Watch:
+		s.watch(id, f.GetWatch())
+	case *wire.ClientFrame_Unwatch:
+		s.unwatch(id, f.GetUnwatch().GetWatch())
 	case *wire.ClientFrame_Ping:
 		s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Pong{Pong: &wire.Pong{Now: timestamppb.Now()}}})
 	case *wire.ClientFrame_Bye:

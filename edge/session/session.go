@@ -176,6 +176,7 @@ func (s *Session) close(c *wire.Close) {
 // lost is called when the connection is gone.
 func (s *Session) lost(err error) {
 	r := s.registry
+	s.unwatchAll()
 	s.mu.Lock()
 	from := s.state
 	if from == Closed {
