@@ -49,10 +49,18 @@ type Announcer interface {
 	MembershipChanged(ctx context.Context, room string, version uint64)
 }
 
+// Leaving is what a membership's end changes elsewhere: Left is part of its
+// transaction, Tell comes after it. core/location satisfies it.
+type Leaving interface {
+	Left(ctx context.Context, tx pgx.Tx, user core.UserID) error
+	Tell(ctx context.Context, user core.UserID, others ...core.UserID)
+}
+
 // Config holds what is optional about a Store; its zero value works.
 type Config struct {
 	Now        func() time.Time // default time.Now
 	Announce   Announcer        // may be nil
+	Leaving    Leaving          // may be nil
 	MaxMembers int              // default 1,000
 	InviteLife time.Duration    // default 7 days
 	LinkBase   string           // of invite links, such as "https://example.org/join/"; default: no links
@@ -253,7 +261,7 @@ type Summary struct {
 // next page, empty if there is none. The order doesn't depend on activity, so
 // paging neither repeats nor skips a group that comes alive meanwhile.
 func (s *Store) List(ctx context.Context, user core.UserID, cursor string, limit int) (list []Summary, next string, err error) {
-	after, err := parseCursor(cursor, true)
+	after, err := core.ParseCursor(cursor, true)
 	if err != nil {
 		return nil, "", err
 	}
@@ -266,11 +274,11 @@ func (s *Store) List(ctx context.Context, user core.UserID, cursor string, limit
 			 FROM group_members gm JOIN groups g ON g.id = gm.group_id
 			 WHERE gm.user_id = $1 AND (gm.joined_at, gm.group_id) < ($2, $3)
 			 ORDER BY gm.joined_at DESC, gm.group_id DESC LIMIT $4`,
-			user, after.at, after.id, limit+1)
+			user, after.At, after.ID, limit+1)
 		if err != nil {
 			return err
 		}
-		var last position
+		var last core.Position
 		list, next = nil, ""
 		_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 			var g Summary
@@ -279,10 +287,10 @@ func (s *Store) List(ctx context.Context, user core.UserID, cursor string, limit
 				return struct{}{}, err
 			}
 			if len(list) == limit {
-				next = last.cursor()
+				next = last.Cursor()
 				return struct{}{}, nil
 			}
-			list, last = append(list, g), position{joined, uuid.UUID(g.ID)}
+			list, last = append(list, g), core.Position{At: joined, ID: uuid.UUID(g.ID)}
 			return struct{}{}, nil
 		})
 		return err
@@ -367,6 +375,6 @@ func load(ctx context.Context, q db.Querier, id core.GroupID) (Group, error) {
 	if err != nil {
 		return Group{}, err
 	}
-	g.Members, err = members(ctx, q, id, position{}, 1<<20)
+	g.Members, err = members(ctx, q, id, core.Position{}, 1<<20)
 	return g, err
 }

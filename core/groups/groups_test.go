@@ -100,7 +100,7 @@ func (b *bundle) join(user core.UserID, code string) {
 func (b *bundle) roles(id core.GroupID) map[core.UserID]Role {
 	roles, owners := map[core.UserID]Role{}, 0
 	require.NoError(b.t, b.db.Read(b.t.Context(), func(ctx context.Context, q db.Querier) error {
-		ms, err := members(ctx, q, id, position{}, 1000)
+		ms, err := members(ctx, q, id, core.Position{}, 1000)
 		for _, m := range ms {
 			roles[m.User] = m.Role
 			if m.Role == Owner {
@@ -189,7 +189,7 @@ func TestList(t *testing.T) {
 	}
 	require.Equal(t, want, got)
 	require.Equal(t, 3, pages)
-	for _, bad := range []string{"x", "%%%", "AAAA", position{time.Now(), uuid.Nil}.cursor()[1:]} {
+	for _, bad := range []string{"x", "%%%", "AAAA", core.Position{At: time.Now()}.Cursor()[1:]} {
 		_, _, err := b.List(t.Context(), bob, bad, 2)
 		require.ErrorContains(t, err, "bad_cursor", bad)
 	}

@@ -2,11 +2,8 @@ package groups
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,7 +11,6 @@ import (
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/db"
-	"github.com/mustermesh/muster/internal/errs"
 )
 
 // Member is somebody in a group.
@@ -63,7 +59,7 @@ func (s *Store) Member(ctx context.Context, user core.UserID, id core.GroupID, m
 // Members returns a page of a group's members, the longest-standing first, and
 // the cursor of the next page, empty if there is none.
 func (s *Store) Members(ctx context.Context, user core.UserID, id core.GroupID, cursor string, limit int) (list []Member, next string, err error) {
-	after, err := parseCursor(cursor, false)
+	after, err := core.ParseCursor(cursor, false)
 	if err != nil {
 		return nil, "", err
 	}
@@ -77,19 +73,16 @@ func (s *Store) Members(ctx context.Context, user core.UserID, id core.GroupID, 
 	if err != nil {
 		return nil, "", fmt.Errorf("list members: %w", err)
 	}
-	if len(list) > limit {
-		list = list[:limit]
-		next = position{list[limit-1].JoinedAt, uuid.UUID(list[limit-1].User)}.cursor()
-	}
+	list, next = core.Page(list, limit, func(m Member) core.Position { return core.Position{At: m.JoinedAt, ID: uuid.UUID(m.User)} })
 	return list, next, nil
 }
 
-func members(ctx context.Context, q db.Querier, id core.GroupID, after position, limit int) ([]Member, error) {
+func members(ctx context.Context, q db.Querier, id core.GroupID, after core.Position, limit int) ([]Member, error) {
 	rows, err := q.Query(ctx,
 		`SELECT gm.user_id, u.username, u.profile_picture, gm.role, gm.joined_at
 		 FROM group_members gm JOIN users u ON u.id = gm.user_id
 		 WHERE gm.group_id = $1 AND (gm.joined_at, gm.user_id) > ($2, $3)
-		 ORDER BY gm.joined_at, gm.user_id LIMIT $4`, id, after.at, after.id, limit)
+		 ORDER BY gm.joined_at, gm.user_id LIMIT $4`, id, after.At, after.ID, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -121,9 +114,9 @@ func target(ctx context.Context, q db.Querier, user core.UserID, id core.GroupID
 // Leave takes the user out of the group. An owner leaves only alone, and the
 // group goes too.
 func (s *Store) Leave(ctx context.Context, user core.UserID, id core.GroupID) error {
-	return s.change(ctx, "leave group", user, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
+	err := s.change(ctx, "leave group", user, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
 		if r != Owner {
-			return expel(ctx, tx, user, id)
+			return s.expel(ctx, tx, user, id)
 		}
 		var others int
 		if err := tx.QueryRow(ctx, `SELECT count(*) FROM group_members WHERE group_id = $1 AND user_id <> $2`, id, user).Scan(&others); err != nil {
@@ -135,12 +128,13 @@ func (s *Store) Leave(ctx context.Context, user core.UserID, id core.GroupID) er
 		_, err := remove(ctx, tx, id)
 		return err
 	})
+	return s.left(ctx, user, err)
 }
 
 // Kick removes a member. Their invites end too, or they would come back by
 // them.
 func (s *Store) Kick(ctx context.Context, actor core.UserID, id core.GroupID, user core.UserID) error {
-	return s.change(ctx, "remove member", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
+	err := s.change(ctx, "remove member", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
 		their, err := target(ctx, tx, user, id)
 		if err != nil {
 			return err
@@ -152,12 +146,26 @@ func (s *Store) Kick(ctx context.Context, actor core.UserID, id core.GroupID, us
 			id, user, s.cfg.Now()); err != nil {
 			return err
 		}
-		return expel(ctx, tx, user, id)
+		return s.expel(ctx, tx, user, id)
 	})
+	return s.left(ctx, user, err)
 }
 
-func expel(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID) error {
+func (s *Store) expel(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID) error {
+	if s.cfg.Leaving != nil {
+		if err := s.cfg.Leaving.Left(ctx, tx, user); err != nil {
+			return err
+		}
+	}
 	_, err := tx.Exec(ctx, `DELETE FROM group_members WHERE group_id = $1 AND user_id = $2`, id, user)
+	return err
+}
+
+// left tells what the end of a membership changed elsewhere.
+func (s *Store) left(ctx context.Context, user core.UserID, err error) error {
+	if err == nil && s.cfg.Leaving != nil {
+		s.cfg.Leaving.Tell(context.WithoutCancel(ctx), user)
+	}
 	return err
 }
 
@@ -210,40 +218,4 @@ func (s *Store) Transfer(ctx context.Context, actor core.UserID, id core.GroupID
 func setRole(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID, to Role) error {
 	_, err := tx.Exec(ctx, `UPDATE group_members SET role = $3 WHERE group_id = $1 AND user_id = $2`, id, user, to)
 	return err
-}
-
-// position is where a page ended: lists are ordered by a time that doesn't
-// change, then by id.
-type position struct {
-	at time.Time
-	id uuid.UUID
-}
-
-func (p position) cursor() string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", p.at.UnixMicro(), p.id))
-}
-
-// parseCursor reads a cursor; the empty one stands before the first row.
-func parseCursor(s string, descending bool) (position, error) {
-	if s == "" && descending {
-		return position{at: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, nil
-	}
-	if s == "" {
-		return position{}, nil
-	}
-	bad := errs.New(errs.Invalid, "bad_cursor", "use the cursor of a Link header as it is").At("query.cursor")
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil {
-		return position{}, bad
-	}
-	at, id, _ := strings.Cut(string(b), " ")
-	us, err := strconv.ParseInt(at, 10, 64)
-	if err != nil || us < 0 || us > 253_402_300_799_000_000 { // years 1970 to 9999
-		return position{}, bad
-	}
-	u, err := uuid.Parse(id)
-	if err != nil {
-		return position{}, bad
-	}
-	return position{time.UnixMicro(us).UTC(), u}, nil
 }

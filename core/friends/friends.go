@@ -1,0 +1,162 @@
+// Package friends is who wants to have nothing to do with whom: blocks.
+//
+// A block works both ways and in silence. From then on neither finds the other
+// nearby, nor learns the other's position by a grant, an ask, or a group that
+// both are in; what they had granted each other ends. The blocked one is not
+// told, and can't tell a block from somebody who shares nothing.
+package friends
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/internal/errs"
+)
+
+// The failures that a client is told about.
+var (
+	ErrNoUser  = errs.New(errs.NotFound, "user_not_found", "there is no such user")
+	ErrSelf    = errs.New(errs.Invalid, "bad_request", "this is yourself").At("body.user_id")
+	ErrTooMany = errs.New(errs.Conflict, "too_many_blocks", "you block as many people as one can: unblock somebody first")
+)
+
+// maxBlocks bounds one user's blocks.
+const maxBlocks = 1000
+
+// Sharing is what a block changes of what two people show each other: Parted is
+// part of the transaction, Tell comes after it. core/location satisfies it.
+type Sharing interface {
+	Parted(ctx context.Context, tx pgx.Tx, a, b core.UserID) error
+	Tell(ctx context.Context, user core.UserID, others ...core.UserID)
+}
+
+// Store is the blocks. It is safe for concurrent use.
+type Store struct {
+	db      *db.DB
+	sharing Sharing
+	now     func() time.Time
+}
+
+// New returns a Store; sharing may be nil.
+func New(d *db.DB, sharing Sharing, now func() time.Time) *Store {
+	return &Store{db: d, sharing: sharing, now: now}
+}
+
+// Block makes two users invisible to each other; again is a success.
+func (s *Store) Block(ctx context.Context, user, other core.UserID) error {
+	if user == other {
+		return ErrSelf
+	}
+	err := s.change(ctx, user, other, func(ctx context.Context, tx pgx.Tx) (bool, error) {
+		var known bool
+		var blocks int
+		if err := tx.QueryRow(ctx,
+			`SELECT EXISTS (SELECT 1 FROM users WHERE id = $2), (SELECT count(*) FROM blocks WHERE blocker = $1 AND blocked <> $2)`,
+			user, other).Scan(&known, &blocks); err != nil {
+			return false, err
+		}
+		switch {
+		case !known:
+			return false, ErrNoUser
+		case blocks >= maxBlocks:
+			return false, ErrTooMany
+		}
+		tag, err := tx.Exec(ctx, `INSERT INTO blocks (blocker, blocked, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+			user, other, s.now())
+		return tag.RowsAffected() > 0, err
+	})
+	if err != nil {
+		return fmt.Errorf("block: %w", err)
+	}
+	return nil
+}
+
+// Unblock ends one's own block; without one it is a success. What they had
+// granted each other does not come back.
+func (s *Store) Unblock(ctx context.Context, user, other core.UserID) error {
+	err := s.change(ctx, user, other, func(ctx context.Context, tx pgx.Tx) (bool, error) {
+		tag, err := tx.Exec(ctx, `DELETE FROM blocks WHERE blocker = $1 AND blocked = $2`, user, other)
+		return tag.RowsAffected() > 0, err
+	})
+	if err != nil {
+		return fmt.Errorf("unblock: %w", err)
+	}
+	return nil
+}
+
+// change runs fn in a transaction, and where it changed something also what
+// that means for positions.
+func (s *Store) change(ctx context.Context, user, other core.UserID, fn func(context.Context, pgx.Tx) (changed bool, err error)) error {
+	changed := false
+	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) (err error) {
+		if changed, err = fn(ctx, tx); err != nil || !changed || s.sharing == nil {
+			return err
+		}
+		return s.sharing.Parted(ctx, tx, user, other)
+	})
+	if err == nil && changed && s.sharing != nil {
+		ctx := context.WithoutCancel(ctx) // even if the caller has gone: it is done
+		s.sharing.Tell(ctx, user, other)
+		s.sharing.Tell(ctx, other)
+	}
+	return err
+}
+
+// Hidden returns whom a user must not see, and who must not see them: those
+// that they blocked, or are blocked by.
+func (s *Store) Hidden(ctx context.Context, user core.UserID) (ids []core.UserID, err error) {
+	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
+		rows, err := q.Query(ctx,
+			`SELECT blocked FROM blocks WHERE blocker = $1 UNION SELECT blocker FROM blocks WHERE blocked = $1`, user)
+		if err != nil {
+			return err
+		}
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[core.UserID])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read blocks: %w", err)
+	}
+	return ids, nil
+}
+
+// Blocked is somebody whom a user blocked.
+type Blocked struct {
+	User     core.UserID
+	Username string
+	At       time.Time
+}
+
+// List returns whom a user blocked, the latest first, and the cursor of the next
+// page, empty if there is none.
+func (s *Store) List(ctx context.Context, user core.UserID, cursor string, limit int) (list []Blocked, next string, err error) {
+	after, err := core.ParseCursor(cursor, true)
+	if err != nil {
+		return nil, "", err
+	}
+	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
+		rows, err := q.Query(ctx,
+			`SELECT b.blocked, u.username, b.created_at FROM blocks b JOIN users u ON u.id = b.blocked
+			 WHERE b.blocker = $1 AND (b.created_at, b.blocked) < ($2, $3)
+			 ORDER BY b.created_at DESC, b.blocked DESC LIMIT $4`, user, after.At, after.ID, limit+1)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Blocked, err error) {
+			err = row.Scan(&b.User, &b.Username, &b.At)
+			return b, err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("list blocks: %w", err)
+	}
+	list, next = core.Page(list, limit, func(b Blocked) core.Position { return core.Position{At: b.At, ID: uuid.UUID(b.User)} })
+	return list, next, nil
+}
