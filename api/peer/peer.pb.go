@@ -1421,9 +1421,11 @@ func (x *MapFound) GetWhole() bool {
 // What a user chose about who may see where they are changed: nodes that have a
 // session of theirs, or took a fix, read it anew.
 type SharingChanged struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
-	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	User    string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Version uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Set: they withdrew where they were until then.
+	Withdrawn     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1470,6 +1472,13 @@ func (x *SharingChanged) GetVersion() uint64 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *SharingChanged) GetWithdrawn() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Withdrawn
+	}
+	return nil
 }
 
 type Crossing struct {
@@ -3550,6 +3559,8 @@ type HandOverPost struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // that keeps it; empty: of another region
 	Post          *Post                  `protobuf:"bytes,2,opt,name=post,proto3" json:"post,omitempty"`
+	Region        string                 `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`        // that one
+	Unsettled     bool                   `protobuf:"varint,4,opt,name=unsettled,proto3" json:"unsettled,omitempty"` // it may have got lost, and is to be repeated
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3596,6 +3607,20 @@ func (x *HandOverPost) GetPost() *Post {
 		return x.Post
 	}
 	return nil
+}
+
+func (x *HandOverPost) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *HandOverPost) GetUnsettled() bool {
+	if x != nil {
+		return x.Unsettled
+	}
+	return false
 }
 
 type HandOverRegion struct {
@@ -3999,10 +4024,11 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x14\n" +
 	"\x05moved\x18\x04 \x01(\bR\x05moved\x12\x14\n" +
-	"\x05whole\x18\x05 \x01(\bR\x05whole\">\n" +
+	"\x05whole\x18\x05 \x01(\bR\x05whole\"x\n" +
 	"\x0eSharingChanged\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x04R\aversion\"T\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x128\n" +
+	"\twithdrawn\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\twithdrawn\"T\n" +
 	"\bCrossing\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x124\n" +
 	"\bcrossing\x18\x02 \x01(\v2\x18.muster.wire.v1.CrossingR\bcrossing\"1\n" +
@@ -4159,10 +4185,12 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\tannounced\x18\x06 \x01(\x04R\tannounced\x12\x14\n" +
 	"\x05shown\x18\a \x01(\bR\x05shown\x12\x16\n" +
 	"\x06hidden\x18\b \x01(\bR\x06hidden\x12\x1c\n" +
-	"\tunsettled\x18\t \x01(\bR\tunsettled\"L\n" +
+	"\tunsettled\x18\t \x01(\bR\tunsettled\"\x82\x01\n" +
 	"\fHandOverPost\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12(\n" +
-	"\x04post\x18\x02 \x01(\v2\x14.muster.peer.v1.PostR\x04post\"\xd8\x01\n" +
+	"\x04post\x18\x02 \x01(\v2\x14.muster.peer.v1.PostR\x04post\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\x12\x1c\n" +
+	"\tunsettled\x18\x04 \x01(\bR\tunsettled\"\xd8\x01\n" +
 	"\x0eHandOverRegion\x124\n" +
 	"\bposition\x18\x01 \x01(\v2\x18.muster.wire.v1.PositionR\bposition\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x18\n" +
@@ -4311,43 +4339,44 @@ var file_peer_peer_proto_depIdxs = []int32{
 	52, // 47: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
 	53, // 48: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
 	9,  // 49: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
-	54, // 50: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
-	19, // 51: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
-	55, // 52: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
-	56, // 53: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
-	23, // 54: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
-	57, // 55: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
-	49, // 56: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
-	58, // 57: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
-	4,  // 58: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
-	23, // 59: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
-	57, // 60: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	57, // 61: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
-	58, // 62: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
-	56, // 63: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	49, // 64: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	55, // 65: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	57, // 66: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	59, // 67: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	57, // 68: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
-	33, // 69: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
-	57, // 70: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	41, // 71: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
-	43, // 72: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
-	44, // 73: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
-	42, // 74: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
-	56, // 75: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
-	49, // 76: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
-	4,  // 77: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
-	57, // 78: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
-	33, // 79: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
-	58, // 80: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
-	50, // 81: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	82, // [82:82] is the sub-list for method output_type
-	82, // [82:82] is the sub-list for method input_type
-	82, // [82:82] is the sub-list for extension type_name
-	82, // [82:82] is the sub-list for extension extendee
-	0,  // [0:82] is the sub-list for field type_name
+	50, // 50: muster.peer.v1.SharingChanged.withdrawn:type_name -> google.protobuf.Timestamp
+	54, // 51: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
+	19, // 52: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
+	55, // 53: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
+	56, // 54: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
+	23, // 55: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
+	57, // 56: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
+	49, // 57: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
+	58, // 58: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
+	4,  // 59: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
+	23, // 60: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
+	57, // 61: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
+	57, // 62: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	58, // 63: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
+	56, // 64: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	49, // 65: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	55, // 66: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	57, // 67: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	59, // 68: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	57, // 69: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
+	33, // 70: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
+	57, // 71: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	41, // 72: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	43, // 73: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	44, // 74: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	42, // 75: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
+	56, // 76: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	49, // 77: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	4,  // 78: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
+	57, // 79: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	33, // 80: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	58, // 81: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
+	50, // 82: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	83, // [83:83] is the sub-list for method output_type
+	83, // [83:83] is the sub-list for method input_type
+	83, // [83:83] is the sub-list for extension type_name
+	83, // [83:83] is the sub-list for extension extendee
+	0,  // [0:83] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
