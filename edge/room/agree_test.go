@@ -38,6 +38,9 @@ func (w *world) heal() {
 			d.node.report(d)
 		}
 	}
+	for user := range 4 { // a node that was lost took its posts with it
+		w.nodes[w.rng.IntN(len(w.nodes))].post(fmt.Sprintf("p%d", user), w.rng.IntN(2) == 0)
+	}
 	w.drain()
 	w.pass(4 * time.Second)
 	w.drain()
@@ -64,6 +67,17 @@ func (w *world) agree() {
 			require.Equal(w.t, r.own.epoch, o.at[string(g)].Epoch)
 			require.Equal(w.t, r.own.seq, o.at[string(g)].Seq, "%s follows %s to the end", o.id, g)
 			require.Equal(w.t, strconv.Itoa(int(live[g]))+"+0", o.counts[string(g)], "%s counts %s", o.id, g)
+		}
+	}
+	for user, last := range w.truth {
+		for _, o := range w.nodes {
+			require.Equal(w.t, last.N, o.posted[user].GetFix().GetN(), "%s's post at %s", user, o.id)
+			require.Equal(w.t, last.Point == nil, o.posted[user].Fix.Point == nil, "%s's post at %s", user, o.id)
+		}
+		for _, r := range w.owners {
+			i, ok := r.findPost(user)
+			require.True(w.t, ok)
+			require.Equal(w.t, last.N, r.posts[i].fix.Fix.N, "%s's post at %s's owner", user, r.own.id)
 		}
 	}
 	for _, r := range w.owners {

@@ -66,8 +66,8 @@ func (r *Room) Resume(now time.Time, by regions.RegionID) []Effect {
 	}
 	from := g.broke.Add(-lossTime)
 	var fixes []*wire.MemberFix
-	for _, m := range r.roll.sorted {
-		if m.node == "" || m.fix == nil || m.moved.Before(from) {
+	for m := range r.movers(r.own) {
+		if m.moved.Before(from) || !m.alive(now) {
 			continue
 		}
 		fixes = append(fixes, m.fix)

@@ -1,10 +1,12 @@
 package room
 
 import (
+	"iter"
 	"time"
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/regions"
 )
 
@@ -20,7 +22,7 @@ const (
 
 // fixes is what waits to be merged or repeated.
 type fixes struct {
-	dirty   []*member // moved since the last frame
+	dirty   []*mover  // moved since the last frame
 	flush   time.Time // not before: the tick of the last frame
 	settle  time.Time // when an unsettled member may have been still for long enough; zero if there is none
 	scratch []*wire.MemberFix
@@ -41,28 +43,77 @@ func (x *fixes) due() time.Time {
 	}
 }
 
+// mover is whatever has a fix: a member, or somebody who posts.
+type mover struct {
+	fix       *wire.MemberFix // the last one; nil if none. Replaced, never changed.
+	moved     time.Time       // when that came, or went out for the last time; of this region only
+	dirty     bool            // it waits for the tick
+	unsettled bool            // it went by datagram and was not repeated yet
+}
+
+// remember takes a fix that is newer than the last.
+func (m *mover) remember(f *wire.MemberFix) bool {
+	if f.GetFix() == nil || m.fix != nil && !newer(f, m.fix) {
+		return false
+	}
+	m.fix = f
+	return true
+}
+
+// newer reports whether a fix is to replace another one: a higher session
+// epoch, or within one a higher n that was not captured earlier. It may be of an
+// older session than the present one: whoever reconnects, here or in another
+// region, is where they were until they say more. Posts, and what withdraws a
+// fix (it has no point) or follows that, go by n alone.
+func newer(f, old *wire.MemberFix) bool {
+	switch {
+	case f.Epoch != old.Epoch:
+		return f.Epoch > old.Epoch
+	case f.Fix.N <= old.Fix.N:
+		return false
+	case f.Epoch == 0, f.Fix.Point == nil, old.Fix.Point == nil:
+		return true
+	}
+	return !f.Fix.Captured.AsTime().Before(old.Fix.Captured.AsTime())
+}
+
+// clear forgets that a fix waits: it is of this region no more.
+func (m *mover) clear() { m.dirty, m.unsettled = false, false }
+
 // Report takes a fix from a member's node.
 func (r *Room) Report(now time.Time, from regions.NodeID, f *wire.MemberFix) []Effect {
 	r.used = now
-	if !r.report(now, from, f) {
+	if !r.report(now, from, f, false) {
 		r.Stats.Dropped++
 	}
 	r.flushFixes(now)
 	return r.take()
 }
 
-func (r *Room) report(now time.Time, from regions.NodeID, f *wire.MemberFix) bool {
+// report: a member that has no fix here may have had one under an earlier owner,
+// which some still show. So what its node says again to a new one is taken even
+// if it only withdraws.
+func (r *Room) report(now time.Time, from regions.NodeID, f *wire.MemberFix, again bool) bool {
 	m := r.roll.index[key{f.GetUser(), f.GetDevice()}]
 	if m == nil || m.node != from {
 		return false
 	}
-	if m.hidden {
+	if m.hidden || m.fix == nil && !again && f.GetFix().GetPoint() == nil && f.GetFix() != nil {
 		return true
 	}
 	if !m.remember(f) {
 		return false
 	}
+	r.took(now, &m.mover)
+	return true
+}
+
+// took has a fix of this region spread.
+func (r *Room) took(now time.Time, m *mover) {
 	r.Stats.FixesIn++
+	if r.cfg.Observed {
+		r.Taken = append(r.Taken, m.fix)
+	}
 	if !m.dirty {
 		m.dirty = true
 		r.fixes.dirty = append(r.fixes.dirty, m)
@@ -71,35 +122,14 @@ func (r *Room) report(now time.Time, from regions.NodeID, f *wire.MemberFix) boo
 		}
 	}
 	r.unsettle(now, m)
-	return true
 }
 
 // unsettle has a fix repeated that goes, or went, by datagram.
-func (r *Room) unsettle(now time.Time, m *member) {
+func (r *Room) unsettle(now time.Time, m *mover) {
 	m.moved = now
 	if m.unsettled = true; r.fixes.settle.IsZero() {
 		r.fixes.settle = now.Add(r.cfg.Settle)
 	}
-}
-
-// remember takes a fix that is newer than the member's last: a higher session
-// epoch, or within one a higher n that was not captured earlier. It may be of an
-// older session than the present one: whoever reconnects, here or in another
-// region, is where they were until they say more.
-func (m *member) remember(f *wire.MemberFix) bool {
-	if f.GetFix() == nil || m.hidden {
-		return false
-	}
-	if old := m.fix; old != nil {
-		if f.Epoch < old.Epoch {
-			return false
-		}
-		if f.Epoch == old.Epoch && (f.Fix.N <= old.Fix.N || f.Fix.Captured.AsTime().Before(old.Fix.Captured.AsTime())) {
-			return false
-		}
-	}
-	m.fix = f
-	return true
 }
 
 // flushFixes sends the frames that are due: who moved, and who settled.
@@ -109,7 +139,7 @@ func (r *Room) flushFixes(now time.Time) {
 		x.flush = now.Add(r.cfg.Tick)
 		x.scratch = x.scratch[:0]
 		for i, m := range x.dirty {
-			if m.dirty && m.node != "" {
+			if m.dirty {
 				x.scratch = append(x.scratch, m.fix)
 			}
 			m.dirty, x.dirty[i] = false, nil
@@ -124,8 +154,8 @@ func (r *Room) flushFixes(now time.Time) {
 		return
 	}
 	x.scratch, x.settle = x.scratch[:0], time.Time{}
-	for _, m := range r.roll.sorted {
-		if !m.unsettled || m.node == "" {
+	for m := range r.movers(r.own) {
+		if !m.unsettled {
 			continue
 		}
 		if until := m.moved.Add(r.cfg.Settle); now.Before(until) {
@@ -146,6 +176,22 @@ func (r *Room) flushFixes(now time.Time) {
 		r.toNodes(f)
 		r.toRegions(f)
 	})
+}
+
+// movers yields those of a region who have a fix, in order.
+func (r *Room) movers(g *region) iter.Seq[*mover] {
+	return func(yield func(*mover) bool) {
+		for _, m := range r.roll.sorted {
+			if m.region == g.id && m.fix != nil && !yield(&m.mover) {
+				return
+			}
+		}
+		for _, x := range r.posts {
+			if x.region == g.id && !yield(&x.mover) {
+				return
+			}
+		}
+	}
 }
 
 // encodeFixes encodes fixes into as few frames of at most limit bytes as it
@@ -185,15 +231,19 @@ func varintLen(n int) int {
 	}
 }
 
-// fixesOf returns the last fixes of a region's members.
+// fixesOf returns the last fixes of a region, but for those that have lapsed.
 func (r *Room) fixesOf(g *region) []*wire.MemberFix {
 	var all []*wire.MemberFix
-	for _, m := range r.roll.sorted {
-		if m.region == g.id && m.fix != nil {
+	for m := range r.movers(g) {
+		if m.alive(r.used) {
 			all = append(all, m.fix)
 		}
 	}
 	return all
+}
+
+func (m *mover) alive(now time.Time) bool {
+	return m.fix != nil && now.Before(edge.Lapses(m.fix.Fix))
 }
 
 func (r *Room) fixesMessage(g *region, body []byte) *peer.Fixes {
@@ -250,9 +300,16 @@ func (r *Room) relayable(now time.Time, from regions.RegionID, f *peer.Fixes) bo
 	}
 	r.raise(now, f.Version, 0)
 	for _, fix := range frame.GetFixes().GetFixes() {
-		if m := r.roll.index[key{fix.GetUser(), fix.GetDevice()}]; m != nil {
-			m.remember(fix)
-		}
+		r.relayed(g, fix)
 	}
 	return true
+}
+
+// relayed remembers what another region tells of where somebody is.
+func (r *Room) relayed(g *region, f *wire.MemberFix) {
+	if f.GetDevice() == edge.PostDevice {
+		r.relayedPost(g, f)
+	} else if m := r.roll.index[key{f.GetUser(), f.GetDevice()}]; m != nil && !m.hidden {
+		m.remember(f)
+	}
 }

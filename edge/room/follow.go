@@ -6,6 +6,7 @@ import (
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/regions"
 )
 
@@ -199,10 +200,13 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 		}
 	}
 	r.presence(now, g, part.People)
+	r.unpost(func(x *post) bool { // of whose posts it has forgotten, we forget them too
+		return x.region == g.id && !slices.ContainsFunc(part.Fixes, func(f *wire.MemberFix) bool {
+			return f.GetUser() == x.user && f.GetDevice() == edge.PostDevice
+		})
+	})
 	for _, fix := range part.Fixes {
-		if m := r.roll.index[key{fix.GetUser(), fix.GetDevice()}]; m != nil {
-			m.remember(fix)
-		}
+		r.relayed(g, fix)
 	}
 	// We may have missed that the region had one of our devices for a while;
 	// who saw that device leave there must hear that it is here.
@@ -252,7 +256,8 @@ func (r *Room) presence(now time.Time, g *region, people []*wire.Person) {
 					gone.there = true
 					r.departed[k] = gone
 				}
-				m.dirty, m.unsettled, m.hidden, moved = false, false, false, true
+				m.clear()
+				m.hidden, moved = false, true
 			}
 			switch {
 			case d.State == wire.State_LEFT:

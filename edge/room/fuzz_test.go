@@ -9,6 +9,7 @@ import (
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/regions"
 )
 
@@ -79,6 +80,12 @@ func consistent(t *testing.T, r *Room) {
 	require.Equal(t, own, r.roll.own)
 	require.Equal(t, own, perNode)
 	require.Len(t, r.roll.index, len(r.roll.sorted))
+	for i, x := range r.posts {
+		require.True(t, i == 0 || r.posts[i-1].user < x.user)
+		require.Equal(t, x.user, x.fix.User)
+		require.Equal(t, x.region == r.own.id, x.node != "")
+		require.False(t, r.lapsing.After(x.until))
+	}
 	require.True(t, slices.IsSortedFunc(r.roll.sorted, compare))
 	for _, g := range r.regions {
 		at := g.position()
@@ -106,6 +113,7 @@ func FuzzImport(f *testing.F) {
 	first := old.Export(nil)
 	old.Report(now, "n1", memberFix(ann, 1, now))
 	old.Publish(now, &wire.Message{Number: 1})
+	old.Post(now, "n2", &peer.Post{Fix: memberFix(session("dan/"+edge.PostDevice+"@0", ""), 5, now), Until: stamp(now.Add(time.Hour))})
 	tail := old.Export(first)
 	bytes := func(h *peer.HandOver) []byte {
 		b, err := h.MarshalVT()
@@ -156,6 +164,10 @@ func feedAny(r *Room, now time.Time, from byte, f *peer.Frame) {
 		r.Change(now, node, b.Change)
 	case *peer.Frame_Report:
 		r.Report(now, node, b.Report.GetFix())
+	case *peer.Frame_Post:
+		r.Post(now, node, b.Post)
+	case *peer.Frame_Crossing:
+		r.Cross(now, b.Crossing.GetCrossing())
 	case *peer.Frame_Publish:
 		r.Publish(now, b.Publish.GetMessage())
 	case *peer.Frame_Applied:

@@ -41,6 +41,9 @@ func (r *Room) Export(first *peer.HandOver) *peer.HandOver {
 			Announced: m.announced, Shown: m.shown, Hidden: m.hidden, Unsettled: m.unsettled,
 		})
 	}
+	for _, x := range r.posts {
+		h.Posts = append(h.Posts, x.export())
+	}
 	had := map[string]*wire.Position{}
 	for _, g := range first.GetRegions() {
 		had[g.GetPosition().GetRegion()] = g.GetPosition()
@@ -90,6 +93,7 @@ func Import(cfg *Config, first, tail *peer.HandOver, epoch regions.Epoch, stays 
 		}
 	}
 	r.importMembers(tail)
+	r.importPosts(tail)
 	for _, n := range tail.Nodes {
 		if known := r.node(regions.NodeID(n.GetNode())); known != nil {
 			known.ready, known.applied = n.Ready, n.Applied
@@ -166,7 +170,7 @@ func (r *Room) importMembers(h *peer.HandOver) {
 			m.remember(x.Fix)
 		}
 		if x.Unsettled && m.fix != nil && g == r.own {
-			r.unsettle(r.used, m)
+			r.unsettle(r.used, &m.mover)
 		}
 		taken[m.key] = true
 		if g == r.own {

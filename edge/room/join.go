@@ -70,8 +70,11 @@ func (r *Room) refuse(from regions.NodeID, j *peer.Join, newer uint64) {
 // unless the roster has it in the room: then it is on its way.
 func (r *Room) Attach(now time.Time, from regions.NodeID, a *peer.Attach, stays []regions.Stay) []Effect {
 	r.used = now
+	for _, p := range a.GetPosts() {
+		r.post(now, from, p)
+	}
 	if len(a.GetMembers()) == 0 {
-		r.Stats.Dropped++
+		r.flushFixes(now)
 		return r.take()
 	}
 	if n := r.node(from); n != nil {
@@ -110,7 +113,7 @@ func (r *Room) Attach(now time.Time, from regions.NodeID, a *peer.Attach, stays 
 	r.announce(now, told)
 	r.leave(now, gone, wire.Reason_BYE)
 	for _, f := range a.GetFixes() {
-		r.report(now, from, f)
+		r.report(now, from, f, true)
 	}
 	r.collect(now)
 	r.takeReach(a.GetUnreached())

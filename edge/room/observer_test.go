@@ -9,6 +9,7 @@ import (
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/regions"
 )
 
@@ -29,6 +30,8 @@ type observer struct {
 	counts   map[string]string
 	messages map[uint64]bool
 	last     map[string]*wire.MemberFix // of its own sessions
+	posts    map[string]*peer.Post      // that it keeps
+	posted   map[string]*wire.MemberFix // that its client knows
 	beyond   []*wire.RegionReach        // regions that can't be heard
 	gaps     int                        // what was told as lost
 }
@@ -40,6 +43,7 @@ func (o *observer) start() {
 	o.people, o.fixes = map[string]*wire.Device{}, map[string]*wire.MemberFix{}
 	o.counts, o.messages = map[string]string{}, map[uint64]bool{}
 	o.last, o.beyond = map[string]*wire.MemberFix{}, nil
+	o.posts, o.posted = map[string]*peer.Post{}, map[string]*wire.MemberFix{}
 	o.join("watch-"+string(o.id), false)
 	o.watcher = o.sessions["watch-"+string(o.id)]
 }
@@ -130,10 +134,26 @@ func (o *observer) hide(user string, epoch uint64, hidden bool) {
 
 func (o *observer) report(d *traveller) {
 	if m := o.session(d.user, d.epoch); m != nil {
-		fix := &wire.MemberFix{User: d.user, Device: "d", Epoch: d.epoch, Fix: &wire.Fix{N: d.n, Captured: stamp(o.w.now)}}
+		fix := &wire.MemberFix{User: d.user, Device: "d", Epoch: d.epoch, Fix: &wire.Fix{
+			Point: &wire.Point{Lat: 1}, N: d.n, Captured: stamp(o.w.now),
+		}}
 		o.last[d.user] = fix
 		o.tell(&peer.Frame{Body: &peer.Frame_Report{Report: &peer.Report{Room: "r", Fix: fix}}})
 	}
+}
+
+// post has the node say where somebody is who has no session, or that they
+// don't want it known any more.
+func (o *observer) post(user string, withdrawn bool) {
+	o.w.posts++
+	f := &wire.Fix{Point: &wire.Point{Lat: 1}, N: o.w.posts, Captured: stamp(o.w.now)}
+	if withdrawn {
+		f.Point = nil
+	}
+	o.w.truth[user] = f
+	p := &peer.Post{Room: "r", Until: stamp(o.w.now.Add(edge.FixLife)), Fix: &wire.MemberFix{User: user, Device: edge.PostDevice, Fix: f}}
+	o.posts[user] = p
+	o.tell(&peer.Frame{Body: &peer.Frame_Post{Post: p}})
 }
 
 func (o *observer) attach() {
@@ -143,6 +163,9 @@ func (o *observer) attach() {
 		if fix := o.last[user]; fix != nil {
 			a.Fixes = append(a.Fixes, fix)
 		}
+	}
+	for _, user := range slices.Sorted(maps.Keys(o.posts)) {
+		a.Posts = append(a.Posts, o.posts[user])
 	}
 	for _, g := range slices.Sorted(maps.Keys(o.at)) {
 		a.Positions = append(a.Positions, o.at[g])
@@ -304,6 +327,12 @@ func (o *observer) left(region, user string, d *wire.Device) {
 }
 
 func (o *observer) fix(f *wire.MemberFix) {
+	if f.Device == edge.PostDevice {
+		if old := o.posted[f.User]; old == nil || f.Fix.N > old.Fix.N {
+			o.posted[f.User] = f
+		}
+		return
+	}
 	old := o.fixes[f.User]
 	if o.people[f.User] == nil || old != nil && (f.Epoch < old.Epoch || f.Epoch == old.Epoch && f.Fix.N <= old.Fix.N) {
 		return

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
 )
 
 const (
@@ -140,9 +141,20 @@ func (r *Room) part(g *region, most int) *wire.Part {
 		}
 		shown = append(shown, m)
 		m.show()
-		if m.fix != nil {
+		if m.alive(r.used) {
 			p.Fixes = append(p.Fixes, m.fix)
 		}
+	}
+	posts := 0
+	for _, x := range r.posts {
+		if x.region != g.id || !x.alive(r.used) {
+			continue
+		}
+		if posts++; most > 0 && posts > most {
+			p.Truncated = true
+			break
+		}
+		p.Fixes = append(p.Fixes, x.fix)
 	}
 	p.People, p.Counts = people(shown), counts(r.seen(g))
 	return p
@@ -158,8 +170,13 @@ func cut(p *wire.Part, most int) *wire.Part {
 	for _, person := range first.People {
 		shown[person.GetUser()] = true
 	}
+	posts := 0
 	for _, f := range p.Fixes {
-		if shown[f.GetUser()] {
+		post := f.GetDevice() == edge.PostDevice
+		if post {
+			posts++
+		}
+		if post && posts <= most || !post && shown[f.GetUser()] {
 			first.Fixes = append(first.Fixes, f)
 		}
 	}

@@ -114,6 +114,7 @@ func (r *Room) lose(g *region) {
 	g.known, g.lost, g.goal = false, true, 0
 	g.ring.reset()
 	r.dropMembers(g)
+	r.unpost(func(x *post) bool { return x.region == g.id })
 	r.Stats.Lost += before - len(r.roll.sorted)
 }
 

@@ -18,16 +18,13 @@ type member struct {
 	key
 	name      string
 	region    regions.RegionID
-	node      regions.NodeID  // of this region; "" for members of others
-	dev       *wire.Device    // replaced, never changed: frames share it
-	fix       *wire.MemberFix // the last one; nil if none. Never changed either.
-	moved     time.Time       // when that came, or went out for the last time; members of this region only
-	dirty     bool            // it waits for the tick
-	unsettled bool            // it went by datagram and was not repeated yet
-	announced uint64          // the highest epoch that observers were told
-	shown     bool            // a snapshot showed it as suspended
-	hidden    bool            // follows the room, is seen by nobody
-	missing   time.Time       // since then the roster was seen to lack it; zero if not
+	node      regions.NodeID // of this region; "" for members of others
+	dev       *wire.Device   // replaced, never changed: frames share it
+	announced uint64         // the highest epoch that observers were told
+	shown     bool           // a snapshot showed it as suspended
+	hidden    bool           // follows the room, is seen by nobody
+	missing   time.Time      // since then the roster was seen to lack it; zero if not
+	mover
 }
 
 // roll is the list of members: an index, and an order in which every snapshot
@@ -121,7 +118,7 @@ func (r *Room) enter(now time.Time, from regions.NodeID, in *peer.Member, told *
 		Transport: d.GetTransport(), Since: since,
 	}
 	if m.hidden = in.GetHidden(); m.hidden {
-		m.fix, m.dirty, m.unsettled, m.shown = nil, false, false, false
+		m.mover, m.shown = mover{}, false
 	}
 	switch {
 	case gone != nil:
@@ -190,6 +187,7 @@ func (r *Room) prune() {
 func (r *Room) forget(g *region) {
 	*g = region{id: g.id, listens: g.listens, broke: g.broke}
 	r.dropMembers(g)
+	r.unpost(func(x *post) bool { return x.region == g.id })
 }
 
 func (r *Room) dropMembers(g *region) {
@@ -248,6 +246,7 @@ func (r *Room) renew(now time.Time, from regions.NodeID, m *member, d *wire.Devi
 // roster ends them: they are here again when it attaches, or turn up elsewhere.
 // Of hidden ones the roster knows nothing, and nobody misses them.
 func (r *Room) NodeLost(now time.Time, id regions.NodeID) []Effect {
+	r.orphan(now, id)
 	n := r.node(id)
 	if n == nil {
 		return r.take()
@@ -286,6 +285,7 @@ func (r *Room) leave(now time.Time, gone []*member, reason wire.Reason) {
 		}
 		r.release(m)
 		r.roll.remove(m)
+		m.clear()
 		r.depart(now, m.key, m.dev.Epoch, false)
 	}
 	r.announce(now, told)

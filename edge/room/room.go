@@ -30,6 +30,8 @@ type Config struct {
 	Hold       time.Duration // a Join waits so long for the regions it has positions of; 1.5 s
 	RingEvents int           // events kept per region; 256
 	RingBytes  int           // and at most so many bytes of frames; 256 KiB
+	Orphan     time.Duration // a post is kept so long when the node that keeps it is lost; 30 s
+	Observed   bool          // Room.Taken is to be filled
 }
 
 // WithDefaults returns the config with zero values replaced.
@@ -46,6 +48,7 @@ func (c Config) WithDefaults() Config {
 	c.Hold = cmp.Or(c.Hold, 1500*time.Millisecond)
 	c.RingEvents = cmp.Or(c.RingEvents, 256)
 	c.RingBytes = cmp.Or(c.RingBytes, 256<<10)
+	c.Orphan = cmp.Or(c.Orphan, 30*time.Second)
 	return c
 }
 
@@ -90,6 +93,8 @@ type Room struct {
 	nodes   []*node   // of this region, with members here
 
 	fixes    fixes
+	posts    []*post   // by user
+	lapsing  time.Time // when the first of them may lapse
 	news     news
 	applying []applying
 	held     []held
@@ -101,7 +106,10 @@ type Room struct {
 	// emptied: where clocks differ this region could else issue a lower epoch for
 	// the same device.
 	Elsewhere []Elsewhere
-	out       []Effect
+	// Taken are fixes of this region that were accepted since the list was last
+	// emptied, if Config.Observed says so.
+	Taken []*wire.MemberFix
+	out   []Effect
 }
 
 // region is what the room knows of one region's feed.
@@ -164,7 +172,7 @@ func (r *Room) Idle(now time.Time) bool {
 }
 
 func (r *Room) empty() bool {
-	if r.roll.own > 0 || len(r.nodes) > 0 {
+	if r.roll.own > 0 || len(r.nodes) > 0 || len(r.posts) > 0 {
 		return false
 	}
 	for _, g := range r.regions[1:] {
@@ -185,6 +193,18 @@ func (r *Room) Publish(now time.Time, m *wire.Message) []Effect {
 	r.raise(now, 0, m.Number)
 	r.tell(now)
 	r.emit(&wire.Event{Body: &wire.Event_Message{Message: m}})
+	return r.take()
+}
+
+// Cross numbers and spreads a fence's or a meeting's crossing, which is stored.
+func (r *Room) Cross(now time.Time, c *wire.Crossing) []Effect {
+	r.used = now
+	if c == nil {
+		r.Stats.Dropped++
+		return r.take()
+	}
+	r.tell(now)
+	r.emit(&wire.Event{Body: &wire.Event_Crossing{Crossing: c}})
 	return r.take()
 }
 
@@ -225,6 +245,7 @@ func (r *Room) Next() time.Time {
 	}
 	sooner(r.news.due())
 	sooner(r.fixes.due())
+	sooner(r.lapsing)
 	for _, a := range r.applying {
 		sooner(a.until)
 	}
@@ -248,6 +269,7 @@ func (r *Room) Tick(now time.Time) []Effect {
 	if due(r.news.due(), now) {
 		r.tell(now)
 	}
+	r.lapse(now)
 	r.flushFixes(now)
 	r.giveUpApplying(now)
 	for _, g := range r.regions[1:] {

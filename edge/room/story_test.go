@@ -15,6 +15,7 @@ import (
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/regions"
 )
 
@@ -179,6 +180,26 @@ func (s *story) do(line string) []string {
 	case "report":
 		m := session(args[2], "")
 		out = s.r.Report(s.now, node(), memberFix(m, num("n"), s.now))
+	case "withdraw": // what a session reported
+		m := session(args[2], "")
+		f := memberFix(m, num("n"), s.now)
+		f.Fix.Point = nil
+		out = s.r.Report(s.now, node(), f)
+	case "post": // user n=, for= seconds, withdrawn
+		f := memberFix(session(args[2]+"/"+edge.PostDevice+"@0", ""), num("n"), s.now)
+		life := edge.FixLife
+		if kv["for"] != "" {
+			life = time.Duration(num("for")) * time.Second
+		}
+		if len(args) > 3 {
+			f.Fix.Point = nil
+		}
+		out = s.r.Post(s.now, node(), &peer.Post{Room: "r", Fix: f, Until: stamp(s.now.Add(life))})
+	case "located":
+		fixes, _, heard := s.r.Located(s.now)
+		return []string{"fixes" + showFixes(fixes) + " of " + fmt.Sprint(heard)}
+	case "cross":
+		out = s.r.Cross(s.now, &wire.Crossing{Id: kv["id"], User: args[1]})
 	case "publish":
 		out = s.r.Publish(s.now, &wire.Message{Number: num("number"), Body: "hi"})
 	case "lost":
@@ -250,6 +271,9 @@ func (s *story) do(line string) []string {
 	case "fixes":
 		m := session(args[2], "")
 		f := &wire.Fixes{Room: "r", Fixes: []*wire.MemberFix{memberFix(m, num("n"), s.now)}}
+		if len(args) > 3 {
+			f.Fixes[0].Fix.Point = nil
+		}
 		out = s.r.Fixes(s.now, region(), &peer.Fixes{Room: "r", Region: args[1], Epoch: num("epoch"),
 			Frame: encode(&wire.ServerFrame{Body: &wire.ServerFrame_Fixes{Fixes: f}})})
 	case "idle":
@@ -426,6 +450,8 @@ func showFrame(body []byte) string {
 			s += fmt.Sprintf(" message %d", e.Message.Number)
 		case *wire.Event_Changed:
 			s += fmt.Sprintf(" changed %d", e.Changed.Version)
+		case *wire.Event_Crossing:
+			s += " crossing " + e.Crossing.Id
 		case *wire.Event_Continued:
 			s += fmt.Sprintf(" continued from %d", b.Event.PriorEpoch)
 		}
@@ -487,6 +513,9 @@ func showFixes(fixes []*wire.MemberFix) string {
 	var s string
 	for _, f := range fixes {
 		s += fmt.Sprintf(" %s/%s@%d#%d", f.User, f.Device, f.Epoch, f.Fix.N)
+		if f.Fix.Point == nil {
+			s += ":withdrawn"
+		}
 	}
 	return s
 }

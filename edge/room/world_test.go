@@ -13,6 +13,7 @@ import (
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/regions"
 )
 
@@ -43,6 +44,8 @@ type world struct {
 	devices  []*traveller
 	epoch    uint64
 	messages uint64
+	posts    uint64               // numbers them
+	truth    map[string]*wire.Fix // the last post of each who posts
 	checked  time.Time         // the rosters against the rooms
 	bytes    map[string]string // event number: its bytes, the same everywhere
 	shy      map[uint64]bool   // session epochs that were hidden once
@@ -78,7 +81,7 @@ func newWorld(t *testing.T, seed uint64, ring int, lost time.Duration) *world {
 		cfg: map[regions.RegionID]*Config{}, owners: map[regions.RegionID]*Room{}, former: map[string]*Room{},
 		staged: map[regions.RegionID]*peer.HandOver{}, roster: map[regions.RegionID][]roster{},
 		heard: map[[2]regions.RegionID]uint64{}, links: map[[2]string][]mail{}, cut: map[[2]string]bool{},
-		bytes: map[string]string{}, shy: map[uint64]bool{}, stats: map[string]int{},
+		bytes: map[string]string{}, shy: map[uint64]bool{}, stats: map[string]int{}, truth: map[string]*wire.Fix{},
 	}
 	for _, g := range everyRegion {
 		cfg := Config{Region: g, RingEvents: ring, RegionLost: lost, Others: slices.DeleteFunc(slices.Clone(everyRegion), func(o regions.RegionID) bool { return o == g })}.WithDefaults()
@@ -168,6 +171,9 @@ func (w *world) hides(r *Room, e Effect) {
 		require.NoError(w.t, f.UnmarshalVT(body))
 		parts = append(parts, f.GetSnapshot().GetParts()...)
 		for _, fix := range f.GetFixes().GetFixes() {
+			if fix.Device == edge.PostDevice {
+				continue
+			}
 			shown(fix.User, fix.Epoch)
 		}
 	}
@@ -218,6 +224,8 @@ func (w *world) input(r *Room, from regions.RegionID, m mail) []Effect {
 		return r.Change(w.now, node, b.Change)
 	case *peer.Frame_Report:
 		return r.Report(w.now, node, b.Report.Fix)
+	case *peer.Frame_Post:
+		return r.Post(w.now, node, b.Post)
 	case *peer.Frame_Publish:
 		return r.Publish(w.now, b.Publish.Message)
 	case *peer.Frame_Subscribe:
@@ -543,6 +551,8 @@ func (w *world) step(faults bool) {
 		w.messages++
 		o := w.nodes[w.rng.IntN(len(w.nodes))]
 		o.tell(&peer.Frame{Body: &peer.Frame_Publish{Publish: &peer.Publish{Message: &wire.Message{Number: w.messages}}}})
+	case k < 87:
+		w.nodes[w.rng.IntN(len(w.nodes))].post(fmt.Sprintf("p%d", w.rng.IntN(4)), w.rng.IntN(4) == 0)
 	default:
 		w.travel(w.devices[w.rng.IntN(len(w.devices))])
 	}
