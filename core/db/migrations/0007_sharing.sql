@@ -11,7 +11,8 @@ CREATE TABLE IF NOT EXISTS location_sharing (
     version      BIGINT NOT NULL DEFAULT 1,     -- each change of what follows, of grants, zones, links and blocks adds one, in its transaction
     paused       BOOL NOT NULL DEFAULT false,   -- nobody is told anything
     paused_until TIMESTAMPTZ,                   -- NULL: until it is ended
-    track_days   INT                            -- NULL: no private track
+    track        BOOL NOT NULL DEFAULT false,   -- a private track is kept
+    track_days   INT NOT NULL DEFAULT 30        -- for so long
 );
 
 CREATE TABLE IF NOT EXISTS location_grants (

@@ -27,13 +27,12 @@ CREATE INDEX IF NOT EXISTS location_followed_age ON location_followed (until_at)
 CREATE TABLE IF NOT EXISTS location_reads (
     subject   UUID NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     reader    UUID NOT NULL,                    -- a user, or a link
-    how       TEXT NOT NULL,
+    how       TEXT NOT NULL,                    -- group, proximity, nearby, link …
     precision SMALLINT NOT NULL,
     hour      TIMESTAMPTZ NOT NULL,
     first_at  TIMESTAMPTZ NOT NULL,
     last_at   TIMESTAMPTZ NOT NULL,
     reads     INT NOT NULL,
-    PRIMARY KEY (subject, reader, how, precision, hour),
-    CONSTRAINT location_reads_how CHECK (how IN ('read', 'nearby', 'link'))
+    PRIMARY KEY (subject, reader, how, precision, hour)
 );
 CREATE INDEX IF NOT EXISTS location_reads_age ON location_reads (last_at);
