@@ -16,7 +16,7 @@ type level struct {
 	leaving  bool      // at the last step the subject was outside of the told cell
 	anchor   geo.Point // where the subject stays
 	since    time.Time // since when
-	places   []place   // where they stayed, the last one last
+	places   []place   // where they stayed, the last seen last
 }
 
 // input is what a level decides by: the fix, or what the next finer level tells.
@@ -72,9 +72,10 @@ func (l *level) next(in input, mine geo.Cell) (geo.Cell, error) {
 	}
 	slack := max(nearby, in.accuracy/2)
 	for i := len(l.places) - 1; i >= 0; i-- {
-		if geo.Distance(l.places[i].point, in.point) <= slack {
+		if p := l.places[i]; geo.Distance(p.point, in.point) <= slack {
+			l.places = append(append(l.places[:i], l.places[i+1:]...), p)
 			l.leaving = false
-			return l.places[i].cell, nil
+			return p.cell, nil
 		}
 	}
 	if mine == l.told.cell {

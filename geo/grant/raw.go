@@ -23,7 +23,11 @@ func Read(v float32) Reading { return Reading{Value: v, Known: true} }
 // this package but when it was captured; printed, logged or encoded it shows
 // nothing. It leaves as the View of an audience, by Set.View, or as the
 // subject's own, by Own.
-type Raw struct{ v View }
+//
+// It is a pointer inside because fmt doesn't ask the unexported fields of other
+// structs how they want to be printed: it would print what it finds, and of a
+// pointer it prints the address.
+type Raw struct{ v *View }
 
 // hidden is all that a Raw says about itself.
 const hidden = "fix(hidden)"
@@ -57,7 +61,7 @@ func NewRaw(p geo.Point, accuracy float32, speed, heading, battery Reading, capt
 		}
 		return r
 	}
-	return Raw{View{
+	return Raw{&View{
 		Point: p, Precision: Exact, Accuracy: accuracy,
 		Speed: forget(speed), Heading: forget(heading), Battery: forget(battery),
 		Captured: captured.UTC(),
@@ -71,12 +75,17 @@ const (
 
 // Captured says when the device was where it says. It orders fixes; the zero
 // time is a Raw that holds none.
-func (r Raw) Captured() time.Time { return r.v.Captured }
+func (r Raw) Captured() time.Time { return Own(r).Captured }
 
 // Own returns the fix as it is, for the subject's own devices and own track.
 // It is the only way out that asks for no grant: who calls it has made sure
 // that the reader is the subject.
-func Own(r Raw) View { return r.v }
+func Own(r Raw) View {
+	if r.v == nil {
+		return View{}
+	}
+	return *r.v
+}
 
 func (Raw) String() string               { return hidden }
 func (Raw) GoString() string             { return hidden }

@@ -114,19 +114,22 @@ func (s *Set) For(now time.Time, at *Snapper, audiences ...Audience) (Precision,
 	if p == None {
 		return None, false
 	}
-	return s.lowered(p, at), true
-}
-
-// lowered applies the zones. Each takes the precision that the others left, so
-// that the order in which they stand doesn't matter.
-func (s *Set) lowered(p Precision, at *Snapper) Precision {
+	if p < Exact || len(s.zones) > 0 {
+		// Valid points have cells; if the library disagrees nobody sees anything.
+		if at.start(now) != nil || at.locate() != nil {
+			return None, false
+		}
+	}
 	low := p
 	for i := range s.zones {
 		if s.zones[i].holds(p, at) {
 			low = min(low, s.zones[i].precision)
 		}
 	}
-	return low
+	if res, coarse := low.Resolution(); coarse && !at.level[res].known() {
+		return None, false
+	}
+	return low, true
 }
 
 // View is what somebody who is all of the audiences sees of the subject, false

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/mustermesh/muster/geo"
@@ -18,8 +19,10 @@ import (
 type Snapper struct {
 	phase time.Duration
 	raw   Raw
-	cell  geo.Cell // of raw, at the finest resolution there is
-	level [MaxResolution + 1]level
+	cell  geo.Cell // of raw, at the finest resolution there is; 0 before it is needed
+	// level is made when the first coarse view or a zone asks for it, since most
+	// of a fleet never needs it, and then kept for good.
+	level *[MaxResolution + 1]level
 }
 
 // longest is the longest period of all resolutions.
@@ -52,17 +55,44 @@ func (s *Snapper) Take(raw Raw, now time.Time) (bool, error) {
 	if !raw.Captured().After(s.raw.Captured()) {
 		return false, nil
 	}
-	cell, err := h3.CellOf(raw.v.Point, geo.MaxResolution)
-	if err != nil {
-		return false, fmt.Errorf("fix: %w", err)
+	s.raw, s.cell = raw, 0
+	if s.level == nil {
+		return true, nil
 	}
-	s.raw, s.cell = raw, cell
-	in := input{raw.v.Point, float64(raw.v.Accuracy), cell}
+	return true, s.step(now)
+}
+
+// start begins to tell cells.
+func (s *Snapper) start(now time.Time) error {
+	if s.level != nil {
+		return nil
+	}
+	s.level = new([MaxResolution + 1]level)
+	return s.step(now)
+}
+
+// locate finds the cell that the newest fix is in.
+func (s *Snapper) locate() (err error) {
+	if s.cell == 0 {
+		s.cell, err = h3.CellOf(s.raw.v.Point, geo.MaxResolution)
+	}
+	return err
+}
+
+// step goes through the resolutions that have a moment, from fine to coarse,
+// each deciding by what the one before it tells. The moments of a coarse
+// resolution are some of those of the finer ones.
+func (s *Snapper) step(now time.Time) error {
+	if l := &s.level[MaxResolution]; l.known() && !s.moment(MaxResolution, now).After(l.moment) {
+		return nil
+	}
+	if err := s.locate(); err != nil {
+		return fmt.Errorf("fix: %w", err)
+	}
+	in := input{s.raw.v.Point, float64(s.raw.v.Accuracy), s.cell}
 	if in.accuracy == 0 {
 		in.accuracy = unknownAccuracy
 	}
-	// From fine to coarse, each resolution by what the one before it tells. The
-	// moments of a coarse resolution are some of those of the finer ones.
 	for res := MaxResolution; res >= 0; res-- {
 		l := &s.level[res]
 		moment := s.moment(res, now)
@@ -70,17 +100,16 @@ func (s *Snapper) Take(raw Raw, now time.Time) (bool, error) {
 			break
 		}
 		if err := l.step(in, res, moment); err != nil {
-			return false, fmt.Errorf("fix: %w", err)
+			return fmt.Errorf("fix: %w", err)
 		}
-		l.moment = moment
-		l.captured = moment
-		if raw.Captured().Before(moment) { // it was long on its way
-			l.captured = s.moment(res, raw.Captured())
+		l.moment, l.captured = moment, moment
+		if captured := s.raw.Captured(); captured.Before(moment) { // it was long on its way
+			l.captured = s.moment(res, captured)
 		}
 		l.captured = l.captured.Truncate(time.Minute)
 		in = input{l.told.center, l.told.radius, l.told.cell}
 	}
-	return true, nil
+	return nil
 }
 
 // moment returns the subject's last moment of a resolution.
@@ -91,13 +120,18 @@ func (s *Snapper) moment(res int, now time.Time) time.Time {
 // Captured says when the newest fix was captured; it is zero before the first.
 func (s *Snapper) Captured() time.Time { return s.raw.Captured() }
 
+// A Snapper shows as little of itself as a Raw.
+func (*Snapper) String() string             { return "snapper(hidden)" }
+func (*Snapper) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("snapper(hidden)")) }
+func (*Snapper) LogValue() slog.Value       { return slog.StringValue("snapper(hidden)") }
+
 func (s *Snapper) known() bool { return !s.raw.Captured().IsZero() }
 
 // view returns what p shows.
 func (s *Snapper) view(p Precision) View {
 	res, coarse := p.Resolution()
 	if !coarse {
-		return s.raw.v
+		return Own(s.raw)
 	}
 	l := &s.level[res]
 	return View{
