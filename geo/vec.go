@@ -22,10 +22,13 @@ func (v Vec) Chord2(w Vec) float64 {
 }
 
 // Chord2 returns the square of the chord, in Earth radii, of a great-circle
-// distance in metres, which is not negative. More than half way round the Earth
-// is as far as the antipode.
+// distance in metres, which is not negative: what Vec.Chord2 is compared with.
+// It is infinite from half way round the Earth on, where everything is within.
 func Chord2(metres float64) float64 {
-	s := math.Sin(min(metres/Radius, math.Pi) / 2)
+	if metres >= math.Pi*Radius {
+		return math.Inf(1)
+	}
+	s := math.Sin(metres / (2 * Radius))
 	return 4 * s * s
 }
 

@@ -1,0 +1,177 @@
+package index_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/geo/index"
+)
+
+// The city of the benchmarks: a square of 40 km by 40 km.
+var city = geo.Point{Lat: 52.52, Lng: 13.405}
+
+const (
+	cityLat = 20_000 / 111_195.0
+	cityLng = cityLat / 0.6085
+)
+
+func inCity(r *rand.Rand) geo.Point {
+	return geo.Point{Lat: city.Lat + (2*r.Float64()-1)*cityLat, Lng: city.Lng + (2*r.Float64()-1)*cityLng}
+}
+
+// fleet is a city full of points, with the index that has them.
+type fleet struct {
+	x  *index.Index
+	at []geo.Point
+	r  *rand.Rand
+}
+
+func newFleet(b testing.TB, points int) *fleet {
+	f := &fleet{x: index.New(), at: make([]geo.Point, points), r: rand.New(rand.NewPCG(9, 9))}
+	for i := range f.at {
+		f.at[i] = inCity(f.r)
+		_, err := f.x.Upsert(uint64(i), f.at[i], 1, 0)
+		require.NoError(b, err)
+	}
+	return f
+}
+
+// step returns a random point and where it is 10 m later.
+func (f *fleet) step(r *rand.Rand) (uint64, geo.Point) {
+	i := r.IntN(len(f.at))
+	p := &f.at[i]
+	// A tenth of a thousandth of a degree of latitude are 11 m.
+	p.Lat += (r.Float64() - 0.5) * 1.8e-4
+	p.Lng += (r.Float64() - 0.5) * 3e-4
+	return uint64(i), *p
+}
+
+var sizes = []int{100_000, 1_000_000}
+
+func BenchmarkMove(b *testing.B) {
+	for _, points := range sizes {
+		b.Run(fmt.Sprintf("points=%d", points), func(b *testing.B) {
+			f := newFleet(b, points)
+			b.ReportAllocs()
+			now := int64(1)
+			for b.Loop() {
+				now++
+				id, p := f.step(f.r)
+				_, _ = f.x.Upsert(id, p, now, 0)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "moves/s")
+		})
+	}
+}
+
+func BenchmarkNearest(b *testing.B) {
+	for _, points := range sizes {
+		b.Run(fmt.Sprintf("points=%d", points), func(b *testing.B) {
+			f := newFleet(b, points)
+			b.ReportAllocs()
+			var hits []index.Hit
+			for b.Loop() {
+				hits = f.x.Nearest(hits[:0], inCity(f.r), 20, 1000, index.Options{})
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "queries/s")
+		})
+	}
+}
+
+func BenchmarkWithin(b *testing.B) {
+	for _, points := range sizes {
+		b.Run(fmt.Sprintf("points=%d", points), func(b *testing.B) {
+			f := newFleet(b, points)
+			b.ReportAllocs()
+			var hits []index.Hit
+			found := 0
+			for b.Loop() {
+				hits = f.x.Within(hits[:0], inCity(f.r), 1000, index.Options{})
+				found += len(hits)
+			}
+			b.ReportMetric(float64(found)/float64(b.N), "found/op")
+		})
+	}
+}
+
+// A crowd in one city, one point in the middle of an ocean, and somebody beside
+// it who asks for the 20 nearest anywhere.
+func BenchmarkNearestFarAway(b *testing.B) {
+	f := newFleet(b, 1_000_000)
+	_, err := f.x.Upsert(1<<40, geo.Point{Lat: -48.9, Lng: -123.4}, 1, 0)
+	require.NoError(b, err)
+	b.ReportAllocs()
+	var hits []index.Hit
+	for b.Loop() {
+		hits = f.x.Nearest(hits[:0], geo.Point{Lat: -48, Lng: -123}, 20, 2.1e7, index.Options{})
+	}
+}
+
+func BenchmarkInsert(b *testing.B) {
+	r := rand.New(rand.NewPCG(9, 9))
+	x := index.New()
+	b.ReportAllocs()
+	for id := uint64(0); b.Loop(); id++ {
+		_, _ = x.Upsert(id, inCity(r), 1, 0)
+	}
+}
+
+// Readers and writers on all processors: three moves for each query.
+func BenchmarkMixedParallel(b *testing.B) {
+	f := newFleet(b, 1_000_000)
+	var seed atomic.Uint64
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		n := seed.Add(1)
+		r := rand.New(rand.NewPCG(n, n))
+		var hits []index.Hit
+		for now := int64(2); pb.Next(); now++ {
+			if now%4 == 0 {
+				hits = f.x.Nearest(hits[:0], inCity(r), 20, 1000, index.Options{})
+				continue
+			}
+			id := r.Uint64N(uint64(len(f.at)))
+			p := f.at[id]
+			p.Lat += (r.Float64() - 0.5) * 1.8e-4
+			_, _ = f.x.Upsert(id, p, now, 0)
+		}
+	})
+}
+
+// BenchmarkMemory tells what a point takes on the heap, after everybody has moved
+// a few times, and what the points cost the garbage collector.
+func BenchmarkMemory(b *testing.B) {
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for _, points := range sizes {
+		b.Run(fmt.Sprintf("points=%d", points), func(b *testing.B) {
+			for b.Loop() {
+				x, r := index.New(), rand.New(rand.NewPCG(9, 9))
+				before := heap()
+				for id := range points {
+					_, _ = x.Upsert(uint64(id), inCity(r), 1, 0)
+				}
+				for range 2 * points { // elsewhere: buckets fill and empty
+					_, _ = x.Upsert(r.Uint64N(uint64(points)), inCity(r), 2, 0)
+				}
+				b.ReportMetric(float64(heap()-before)/float64(points), "B/point")
+				start := time.Now()
+				runtime.GC()
+				b.ReportMetric(float64(time.Since(start).Milliseconds()), "ms/GC")
+				runtime.KeepAlive(x)
+			}
+		})
+	}
+}

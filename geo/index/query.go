@@ -1,0 +1,381 @@
+package index
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/mustermesh/muster/geo"
+)
+
+// Hit is a point that a query found.
+type Hit struct {
+	ID       uint64
+	Point    geo.Point // as it was given to Upsert
+	Distance float64   // metres from the query's centre; 0 from InCells
+	Captured int64     // Unix ms
+	Expires  int64     // Unix ms; 0 is never
+}
+
+// Options of a query. The zero value wants everything.
+type Options struct {
+	// Now leaves out what has expired by then, Unix ms; 0 leaves nothing out.
+	Now int64
+	// Keep, if set, is asked for each point that would be returned. It must be
+	// quick, and must not use the index: it runs under a lock.
+	Keep func(id uint64) bool
+	// Limit stops Within and InCells after so many, whichever they are.
+	// 0 is no limit.
+	Limit int
+}
+
+func (o *Options) wants(e *entry) bool {
+	return (o.Now == 0 || e.expires == 0 || e.expires > o.Now) && (o.Keep == nil || o.Keep(e.id))
+}
+
+// Within appends the points that are at most radius metres from center to dst,
+// in no particular order. A center that is not valid or a radius that is no
+// number finds nothing.
+func (x *Index) Within(dst []Hit, center geo.Point, radius float64, opt Options) []Hit {
+	if !center.Valid() || !(radius >= 0) {
+		return dst
+	}
+	q := within{x: x, opt: &opt, dst: dst, most: len(dst) + opt.Limit, v: center.Vec(), limit: geo.Chord2(radius)}
+	q.reach = math.Sqrt(q.limit)
+	if opt.Limit <= 0 {
+		q.most = math.MaxInt
+	}
+	for b := range x.base {
+		if n := x.base[b].Load(); n != nil && !q.visit(n) {
+			break
+		}
+	}
+	return q.dst
+}
+
+type within struct {
+	x     *Index
+	opt   *Options
+	dst   []Hit
+	most  int
+	v     geo.Vec
+	limit float64 // the square of reach
+	reach float64
+}
+
+// visit adds what is below a node and reports whether to go on.
+func (q *within) visit(n *node) bool {
+	if far := q.reach + maxChord[n.res]; q.v.Chord2(n.center) > far*far {
+		return true
+	}
+	if n.root != nil {
+		n.root.mu.RLock()
+		defer n.root.mu.RUnlock()
+	}
+	if n.kids != nil {
+		for d := range n.kids {
+			if k := n.kids[d].Load(); k != nil && !q.visit(k) {
+				return false
+			}
+		}
+		return true
+	}
+	for i := range n.items {
+		c := q.v.Chord2(n.items[i].v)
+		if c > q.limit {
+			continue
+		}
+		if e := q.x.entry(n.items[i].entry); q.opt.wants(e) {
+			if len(q.dst) >= q.most {
+				return false
+			}
+			q.dst = append(q.dst, e.hit(c))
+		}
+	}
+	return true
+}
+
+// Nearest appends the k points nearest to center that are at most maxRadius
+// metres away to dst, nearest first, those equally far by id. A center that is
+// not valid or a radius that is no number finds nothing.
+func (x *Index) Nearest(dst []Hit, center geo.Point, k int, maxRadius float64, opt Options) []Hit {
+	if !center.Valid() || !(maxRadius >= 0) || k <= 0 {
+		return dst
+	}
+	q := nearestPool.Get().(*nearest)
+	q.x, q.opt, q.k, q.v, q.limit = x, opt, k, center.Vec(), geo.Chord2(maxRadius)
+	q.reach = math.Sqrt(q.limit)
+	q.visitBases()
+	slices.SortFunc(q.best, candidate.compare)
+	for _, c := range q.best {
+		h := q.hits[c.hit]
+		h.Distance = geo.Chord2Distance(c.chord2)
+		dst = append(dst, h)
+	}
+	q.x, q.opt = nil, Options{}
+	if cap(q.best) <= 1024 { // or a rare large one is kept for ever
+		q.best, q.hits = q.best[:0], q.hits[:0]
+		nearestPool.Put(q)
+	}
+	return dst
+}
+
+var nearestPool = sync.Pool{New: func() any { return new(nearest) }}
+
+type nearest struct {
+	x   *Index
+	opt Options
+	k   int
+	v   geo.Vec
+	// What is further than limit, the square of reach, doesn't count: at first
+	// the greatest radius, and once there are k candidates the worst of them.
+	limit, reach float64
+	best         []candidate // a heap with the worst first, when there are k
+	hits         []Hit
+}
+
+type candidate struct {
+	chord2 float64
+	id     uint64
+	hit    int
+}
+
+func (a candidate) compare(b candidate) int {
+	return cmp.Or(cmp.Compare(a.chord2, b.chord2), cmp.Compare(a.id, b.id))
+}
+
+// visitBases visits the base cells, those with the nearest centres first.
+func (q *nearest) visitBases() {
+	var nodes [len(q.x.base)]*node
+	var far [len(nodes)]float64
+	n := 0
+	reach := q.reach + maxChord[0]
+	for b := range q.x.base {
+		if k := q.x.base[b].Load(); k != nil {
+			if c := q.v.Chord2(k.center); c <= reach*reach {
+				nodes[n], far[n] = k, c
+				n++
+			}
+		}
+	}
+	q.visitAll(nodes[:n], far[:n])
+}
+
+// visitAll visits nodes of one resolution, those with the nearest centres first,
+// as long as they can hold something near enough.
+func (q *nearest) visitAll(nodes []*node, far []float64) {
+	for len(nodes) > 0 {
+		first := 0
+		for i := range far {
+			if far[i] < far[first] {
+				first = i
+			}
+		}
+		if reach := q.reach + maxChord[nodes[first].res]; far[first] > reach*reach {
+			return
+		}
+		q.visit(nodes[first])
+		last := len(nodes) - 1
+		nodes[first], far[first] = nodes[last], far[last]
+		nodes, far = nodes[:last], far[:last]
+	}
+}
+
+func (q *nearest) visit(n *node) {
+	if n.root != nil {
+		n.root.mu.RLock()
+		defer n.root.mu.RUnlock()
+	}
+	if n.kids == nil {
+		q.scan(n.items)
+		return
+	}
+	var nodes [7]*node
+	var far [7]float64
+	some := 0
+	for d := range n.kids {
+		if k := n.kids[d].Load(); k != nil {
+			nodes[some], far[some] = k, q.v.Chord2(k.center)
+			some++
+		}
+	}
+	q.visitAll(nodes[:some], far[:some])
+}
+
+func (q *nearest) scan(items []item) {
+	for i := range items {
+		if c := q.v.Chord2(items[i].v); c <= q.limit {
+			q.offer(c, q.x.entry(items[i].entry))
+		}
+	}
+}
+
+// offer takes a point as a candidate if it is better than the worst.
+func (q *nearest) offer(chord2 float64, e *entry) {
+	c := candidate{chord2: chord2, id: e.id}
+	full := len(q.best) == q.k
+	if full && c.compare(q.best[0]) > 0 || !q.opt.wants(e) {
+		return
+	}
+	if full {
+		c.hit = q.best[0].hit
+		q.hits[c.hit] = e.hit(0)
+		q.best[0] = c
+		q.sink(0)
+	} else {
+		c.hit = len(q.hits)
+		q.hits = append(q.hits, e.hit(0))
+		q.best = append(q.best, c)
+		if len(q.best) < q.k {
+			return
+		}
+		for i := q.k/2 - 1; i >= 0; i-- {
+			q.sink(i)
+		}
+	}
+	q.limit = q.best[0].chord2
+	q.reach = math.Sqrt(q.limit)
+}
+
+func (q *nearest) sink(i int) {
+	for {
+		worst := i
+		for k := 2*i + 1; k <= 2*i+2 && k < len(q.best); k++ {
+			if q.best[k].compare(q.best[worst]) > 0 {
+				worst = k
+			}
+		}
+		if worst == i {
+			return
+		}
+		q.best[i], q.best[worst] = q.best[worst], q.best[i]
+		i = worst
+	}
+}
+
+// InCells appends the points in any of the cells to dst, in no particular order
+// and each once. Cells may be of different resolutions.
+func (x *Index) InCells(dst []Hit, cells []geo.Cell, opt Options) []Hit {
+	q := inCells{x: x, opt: &opt, dst: dst, most: len(dst) + opt.Limit}
+	if opt.Limit <= 0 {
+		q.most = math.MaxInt
+	}
+	var few [64]geo.Cell
+	var last geo.Cell
+	for _, cell := range sorted(append(few[:0], cells...)) {
+		if last != 0 && last.Contains(cell) {
+			continue
+		}
+		if last = cell; !q.cell(cell) {
+			break
+		}
+	}
+	return q.dst
+}
+
+// sorted sorts cells, those that are valid, so that each comes right before what
+// is in it: by their digits, with 0 for those that a cell doesn't reach.
+func sorted(cells []geo.Cell) []geo.Cell {
+	cells = slices.DeleteFunc(cells, func(c geo.Cell) bool { return !c.Valid() })
+	slices.SortFunc(cells, func(a, b geo.Cell) int {
+		return cmp.Or(cmp.Compare(first(a), first(b)), cmp.Compare(a.Resolution(), b.Resolution()))
+	})
+	return cells
+}
+
+func first(c geo.Cell) uint64 {
+	return uint64(c) & (1<<52 - 1) &^ (1<<(3*(geo.MaxResolution-c.Resolution())) - 1)
+}
+
+type inCells struct {
+	x    *Index
+	opt  *Options
+	dst  []Hit
+	most int
+}
+
+// cell adds what is in a cell and reports whether to go on.
+func (q *inCells) cell(cell geo.Cell) bool {
+	n := q.x.base[cell.BaseCell()].Load()
+	for res := 1; n != nil && res <= min(cell.Resolution(), rootRes); res++ {
+		n = n.kids[cell.Digit(res)].Load()
+	}
+	if n == nil {
+		return true
+	}
+	if n.root == nil {
+		return q.visit(n)
+	}
+	n.root.mu.RLock()
+	defer n.root.mu.RUnlock()
+	path, unused := pathOf(cell), 3*(geo.MaxResolution-cell.Resolution())
+	for n.kids != nil && int(n.res) < cell.Resolution() {
+		if n = n.kids[below(path, int(n.res))].Load(); n == nil {
+			return true
+		}
+	}
+	return q.below(n, path, unused)
+}
+
+// visit adds all that is below a node.
+func (q *inCells) visit(n *node) bool {
+	if n.root != nil {
+		n.root.mu.RLock()
+		defer n.root.mu.RUnlock()
+		return q.below(n, 0, pathBits)
+	}
+	for d := range n.kids {
+		if k := n.kids[d].Load(); k != nil && !q.visit(k) {
+			return false
+		}
+	}
+	return true
+}
+
+// below adds what is below a node whose root is locked, and has the given path
+// but for its lowest bits.
+func (q *inCells) below(n *node, path uint32, free int) bool {
+	if n.kids != nil {
+		for d := range n.kids {
+			if k := n.kids[d].Load(); k != nil && !q.below(k, path, free) {
+				return false
+			}
+		}
+		return true
+	}
+	for i := range n.items {
+		if (n.items[i].path^path)>>free != 0 {
+			continue
+		}
+		if e := q.x.entry(n.items[i].entry); q.opt.wants(e) {
+			if len(q.dst) >= q.most {
+				return false
+			}
+			q.dst = append(q.dst, e.hit(0))
+		}
+	}
+	return true
+}
+
+// Occupied appends the cells of resolution 6 that hold points to dst.
+func (x *Index) Occupied(dst []geo.Cell) []geo.Cell {
+	for b := range x.base {
+		if n := x.base[b].Load(); n != nil {
+			dst = n.occupied(dst)
+		}
+	}
+	return dst
+}
+
+func (n *node) occupied(dst []geo.Cell) []geo.Cell {
+	if n.root != nil {
+		return append(dst, n.root.cell)
+	}
+	for d := range n.kids {
+		if k := n.kids[d].Load(); k != nil {
+			dst = k.occupied(dst)
+		}
+	}
+	return dst
+}
