@@ -24,10 +24,10 @@ func Read(v float32) Reading { return Reading{Value: v, Known: true} }
 // nothing. It leaves as the View of an audience, by Set.View, or as the
 // subject's own, by Own.
 //
-// It is a pointer inside because fmt doesn't ask the unexported fields of other
-// structs how they want to be printed: it would print what it finds, and of a
-// pointer it prints the address.
-type Raw struct{ v *View }
+// It is a function inside because fmt doesn't ask the unexported fields of other
+// structs how they want to be printed: it prints what it finds there, through
+// pointers even, but can't look into a function.
+type Raw struct{ open func() View }
 
 // hidden is all that a Raw says about itself.
 const hidden = "fix(hidden)"
@@ -61,11 +61,12 @@ func NewRaw(p geo.Point, accuracy float32, speed, heading, battery Reading, capt
 		}
 		return r
 	}
-	return Raw{&View{
+	v := View{
 		Point: p, Precision: Exact, Accuracy: accuracy,
 		Speed: forget(speed), Heading: forget(heading), Battery: forget(battery),
 		Captured: captured.UTC(),
-	}}, nil
+	}
+	return Raw{func() View { return v }}, nil
 }
 
 const (
@@ -81,10 +82,10 @@ func (r Raw) Captured() time.Time { return Own(r).Captured }
 // It is the only way out that asks for no grant: who calls it has made sure
 // that the reader is the subject.
 func Own(r Raw) View {
-	if r.v == nil {
+	if r.open == nil {
 		return View{}
 	}
-	return *r.v
+	return r.open()
 }
 
 func (Raw) String() string               { return hidden }

@@ -116,7 +116,7 @@ func (s *Set) For(now time.Time, at *Snapper, audiences ...Audience) (Precision,
 	}
 	if p < Exact || len(s.zones) > 0 {
 		// Valid points have cells; if the library disagrees nobody sees anything.
-		if at.start(now) != nil || at.locate() != nil {
+		if at.locate(now) != nil {
 			return None, false
 		}
 	}
@@ -126,7 +126,7 @@ func (s *Set) For(now time.Time, at *Snapper, audiences ...Audience) (Precision,
 			low = min(low, s.zones[i].precision)
 		}
 	}
-	if res, coarse := low.Resolution(); coarse && !at.level[res].known() {
+	if res, coarse := low.Resolution(); coarse && !at.told.level[res].known() {
 		return None, false
 	}
 	return low, true
@@ -189,11 +189,11 @@ func (r *region) holds(p Precision, at *Snapper) bool {
 	if p <= r.precision {
 		return false
 	}
-	finest := at.cell
+	finest := at.told.cell
 	if g, coarse := p.Resolution(); coarse {
-		finest = at.level[g].told.cell
+		finest = at.told.level[g].told.cell
 	}
-	return r.has(at.level[res].told.cell) || r.has(finest.Parent(res))
+	return r.has(at.told.level[res].told.cell) || r.has(finest.Parent(res))
 }
 
 func (r *region) has(c geo.Cell) bool { _, ok := r.cells[c]; return ok }

@@ -19,10 +19,16 @@ import (
 type Snapper struct {
 	phase time.Duration
 	raw   Raw
-	cell  geo.Cell // of raw, at the finest resolution there is; 0 before it is needed
-	// level is made when the first coarse view or a zone asks for it, since most
-	// of a fleet never needs it, and then kept for good.
-	level *[MaxResolution + 1]level
+	// told is made when the first coarse view or a zone asks for it, since most
+	// of a fleet never needs it, and then kept for good. It is a pointer for the
+	// reason that Raw is a function.
+	told *told
+}
+
+// told is what a subject's audiences are told, and what for.
+type told struct {
+	cell  geo.Cell // of the newest fix, at the finest resolution there is; 0 before it is needed
+	level [MaxResolution + 1]level
 }
 
 // longest is the longest period of all resolutions.
@@ -55,26 +61,25 @@ func (s *Snapper) Take(raw Raw, now time.Time) (bool, error) {
 	if !raw.Captured().After(s.raw.Captured()) {
 		return false, nil
 	}
-	s.raw, s.cell = raw, 0
-	if s.level == nil {
+	s.raw = raw
+	if s.told == nil {
 		return true, nil
 	}
+	s.told.cell = 0
 	return true, s.step(now)
 }
 
-// start begins to tell cells.
-func (s *Snapper) start(now time.Time) error {
-	if s.level != nil {
-		return nil
+// locate begins to tell cells, if that is yet to be done, and finds the one that
+// the newest fix is in.
+func (s *Snapper) locate(now time.Time) (err error) {
+	if s.told == nil {
+		s.told = new(told)
+		if err := s.step(now); err != nil {
+			return err
+		}
 	}
-	s.level = new([MaxResolution + 1]level)
-	return s.step(now)
-}
-
-// locate finds the cell that the newest fix is in.
-func (s *Snapper) locate() (err error) {
-	if s.cell == 0 {
-		s.cell, err = h3.CellOf(s.raw.v.Point, geo.MaxResolution)
+	if s.told.cell == 0 {
+		s.told.cell, err = h3.CellOf(Own(s.raw).Point, geo.MaxResolution)
 	}
 	return err
 }
@@ -83,18 +88,19 @@ func (s *Snapper) locate() (err error) {
 // each deciding by what the one before it tells. The moments of a coarse
 // resolution are some of those of the finer ones.
 func (s *Snapper) step(now time.Time) error {
-	if l := &s.level[MaxResolution]; l.known() && !s.moment(MaxResolution, now).After(l.moment) {
+	if l := &s.told.level[MaxResolution]; l.known() && !s.moment(MaxResolution, now).After(l.moment) {
 		return nil
 	}
-	if err := s.locate(); err != nil {
+	if err := s.locate(now); err != nil {
 		return fmt.Errorf("fix: %w", err)
 	}
-	in := input{s.raw.v.Point, float64(s.raw.v.Accuracy), s.cell}
+	raw := Own(s.raw)
+	in := input{raw.Point, float64(raw.Accuracy), s.told.cell}
 	if in.accuracy == 0 {
 		in.accuracy = unknownAccuracy
 	}
 	for res := MaxResolution; res >= 0; res-- {
-		l := &s.level[res]
+		l := &s.told.level[res]
 		moment := s.moment(res, now)
 		if l.known() && !moment.After(l.moment) {
 			break
@@ -103,8 +109,8 @@ func (s *Snapper) step(now time.Time) error {
 			return fmt.Errorf("fix: %w", err)
 		}
 		l.moment, l.captured = moment, moment
-		if captured := s.raw.Captured(); captured.Before(moment) { // it was long on its way
-			l.captured = s.moment(res, captured)
+		if raw.Captured.Before(moment) { // it was long on its way
+			l.captured = s.moment(res, raw.Captured)
 		}
 		l.captured = l.captured.Truncate(time.Minute)
 		in = input{l.told.center, l.told.radius, l.told.cell}
@@ -133,7 +139,7 @@ func (s *Snapper) view(p Precision) View {
 	if !coarse {
 		return Own(s.raw)
 	}
-	l := &s.level[res]
+	l := &s.told.level[res]
 	return View{
 		Point: l.told.center, Precision: p, Cell: l.told.cell,
 		Accuracy: float32(l.told.radius), Captured: l.captured,
