@@ -1,0 +1,383 @@
+package nearby
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/geo/index"
+)
+
+// owner is the part of the map that is this node's: the points of its slots.
+//
+// A point is in three places: by its user (a shard of users), by its cell (a
+// shard of cells) and in the index. Users and cells have locks of their own,
+// taken in that order; a point's fields change under both.
+type owner struct {
+	owns  func(slot int) bool // by the roster
+	most  int64
+	index *index.Index
+	users [shards]users
+	cells [shards]cells
+	count atomic.Int64
+
+	// stamps number the changes. They begin at the clock, so that a stamp of an
+	// earlier start of this node is below floor, which is up to where it is no
+	// more known who left.
+	stamps atomic.Uint64
+	floor  atomic.Uint64
+}
+
+type users struct {
+	mu     sync.Mutex // guards the following
+	of     map[string]*point
+	ids    []*point // by the low bits of an id
+	free   []uint32
+	given  uint32
+	graves []*point // the oldest first
+}
+
+type point struct {
+	Person
+	id      uint64 // in the index; of each time that a user comes
+	cell    geo.Cell
+	slot    int
+	expires int64  // Unix ms
+	rank    uint32 // among all, at random: who is shown where not all can be
+	gone    bool   // a grave: nothing of that version or below comes back
+
+	stamp      uint64
+	prev, next *point // of the cell; the last changed first
+}
+
+type cells struct {
+	mu sync.Mutex // guards the following
+	of map[geo.Cell]*cell
+}
+
+// cell is what is in one, and who was until lately.
+type cell struct {
+	slot   int
+	newest *point
+	left   []departure // the oldest first
+}
+
+type departure struct {
+	user  string
+	stamp uint64
+	at    int64 // Unix ms
+}
+
+// departures of a cell that are remembered, at most.
+const departures = 4096
+
+func newOwner(owns func(int) bool, most int) *owner {
+	o := &owner{owns: owns, most: int64(most), index: index.New()}
+	o.stamps.Store(uint64(time.Now().UnixNano()))
+	o.floor.Store(o.stamps.Load())
+	for i := range shards {
+		o.users[i].of, o.cells[i].of = map[string]*point{}, map[geo.Cell]*cell{}
+	}
+	return o
+}
+
+func (o *owner) cellsOf(c geo.Cell) *cells { return &o.cells[c.Hash()%shards] }
+
+// outcome is what became of a point.
+type outcome uint8
+
+const (
+	taken outcome = iota
+	stale         // there is something as new
+	notOwned
+	full
+	invalid
+)
+
+// put takes a person's point, which lapses at expires if it is not told again. A
+// version that is there already lasts longer.
+func (o *owner) put(now time.Time, p Person, c geo.Cell, slot int, expires time.Time) outcome {
+	if !o.owns(slot) {
+		return notOwned
+	}
+	shard := shardOf(p.User)
+	s := &o.users[shard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.of[p.User]
+	if was != nil && p.Version <= was.Version {
+		if p.Version < was.Version || was.gone {
+			return stale
+		}
+		o.last(was, p.Until, expires)
+		return stale
+	}
+	if was == nil || was.gone {
+		if o.count.Load() >= o.most {
+			return full
+		}
+		pt := &point{id: s.newID(shard), rank: rankOf(p.User)}
+		s.ids[pt.id>>idShard&idMask] = pt
+		s.of[p.User] = pt
+		o.count.Add(1)
+		was = pt
+	} else if was.cell != c {
+		o.unlink(was, now)
+	}
+	if !o.link(was, p, c, slot, expires) {
+		o.take(s, was)
+		delete(s.of, p.User)
+		return notOwned
+	}
+	o.reindex(was)
+	return taken
+}
+
+// last makes a point last until another time.
+func (o *owner) last(p *point, until, expires time.Time) {
+	cs := o.cellsOf(p.cell)
+	cs.mu.Lock()
+	if !p.Until.Equal(until) { // which is news to who shows it
+		in := cs.of[p.cell]
+		in.remove(p)
+		p.stamp = o.stamps.Add(1)
+		in.push(p)
+	}
+	p.Until, p.expires = until, expires.UnixMilli()
+	cs.mu.Unlock()
+	o.reindex(p)
+}
+
+// reindex brings the index up to date with a point.
+func (o *owner) reindex(p *point) {
+	// The order of versions is kept here, so the index gets times that grow.
+	_, _ = o.index.Upsert(p.id, p.View.Point, int64(p.stamp), p.expires)
+}
+
+// link puts what is new of a point under its cell, unless the slot went.
+func (o *owner) link(pt *point, p Person, c geo.Cell, slot int, expires time.Time) bool {
+	cs := o.cellsOf(c)
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if !o.owns(slot) { // who drops comes after the roster's change
+		return false
+	}
+	in := cs.of[c]
+	if in == nil {
+		in = &cell{slot: slot}
+		cs.of[c] = in
+	}
+	if pt.cell == c {
+		in.remove(pt)
+	}
+	pt.Person, pt.cell, pt.slot, pt.expires = p, c, slot, expires.UnixMilli()
+	pt.stamp = o.stamps.Add(1)
+	in.push(pt)
+	return true
+}
+
+// unlink takes a point out of its cell.
+func (o *owner) unlink(pt *point, now time.Time) {
+	cs := o.cellsOf(pt.cell)
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if in := cs.of[pt.cell]; in != nil {
+		in.remove(pt)
+		if len(in.left) >= departures {
+			o.forgotten(in.left[len(in.left)/2].stamp)
+			in.left = append(in.left[:0], in.left[len(in.left)/2+1:]...)
+		}
+		in.left = append(in.left, departure{pt.User, o.stamps.Add(1), now.UnixMilli()})
+	}
+	pt.cell = 0
+}
+
+// forgotten notes that who left up to a stamp is known no more.
+func (o *owner) forgotten(stamp uint64) {
+	for {
+		was := o.floor.Load()
+		if was >= stamp || o.floor.CompareAndSwap(was, stamp) {
+			return
+		}
+	}
+}
+
+func (c *cell) push(p *point) {
+	p.prev, p.next = nil, c.newest
+	if c.newest != nil {
+		c.newest.prev = p
+	}
+	c.newest = p
+}
+
+func (c *cell) remove(p *point) {
+	if p.prev != nil {
+		p.prev.next = p.next
+	} else if c.newest == p {
+		c.newest = p.next
+	}
+	if p.next != nil {
+		p.next.prev = p.prev
+	}
+	p.prev, p.next = nil, nil
+}
+
+// gone takes a user's point of that version or an older one away, and refuses
+// such until the given time.
+func (o *owner) gone(user string, version uint64, until time.Time) {
+	s := &o.users[shardOf(user)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.of[user]
+	if was != nil && was.Version > version {
+		return
+	}
+	if was == nil && len(s.of) >= int(o.most)/shards*2 {
+		return // it lapses
+	}
+	if was != nil && !was.gone {
+		o.take(s, was)
+	}
+	grave := &point{Person: Person{User: user, Version: version}, expires: until.UnixMilli(), gone: true}
+	s.of[user] = grave
+	s.graves = append(s.graves, grave)
+}
+
+// take takes a point away from everywhere but users.of.
+func (o *owner) take(s *users, p *point) {
+	if p.cell != 0 {
+		o.unlink(p, time.Now())
+	}
+	o.forget(s, p)
+}
+
+// forget takes a point that is in no cell out of the index and the ids.
+func (o *owner) forget(s *users, p *point) {
+	o.index.Remove(p.id)
+	low := uint32(p.id >> idShard & idMask)
+	s.ids[low] = nil
+	s.free = append(s.free, low)
+	o.count.Add(-1)
+}
+
+// An id is, from the top: how many ids the shard has given, its place in
+// users.ids, the shard. So an id that the index had a moment ago finds the same
+// point or none.
+const (
+	idShard = 6 // bits
+	idPlace = 26
+	idMask  = 1<<idPlace - 1
+)
+
+func (s *users) newID(shard int) uint64 {
+	var low uint32
+	if n := len(s.free); n > 0 {
+		low, s.free = s.free[n-1], s.free[:n-1]
+	} else {
+		low = uint32(len(s.ids))
+		s.ids = append(s.ids, nil)
+	}
+	s.given++
+	return uint64(s.given)<<(idShard+idPlace) | uint64(low)<<idShard | uint64(shard)
+}
+
+// drop forgets the points of slots that are this node's no more.
+func (o *owner) drop() {
+	var lost []string
+	for i := range o.cells {
+		cs := &o.cells[i]
+		cs.mu.Lock()
+		for c, in := range cs.of {
+			if o.owns(in.slot) {
+				continue
+			}
+			for p := in.newest; p != nil; p = p.next {
+				lost = append(lost, p.User)
+			}
+			if in.newest == nil {
+				delete(cs.of, c)
+			}
+		}
+		cs.mu.Unlock()
+	}
+	for _, user := range lost {
+		o.remove(user, func(p *point) bool { return !o.owns(p.slot) })
+	}
+	o.forgotten(o.stamps.Add(1))
+}
+
+// remove takes a user's point away, without a grave, if it is as told.
+func (o *owner) remove(user string, is func(*point) bool) {
+	s := &o.users[shardOf(user)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.of[user]; p != nil && !p.gone && is(p) {
+		o.take(s, p)
+		delete(s.of, user)
+	}
+}
+
+// sweep takes away what has lapsed, and what was remembered of it for long
+// enough.
+func (o *owner) sweep(now time.Time) {
+	at := now.UnixMilli()
+	for _, id := range o.index.Expire(nil, at) {
+		if user := o.userOf(id); user != "" {
+			o.remove(user, func(p *point) bool { return p.id == id && p.expires <= at })
+		}
+	}
+	for i := range o.users {
+		s := &o.users[i]
+		s.mu.Lock()
+		n := 0
+		for ; n < len(s.graves) && s.graves[n].expires <= at; n++ {
+			if g := s.graves[n]; s.of[g.User] == g {
+				delete(s.of, g.User)
+			}
+		}
+		if s.graves = s.graves[n:]; len(s.graves) == 0 {
+			s.graves = nil
+		}
+		s.mu.Unlock()
+	}
+	for i := range o.cells {
+		cs := &o.cells[i]
+		cs.mu.Lock()
+		for c, in := range cs.of {
+			n := 0
+			for n < len(in.left) && in.left[n].at <= at-life.Milliseconds() {
+				n++
+			}
+			if n > 0 {
+				o.forgotten(in.left[n-1].stamp)
+				if in.left = in.left[n:]; len(in.left) == 0 {
+					in.left = nil
+				}
+			}
+			if in.newest == nil && in.left == nil {
+				delete(cs.of, c)
+			}
+		}
+		cs.mu.Unlock()
+	}
+}
+
+func (o *owner) userOf(id uint64) string {
+	s := &o.users[id%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.byID(id); p != nil {
+		return p.User
+	}
+	return ""
+}
+
+func (s *users) byID(id uint64) *point {
+	if low := id >> idShard & idMask; low < uint64(len(s.ids)) {
+		if p := s.ids[low]; p != nil && p.id == id {
+			return p
+		}
+	}
+	return nil
+}
