@@ -25,8 +25,8 @@ type Tap interface {
 	Fixes(frame []byte)
 	// Event takes a server frame with an Event.
 	Event(frame []byte)
-	// Anew says that something may have been missed: what is known of the room is
-	// to be read again.
+	// Anew says that something was missed, or may have been, as at the start: what
+	// is known of the room is to be read again.
 	Anew()
 	// Out says that a client no longer gets what the room tells.
 	Out(c Client)

@@ -17,8 +17,9 @@ func (h *Hub) Tap(c edge.Client, room string, to edge.Tap) bool {
 		return false
 	}
 	l.tapped = to != nil
-	if to != nil {
+	if to != nil && fd.tap != to {
 		fd.tap = to
+		to.Anew() // it has heard nothing so far
 	}
 	fd.taps()
 	fd.relist()

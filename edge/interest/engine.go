@@ -50,7 +50,7 @@ type Engine struct {
 	life    run.Lifecycle
 	asking  chan struct{} // a place per question under way
 
-	mu      sync.Mutex // guards the following; taken before any lock of the hub
+	mu      sync.Mutex      // guards the following; taken before any lock of the hub
 	ctx     context.Context // while it runs
 	clients map[edge.Client]map[uint32]*watch
 	rooms   map[string]*place
@@ -59,15 +59,19 @@ type Engine struct {
 
 var _ edge.Areas = (*Engine)(nil)
 
-// watch is a session's watch of an area. The engine's lock guards it, but for the
-// view, which is its place's.
+// watch is a session's watch of an area. The engine's lock guards it.
 type watch struct {
 	client edge.Client
 	number uint32
-	room   string
 	place  *place
-	view   *View
+	view   *View  // its place's own; where the place changes there is a new one
+	views  uint32 // so many were there
+	stamp  uint64 // of the place, before it was tapped
 }
+
+// keysOfView is how far apart the key frames of a watch's views are numbered: what
+// the one before may still say is older than what the next one says.
+const keysOfView = 1 << 20
 
 // New returns an engine that watches once it was started.
 func New(cfg Config) *Engine {
@@ -108,7 +112,7 @@ func (e *Engine) Stop() {
 // Watch begins or changes a watch. See edge.Areas.
 func (e *Engine) Watch(c edge.Client, w *wire.Watch) error {
 	if p := wire.CheckWatch(w); p != nil {
-		return errs.New(errs.Invalid, errs.Code(p.Code), p.Message)
+		return errs.New(errs.Invalid, errs.Code(p.Code), "%s", p.Message)
 	}
 	box := &wire.Box{South: w.Area.South, West: w.Area.West, North: w.Area.North, East: w.Area.East}
 	e.mu.Lock()
@@ -117,20 +121,26 @@ func (e *Engine) Watch(c edge.Client, w *wire.Watch) error {
 	switch {
 	case e.ctx == nil, w.Room == "" && (e.cfg.Map == nil || e.cfg.Blocks == nil), w.Room != "" && (e.cfg.Taps == nil || e.cfg.Rooms == nil):
 		return errNone
-	case x != nil && x.room == w.Room && x.place.holds(box):
-		x.place.send(func(p *place) { p.look(x, box) })
+	case x != nil && x.place.room == w.Room && x.place.holds(box):
+		x.stamp = x.place.next()
+		if w.Room != "" && !e.cfg.Taps.Tap(c, w.Room, x.place) {
+			e.endLocked(x)
+			return errNotJoined
+		}
+		view := x.view
+		x.place.send(func(p *place) { p.scene.Look(view, box) })
 		return nil
 	case x == nil && len(e.clients[c]) >= wire.MaxWatches:
 		return errTooMany
 	case len(e.rooms)+len(e.charts) >= maxPlaces:
 		return errFull
 	}
-	next, err := e.placeLocked(c, w.Room, box)
+	next, stamp, err := e.placeLocked(c, w.Room, box)
 	if err != nil {
 		return err
 	}
 	if x == nil {
-		x = &watch{client: c, number: w.Watch, view: NewView(w.Watch)}
+		x = &watch{client: c, number: w.Watch}
 		if e.clients[c] == nil {
 			e.clients[c] = map[uint32]*watch{}
 		}
@@ -139,47 +149,41 @@ func (e *Engine) Watch(c edge.Client, w *wire.Watch) error {
 	} else {
 		e.leaveLocked(x)
 	}
-	last := x.place
-	x.room, x.place = w.Room, next
+	view := NewView(w.Watch, x.views*keysOfView)
+	x.place, x.view, x.stamp = next, view, stamp
+	x.views++
 	next.watches++
-	add := func(p *place) { p.add(x, box) }
-	if last == nil {
-		next.send(add)
-	} else { // the view is one place's at a time
-		last.send(func(p *place) {
-			p.remove(x)
-			next.send(add)
-		})
-	}
+	next.send(func(p *place) { p.add(view, c, box) })
 	return nil
 }
 
 // placeLocked returns where a watch looks; of a room, the client is tapped then.
-func (e *Engine) placeLocked(c edge.Client, room string, box *wire.Box) (*place, error) {
+func (e *Engine) placeLocked(c edge.Client, room string, box *wire.Box) (p *place, stamp uint64, err error) {
 	if room == "" {
 		for p := range e.charts {
 			if p.fits(box) {
-				return p, nil
+				return p, 0, nil
 			}
 		}
 		p := newPlace(e, "", wider(box))
 		e.charts[p] = true
 		e.begin(p)
-		return p, nil
+		return p, 0, nil
 	}
-	p := e.rooms[room]
+	p = e.rooms[room]
 	fresh := p == nil
 	if fresh {
 		p = newPlace(e, room, nil)
 	}
+	stamp = p.next()
 	if !e.cfg.Taps.Tap(c, room, p) {
-		return nil, errNotJoined
+		return nil, 0, errNotJoined
 	}
 	if fresh {
 		e.rooms[room] = p
 		e.begin(p)
 	}
-	return p, nil
+	return p, stamp, nil
 }
 
 func (e *Engine) begin(p *place) {
@@ -188,10 +192,10 @@ func (e *Engine) begin(p *place) {
 	e.life.Go(func() { p.run(ctx) })
 }
 
-// leaveLocked takes a watch off its place, which ends with its last one. The
-// place's goroutine still has to remove the view.
+// leaveLocked takes a watch off its place, which ends with its last one.
 func (e *Engine) leaveLocked(x *watch) {
-	p := x.place
+	p, view := x.place, x.view
+	p.send(func(p *place) { p.remove(view) })
 	if p.room != "" {
 		if !e.watchesLocked(x.client, p, x) {
 			e.cfg.Taps.Tap(x.client, p.room, nil)
@@ -243,16 +247,16 @@ func (e *Engine) endLocked(x *watch) {
 		delete(e.clients, x.client)
 	}
 	e.metrics.watches.Dec()
-	x.place.send(func(p *place) { p.remove(x) })
 	e.leaveLocked(x)
 }
 
-// out ends the watches of a client that gets nothing more of a room.
-func (e *Engine) out(c edge.Client, p *place) {
+// out ends the watches of a client that gets nothing more of a room, but for
+// those that began since the stamp: the client may have come back.
+func (e *Engine) out(c edge.Client, p *place, stamp uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, x := range e.clients[c] {
-		if x.place == p {
+		if x.place == p && x.stamp <= stamp {
 			e.endLocked(x)
 		}
 	}

@@ -128,7 +128,7 @@ func newWorld(t *testing.T, seed uint64, movers, viewers int) *world {
 	}
 	for i := range viewers {
 		v := &viewer{
-			view: NewView(1), state: viewstate.New(), in: map[string]bool{}, inAt: map[string]time.Time{}, outAt: map[string]time.Time{},
+			view: NewView(1, 0), state: viewstate.New(), in: map[string]bool{}, inAt: map[string]time.Time{}, outAt: map[string]time.Time{},
 		}
 		w.viewers = append(w.viewers, v)
 		w.scene.Add(v.view)

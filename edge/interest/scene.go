@@ -153,7 +153,7 @@ func (s *Scene) Present(user, device string, epoch uint64) {
 	if sub := s.subjects[k]; sub != nil {
 		sub.session = max(sub.session, epoch)
 	}
-	if over, left := s.left[k]; left && epoch > over {
+	if over, left := s.left[k]; left && epoch >= over { // who hid shows again
 		delete(s.left, k)
 	}
 }
@@ -213,18 +213,14 @@ func (s *Scene) Lapse(now time.Time) time.Time {
 	return timeOf(s.lapse)
 }
 
-// Add has a view look at the scene. A view looks at one scene at a time.
-func (s *Scene) Add(v *View) {
-	s.views = append(s.views, v)
-	v.enter()
-	s.fill(v)
-}
+// Add has a view look at the scene, and at no other. Look says where.
+func (s *Scene) Add(v *View) { s.views = append(s.views, v) }
 
-// Remove ends that. The view may look at another scene then.
+// Remove ends that.
 func (s *Scene) Remove(v *View) {
 	for i, o := range s.views {
 		if o == v {
-			s.views = append(s.views[:i], s.views[i+1:]...)
+			s.views = slices.Delete(s.views, i, i+1)
 			return
 		}
 	}
@@ -237,9 +233,10 @@ func (s *Scene) Look(v *View, area *wire.Box) {
 	s.fill(v)
 }
 
-// Hide has a view of the scene not show some users: all others may be.
-func (s *Scene) Hide(v *View, users map[string]bool) {
-	v.hidden = users
+// Hide has a view of the scene not show some users, or nobody at all; all others
+// may be shown.
+func (s *Scene) Hide(v *View, users map[string]bool, all bool) {
+	v.hidden, v.blind = users, all
 	v.look()
 	s.fill(v)
 }

@@ -26,7 +26,8 @@ const (
 type View struct {
 	number uint32 // of the watch
 	area   area
-	hidden map[string]bool // users; nil: nobody
+	hidden map[string]bool // users
+	blind  bool            // everybody is
 
 	sights map[*subject]*sight
 	order  []*sight // those in sights, by handle, and those that are gone
@@ -54,20 +55,10 @@ type sight struct {
 	dirty   bool
 }
 
-// NewView returns the view of a watch. It shows nothing until Scene.Add, and is
-// then to be given what to look at.
-func NewView(number uint32) *View {
-	return &View{number: number, sights: map[*subject]*sight{}}
-}
-
-// enter begins with another scene: nobody of the last one is shown.
-func (v *View) enter() {
-	for _, w := range v.order {
-		w.gone = true
-	}
-	clear(v.sights)
-	v.dirty, v.short = v.dirty[:0], false
-	v.again = true
+// NewView returns the view of a watch, whose key frames are numbered from above
+// a number. Until it is given what to look at (Scene.Look) it shows nothing.
+func NewView(number, above uint32) *View {
+	return &View{number: number, key: above, sights: map[*subject]*sight{}}
 }
 
 // look decides anew about everybody shown.
@@ -83,13 +74,15 @@ func (v *View) look() {
 // wants reports whether a subject that is not shown is to be.
 func (v *View) wants(s *subject) bool {
 	w := v.sights[s]
-	return (w == nil || w.gone) && s.shown && !v.hidden[s.user] && v.area.has(s.lat, s.lng, false)
+	return (w == nil || w.gone) && v.may(s) && v.area.has(s.lat, s.lng, false)
 }
+
+func (v *View) may(s *subject) bool { return s.shown && !v.blind && !v.hidden[s.user] }
 
 // apply takes a subject that is new, has moved, or is shown no more.
 func (v *View) apply(s *subject) {
 	w := v.sights[s]
-	may := s.shown && !v.hidden[s.user]
+	may := v.may(s)
 	in := may && v.area.has(s.lat, s.lng, w != nil && !w.gone)
 	switch {
 	case in && w == nil:
@@ -119,6 +112,9 @@ func (v *View) apply(s *subject) {
 
 // tick tells what is to be told; see Scene.Tick.
 func (v *View) tick(now time.Time, e *encoder, st *Stats, emit func(*View, []byte, bool)) time.Time {
+	if v.blind && v.keyAt.IsZero() {
+		return timeOf(never) // nothing was said yet, and "nobody" would not be true
+	}
 	if at := v.keyDue(); !at.After(now) {
 		v.tellKey(now, e, st, emit)
 	} else if len(v.dirty) > 0 {
