@@ -52,7 +52,7 @@ type Announcer interface {
 // Leaving is what a membership's end changes elsewhere: Left is part of its
 // transaction, Tell comes after it. core/location satisfies it.
 type Leaving interface {
-	Left(ctx context.Context, tx pgx.Tx, user core.UserID) error
+	Left(ctx context.Context, tx pgx.Tx, user core.UserID, group core.GroupID) error
 	Tell(ctx context.Context, user core.UserID, others ...core.UserID)
 }
 

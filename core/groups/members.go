@@ -153,7 +153,7 @@ func (s *Store) Kick(ctx context.Context, actor core.UserID, id core.GroupID, us
 
 func (s *Store) expel(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID) error {
 	if s.cfg.Leaving != nil {
-		if err := s.cfg.Leaving.Left(ctx, tx, user); err != nil {
+		if err := s.cfg.Leaving.Left(ctx, tx, user, id); err != nil {
 			return err
 		}
 	}

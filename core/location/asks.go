@@ -184,7 +184,7 @@ func (s *Store) Asks(ctx context.Context, user core.UserID, mine bool, cursor st
 			`SELECT q.id, q.asker, q.asked, a.username, b.username, q.message, q.precision, q.seconds,
 			   CASE WHEN q.state = 'open' AND q.expires_at <= $5 THEN 'expired' ELSE q.state END, q.created_at, q.expires_at
 			 FROM location_asks q JOIN users a ON a.id = q.asker JOIN users b ON b.id = q.asked
-			 WHERE (CASE WHEN $2 THEN q.asker ELSE q.asked END) = $1 AND (q.asker = $1 OR q.asked = $1) AND (q.created_at, q.id) < ($3, $4)
+			 WHERE ($2 AND q.asker = $1 OR NOT $2 AND q.asked = $1) AND (q.created_at, q.id) < ($3, $4)
 			 ORDER BY q.created_at DESC, q.id DESC LIMIT $6`, user, mine, after.At, after.ID, s.cfg.Now(), limit+1)
 		if err != nil {
 			return err

@@ -212,7 +212,10 @@ func (s *Store) versions(ctx context.Context, users ...core.UserID) (map[core.Us
 
 // Left is called in the transaction that ends a user's membership of a group:
 // what they granted it goes with the row.
-func (s *Store) Left(ctx context.Context, tx pgx.Tx, user core.UserID) error {
+func (s *Store) Left(ctx context.Context, tx pgx.Tx, user core.UserID, group core.GroupID) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM fence_states WHERE group_id = $1 AND (user_id = $2 OR other_id = $2)`, group, user); err != nil {
+		return err
+	}
 	return bump(ctx, tx, user)
 }
 

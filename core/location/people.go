@@ -3,6 +3,7 @@ package location
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -75,17 +76,12 @@ func Distances(from geo.Point, others []Sight) []Distance {
 	return list
 }
 
-// Seen leaves of sights those that a viewer may look at now: not their own, not
-// of those that they must not see, and none that has lapsed.
-func Seen(sights []Sight, viewer core.UserID, hidden []core.UserID, now time.Time) []Sight {
-	not := make(map[core.UserID]bool, len(hidden)+1)
-	not[viewer] = true
-	for _, id := range hidden {
-		not[id] = true
-	}
+// Visible leaves of sights those that a viewer may look at now: none of those
+// whom they must not see, and none that has lapsed.
+func Visible(sights []Sight, hidden []core.UserID, now time.Time) []Sight {
 	out := make([]Sight, 0, len(sights))
 	for _, s := range sights {
-		if !not[s.User] && now.Before(s.Until) {
+		if now.Before(s.Until) && !slices.Contains(hidden, s.User) {
 			out = append(out, s)
 		}
 	}

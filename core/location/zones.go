@@ -20,7 +20,10 @@ var (
 	ErrBadZone      = errs.New(errs.Invalid, "bad_zone", "a zone has a center, a radius of more than 0 and at most 50,000 metres, a precision from r0 to r10, and a name of at most 80 characters")
 )
 
-const maxZones = 20
+const (
+	maxZones  = 20
+	maxRadius = 50_000 // metres
+)
 
 // Zone is a place in which nobody sees the user finer than its precision. Only
 // its maker ever reads it.
@@ -35,7 +38,7 @@ type Zone struct {
 // calls Tell.
 func (s *Store) AddZone(ctx context.Context, tx pgx.Tx, user core.UserID, name string, z grant.Zone) (Zone, error) {
 	name, ok := core.CleanText(name, 0, 80, false)
-	if !ok || z.Check() != nil {
+	if !ok || z.Check() != nil || z.Radius > maxRadius {
 		return Zone{}, ErrBadZone
 	}
 	if err := bump(ctx, tx, user); err != nil {

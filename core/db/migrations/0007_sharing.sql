@@ -12,7 +12,8 @@ CREATE TABLE IF NOT EXISTS location_sharing (
     paused       BOOL NOT NULL DEFAULT false,   -- nobody is told anything
     paused_until TIMESTAMPTZ,                   -- NULL: until it is ended
     track        BOOL NOT NULL DEFAULT false,   -- a private track is kept
-    track_days   INT NOT NULL DEFAULT 30        -- for so long
+    track_days   INT NOT NULL DEFAULT 30,       -- for so long
+    track_since  TIMESTAMPTZ                    -- what was captured before was deleted, also what is still on its way
 );
 
 CREATE TABLE IF NOT EXISTS location_grants (
