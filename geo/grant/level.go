@@ -82,16 +82,22 @@ func (l *level) next(in input, mine geo.Cell) (geo.Cell, error) {
 		l.leaving = false
 		return mine, nil
 	}
-	if !l.leaving && l.told.outside(in.point) <= in.accuracy+margin*l.told.radius {
+	if !l.leaving && l.told.border(in.point) <= in.accuracy+margin*l.told.radius {
 		return l.told.cell, nil
 	}
-	center, err := h3.Center(mine)
-	if err != nil {
-		return 0, err
-	}
-	if !l.leaving && geo.Distance(center, l.told.center) < 2.4*l.told.radius {
-		l.leaving = true
-		return l.told.cell, nil
+	if !l.leaving {
+		far := false
+		if mine.Resolution() < MaxResolution {
+			center, err := h3.Center(mine)
+			if err != nil {
+				return 0, err
+			}
+			far = geo.Distance(center, l.told.center) > 2.4*l.told.radius
+		}
+		if !far {
+			l.leaving = true
+			return l.told.cell, nil
+		}
 	}
 	l.leaving = false
 	return mine, nil
@@ -112,12 +118,10 @@ func (l *level) remember(p place, slack float64) {
 
 // shape is a cell and where it lies.
 type shape struct {
-	cell   geo.Cell
-	center geo.Point
-	radius float64 // metres from the centre to the farthest corner
-	// sides are the normals of the great circles of the edges, outwards: the
-	// distance to each is a product, at the poles and the antimeridian as well.
-	sides []geo.Vec
+	cell    geo.Cell
+	center  geo.Point
+	radius  float64 // metres from the centre to the farthest corner
+	corners []geo.Vec
 }
 
 func newShape(c geo.Cell) (shape, error) {
@@ -130,26 +134,29 @@ func newShape(c geo.Cell) (shape, error) {
 		return shape{}, err
 	}
 	s := shape{cell: c, center: center}
-	for i, p := range corners {
+	for _, p := range corners {
 		s.radius = max(s.radius, geo.Distance(center, p))
-		a, b := p.Vec(), corners[(i+1)%len(corners)].Vec()
-		// Counterclockwise corners: the cross product of b and a points outwards.
-		n := geo.Vec{X: b.Y*a.Z - b.Z*a.Y, Y: b.Z*a.X - b.X*a.Z, Z: b.X*a.Y - b.Y*a.X}
-		if length := math.Sqrt(n.X*n.X + n.Y*n.Y + n.Z*n.Z); length > 0 {
-			s.sides = append(s.sides, geo.Vec{X: n.X / length, Y: n.Y / length, Z: n.Z / length})
-		}
+		s.corners = append(s.corners, p.Vec())
 	}
 	return s, nil
 }
 
-// outside returns how many metres a point is outside of the cell: from the
-// farthest of its edges' great circles, negative inside.
-func (s *shape) outside(p geo.Point) float64 {
-	v, far := p.Vec(), -1.0
-	for _, n := range s.sides {
-		far = max(far, v.X*n.X+v.Y*n.Y+v.Z*n.Z)
+// border returns how many metres p is from the border of the cell. Vectors make
+// it the same at the poles and the antimeridian, and it doesn't ask whether the
+// cell is convex: those around pentagons aren't quite.
+func (s *shape) border(p geo.Point) float64 {
+	v, nearest := p.Vec(), 4.0
+	for i, a := range s.corners {
+		b := s.corners[(i+1)%len(s.corners)]
+		// The foot of p on the chord from a to b, lifted to the sphere.
+		x, y, z := b.X-a.X, b.Y-a.Y, b.Z-a.Z
+		t := ((v.X-a.X)*x + (v.Y-a.Y)*y + (v.Z-a.Z)*z) / (x*x + y*y + z*z)
+		t = max(0, min(t, 1))
+		foot := geo.Vec{X: a.X + t*x, Y: a.Y + t*y, Z: a.Z + t*z}
+		up := 1 / math.Sqrt(foot.X*foot.X+foot.Y*foot.Y+foot.Z*foot.Z)
+		nearest = min(nearest, v.Chord2(geo.Vec{X: up * foot.X, Y: up * foot.Y, Z: up * foot.Z}))
 	}
-	return geo.Radius * math.Asin(max(-1, min(far, 1)))
+	return geo.Chord2Distance(nearest)
 }
 
 // cellOf returns the cell of a resolution that a point is in, by way of the
