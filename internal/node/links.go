@@ -61,10 +61,14 @@ func (l *links) SendFixes(to regions.NodeID, f *peer.Fixes) {
 func (l *links) Up(to peerlink.Peer) {
 	l.met(to)
 	l.rt.Hub.LinkUp(to.Node)
+	l.rt.Map.LinkUp(to.Node)
 	l.rt.Cluster.LinkUp(to.Node)
 }
 
-func (l *links) Down(to regions.NodeID, _ error) { l.rt.Hub.LinkDown(to) }
+func (l *links) Down(to regions.NodeID, _ error) {
+	l.rt.Hub.LinkDown(to)
+	l.rt.Map.LinkDown(to)
+}
 
 func (l *links) Joined(from peerlink.Peer) {
 	l.met(from)
@@ -96,6 +100,10 @@ func (l *links) Frame(from peerlink.Peer, b []byte) {
 		if standing.GetRegion() == string(from.Region) {
 			l.rt.Cluster.HeardStanding(standing)
 		}
+		return
+	}
+	if u := f.GetMapUpdate(); u != nil {
+		l.rt.Map.HandleUpdate(from.Node, u)
 		return
 	}
 	if fixes := f.GetFixes(); fixes != nil && f.Epoch == 0 { // in a datagram's stead: SendFixes
@@ -153,6 +161,12 @@ func (l *links) Call(ctx context.Context, from peerlink.Peer, b []byte) ([]byte,
 			return nil, err
 		}
 		answer.Body = &peer.Answer_Stored{Stored: stored}
+	case *peer.Call_MapQuery:
+		found, err := l.rt.mapQuery(body.MapQuery)
+		if err != nil {
+			return nil, err
+		}
+		answer = found
 	default:
 		return nil, errUnknownCall
 	}
@@ -165,11 +179,18 @@ var errNoOwner = errs.New(errs.Unavailable, edge.CodeRetry, "the room changes it
 func (r *Realtime) hooks() cluster.Hooks {
 	self := r.cfg.ID
 	return cluster.Hooks{
-		SlotsMoved:    func(moves []regions.SlotMove) { r.Hub.SlotsMoved(moves) },
-		RegionMoved:   func(region regions.RegionID, slots []int) { r.Hub.RegionMoved(region, slots) },
+		SlotsMoved: func(moves []regions.SlotMove) {
+			r.Hub.SlotsMoved(moves)
+			r.Map.SlotsMoved(moves)
+		},
+		RegionMoved: func(region regions.RegionID, slots []int) {
+			r.Hub.RegionMoved(region, slots)
+			r.Map.RegionMoved(region, slots)
+		},
 		OthersChanged: func(others []regions.RegionID) { r.Hub.SetOthers(others) },
 		Resync: func() {
 			r.Hub.Resync()
+			r.Map.Resync()
 			r.Sessions.Reconcile(r.held())
 			if r.draining() { // what said so may be among what was skipped
 				r.leave()

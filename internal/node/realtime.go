@@ -19,6 +19,7 @@ import (
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/hub"
+	"github.com/mustermesh/muster/edge/nearby"
 	"github.com/mustermesh/muster/edge/session"
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/internal/run"
@@ -48,6 +49,7 @@ type RealtimeConfig struct {
 	Verifier edge.Verifier
 	Settings edge.Settings
 	Activity edge.Activity
+	Blocks   edge.Blocks // optional: nobody blocks anybody
 
 	Session  session.Config // optional: limits and times
 	Capacity uint32         // optional: the node's share of the region's slots; 100
@@ -79,6 +81,7 @@ type Realtime struct {
 	Hub      *hub.Hub
 	Sessions *session.Registry
 	Cluster  *cluster.Cluster
+	Map      *nearby.Map
 
 	cfg    RealtimeConfig
 	region regions.RegionID
@@ -146,6 +149,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 		Members: cfg.Members, Messages: cfg.Messages, Activity: cfg.Activity,
 		Tick: cfg.Session.Tick, Logger: cfg.Log, Registry: cfg.Metrics,
 	})
+	r.Map = r.newMap()
 	key, err := hkdf.Key(sha256.New, cfg.Secret, nil, "muster ticket v1", sha256.Size)
 	if err != nil {
 		return nil, fmt.Errorf("ticket key: %w", err)
@@ -165,6 +169,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 func (r *Realtime) Connect(p Peers) {
 	r.peers = p
 	r.group.Add("hub", r.Hub)
+	r.group.Add("map", r.Map)
 	r.group.Add("peer links", p) // from here on frames arrive
 	r.group.Add("cluster", r.Cluster)
 	r.group.Add("arrivals", r.arrivals)
