@@ -11,7 +11,8 @@ import (
 // Index is an index of moving points, each with an id that the caller chooses.
 // All methods may be called from many goroutines.
 type Index struct {
-	base   [122]atomic.Pointer[node]
+	base   [baseCells]atomic.Pointer[node]
+	center [baseCells]geo.Vec
 	grow   sync.Mutex // held to link and unlink what is above roots, and roots
 	shards [1 << shardBits]shard
 	len    atomic.Int64
@@ -19,7 +20,7 @@ type Index struct {
 
 // New returns an empty index.
 func New() *Index {
-	x := &Index{}
+	x := &Index{center: baseCenters()}
 	for i := range x.shards {
 		x.shards[i].init()
 	}
@@ -40,28 +41,30 @@ func (x *Index) Upsert(id uint64, p geo.Point, captured, expires int64) (bool, e
 	if err != nil {
 		return false, err
 	}
-	s, number := x.shard(id)
+	s, number, hash := x.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, known := s.ids[id]
-	if !known {
-		i = s.add(id)
+	slot, i := s.find(id, hash)
+	if i == 0 {
+		i = s.add(slot, id) + 1
 		x.len.Add(1)
-	}
-	e := s.at(i)
-	if known && e.captured > captured {
+	} else if s.at(i-1).captured > captured {
 		return false, nil
 	}
+	e := s.at(i - 1)
 	if expires != 0 {
 		s.earliest = min(s.earliest, expires)
 	}
-	at := item{v: v, path: pathOf(cell), entry: i<<shardBits | number}
+	to := item{v: v, entry: (i-1)<<shardBits | number, expires: seconds(expires)}
+	path := pathOf(cell)
 	old := e.root
 	if old != nil && old.cell == cell.Parent(rootRes) {
 		old.mu.Lock()
-		if !old.moveWithinBucket(e, at) {
+		if e.leaf.reaches(e.path, path) {
+			e.leaf.items[e.pos], e.path = to, path
+		} else {
 			old.remove(x, e)
-			old.insert(x, e, at)
+			old.insert(x, e, to, path)
 		}
 		e.p, e.captured, e.expires = p, captured, expires
 		old.mu.Unlock()
@@ -71,7 +74,7 @@ func (x *Index) Upsert(id uint64, p geo.Point, captured, expires int64) (bool, e
 	if old != nil {
 		old.remove(x, e)
 	}
-	r.insert(x, e, at)
+	r.insert(x, e, to, path)
 	e.p, e.captured, e.expires, e.root = p, captured, expires, r
 	r.mu.Unlock()
 	if old != nil {
@@ -86,19 +89,20 @@ func (x *Index) Upsert(id uint64, p geo.Point, captured, expires int64) (bool, e
 
 // Remove takes a point away and reports whether it was there.
 func (x *Index) Remove(id uint64) bool {
-	s, _ := x.shard(id)
+	s, _, hash := x.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, known := s.ids[id]
-	if known {
-		x.remove(s, i)
+	slot, i := s.find(id, hash)
+	if i == 0 {
+		return false
 	}
-	return known
+	x.remove(s, slot)
+	return true
 }
 
-// remove takes a point away, with its shard locked.
-func (x *Index) remove(s *shard, i uint32) {
-	e := s.at(i)
+// remove takes the point at a slot of a shard away, which is locked.
+func (x *Index) remove(s *shard, slot int) {
+	e := s.at(s.ids[slot] - 1)
 	r := e.root
 	r.mu.Lock()
 	r.remove(x, e)
@@ -107,20 +111,20 @@ func (x *Index) remove(s *shard, i uint32) {
 	if empty {
 		x.prune(r)
 	}
-	s.free(i)
+	s.free(slot)
 	x.len.Add(-1)
 }
 
 // Get returns a point by its id. The hit's distance is 0.
 func (x *Index) Get(id uint64) (Hit, bool) {
-	s, _ := x.shard(id)
+	s, _, hash := x.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, known := s.ids[id]
-	if !known {
+	_, i := s.find(id, hash)
+	if i == 0 {
 		return Hit{}, false
 	}
-	return s.at(i).hit(0), true
+	return s.at(i - 1).hit(0), true
 }
 
 // Len returns how many points there are, with those that have expired and were
@@ -149,7 +153,8 @@ func (x *Index) expire(gone []uint64, s *shard, now int64) []uint64 {
 		case e.root == nil || e.expires == 0:
 		case e.expires <= now:
 			gone = append(gone, e.id)
-			x.remove(s, i)
+			slot, _ := s.find(e.id, geo.Cell(e.id).Hash())
+			x.remove(s, slot)
 		default:
 			s.earliest = min(s.earliest, e.expires)
 		}

@@ -30,8 +30,18 @@ type Options struct {
 	Limit int
 }
 
-func (o *Options) wants(e *entry) bool {
-	return (o.Now == 0 || e.expires == 0 || e.expires > o.Now) && (o.Keep == nil || o.Keep(e.id))
+// wants reports whether a query with the options wants a point. It reads the
+// entry only if it must.
+func (x *Index) wants(o *Options, it *item) bool {
+	if o.Now != 0 && it.expires != 0 {
+		switch now := seconds(o.Now); {
+		case it.expires < now:
+			return false
+		case it.expires == now && x.entry(it.entry).expires <= o.Now:
+			return false
+		}
+	}
+	return o.Keep == nil || o.Keep(x.entry(it.entry).id)
 }
 
 // Within appends the points that are at most radius metres from center to dst,
@@ -47,7 +57,7 @@ func (x *Index) Within(dst []Hit, center geo.Point, radius float64, opt Options)
 		q.most = math.MaxInt
 	}
 	for b := range x.base {
-		if n := x.base[b].Load(); n != nil && !q.visit(n) {
+		if n := x.base[b].Load(); n != nil && q.reaches(&x.center[b], 0) && !q.visit(n) {
 			break
 		}
 	}
@@ -64,34 +74,36 @@ type within struct {
 	reach float64
 }
 
+// reaches reports whether a cell can have a point that is near enough.
+func (q *within) reaches(center *geo.Vec, res int8) bool {
+	far := q.reach + maxChord[res]
+	return q.v.Chord2(*center) <= far*far
+}
+
 // visit adds what is below a node and reports whether to go on.
 func (q *within) visit(n *node) bool {
-	if far := q.reach + maxChord[n.res]; q.v.Chord2(n.center) > far*far {
-		return true
-	}
 	if n.root != nil {
 		n.root.mu.RLock()
 		defer n.root.mu.RUnlock()
 	}
 	if n.kids != nil {
-		for d := range n.kids {
-			if k := n.kids[d].Load(); k != nil && !q.visit(k) {
+		for d := range n.kids.node {
+			if k := n.kids.node[d].Load(); k != nil && q.reaches(&n.kids.center[d], n.res+1) && !q.visit(k) {
 				return false
 			}
 		}
 		return true
 	}
 	for i := range n.items {
-		c := q.v.Chord2(n.items[i].v)
-		if c > q.limit {
+		it := &n.items[i]
+		c := q.v.Chord2(it.v)
+		if c > q.limit || !q.x.wants(q.opt, it) {
 			continue
 		}
-		if e := q.x.entry(n.items[i].entry); q.opt.wants(e) {
-			if len(q.dst) >= q.most {
-				return false
-			}
-			q.dst = append(q.dst, e.hit(c))
+		if len(q.dst) >= q.most {
+			return false
 		}
+		q.dst = append(q.dst, q.x.entry(it.entry).hit(c))
 	}
 	return true
 }
@@ -107,15 +119,12 @@ func (x *Index) Nearest(dst []Hit, center geo.Point, k int, maxRadius float64, o
 	q.x, q.opt, q.k, q.v, q.limit = x, opt, k, center.Vec(), geo.Chord2(maxRadius)
 	q.reach = math.Sqrt(q.limit)
 	q.visitBases()
-	slices.SortFunc(q.best, candidate.compare)
+	slices.SortFunc(q.best, q.compare)
 	for _, c := range q.best {
-		h := q.hits[c.hit]
-		h.Distance = geo.Chord2Distance(c.chord2)
-		dst = append(dst, h)
+		dst = append(dst, q.hits[c.hit])
 	}
-	q.x, q.opt = nil, Options{}
+	q.x, q.opt, q.best, q.hits = nil, Options{}, q.best[:0], q.hits[:0]
 	if cap(q.best) <= 1024 { // or a rare large one is kept for ever
-		q.best, q.hits = q.best[:0], q.hits[:0]
 		nearestPool.Put(q)
 	}
 	return dst
@@ -135,36 +144,51 @@ type nearest struct {
 	hits         []Hit
 }
 
+// candidate is a point that may be among the nearest. Its entry is read when all
+// of its root was visited, if it still may.
 type candidate struct {
 	chord2 float64
-	id     uint64
-	hit    int
+	entry  uint32
+	hit    int32 // in hits, or -1
 }
 
-func (a candidate) compare(b candidate) int {
-	return cmp.Or(cmp.Compare(a.chord2, b.chord2), cmp.Compare(a.id, b.id))
+func (q *nearest) compare(a, b candidate) int {
+	if a.chord2 == b.chord2 {
+		return cmp.Compare(q.id(a), q.id(b))
+	}
+	if a.chord2 < b.chord2 {
+		return -1
+	}
+	return 1
+}
+
+func (q *nearest) id(c candidate) uint64 {
+	if c.hit >= 0 {
+		return q.hits[c.hit].ID
+	}
+	return q.x.entry(c.entry).id // in a root that is still locked
 }
 
 // visitBases visits the base cells, those with the nearest centres first.
 func (q *nearest) visitBases() {
-	var nodes [len(q.x.base)]*node
-	var far [len(nodes)]float64
+	var nodes [baseCells]*node
+	var far [baseCells]float64
 	n := 0
 	reach := q.reach + maxChord[0]
 	for b := range q.x.base {
 		if k := q.x.base[b].Load(); k != nil {
-			if c := q.v.Chord2(k.center); c <= reach*reach {
+			if c := q.v.Chord2(q.x.center[b]); c <= reach*reach {
 				nodes[n], far[n] = k, c
 				n++
 			}
 		}
 	}
-	q.visitAll(nodes[:n], far[:n])
+	q.visitAll(nodes[:n], far[:n], 0)
 }
 
 // visitAll visits nodes of one resolution, those with the nearest centres first,
 // as long as they can hold something near enough.
-func (q *nearest) visitAll(nodes []*node, far []float64) {
+func (q *nearest) visitAll(nodes []*node, far []float64, res int8) {
 	for len(nodes) > 0 {
 		first := 0
 		for i := range far {
@@ -172,7 +196,7 @@ func (q *nearest) visitAll(nodes []*node, far []float64) {
 				first = i
 			}
 		}
-		if reach := q.reach + maxChord[nodes[first].res]; far[first] > reach*reach {
+		if reach := q.reach + maxChord[res]; far[first] > reach*reach {
 			return
 		}
 		q.visit(nodes[first])
@@ -185,47 +209,53 @@ func (q *nearest) visitAll(nodes []*node, far []float64) {
 func (q *nearest) visit(n *node) {
 	if n.root != nil {
 		n.root.mu.RLock()
-		defer n.root.mu.RUnlock()
+		defer q.leave(n.root)
 	}
 	if n.kids == nil {
-		q.scan(n.items)
+		for i := range n.items {
+			if c := q.v.Chord2(n.items[i].v); c <= q.limit {
+				q.offer(c, &n.items[i])
+			}
+		}
 		return
 	}
 	var nodes [7]*node
 	var far [7]float64
 	some := 0
-	for d := range n.kids {
-		if k := n.kids[d].Load(); k != nil {
-			nodes[some], far[some] = k, q.v.Chord2(k.center)
-			some++
+	reach := q.reach + maxChord[n.res+1]
+	for d := range n.kids.node {
+		if k := n.kids.node[d].Load(); k != nil {
+			if c := q.v.Chord2(n.kids.center[d]); c <= reach*reach {
+				nodes[some], far[some] = k, c
+				some++
+			}
 		}
 	}
-	q.visitAll(nodes[:some], far[:some])
+	q.visitAll(nodes[:some], far[:some], n.res+1)
 }
 
-func (q *nearest) scan(items []item) {
-	for i := range items {
-		if c := q.v.Chord2(items[i].v); c <= q.limit {
-			q.offer(c, q.x.entry(items[i].entry))
+// leave unlocks a root, after reading what it gave.
+func (q *nearest) leave(r *root) {
+	for i := range q.best {
+		if c := &q.best[i]; c.hit < 0 {
+			c.hit = int32(len(q.hits))
+			q.hits = append(q.hits, q.x.entry(c.entry).hit(c.chord2))
 		}
 	}
+	r.mu.RUnlock()
 }
 
 // offer takes a point as a candidate if it is better than the worst.
-func (q *nearest) offer(chord2 float64, e *entry) {
-	c := candidate{chord2: chord2, id: e.id}
+func (q *nearest) offer(chord2 float64, it *item) {
+	c := candidate{chord2, it.entry, -1}
 	full := len(q.best) == q.k
-	if full && c.compare(q.best[0]) > 0 || !q.opt.wants(e) {
+	if full && q.compare(c, q.best[0]) > 0 || !q.x.wants(&q.opt, it) {
 		return
 	}
 	if full {
-		c.hit = q.best[0].hit
-		q.hits[c.hit] = e.hit(0)
 		q.best[0] = c
 		q.sink(0)
 	} else {
-		c.hit = len(q.hits)
-		q.hits = append(q.hits, e.hit(0))
 		q.best = append(q.best, c)
 		if len(q.best) < q.k {
 			return
@@ -242,7 +272,7 @@ func (q *nearest) sink(i int) {
 	for {
 		worst := i
 		for k := 2*i + 1; k <= 2*i+2 && k < len(q.best); k++ {
-			if q.best[k].compare(q.best[worst]) > 0 {
+			if q.compare(q.best[k], q.best[worst]) > 0 {
 				worst = k
 			}
 		}
@@ -299,7 +329,7 @@ type inCells struct {
 func (q *inCells) cell(cell geo.Cell) bool {
 	n := q.x.base[cell.BaseCell()].Load()
 	for res := 1; n != nil && res <= min(cell.Resolution(), rootRes); res++ {
-		n = n.kids[cell.Digit(res)].Load()
+		n = n.kids.node[cell.Digit(res)].Load()
 	}
 	if n == nil {
 		return true
@@ -309,13 +339,13 @@ func (q *inCells) cell(cell geo.Cell) bool {
 	}
 	n.root.mu.RLock()
 	defer n.root.mu.RUnlock()
-	path, unused := pathOf(cell), 3*(geo.MaxResolution-cell.Resolution())
+	path := pathOf(cell)
 	for n.kids != nil && int(n.res) < cell.Resolution() {
-		if n = n.kids[below(path, int(n.res))].Load(); n == nil {
+		if n = n.kids.node[below(path, n.res)].Load(); n == nil {
 			return true
 		}
 	}
-	return q.below(n, path, unused)
+	return q.below(n, path, 3*(geo.MaxResolution-cell.Resolution()))
 }
 
 // visit adds all that is below a node.
@@ -325,8 +355,8 @@ func (q *inCells) visit(n *node) bool {
 		defer n.root.mu.RUnlock()
 		return q.below(n, 0, pathBits)
 	}
-	for d := range n.kids {
-		if k := n.kids[d].Load(); k != nil && !q.visit(k) {
+	for d := range n.kids.node {
+		if k := n.kids.node[d].Load(); k != nil && !q.visit(k) {
 			return false
 		}
 	}
@@ -337,23 +367,22 @@ func (q *inCells) visit(n *node) bool {
 // but for its lowest bits.
 func (q *inCells) below(n *node, path uint32, free int) bool {
 	if n.kids != nil {
-		for d := range n.kids {
-			if k := n.kids[d].Load(); k != nil && !q.below(k, path, free) {
+		for d := range n.kids.node {
+			if k := n.kids.node[d].Load(); k != nil && !q.below(k, path, free) {
 				return false
 			}
 		}
 		return true
 	}
 	for i := range n.items {
-		if (n.items[i].path^path)>>free != 0 {
+		e := q.x.entry(n.items[i].entry)
+		if (e.path^path)>>free != 0 || !q.x.wants(q.opt, &n.items[i]) {
 			continue
 		}
-		if e := q.x.entry(n.items[i].entry); q.opt.wants(e) {
-			if len(q.dst) >= q.most {
-				return false
-			}
-			q.dst = append(q.dst, e.hit(0))
+		if len(q.dst) >= q.most {
+			return false
 		}
+		q.dst = append(q.dst, e.hit(0))
 	}
 	return true
 }
@@ -372,8 +401,8 @@ func (n *node) occupied(dst []geo.Cell) []geo.Cell {
 	if n.root != nil {
 		return append(dst, n.root.cell)
 	}
-	for d := range n.kids {
-		if k := n.kids[d].Load(); k != nil {
+	for d := range n.kids.node {
+		if k := n.kids.node[d].Load(); k != nil {
 			dst = k.occupied(dst)
 		}
 	}

@@ -13,36 +13,53 @@ import (
 const (
 	// rootRes is the resolution of roots. It is also that by which a region's map
 	// is spread over its nodes. A cell has 36 km².
-	rootRes = 6
+	rootRes   = 6
+	baseCells = 122
 	// pathBits are the digits of the resolutions below the root.
 	pathBits = 3 * (geo.MaxResolution - rootRes)
 
-	bucketMax = 48 // a bucket with more is divided
-	bucketMin = 16 // a divided cell with fewer is made one bucket again
+	bucketMax = 96 // a bucket with more is divided
+	bucketMin = 16  // a divided cell with fewer is made one bucket again
 )
 
-// item is a point as queries read it.
+// item is a point as queries read it, 32 bytes: what decides whether it counts,
+// so that the entry, which is somewhere else in memory, is read only if it does.
 type item struct {
-	v     geo.Vec
-	path  uint32 // the digits of its cell of resolution 15 below its root
-	entry uint32 // by its number with the shard's
+	v       geo.Vec
+	entry   uint32 // by its number with the shard's
+	expires uint32 // by seconds
+}
+
+// seconds returns the second in which a time is, Unix ms, but at least 1, and 0
+// for 0. It is good until 2106; later ones are the last.
+func seconds(ms int64) uint32 {
+	if ms == 0 {
+		return 0
+	}
+	return uint32(min(max(ms/1000, 1), math.MaxUint32))
 }
 
 func pathOf(cell geo.Cell) uint32 { return uint32(cell) & (1<<pathBits - 1) }
 
 // below returns the number of the child that a path takes below a resolution.
-func below(path uint32, res int) int { return int(path >> (3 * (geo.MaxResolution - 1 - res)) & 7) }
+func below(path uint32, res int8) int { return int(path >> (3 * (geo.MaxResolution - 1 - res)) & 7) }
 
-// node is a cell in the tree. Above the roots the fields don't change, and kids
-// do only with the index's grow held. From the root on, the root's lock guards
-// all of it.
+// node is a cell in the tree. Above the roots, nodes don't change and kids do only
+// with the index's grow held. From the root on, the root's lock guards all of it.
 type node struct {
-	center geo.Vec
-	kids   *[7]atomic.Pointer[node] // nil in a bucket
-	items  []item                   // nil elsewhere
-	root   *root                    // set in the root's own node
-	count  int32                    // the points below, in a divided cell
-	res    int8
+	kids  *kids  // nil in a bucket
+	items []item // nil elsewhere
+	root  *root  // set in the root's own node
+	count int32  // the points below, in a divided cell
+	res   int8
+}
+
+// kids are the children of a cell. Their centres stand together here, not in the
+// nodes, since a query reads many that it leaves out. They are set with the first
+// node, and never again.
+type kids struct {
+	node   [7]atomic.Pointer[node]
+	center [7]geo.Vec
 }
 
 // root is a cell of resolution 6 that has points.
@@ -53,13 +70,28 @@ type root struct {
 	top  node
 }
 
-func newNode(cell geo.Cell) node {
-	center, err := h3.Center(cell)
+func (k *kids) link(d int, cell geo.Cell, n *node) {
+	if k.center[d] == (geo.Vec{}) {
+		k.center[d] = center(cell)
+	}
+	k.node[d].Store(n)
+}
+
+func center(cell geo.Cell) geo.Vec {
+	p, err := h3.Center(cell)
 	if err != nil {
 		panic(fmt.Sprintf("index: a cell of a valid point has no centre: %v", err))
 	}
-	return node{center: center.Vec(), res: int8(cell.Resolution())}
+	return p.Vec()
 }
+
+// baseCenters are the centres of the base cells.
+var baseCenters = sync.OnceValue(func() (all [baseCells]geo.Vec) {
+	for base := range all {
+		all[base] = center(geo.Cell(1<<59 | uint64(base)<<45 | (1<<45 - 1)))
+	}
+	return all
+})
 
 func (n *node) size() int { return len(n.items) + int(n.count) }
 
@@ -91,7 +123,7 @@ func (x *Index) lockRoots(cell geo.Cell, other *root) *root {
 func (x *Index) find(cell geo.Cell) *root {
 	n := x.base[cell.BaseCell()].Load()
 	for res := 1; n != nil && res <= rootRes; res++ {
-		n = n.kids[cell.Digit(res)].Load()
+		n = n.kids.node[cell.Digit(res)].Load()
 	}
 	if n == nil {
 		return nil
@@ -103,23 +135,26 @@ func (x *Index) find(cell geo.Cell) *root {
 func (x *Index) link(cell geo.Cell) *root {
 	x.grow.Lock()
 	defer x.grow.Unlock()
-	at := &x.base[cell.BaseCell()]
-	for res := range rootRes {
-		n := at.Load()
-		if n == nil {
-			made := newNode(cell.Parent(res))
-			n = &made
-			n.kids = new([7]atomic.Pointer[node])
-			at.Store(n)
-		}
-		at = &n.kids[cell.Digit(res+1)]
+	n := x.base[cell.BaseCell()].Load()
+	if n == nil {
+		n = &node{kids: new(kids)}
+		x.base[cell.BaseCell()].Store(n)
 	}
-	if n := at.Load(); n != nil {
+	for res := 1; res < rootRes; res++ {
+		d := cell.Digit(res)
+		kid := n.kids.node[d].Load()
+		if kid == nil {
+			kid = &node{kids: new(kids), res: int8(res)}
+			n.kids.link(d, cell.Parent(res), kid)
+		}
+		n = kid
+	}
+	if n := n.kids.node[cell.Digit(rootRes)].Load(); n != nil {
 		return n.root // somebody was quicker
 	}
-	r := &root{cell: cell, top: newNode(cell)}
-	r.top.root = r
-	at.Store(&r.top)
+	r := &root{cell: cell}
+	r.top = node{root: r, res: rootRes}
+	n.kids.link(cell.Digit(rootRes), cell, &r.top)
 	return r
 }
 
@@ -139,9 +174,9 @@ func (x *Index) prune(r *root) {
 	last := at // the highest link below which there is nothing else
 	for res := range rootRes {
 		n := at.Load()
-		at = &n.kids[r.cell.Digit(res+1)]
-		for d := range n.kids {
-			if k := &n.kids[d]; k != at && k.Load() != nil {
+		at = &n.kids.node[r.cell.Digit(res+1)]
+		for d := range n.kids.node {
+			if k := &n.kids.node[d]; k != at && k.Load() != nil {
 				last = at
 			}
 		}
@@ -149,43 +184,36 @@ func (x *Index) prune(r *root) {
 	last.Store(nil)
 }
 
-// moveWithinBucket puts a point elsewhere in the bucket that it is in, and
-// reports whether it belongs there.
-func (r *root) moveWithinBucket(e *entry, to item) bool {
-	n := e.leaf
-	it := &n.items[e.pos]
-	if (it.path^to.path)>>(3*(geo.MaxResolution-int(n.res))) != 0 {
-		return false
-	}
-	*it = to
-	return true
+// reaches reports whether a path leads to the same bucket as another one that
+// leads to n.
+func (n *node) reaches(mine, path uint32) bool {
+	return (mine^path)>>(3*(geo.MaxResolution-n.res)) == 0
 }
 
 // insert puts a point into the bucket where it belongs.
-func (r *root) insert(x *Index, e *entry, it item) {
+func (r *root) insert(x *Index, e *entry, it item, path uint32) {
+	e.path = path
 	n := &r.top
 	for n.kids != nil {
 		n.count++
-		n = r.kid(n, it.path)
+		n = r.kid(n, path)
 	}
 	for len(n.items) >= bucketMax && n.res < geo.MaxResolution {
 		r.divide(x, n)
 		n.count++
-		n = r.kid(n, it.path)
+		n = r.kid(n, path)
 	}
 	n.push(e, it)
 }
 
 // kid returns the child of a divided cell that a path leads to.
 func (r *root) kid(n *node, path uint32) *node {
-	at := &n.kids[below(path, int(n.res))]
-	k := at.Load()
+	d := below(path, n.res)
+	k := n.kids.node[d].Load()
 	if k == nil {
-		full := r.cell&^(1<<pathBits-1) | geo.Cell(path)
-		full = full&^(15<<52) | geo.MaxResolution<<52
-		made := newNode(full.Parent(int(n.res) + 1))
-		k = &made
-		at.Store(k)
+		k = &node{res: n.res + 1}
+		finest := r.cell&^(15<<52|1<<pathBits-1) | geo.MaxResolution<<52 | geo.Cell(path)
+		n.kids.link(d, finest.Parent(int(k.res)), k)
 	}
 	return k
 }
@@ -207,43 +235,39 @@ func (n *node) resize(capacity int) {
 // divide makes a bucket's points those of its children.
 func (r *root) divide(x *Index, n *node) {
 	items := n.items
-	n.items, n.kids, n.count = nil, new([7]atomic.Pointer[node]), int32(len(items))
+	n.items, n.kids, n.count = nil, new(kids), int32(len(items))
 	for _, it := range items {
-		r.kid(n, it.path).push(x.entry(it.entry), it)
+		e := x.entry(it.entry)
+		r.kid(n, e.path).push(e, it)
 	}
 }
 
 // remove takes a point out of its bucket.
 func (r *root) remove(x *Index, e *entry) {
 	n, last := e.leaf, len(e.leaf.items)-1
-	path := n.items[e.pos].path
 	if int(e.pos) != last {
 		n.items[e.pos] = n.items[last]
 		x.entry(n.items[last].entry).pos = e.pos
 	}
 	n.items = n.items[:last]
-	if cap(n.items) > 8 && last < cap(n.items)/4 {
-		n.resize(last * 2)
+	if cap(n.items) > 8 && last < cap(n.items)/3 {
+		n.resize(last * 3 / 2)
 	}
-	for n = &r.top; n.kids != nil; n = n.kids[below(path, int(n.res))].Load() {
+	for n = &r.top; n.kids != nil; n = n.kids.node[below(e.path, n.res)].Load() {
 		if n.count--; n.count < bucketMin {
-			r.unite(x, n)
+			kids := n.kids
+			n.kids, n.count = nil, 0
+			n.resize(bucketMin)
+			n.gather(x, kids)
 			return
 		}
 	}
 }
 
-// unite makes a divided cell one bucket.
-func (r *root) unite(x *Index, n *node) {
-	kids := n.kids
-	n.kids, n.count = nil, 0
-	n.resize(bucketMin)
-	n.gather(x, kids)
-}
-
-func (n *node) gather(x *Index, kids *[7]atomic.Pointer[node]) {
-	for d := range kids {
-		k := kids[d].Load()
+// gather moves all points below to a bucket.
+func (n *node) gather(x *Index, from *kids) {
+	for d := range from.node {
+		k := from.node[d].Load()
 		if k == nil {
 			continue
 		}
