@@ -22,11 +22,10 @@ type Config struct {
 	Taps   edge.Taps
 	Rooms  Rooms
 	Map    Map
-	Blocks Blocks
+	Blocks edge.Blocks
 
 	Tick time.Duration // frames of a room: 100 ms
 	Poll time.Duration // of the map: 2 s
-	TTL  time.Duration // how long a fix of a room is good, from its capture: 15 min
 	Ask  time.Duration // how long rooms, map and blocks may take to answer: 5 s
 
 	Log      *slog.Logger
@@ -77,7 +76,6 @@ const keysOfView = 1 << 20
 func New(cfg Config) *Engine {
 	cfg.Tick = cmp.Or(cfg.Tick, 100*time.Millisecond)
 	cfg.Poll = cmp.Or(cfg.Poll, 2*time.Second)
-	cfg.TTL = cmp.Or(cfg.TTL, 15*time.Minute)
 	cfg.Ask = cmp.Or(cfg.Ask, 5*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -23,16 +23,9 @@ type Map interface {
 
 // Found is an answer of the map.
 type Found struct {
-	// Points, snapped as their grants say, one a user. Without a point: gone.
-	// What is outside the box does no harm.
+	// Points, snapped as their grants say, one a user. Without a fix, or a point
+	// in it: gone, whatever version is known. What is outside the box does no harm.
 	Points []*peer.MapPoint
 	Whole  bool // who is not listed is not there (any more)
 	Mark   any  // to ask for what changes from here on
-}
-
-// Blocks says who must not see whom.
-type Blocks interface {
-	// Blocked returns whom a viewer must not see, nor be seen by. It is asked
-	// every few seconds: the answer may come from a cache.
-	Blocked(ctx context.Context, viewer string) (map[string]bool, error)
 }

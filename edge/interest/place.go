@@ -65,7 +65,7 @@ type note struct {
 
 func newPlace(e *Engine, room string, box *wire.Box) *place {
 	return &place{
-		e: e, room: room, box: box, wake: make(chan struct{}, 1), scene: NewScene(e.cfg.TTL), views: map[*View]*seat{},
+		e: e, room: room, box: box, wake: make(chan struct{}, 1), scene: NewScene(), views: map[*View]*seat{},
 	}
 }
 
@@ -333,6 +333,10 @@ func (p *place) found(mark uint64, f Found, err error) {
 	p.mark = f.Mark
 	now := time.Now()
 	for _, m := range f.Points {
+		if m.GetFix().GetPoint() == nil {
+			p.scene.Gone(m.GetUser(), "")
+			continue
+		}
 		p.scene.Apply(now, memberFix(m), m.GetUntil().AsTime())
 	}
 	if f.Whole {
@@ -341,12 +345,10 @@ func (p *place) found(mark uint64, f Found, err error) {
 }
 
 func memberFix(m *peer.MapPoint) *wire.MemberFix {
-	out := &wire.Fix{N: m.GetVersion()}
-	if f := m.GetFix(); f != nil {
-		out.Point, out.Accuracy, out.Speed, out.Heading = f.Point, f.Accuracy, f.Speed, f.Heading
-		out.Captured, out.Cell = f.Captured, f.Cell
-	}
-	return &wire.MemberFix{User: m.GetUser(), Fix: out}
+	f := m.GetFix()
+	return &wire.MemberFix{User: m.GetUser(), Fix: &wire.Fix{
+		Point: f.Point, Accuracy: f.Accuracy, Speed: f.Speed, Heading: f.Heading, Captured: f.Captured, Cell: f.Cell, N: m.GetVersion(),
+	}}
 }
 
 // judge has the views leave out whom their viewers must not see, and the viewers

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
 )
 
 // Where a fix does not say, a subject has one of these; see wire.Sight.
@@ -51,7 +52,6 @@ type subject struct {
 // state machine, without clock, lock or I/O, as are the Views that look at it.
 // Of what it is told the latest wins, in whatever order it comes.
 type Scene struct {
-	ttl      int64 // ms
 	subjects map[key]*subject
 	left     map[key]uint64 // the session epochs that are over
 	views    []*View
@@ -71,12 +71,13 @@ type Stats struct {
 	Bytes          uint64
 }
 
-// NewScene returns a scene in which fixes lapse a while after their capture.
-func NewScene(ttl time.Duration) *Scene {
-	return &Scene{ttl: ttl.Milliseconds(), subjects: map[key]*subject{}, left: map[key]uint64{}, lapse: never}
+// NewScene returns a scene without subjects.
+func NewScene() *Scene {
+	return &Scene{subjects: map[key]*subject{}, left: map[key]uint64{}, lapse: never}
 }
 
-// Apply takes a fix. until is when it lapses; zero: its capture says.
+// Apply takes a fix. until is when it lapses; zero: its capture says. The same fix
+// may come again with a later one.
 func (s *Scene) Apply(now time.Time, f *wire.MemberFix, until time.Time) {
 	fix := f.GetFix()
 	if fix == nil {
@@ -99,20 +100,23 @@ func (s *Scene) Apply(now time.Time, f *wire.MemberFix, until time.Time) {
 		sub = &subject{key: k, heard: s.count}
 		s.subjects[k] = sub
 	} else if f.Epoch < sub.epoch || f.Epoch == sub.epoch && fix.N <= sub.n {
+		if f.Epoch == sub.epoch && fix.N == sub.n && !until.IsZero() && sub.shown {
+			sub.until = max(sub.until, until.UnixMilli())
+		}
 		s.Stats.Stale++
 		return
 	}
 	s.Stats.Applied++
 	sub.epoch, sub.n, sub.session = f.Epoch, fix.N, max(sub.session, f.Epoch)
 	if fix.Point == nil {
-		sub.until = now.UnixMilli() + s.ttl
+		sub.until = now.Add(edge.FixLife).UnixMilli()
 		s.hide(sub)
 	} else {
 		sub.captured = fix.Captured.GetSeconds()*1000 + int64(fix.Captured.GetNanos())/1_000_000
-		sub.until = sub.captured + s.ttl
-		if !until.IsZero() {
-			sub.until = until.UnixMilli()
+		if until.IsZero() {
+			until = edge.Lapses(fix)
 		}
+		sub.until = until.UnixMilli()
 		sub.spot = spotOf(fix)
 		sub.shown = sub.until > now.UnixMilli()
 		for _, v := range s.views {
@@ -174,6 +178,15 @@ func (s *Scene) Left(user, device string, epoch uint64) {
 		clear(s.left) // a fix that comes so late that this matters lapses
 	}
 	s.left[k] = max(s.left[k], epoch)
+}
+
+// Gone forgets a subject, whatever is known of it.
+func (s *Scene) Gone(user, device string) {
+	k := key{user, device}
+	if sub := s.subjects[k]; sub != nil {
+		s.hide(sub)
+		delete(s.subjects, k)
+	}
 }
 
 // Mark begins to count who is told of: see Only.
