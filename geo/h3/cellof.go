@@ -98,16 +98,21 @@ func dot(a, b *geo.Vec) float64 { return a.X*b.X + a.Y*b.Y + a.Z*b.Z }
 
 // quickCellOf returns the cell, or 0 where the library must be asked.
 func quickCellOf(v geo.Vec, res int) geo.Cell {
-	face, best, second := 0, -2.0, -2.0
-	for f := range faceCenter {
-		if d := dot(&faceCenter[f], &v); d > best {
-			face, best, second = f, d, best
+	// Faces lie opposite to each other: half of them tell.
+	face, best, second := 0, 0.0, 0.0
+	for n := range facePairs {
+		if d := math.Abs(dot(&facePairs[n].center, &v)); d > best {
+			face, best, second = n, d, best
 		} else if d > second {
 			second = d
 		}
 	}
 	if best-second < faceMargin {
 		return 0
+	}
+	pair := &facePairs[face]
+	if face = pair.face; dot(&pair.center, &v) < 0 {
+		face = pair.opposite
 	}
 	a := &faceAxes[face][res&1]
 	x, y := dot(&a.x, &v)/best, dot(&a.y, &v)/best
@@ -119,27 +124,29 @@ func quickCellOf(v geo.Vec, res int) geo.Cell {
 		return 0
 	}
 
-	// From the finest grid to the coarsest: which of its parent's children a
-	// hexagon is, is told by a sum modulo 7; taking its vector away leaves
-	// multiples of 7 that lead to the parent. The grids turn left and right
-	// alternately.
+	// From the finest grid to the coarsest, each turned against the one before,
+	// the odd ones to the left and the even ones back. Which of its parent's
+	// children a hexagon is, is told by a sum modulo 7; taking its vector away
+	// leaves multiples of 7 that lead to the parent. Two resolutions up, the grid
+	// is the same, 7 times as large: i and j modulo 7 tell two digits at once.
 	const (
 		inverse7 = -0x49249249 // times 7 is 1, modulo 2^32
-		positive = 7 << 25     // more than the sums are ever below 0
+		positive = 7 << 25     // more than what is below 0 is below
 	)
-	var digits [geo.MaxResolution + 1]uint8
-	for r := res; r > 0; r-- {
-		if r&1 == 1 {
-			d := turnsLeft[uint32(i+2*j+positive)%7]
-			digits[r] = d.digit
-			i, j = i-d.i, j-d.j
-			i, j = (3*i-j)*inverse7, (i+2*j)*inverse7
-		} else {
-			d := turnsRight[uint32(i+4*j+positive)%7]
-			digits[r] = d.digit
-			i, j = i-d.i, j-d.j
-			i, j = (2*i+j)*inverse7, (3*j-i)*inverse7
-		}
+	var pairs [geo.MaxResolution / 2]uint8 // digits of resolutions 2n+1 and 2n+2
+	var last uint8
+	r := res
+	if r&1 == 1 {
+		d := turnsLeft[uint32(i+2*j+positive)%7]
+		last = d.digit
+		i, j = i-d.i, j-d.j
+		i, j = (3*i-j)*inverse7, (i+2*j)*inverse7
+		r--
+	}
+	for r >>= 1; r > 0; r-- {
+		d := &twoUp[uint32(i+positive)%7][uint32(j+positive)%7]
+		pairs[r-1] = d.digits
+		i, j = (i-d.i)*inverse7, (j-d.j)*inverse7
 	}
 	k := -min(i, j, 0)
 	if i += k; i > 2 {
@@ -149,18 +156,26 @@ func quickCellOf(v geo.Vec, res int) geo.Cell {
 		return 0
 	}
 	base := baseCellAt[face][9*i+3*j+k]
-	leading := uint8(0)
-	for r := 1; r <= res && leading == 0; r++ {
-		leading = digits[r]
-	}
 	cell := geo.Cell(1)<<59 | geo.Cell(base.cell)<<45 | (1<<45 - 1)
-	turn := &turned[base.turns]
-	if cell.IsPentagon() && leading != 0 {
-		turn = &turned[pentagonTurns(base.cell, base.turns, face, leading)]
+	turn := base.turns
+	if cell.IsPentagon() {
+		leading := last
+		for n := res/2 - 1; n >= 0; n-- {
+			if high := pairs[n] >> 3; high != 0 {
+				leading = high
+			} else if pairs[n] != 0 {
+				leading = pairs[n]
+			}
+		}
+		turn = pentagonTurns(base.cell, turn, face, leading)
 	}
 	cell |= geo.Cell(res) << 52
-	for r := 1; r <= res; r++ {
-		cell ^= geo.Cell(7^turn[digits[r]]) << uint(3*(geo.MaxResolution-r))
+	digits := &turnedPair[turn]
+	for n := range res / 2 {
+		cell ^= geo.Cell(63^digits[pairs[n]&63]) << uint(3*(geo.MaxResolution-2)-6*n)
+	}
+	if res&1 == 1 {
+		cell ^= geo.Cell(7^digits[last]) << uint(3*(geo.MaxResolution-res))
 	}
 	return cell
 }
@@ -192,21 +207,64 @@ type child struct {
 	digit uint8
 }
 
-// The children of a hexagon by their sum, i + 2j or i + 4j, modulo 7.
+// turnsLeft are the children of a hexagon of even resolution by i + 2j, and
+// turnsRight of odd resolution by i + 4j, modulo 7.
 var (
 	turnsLeft  = [7]child{{0, 0, 0}, {1, 0, 4}, {0, 1, 2}, {1, 1, 6}, {-1, -1, 1}, {0, -1, 5}, {-1, 0, 3}}
 	turnsRight = [7]child{{0, 0, 0}, {1, 0, 4}, {-1, -1, 1}, {0, -1, 5}, {0, 1, 2}, {1, 1, 6}, {-1, 0, 3}}
 )
 
-// turned are the digits after so many turns by 60° counterclockwise.
-var turned = func() (all [6][7]uint8) {
-	all[0] = [7]uint8{0, 1, 2, 3, 4, 5, 6}
-	for n := 1; n < 6; n++ {
-		for d, before := range all[n-1] {
-			all[n][d] = [7]uint8{0, 5, 3, 1, 6, 4, 2}[before]
+// twoUp are the grandchildren of a hexagon of even resolution by i and j modulo
+// 7: where they are from its centre, and their last two digits.
+var twoUp = func() (all [7][7]struct {
+	i, j   int32
+	digits uint8
+}) {
+	for _, a := range turnsLeft {
+		for _, b := range turnsRight {
+			// The centre of the child a is at (3i-j, i+2j) in the finer grid.
+			i, j := 3*a.i-a.j+b.i, a.i+2*a.j+b.j
+			at := &all[(i+7)%7][(j+7)%7]
+			at.i, at.j, at.digits = i, j, a.digit<<3|b.digit
 		}
 	}
 	return all
+}()
+
+// turned are the digits after so many turns by 60° counterclockwise, and
+// turnedPair are two of them.
+var turned, turnedPair = func() (one [6][7]uint8, two [6][64]uint8) {
+	one[0] = [7]uint8{0, 1, 2, 3, 4, 5, 6}
+	for n := range one {
+		if n > 0 {
+			for d, before := range one[n-1] {
+				one[n][d] = [7]uint8{0, 5, 3, 1, 6, 4, 2}[before]
+			}
+		}
+		for a, high := range one[n] {
+			for b, low := range one[n] {
+				two[n][a<<3|b] = high<<3 | low
+			}
+		}
+	}
+	return one, two
+}()
+
+// facePairs are the faces with those opposite to them.
+var facePairs = func() (pairs [faces / 2]struct {
+	center         geo.Vec
+	face, opposite int
+}) {
+	n := 0
+	for f := range faceCenter {
+		for o := f + 1; o < faces; o++ {
+			if dot(&faceCenter[f], &faceCenter[o]) < -0.999 {
+				pairs[n].center, pairs[n].face, pairs[n].opposite = faceCenter[f], f, o
+				n++
+			}
+		}
+	}
+	return pairs
 }()
 
 // pentagonTurns returns how often the digits of a cell in a pentagon must be
@@ -214,6 +272,9 @@ var turned = func() (all [6][7]uint8) {
 // is not 0 can't be 1, since that part of the plane is missing: it is skipped by
 // another turn.
 func pentagonTurns(base, n uint8, face int, leading uint8) uint8 {
+	if leading == 0 {
+		return n
+	}
 	total := uint8(0)
 	if leading == 1 {
 		total = 1
