@@ -155,10 +155,16 @@ type Hub interface {
 	// role, without asking core: who is in a room is checked again and again, and
 	// put out where that fails. false: core is to be asked.
 	Membership(c Client, room string) (Membership, bool)
-	// Report spreads a validated fix to the named rooms, or to all rooms the
-	// client is in, and is silent where a newer one is known. It returns
-	// CodeNotJoined for a room the client is not in.
-	Report(c Client, fix *wire.Fix, rooms []string) error
+	// Report spreads a fix to rooms that the client is in, and is silent where a
+	// newer one is known. One without a point withdraws what the client reported
+	// there. It returns the rooms that the client is not in.
+	Report(c Client, fix *wire.Fix, rooms []string) (missing []string)
+	// Post spreads a fix that is not of a session in its room (its device is
+	// PostDevice), and keeps it for the room's owners until it lapses.
+	Post(p *peer.Post)
+	// Rooms returns those that the client is in, or about to be. The result is
+	// not changed.
+	Rooms(c Client) []string
 	// Publish spreads a stored message.
 	Publish(room string, m *wire.Message)
 }

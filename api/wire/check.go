@@ -31,8 +31,9 @@ func (p *Problem) Error() string { return p.Code + ": " + p.Message }
 
 // CheckDevice checks a device id: 1-64 of [A-Za-z0-9_-].
 func CheckDevice(id string) *Problem {
-	if len(id) == 0 || len(id) > MaxDevice || strings.ContainsFunc(id, notWord) {
-		return &Problem{CodeBadDevice, "choose a device id of 1 to 64 of A-Z a-z 0-9 _ -"}
+	// Fixes without a session are shown as those of a device "http".
+	if len(id) == 0 || len(id) > MaxDevice || id == "http" || strings.ContainsFunc(id, notWord) {
+		return &Problem{CodeBadDevice, "choose a device id of 1 to 64 of A-Z a-z 0-9 _ -, but not http"}
 	}
 	return nil
 }
@@ -109,6 +110,8 @@ func CheckFix(f *Fix, now time.Time) *Problem {
 		return &Problem{CodeBadFix, "speed is 0 to 1,000 m/s"}
 	case f.Heading != nil && !within(float64(*f.Heading), 0, 360):
 		return &Problem{CodeBadFix, "heading is 0 to 360 degrees"}
+	case f.Battery != nil && !within(float64(*f.Battery), 0, 1):
+		return &Problem{CodeBadFix, "battery is 0 to 1"}
 	case !f.Captured.IsValid(): // also when missing
 		return &Problem{CodeBadFix, "captured is the time of the fix"}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
@@ -75,11 +76,12 @@ func BenchmarkFanOut(b *testing.B) {
 // BenchmarkReport is one fix on its way into the room's next merged frame.
 func BenchmarkReport(b *testing.B) {
 	h, sinks := audience(b, 1000)
-	n := uint64(0)
+	n, rooms := uint64(0), []string{testRoom}
+	here, at := &wire.Point{Lat: 48, Lng: 11}, timestamppb.Now()
 	b.ReportAllocs()
 	for b.Loop() {
 		n++
-		_ = h.Report(sinks[n%1000], &wire.Fix{N: n}, nil)
+		_ = h.Report(sinks[n%1000], &wire.Fix{Point: here, N: n, Captured: at}, rooms)
 	}
 }
 

@@ -169,6 +169,7 @@ func (t *turn) judge(fd *feed, verdicts map[string]*verdict) (again bool) {
 			open = true
 		default:
 			l.version, l.name, l.verified = max(l.version, v.version), v.name, t.now
+			t.saw(l)
 		}
 	}
 	for id, j := range fd.joins {
@@ -242,6 +243,7 @@ func (h *Hub) sweep(s *shard, now time.Time) {
 	defer s.mu.Unlock()
 	for i := range s.slots {
 		sl := &s.slots[i]
+		sl.expirePosts(now)
 		maps.DeleteFunc(sl.said, func(_ string, at time.Time) bool { return now.Sub(at) >= saidKeep })
 		for _, fd := range sl.feeds {
 			if len(fd.locals) > 0 && now.Sub(fd.checked) >= h.cfg.Recheck {

@@ -36,7 +36,7 @@ func TestManyAtOnce(t *testing.T) {
 					epochs.Unlock()
 					for k := range uint64(rng.IntN(4)) {
 						time.Sleep(time.Duration(rng.IntN(60)) * time.Millisecond)
-						_ = m.hubs[n].Report(p, fixN(k+1), nil)
+						everywhere(m.hubs[n], p, fixN(k+1))
 						m.hubs[n].Publish(testRoom, &wire.Message{Number: uint64(g*1000 + i)})
 					}
 					switch rng.IntN(3) {

@@ -50,6 +50,7 @@ type local struct {
 	suspended bool
 	tapped    bool // the feed's tap gets its fixes
 	fix       *wire.MemberFix
+	since     time.Time   // it follows the room
 	off       atomic.Bool // is out: a delivery that is under way passes it by
 }
 
@@ -402,7 +403,7 @@ func (t *turn) joined(fd *feed, r *peer.Joined) delivery {
 		}
 	}
 	m := j.req().Member
-	l := &local{client: j.client, member: m, version: j.version, name: j.name, verified: j.at}
+	l := &local{client: j.client, member: m, version: j.version, name: j.name, verified: j.at, since: t.now}
 	k := device{m.User, m.Device.Device}
 	d := delivery{one: l}
 	if old := fd.locals[k]; old != nil {
@@ -422,6 +423,7 @@ func (t *turn) joined(fd *feed, r *peer.Joined) delivery {
 	}
 	fd.locals[k] = l
 	fd.relist()
+	t.saw(l)
 	for i, body := range r.Frames {
 		re := uint64(0)
 		if i == 0 {
@@ -466,6 +468,7 @@ func (fd *feed) relist() {
 
 // takeOut removes a local client from the room.
 func (t *turn) takeOut(fd *feed, l *local) {
+	t.saw(l)
 	l.off.Store(true)
 	delete(fd.locals, device{l.member.User, l.member.Device.Device})
 	fd.untap(l)
@@ -474,11 +477,18 @@ func (t *turn) takeOut(fd *feed, l *local) {
 	t.h.metrics.clients.Dec()
 }
 
+// saw has it noted that a client follows the room, or did until now.
+func (t *turn) saw(l *local) {
+	if r := t.h.cfg.Receipts; r != nil && !l.suspended {
+		r.Saw(t.room, l.member.User, l.since, t.now)
+	}
+}
+
 // attach asks the owner to go on from where the feed is, with all sessions.
 func (t *turn) attach(fd *feed) {
 	t.h.metrics.reattach.Inc()
 	if len(fd.locals) > 0 {
-		a := &peer.Attach{Room: fd.room, Unreached: fd.beyond}
+		a := &peer.Attach{Room: fd.room, Unreached: fd.beyond, Posts: t.sl.posts[fd.room].list()}
 		for _, p := range fd.at {
 			a.Positions = append(a.Positions, &wire.Position{Region: p.Region, Epoch: p.Epoch, Seq: p.Seq})
 		}

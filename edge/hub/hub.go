@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/room"
 	"github.com/mustermesh/muster/internal/run"
@@ -38,6 +39,12 @@ type Config struct {
 	Members  edge.Members
 	Messages Messages
 	Activity edge.Activity
+	Receipts edge.Receipts // optional
+
+	// Observe hears of the fixes of this region that a room which this node owns
+	// has accepted, withdrawn ones (without a point) too, and some again. It is
+	// called with a lock held: it must neither block nor call the hub. Optional.
+	Observe func(room string, fix *wire.MemberFix)
 
 	Tick    time.Duration // see room.Config
 	Settle  time.Duration
@@ -137,7 +144,7 @@ func New(cfg Config) *Hub {
 	}
 	rooms := room.Config{
 		Region: cfg.Region, Others: cfg.Roster.Others(), Tick: cfg.Tick, Settle: cfg.Settle,
-		Unknown: cfg.Unknown, RegionLost: cfg.Lost, ApplyWait: applyWait,
+		Unknown: cfg.Unknown, RegionLost: cfg.Lost, ApplyWait: applyWait, Observed: cfg.Observe != nil,
 	}.WithDefaults()
 	h.room.Store(&rooms)
 	h.checks.init()

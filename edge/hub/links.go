@@ -149,6 +149,11 @@ func (sl *slot) followed(add func(room string)) {
 			add(id)
 		}
 	}
+	for id := range sl.posts {
+		if _, said := sl.said[id]; !said && sl.feeds[id] == nil && sl.waiters[id] == nil {
+			add(id)
+		}
+	}
 }
 
 func (h *Hub) each(list func(*slot, func(string)), f func(*turn)) {

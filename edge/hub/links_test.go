@@ -17,10 +17,10 @@ func TestALinkIsHeardBeforeItIsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t, "a1", "b1")
 		ann, bob := m.join("ann", "a1"), m.join("bob", "b1")
-		require.NoError(t, m.hubs["a1"].Report(ann, fixN(1), nil))
+		require.Empty(t, everywhere(m.hubs["a1"], ann, fixN(1)))
 		settle(3 * time.Second)
 		m.cut("a1", "b1")
-		require.NoError(t, m.hubs["a1"].Report(ann, fixN(2), nil))
+		require.Empty(t, everywhere(m.hubs["a1"], ann, fixN(2)))
 		settle(3 * time.Second)
 		require.EqualValues(t, 1, bob.lastFix("ann"))
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
@@ -505,7 +506,7 @@ func (p *phone) presence(region string, people []*wire.Person) {
 func (p *phone) fix(f *wire.MemberFix) {
 	k := f.User + "/" + f.Device
 	old := p.fixes[k]
-	if p.people[k] == nil || old != nil && (f.Epoch < old.Epoch || f.Epoch == old.Epoch && f.Fix.N <= old.Fix.N) {
+	if p.people[k] == nil && f.Device != edge.PostDevice || old != nil && (f.Epoch < old.Epoch || f.Epoch == old.Epoch && f.Fix.N <= old.Fix.N) {
 		return
 	}
 	p.fixes[k] = f
@@ -547,7 +548,12 @@ func (p *phone) lastFix(user string) uint64 {
 }
 
 func fixN(n uint64) *wire.Fix {
-	return &wire.Fix{Point: &wire.Point{Lat: 48, Lng: 11}, N: n}
+	return &wire.Fix{Point: &wire.Point{Lat: 48, Lng: 11}, N: n, Captured: timestamppb.Now()}
+}
+
+// everywhere reports a fix to all rooms of a client.
+func everywhere(h *Hub, c edge.Client, f *wire.Fix) (missing []string) {
+	return h.Report(c, f, h.Rooms(c))
 }
 
 // settle lets d of fake time go by, and all that it causes.

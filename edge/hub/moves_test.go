@@ -42,7 +42,7 @@ func TestTheOwnerDies(t *testing.T) {
 				ann := m.join("ann", "a1")
 				here := []*phone{m.join("bob", "a2"), m.join("cem", "a3"), m.join("dee", "b1"), m.join("eve", "b2")}
 				m.hubs["a3"].Publish(testRoom, &wire.Message{Number: 1})
-				require.NoError(t, m.hubs["a3"].Report(here[1], fixN(5), nil))
+				require.Empty(t, everywhere(m.hubs["a3"], here[1], fixN(5)))
 				settle(5 * time.Second)
 				for n, d := range delays {
 					m.rosters[n].setDelay(d)
@@ -114,7 +114,7 @@ func TestAHandOverIsNotNoticed(t *testing.T) {
 					m.core.last = n
 					m.core.mu.Unlock()
 					m.hubs[nodes[n%5]].Publish(testRoom, &wire.Message{Number: n})
-					require.NoError(t, m.hubs[nodes[n%5]].Report(phones[n%5], fixN(n), nil))
+					require.Empty(t, everywhere(m.hubs[nodes[n%5]], phones[n%5], fixN(n)))
 					settle(4 * time.Millisecond)
 				}
 				for range 20 {
@@ -261,7 +261,7 @@ func TestAStalledOwnerCatchesUp(t *testing.T) {
 		m.core.last = 2
 		m.hubs["a2"].Publish(testRoom, &wire.Message{Number: 1})
 		m.hubs["b1"].Publish(testRoom, &wire.Message{Number: 2})
-		require.NoError(t, m.hubs["a2"].Report(bob, fixN(3), nil))
+		require.Empty(t, everywhere(m.hubs["a2"], bob, fixN(3)))
 		m.hubs["b1"].Gone(dee, wire.Reason_BYE)
 		m.regions["b"].end(dee.member, wire.Reason_BYE)
 		fay := m.session("fay", "a2")
@@ -517,7 +517,7 @@ func (s *storm) step() {
 	case k < 35:
 		g := s.guests[rng.IntN(len(s.guests))]
 		if !g.gone {
-			_ = s.hubs[regions.NodeID(g.phone.member.Device.Node)].Report(g.phone, fixN(uint64(time.Now().UnixMilli())), nil)
+			everywhere(s.hubs[regions.NodeID(g.phone.member.Device.Node)], g.phone, fixN(uint64(time.Now().UnixMilli())))
 		}
 	case k < 45: // the leader takes the slot from its owner
 		n := s.node()

@@ -173,7 +173,10 @@ func (t *turn) ownsThere(from regions.NodeID, region regions.RegionID, f *peer.F
 }
 
 // timeless reports whether a frame means the same to every owner of a room.
-func timeless(f *peer.Frame) bool { return f.GetPublish() != nil || f.GetMembershipChanged() != nil }
+func timeless(f *peer.Frame) bool { return stored(f) || f.GetMembershipChanged() != nil }
+
+// stored reports whether a frame only tells of what is stored.
+func stored(f *peer.Frame) bool { return f.GetPublish() != nil || f.GetCrossing() != nil }
 
 func (t *turn) wait(from regions.NodeID, region regions.RegionID, f *peer.Frame, round uint64) {
 	if len(t.sl.waiting) >= waitLimit {
@@ -199,10 +202,10 @@ func (t *turn) turnAway(from regions.NodeID, f *peer.Frame) {
 }
 
 // misdirected answers a frame for a room that this node does not own. A message
-// that was sent before the slot moved goes on to where it is now: under a higher
+// or a crossing that was sent before the slot moved goes on to where it is now: under a higher
 // epoch each time, so never in a circle.
 func (t *turn) misdirected(from regions.NodeID, f *peer.Frame) {
-	if f.GetPublish() != nil && regions.Epoch(f.Epoch) < t.sl.epoch {
+	if stored(f) && regions.Epoch(f.Epoch) < t.sl.epoch {
 		t.toOwner(f)
 		return
 	}
@@ -285,10 +288,11 @@ func (t *turn) reach() {
 	if fd != nil {
 		t.attach(fd)
 	}
-	if _, said := t.sl.said[t.room]; said && (fd == nil || len(fd.locals) == 0) {
+	kept := t.sl.posts[t.room]
+	if _, said := t.sl.said[t.room]; (said || len(kept) > 0) && (fd == nil || len(fd.locals) == 0) {
 		// What we published may have been lost: an Attach without members has the
 		// owner look.
-		t.toOwner(&peer.Frame{Body: &peer.Frame_Attach{Attach: &peer.Attach{Room: t.room}}})
+		t.toOwner(&peer.Frame{Body: &peer.Frame_Attach{Attach: &peer.Attach{Room: t.room, Posts: kept.list()}}})
 	}
 	// An owner that is this node answers at once, which ends some of them.
 	for _, w := range slices.Clone(t.sl.waiters[t.room]) {
@@ -316,15 +320,17 @@ func (h *Hub) HandleFixes(from regions.NodeID, f *peer.Fixes) {
 }
 
 // asOwner gives a frame to the room, which this node owns. Only what brings
-// members, followers or a membership version makes a room.
+// members, posts, followers or a membership version makes a room.
 func (t *turn) asOwner(from regions.NodeID, region regions.RegionID, f *peer.Frame) {
 	o := t.sl.rooms[t.room]
 	switch f.Body.(type) {
 	case *peer.Frame_Attach: // messages may not have got here
 		t.h.numbers.ask(t.room)
-		if len(f.GetAttach().GetMembers()) == 0 {
+		if len(f.GetAttach().GetMembers()) == 0 && len(f.GetAttach().GetPosts()) == 0 {
 			return
 		}
+		o = t.ownedOrNew()
+	case *peer.Frame_Post:
 		o = t.ownedOrNew()
 	case *peer.Frame_Join: // brings the number itself
 		o = t.ownedOrNew()
@@ -352,6 +358,10 @@ func (t *turn) asOwner(from regions.NodeID, region regions.RegionID, f *peer.Fra
 		out = o.Change(t.now, from, b.Change)
 	case *peer.Frame_Report:
 		out = o.Report(t.now, from, b.Report.GetFix())
+	case *peer.Frame_Post:
+		out = o.Post(t.now, from, b.Post)
+	case *peer.Frame_Crossing:
+		out = o.Cross(t.now, b.Crossing.GetCrossing())
 	case *peer.Frame_Publish:
 		out = o.Publish(t.now, b.Publish.GetMessage())
 	case *peer.Frame_Applied:
@@ -383,6 +393,10 @@ func roomOf(f *peer.Frame) string {
 		return b.Change.GetRoom()
 	case *peer.Frame_Report:
 		return b.Report.GetRoom()
+	case *peer.Frame_Post:
+		return b.Post.GetRoom()
+	case *peer.Frame_Crossing:
+		return b.Crossing.GetRoom()
 	case *peer.Frame_Publish:
 		return b.Publish.GetRoom()
 	case *peer.Frame_Applied:

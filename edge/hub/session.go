@@ -177,6 +177,7 @@ func (h *Hub) Suspend(c edge.Client) {
 		if fd := t.sl.feeds[room]; fd != nil {
 			q, l := t.takeBack(fd, c), t.local(fd, c)
 			if l != nil {
+				t.saw(l)
 				l.suspended = true
 				l.off.Store(true)
 				fd.untap(l)
@@ -209,21 +210,19 @@ func (h *Hub) Gone(c edge.Client, reason wire.Reason) {
 	h.clients.Delete(c)
 }
 
+// Rooms returns the client's rooms. See edge.Hub.
+func (h *Hub) Rooms(c edge.Client) []string { return h.stays(c) }
+
 // Report spreads a fix. See edge.Hub.
-func (h *Hub) Report(c edge.Client, fix *wire.Fix, rooms []string) error {
-	all := len(rooms) == 0
-	if all {
-		rooms = h.stays(c)
-	}
+func (h *Hub) Report(c edge.Client, fix *wire.Fix, rooms []string) (missing []string) {
 	m := c.Member()
 	mf := &wire.MemberFix{User: m.User, Device: m.Device.Device, Epoch: m.Device.Epoch, Fix: fix}
-	var err error
 	for _, room := range rooms {
-		if !h.report(c, room, mf) && !all {
-			err = errNotJoined
+		if !h.report(c, room, mf) {
+			missing = append(missing, room)
 		}
 	}
-	return err
+	return missing
 }
 
 func (h *Hub) report(c edge.Client, room string, mf *wire.MemberFix) bool {
@@ -233,7 +232,7 @@ func (h *Hub) report(c edge.Client, room string, mf *wire.MemberFix) bool {
 	if fd != nil {
 		l = t.local(fd, c)
 	}
-	if l == nil || l.suspended {
+	if l == nil {
 		t.end()
 		return false
 	}
@@ -244,7 +243,7 @@ func (h *Hub) report(c edge.Client, room string, mf *wire.MemberFix) bool {
 		return true
 	}
 	l.fix = mf
-	touch := t.now.Sub(fd.touched) >= touchEvery
+	touch := mf.Fix.Point != nil && t.now.Sub(fd.touched) >= touchEvery
 	if touch {
 		fd.touched = t.now
 	}

@@ -38,6 +38,8 @@ type slot struct {
 	feeds   map[string]*feed
 	waiters map[string][]*waiter // of MembershipChanged
 	said    map[string]time.Time // when messages were last published from here, of late
+	posts   map[string]posts     // that this node keeps, by room
+	lapsing time.Time            // when the first of them may lapse
 	waiting []waiting
 	stage   *stage
 	seq     uint64 // above every number that a forgotten room gave
@@ -45,7 +47,7 @@ type slot struct {
 
 func (s *shard) init(number int, c *clock) {
 	for i := range s.slots {
-		s.slots[i] = slot{number: number + i*shards, rooms: map[string]*owned{}, feeds: map[string]*feed{}, waiters: map[string][]*waiter{}, said: map[string]time.Time{}}
+		s.slots[i] = slot{number: number + i*shards, rooms: map[string]*owned{}, feeds: map[string]*feed{}, waiters: map[string][]*waiter{}, said: map[string]time.Time{}, posts: map[string]posts{}}
 	}
 	s.clock = c
 	c.shards = append(c.shards, s)
@@ -167,6 +169,11 @@ func (t *turn) apply(o *owned, members int, effects []room.Effect) {
 		t.elsewhere(e)
 	}
 	o.Elsewhere = o.Elsewhere[:0]
+	for i, f := range o.Taken {
+		t.h.cfg.Observe(o.id, f)
+		o.Taken[i] = nil
+	}
+	o.Taken = o.Taken[:0]
 	t.h.metrics.take(&o.Stats)
 	t.h.metrics.members.Add(float64(o.Len() - members))
 	t.plan(o, o.Next())

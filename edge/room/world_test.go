@@ -46,10 +46,10 @@ type world struct {
 	messages uint64
 	posts    uint64               // numbers them
 	truth    map[string]*wire.Fix // the last post of each who posts
-	checked  time.Time         // the rosters against the rooms
-	bytes    map[string]string // event number: its bytes, the same everywhere
-	shy      map[uint64]bool   // session epochs that were hidden once
-	rounds   uint64            // of digests
+	checked  time.Time            // the rosters against the rooms
+	bytes    map[string]string    // event number: its bytes, the same everywhere
+	shy      map[uint64]bool      // session epochs that were hidden once
+	rounds   uint64               // of digests
 	stats    map[string]int
 }
 

@@ -15,9 +15,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/transport"
+	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/geo/grant"
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/regions"
 )
@@ -130,7 +133,7 @@ type rooms struct {
 	log  []string
 	in   map[string]map[*Session]bool
 	last *Session
-	fix  *wire.Fix
+	raw  grant.Raw
 
 	positions []*wire.Position // of the last join
 	hidden    bool
@@ -202,12 +205,53 @@ func (h *rooms) Hide(c edge.Client, hidden bool) {
 	h.say(c, "hide", fmt.Sprint(hidden))
 }
 
-func (h *rooms) Report(c edge.Client, fix *wire.Fix, rooms []string) error {
+func (h *rooms) Report(edge.Client, *wire.Fix, []string) []string { panic("only the sharer reports") }
+func (h *rooms) Post(*peer.Post)                                  { panic("only the sharer posts") }
+
+func (h *rooms) Rooms(c edge.Client) (in []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for room, cs := range h.in {
+		if cs[c.(*Session)] {
+			in = append(in, room)
+		}
+	}
+	return in
+}
+
+// sharer takes fixes for the hub's log.
+type sharer struct {
+	edge.Sharer
+	h *rooms
+}
+
+func (s sharer) Report(c edge.Client, n uint64, raw grant.Raw, rooms []string) error {
+	h := s.h
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.say(c, "fix")
-	h.fix = fix
+	h.raw = raw
 	return nil
+}
+
+func (s sharer) Withdraw(user string, _ time.Time) {
+	h := s.h
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.log = append(h.log, user+" withdraws")
+}
+
+func (sharer) Gone(edge.Client) {}
+
+// crowd is a map on which everybody is near.
+type crowd struct{ edge.Map }
+
+func (crowd) Near(_ context.Context, viewer string, at geo.Point, radius float64, limit int) (edge.Nearby, error) {
+	found := edge.Nearby{More: true}
+	for i := range limit {
+		found.People = append(found.People, edge.Neighbour{User: fmt.Sprint(i), Distance: radius, View: grant.View{Point: at}})
+	}
+	return found, nil
 }
 
 func (h *rooms) Publish(room string, m *wire.Message) {
@@ -254,7 +298,7 @@ func (r *region) node(t testing.TB, name regions.NodeID, c Config) *world {
 	c.Region, c.Node, c.TicketKey = "r1", name, []byte("the key of all nodes")
 	w.Registry = NewRegistry(c, Deps{
 		Hub: w.hub, Members: w.core, Messages: w.core, Verifier: w.core, Settings: w.core, People: w.core.People,
-		Roster: seat{r, name}, Metrics: NewMetrics(w.metrics),
+		Roster: seat{r, name}, Metrics: NewMetrics(w.metrics), Sharer: sharer{h: w.hub}, Map: crowd{},
 	})
 	r.mu.Lock()
 	r.nodes[name] = w.Registry

@@ -70,6 +70,13 @@ type Deps struct {
 	Verifier edge.Verifier
 	Roster   edge.Roster
 	Settings edge.Settings
+	// Sharer takes fixes.
+	Sharer edge.Sharer
+	// Withdraw has all nodes forget where a user is. Optional.
+	Withdraw func(ctx context.Context, user string) error
+	// Map finds who is near, and Receipts notes who asked. Optional.
+	Map      edge.Map
+	Receipts edge.Receipts
 	// Areas watches areas of interest; nil: this node has none.
 	Areas edge.Areas
 	// People returns a page of the people of a room, by user id.
@@ -201,6 +208,17 @@ func (r *Registry) isRevoked(login string) bool {
 		return false
 	}
 	return ok
+}
+
+// Clients returns a user's sessions on this node.
+func (r *Registry) Clients(user string) []edge.Client {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []edge.Client
+	for _, s := range r.users[user] {
+		all = append(all, s)
+	}
+	return all
 }
 
 // Len is the number of sessions, suspended ones included.

@@ -75,6 +75,10 @@ func kindOf(f *wire.ClientFrame) (admit.Kind, string) {
 		return admit.Other, "watch"
 	case *wire.ClientFrame_Unwatch:
 		return admit.Other, "unwatch"
+	case *wire.ClientFrame_Nearby:
+		return admit.Other, "nearby"
+	case *wire.ClientFrame_Withdraw:
+		return admit.Other, "withdraw"
 	case *wire.ClientFrame_Ping:
 		return admit.Other, "ping"
 	case *wire.ClientFrame_Bye:
@@ -126,6 +130,10 @@ func (s *Session) request(id uint64, f *wire.ClientFrame) {
 		s.watch(id, f.GetWatch())
 	case *wire.ClientFrame_Unwatch:
 		s.unwatch(id, f.GetUnwatch().GetWatch())
+	case *wire.ClientFrame_Nearby:
+		s.nearby(id, f.GetNearby())
+	case *wire.ClientFrame_Withdraw:
+		s.enqueue(id, "", func(ctx context.Context) { s.withdraw(ctx, id) })
 	case *wire.ClientFrame_Ping:
 		s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Pong{Pong: &wire.Pong{Now: timestamppb.Now()}}})
 	case *wire.ClientFrame_Bye:
@@ -161,44 +169,4 @@ func (s *Session) reauth(id uint64, token string) {
 	s.expires = s.registry.now() + time.Until(fresh.Expires)
 	s.mu.Unlock()
 	s.done(id)
-}
-
-func (s *Session) report(id uint64, r *wire.Report) {
-	if len(r.GetRooms()) > wire.MaxRooms {
-		s.refuse(id, "", tooManyRooms)
-		return
-	}
-	if p := wire.CheckFix(r.GetFix(), time.Now()); p != nil {
-		s.refuse(id, "", p)
-		return
-	}
-	for _, room := range r.Rooms {
-		if _, joined := s.in(room); !joined {
-			if wire.CheckRoom(room) != nil {
-				room = ""
-			}
-			s.refuse(id, room, notJoined)
-			return
-		}
-	}
-	s.hub.Lock()
-	var err error
-	if !s.silent {
-		err = s.registry.deps.Hub.Report(s, known(r.Fix), r.Rooms)
-	}
-	s.hub.Unlock()
-	if err != nil {
-		s.refuse(id, "", err)
-		return
-	}
-	s.done(id)
-}
-
-// known copies a fix without the fields that this version does not know: they
-// would travel to everybody in the room.
-func known(f *wire.Fix) *wire.Fix {
-	return &wire.Fix{
-		Point: &wire.Point{Lat: f.Point.Lat, Lng: f.Point.Lng}, Accuracy: f.Accuracy, Speed: f.Speed, Heading: f.Heading,
-		Captured: &timestamppb.Timestamp{Seconds: f.Captured.Seconds, Nanos: f.Captured.Nanos}, N: f.N,
-	}
 }

@@ -239,6 +239,7 @@ func (s *Session) leaveHub(reason wire.Reason) {
 	if !s.silent {
 		s.silent = true
 		s.registry.deps.Hub.Gone(s, reason)
+		s.registry.deps.Sharer.Gone(s)
 	}
 }
 

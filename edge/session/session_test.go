@@ -14,6 +14,8 @@ import (
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/admit"
+	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/geo/grant"
 	"github.com/mustermesh/muster/internal/errs"
 )
 
@@ -96,13 +98,14 @@ func TestWholeLife(t *testing.T) {
 
 		p.ask(3, report(goodFix(1)))
 		require.NotNil(t, p.next(t).GetDone())
-		dirty := goodFix(2)
-		dirty.ProtoReflect().SetUnknown([]byte{0xba, 0x3e, 0})
-		dirty.Point.ProtoReflect().SetUnknown([]byte{0xba, 0x3e, 0})
-		p.ask(4, report(dirty, roomA))
+		full := goodFix(2)
+		full.Speed, full.Heading, full.Battery = new(float32(3)), new(float32(90)), new(float32(0.5))
+		p.ask(4, report(full, roomA))
 		require.NotNil(t, p.next(t).GetDone())
-		require.Empty(t, w.hub.fix.ProtoReflect().GetUnknown(), "what we don't know is not passed on")
-		require.Empty(t, w.hub.fix.Point.ProtoReflect().GetUnknown())
+		own := grant.Own(w.hub.raw)
+		require.Equal(t, geo.Point{Lat: full.Point.Lat, Lng: full.Point.Lng}, own.Point)
+		require.Equal(t, []grant.Reading{grant.Read(3), grant.Read(90), grant.Read(0.5)}, []grant.Reading{own.Speed, own.Heading, own.Battery})
+		require.True(t, full.Captured.AsTime().Equal(own.Captured))
 
 		p.ask(5, send(roomA, "m1", "hi"))
 		sent := p.next(t).GetSent().Message
@@ -464,6 +467,8 @@ func TestBadInput(t *testing.T) {
 			"message nowhere":   {send(roomB, "1", "x"), nil, wire.CodeNotJoined},
 			"history both":      {&wire.ClientFrame{Body: &wire.ClientFrame_History{History: &wire.History{Room: roomA, Before: 1, After: 1}}}, nil, wire.CodeBadRequest},
 			"history elsewhere": {&wire.ClientFrame{Body: &wire.ClientFrame_History{History: &wire.History{Room: roomC}}}, nil, wire.CodeNotMember},
+			"nearby nowhere":    {nearby(&wire.Nearby{Radius: 10}), nil, wire.CodeBadCoordinates},
+			"nearby too far":    {nearby(&wire.Nearby{Radius: 50_001, Center: &wire.Point{}}), nil, wire.CodeBadRequest},
 			"a broken core":     {send(roomA, "9", "crash"), nil, wire.CodeInternal},
 		} {
 			for _, id := range []uint64{7, 0} { // asked for, and not
@@ -500,6 +505,27 @@ func TestRepeatedGarbageCloses(t *testing.T) {
 		require.NotNil(t, other.next(t).GetPong())
 		other.cut()
 		<-other.over
+		w.Stop()
+	})
+}
+
+func nearby(n *wire.Nearby) *wire.ClientFrame {
+	return &wire.ClientFrame{Body: &wire.ClientFrame_Nearby{Nearby: n}}
+}
+
+func TestNearbyAndWithdraw(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		p := w.live(t, "ann l1", "phone", roomA)
+		p.ask(5, nearby(&wire.Nearby{Center: &wire.Point{Lat: 1, Lng: 2}, Radius: 100}))
+		f := p.next(t)
+		require.EqualValues(t, 5, f.Re)
+		require.Len(t, f.GetNeighbours().People, 20)
+		require.True(t, f.GetNeighbours().More)
+		p.ask(6, &wire.ClientFrame{Body: &wire.ClientFrame_Withdraw{Withdraw: &wire.Withdraw{}}})
+		require.NotNil(t, p.next(t).GetDone())
+		require.Contains(t, w.hub.said(), "ann withdraws")
+		p.cut()
 		w.Stop()
 	})
 }

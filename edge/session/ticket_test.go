@@ -71,6 +71,7 @@ func TestTicketAtHello(t *testing.T) {
 		p := w.connect()
 		p.ask(1, hello("ann l1", "phone", roomA))
 		sealed := p.next(t).GetWelcome().Ticket
+		require.NotNil(t, p.next(t).GetSnapshot())
 		key := w.config.TicketKey
 		was, err := unseal(key, sealed, time.Now())
 		require.NoError(t, err)

@@ -59,6 +59,7 @@ var siblings = []string{"core", "edge", "regions", "geo"}
 var siblingException = map[string]string{
 	"edge/hub -> edge/room":          "the hub runs the rooms that the node owns",
 	"edge/session -> edge/admit":     "a session asks how much its client may send",
+	"edge/share -> edge/admit":       "how many fixes of a user are taken is limited by the same buckets",
 	"edge/session -> edge/transport": "a session runs on a connection",
 	"edge/transport -> edge/admit":   "connections per address are limited where they are accepted",
 

@@ -21,6 +21,7 @@ import (
 	"github.com/mustermesh/muster/edge/hub"
 	"github.com/mustermesh/muster/edge/nearby"
 	"github.com/mustermesh/muster/edge/session"
+	"github.com/mustermesh/muster/edge/share"
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/regions"
@@ -80,6 +81,7 @@ type Peers interface {
 type Realtime struct {
 	Hub      *hub.Hub
 	Sessions *session.Registry
+	Sharer   *share.Sharer
 	Cluster  *cluster.Cluster
 	Map      *nearby.Map
 
@@ -146,7 +148,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	}
 	r.Hub = hub.New(hub.Config{
 		Self: cfg.ID, Region: region, Roster: r.Cluster, Links: r.links,
-		Members: cfg.Members, Messages: cfg.Messages, Activity: cfg.Activity,
+		Members: cfg.Members, Messages: cfg.Messages, Activity: cfg.Activity, Receipts: cfg.Receipts,
 		Tick: cfg.Session.Tick, Logger: cfg.Log, Registry: cfg.Metrics,
 	})
 	r.Map = r.newMap()
@@ -154,13 +156,24 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ticket key: %w", err)
 	}
+	moments, err := hkdf.Key(sha256.New, cfg.Secret, nil, "muster moments v1", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("moments key: %w", err)
+	}
+	if cfg.Sharing == nil {
+		cfg.Sharing = noChoices{}
+	}
+	r.Sharer = share.New(share.Config{
+		Hub: r.Hub, Sharing: cfg.Sharing, Members: cfg.Members, Settings: cfg.Settings, Receipts: cfg.Receipts, Secret: moments,
+		Clients: func(user string) []edge.Client { return r.Sessions.Clients(user) }, Log: cfg.Log, Metrics: cfg.Metrics,
+	})
 	sessions := cfg.Session
 	sessions.Region, sessions.Node, sessions.TicketKey = region, cfg.ID, key
 	r.arrivals = newArrivals(cfg.Metrics, cfg.Log)
 	r.arrivals.cluster, r.arrivals.call = r.Cluster, r.call
 	r.Sessions = session.NewRegistry(sessions, session.Deps{
 		Hub: r.Hub, Members: cfg.Members, Messages: cfg.Messages, Verifier: cfg.Verifier, Settings: cfg.Settings,
-		Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
+		Sharer: r.Sharer, Receipts: cfg.Receipts, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
 	})
 	return r, nil
 }
@@ -169,6 +182,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 func (r *Realtime) Connect(p Peers) {
 	r.peers = p
 	r.group.Add("hub", r.Hub)
+	r.group.Add("sharer", r.Sharer)
 	r.group.Add("map", r.Map)
 	r.group.Add("peer links", p) // from here on frames arrive
 	r.group.Add("cluster", r.Cluster)

@@ -1,0 +1,132 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/geo/grant"
+	"github.com/mustermesh/muster/internal/errs"
+)
+
+// report gives a fix to the Sharer. After that nobody here knows where it was.
+func (s *Session) report(id uint64, r *wire.Report) {
+	if len(r.GetRooms()) > wire.MaxRooms {
+		s.refuse(id, "", tooManyRooms)
+		return
+	}
+	if p := wire.CheckFix(r.GetFix(), time.Now()); p != nil {
+		s.refuse(id, "", p)
+		return
+	}
+	for _, room := range r.Rooms {
+		if _, joined := s.in(room); !joined {
+			if wire.CheckRoom(room) != nil {
+				room = ""
+			}
+			s.refuse(id, room, notJoined)
+			return
+		}
+	}
+	raw, err := rawOf(r.Fix)
+	if err != nil {
+		s.refuse(id, "", &wire.Problem{Code: wire.CodeBadFix, Message: err.Error()})
+		return
+	}
+	s.hub.Lock()
+	if !s.silent {
+		err = s.registry.deps.Sharer.Report(s, r.Fix.N, raw, r.Rooms)
+	}
+	s.hub.Unlock()
+	if err != nil {
+		s.refuse(id, "", err)
+		return
+	}
+	s.done(id)
+}
+
+// rawOf takes what this version knows of a fix.
+func rawOf(f *wire.Fix) (grant.Raw, error) {
+	reading := func(v *float32) grant.Reading {
+		if v == nil {
+			return grant.Reading{}
+		}
+		return grant.Read(*v)
+	}
+	return grant.NewRaw(geo.Point{Lat: f.Point.Lat, Lng: f.Point.Lng}, f.Accuracy,
+		reading(f.Speed), reading(f.Heading), reading(f.Battery), f.Captured.AsTime())
+}
+
+// withdraw has everybody forget where the user is, also by other devices.
+func (s *Session) withdraw(ctx context.Context, id uint64) {
+	if s.registry.deps.Withdraw == nil {
+		s.registry.deps.Sharer.Withdraw(s.member.User, time.Now())
+	} else if err := s.registry.deps.Withdraw(ctx, s.member.User); err != nil {
+		s.refuse(id, "", err)
+		return
+	}
+	s.done(id)
+}
+
+const (
+	maxNearby     = 100
+	defaultNearby = 20
+	maxRadius     = 50_000 // metres
+)
+
+func (s *Session) nearby(id uint64, n *wire.Nearby) {
+	at := geo.Point{Lat: n.GetCenter().GetLat(), Lng: n.GetCenter().GetLng()}
+	switch {
+	case n.GetCenter() == nil || !at.Valid():
+		s.refuse(id, "", &wire.Problem{Code: wire.CodeBadCoordinates, Message: "latitude is within ±90 and longitude within ±180 degrees"})
+		return
+	case !(n.Radius > 0 && n.Radius <= maxRadius):
+		s.refuse(id, "", &wire.Problem{Code: wire.CodeBadRequest, Message: "radius is at most 50,000 metres"})
+		return
+	}
+	limit := int(min(n.Limit, maxNearby))
+	if limit == 0 {
+		limit = defaultNearby
+	}
+	s.enqueue(id, "", func(ctx context.Context) { s.near(ctx, id, at, n.Radius, limit) })
+}
+
+// near answers who is near. Distances are to what the viewer may know.
+func (s *Session) near(ctx context.Context, id uint64, at geo.Point, radius float64, limit int) {
+	d := &s.registry.deps
+	if d.Map == nil {
+		s.refuse(id, "", errs.New(errs.Unavailable, edge.CodeRetry, "this node keeps no map"))
+		return
+	}
+	var found edge.Nearby
+	err := s.registry.ask(ctx, func() (err error) {
+		found, err = d.Map.Near(ctx, s.member.User, at, radius, limit)
+		return err
+	})
+	if err != nil {
+		s.refuse(id, "", err)
+		return
+	}
+	out := &wire.Neighbours{More: found.More}
+	now := time.Now()
+	for _, p := range found.People {
+		out.People = append(out.People, &wire.Neighbour{
+			User: p.User, Name: p.Name, Distance: p.Distance, Direction: p.Bearing, Fix: viewFix(p.View),
+		})
+		if d.Receipts != nil {
+			d.Receipts.Read(s.member.User, p.User, "nearby", p.View.Precision, now)
+		}
+	}
+	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Neighbours{Neighbours: out}})
+}
+
+func viewFix(v grant.View) *wire.Fix {
+	return &wire.Fix{
+		Point: &wire.Point{Lat: v.Point.Lat, Lng: v.Point.Lng}, Accuracy: v.Accuracy,
+		Captured: timestamppb.New(v.Captured), Cell: uint64(v.Cell),
+	}
+}

@@ -1,0 +1,44 @@
+// Package share is the choke point of positions: the node that receives a fix
+// gives it here, as a grant.Raw, and what comes out are the views of audiences,
+// each as fine as the subject's grants and home zones allow. Nothing else may
+// look into a Raw (internal/archtest checks it), so that rooms, the map, fences,
+// lists and receipts can't tell what they don't know.
+//
+//	Report, Post ─▶ subject ─┬─ exact, to rooms of the session ──▶ Hub.Report
+//	                │        ├─ coarse, or to other rooms ───────▶ Hub.Post
+//	   what they chose       ├─ whoever is near ─────────────────▶ Map.Put
+//	   (read, ≤ 30 s old)    └─ every fix, if they want it ──────▶ Sharing.Keep
+//
+// # A subject
+//
+// All that a node knows of one user is a subject: the newest fix and the cells
+// that are told of it (grant.Snapper), what they chose, and an entry per audience
+// with what it was told last. Whatever happens, a fix, a change of the choices, a
+// grant that expires, ends in the same comparison (settle): what each audience
+// should see now, and what it was told. What differs is told, and what should not
+// be seen any more is withdrawn.
+//
+// # Order
+//
+// Of all devices of a user the fix with the latest capture counts. A late one
+// goes to the user's own track; where it is the newest of its device, and the
+// exact position may be seen, it is told as that device's, since viewers pick the
+// newest of a user by themselves. Coarse views are of the user, not of a device:
+// two devices beside each other in two cells would tell that the border is near.
+//
+// A session numbers its fixes; what this package says between them (a
+// withdrawal) takes the next number, and the session's go on above it. Posts are
+// numbered by the time of their capture, a coarse one by the end of its minute,
+// so that nodes agree on the order without asking each other.
+//
+// # What they chose
+//
+// is read when it is needed first, after every change that is told (Changed), and
+// again before it is 30 s old as long as somebody sees something. Until it is
+// known nothing is told; if it can't be read for 30 s no fix is, and if a change
+// can't be read for as long, everything is withdrawn.
+//
+// A device that changes its node leaves what it told in its rooms. So when a
+// subject's choices change, each node withdraws from the rooms of the user's
+// sessions what they do not allow, whether it knows that anything is there or not.
+package share
