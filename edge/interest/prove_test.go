@@ -22,7 +22,7 @@ const (
 	simTick    = 100 * time.Millisecond
 	lossShare  = 0.2
 	maxDelay   = 1500 * time.Millisecond // of datagrams, which so overtake each other
-	maxStream  = 800 * time.Millisecond // of the stream, in order
+	maxStream  = 800 * time.Millisecond  // of the stream, in order
 	staleBound = keyEvery + simTick + maxStream
 )
 
