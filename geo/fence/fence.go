@@ -248,6 +248,9 @@ type sample struct {
 // minAccuracy keeps a receiver's optimism from making every decimetre count.
 const minAccuracy = 1
 
+// maxAccuracy is anywhere.
+const maxAccuracy = 20_000_000
+
 // maxTime bounds capture times, so that sums of them can't overflow.
 const maxTime = int64(1) << 52
 
@@ -265,5 +268,5 @@ func (f Fix) sample() (sample, error) {
 	if acc == 0 {
 		acc = DefaultAccuracy
 	}
-	return sample{t, f.Point.Vec(), max(acc, minAccuracy)}, nil
+	return sample{t, f.Point.Vec(), min(max(acc, minAccuracy), maxAccuracy)}, nil
 }
