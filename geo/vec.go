@@ -32,7 +32,13 @@ func Chord2(metres float64) float64 {
 	return 4 * s * s
 }
 
-// Chord2Distance is the inverse of Chord2.
+// Chord2Distance is the inverse of Chord2, up to half way round the Earth.
 func Chord2Distance(chord2 float64) float64 {
-	return 2 * Radius * math.Asin(min(math.Sqrt(chord2)/2, 1))
+	half2 := chord2 / 4 // the square of the sine of half the angle
+	if half2 < 1e-6 {
+		// Up to 12 km: the arc sine's series, of which the next term is less than
+		// rounding.
+		return 2 * Radius * math.Sqrt(half2) * (1 + half2*(1./6+half2*(3./40)))
+	}
+	return 2 * Radius * math.Asin(min(math.Sqrt(half2), 1))
 }

@@ -121,7 +121,9 @@ func (x *Index) Nearest(dst []Hit, center geo.Point, k int, maxRadius float64, o
 	q.visitBases()
 	slices.SortFunc(q.best, q.compare)
 	for _, c := range q.best {
-		dst = append(dst, q.hits[c.hit])
+		h := q.hits[c.hit]
+		h.Distance = geo.Chord2Distance(c.chord2)
+		dst = append(dst, h)
 	}
 	q.x, q.opt, q.best, q.hits = nil, Options{}, q.best[:0], q.hits[:0]
 	if cap(q.best) <= 1024 { // or a rare large one is kept for ever
@@ -239,7 +241,7 @@ func (q *nearest) leave(r *root) {
 	for i := range q.best {
 		if c := &q.best[i]; c.hit < 0 {
 			c.hit = int32(len(q.hits))
-			q.hits = append(q.hits, q.x.entry(c.entry).hit(c.chord2))
+			q.hits = append(q.hits, q.x.entry(c.entry).hit(0))
 		}
 	}
 	r.mu.RUnlock()

@@ -19,7 +19,7 @@ const (
 	pathBits = 3 * (geo.MaxResolution - rootRes)
 
 	bucketMax = 96 // a bucket with more is divided
-	bucketMin = 16  // a divided cell with fewer is made one bucket again
+	bucketMin = 16 // a divided cell with fewer is made one bucket again
 )
 
 // item is a point as queries read it, 32 bytes: what decides whether it counts,
