@@ -60,16 +60,14 @@ func (m *mover) remember(f *wire.MemberFix) bool {
 	return true
 }
 
-// newer reports whether a fix is to replace another one: a higher session
-// epoch, or within one a higher n that was not captured earlier. It may be of an
+// newer reports whether a fix is to replace another one: of a higher session
+// epoch, or within one a higher n, and not captured earlier. It may be of an
 // older session than the present one: whoever reconnects, here or in another
 // region, is where they were until they say more. Posts, and what withdraws a
-// fix (it has no point) or follows that, go by n alone.
+// fix (it has no point) or follows that, go by the numbers alone.
 func newer(f, old *wire.MemberFix) bool {
 	switch {
-	case f.Epoch != old.Epoch:
-		return f.Epoch > old.Epoch
-	case f.Fix.N <= old.Fix.N:
+	case f.Epoch < old.Epoch, f.Epoch == old.Epoch && f.Fix.N <= old.Fix.N:
 		return false
 	case f.Epoch == 0, f.Fix.Point == nil, old.Fix.Point == nil:
 		return true

@@ -188,7 +188,7 @@ func (s *subject) device(c edge.Client) *device {
 		case d.client.Member().Device.Epoch > epoch:
 			return nil
 		default: // its next session, which counts anew
-			d.client, d.n, d.top, d.captured = c, 0, 0, time.Time{}
+			d.client, d.n, d.top = c, 0, 0
 			return d
 		}
 	}
