@@ -39,6 +39,7 @@ type Config struct {
 	Presence *presence.Store // nil: no operations on presence
 	Live     Live            // nil: nobody's state is known
 	Edges    Edges           // nil: no /api/v1/edge
+	Location *Location       // nil: no operations on positions, fences and blocks
 
 	Assets  fs.FS    // holds docs/swagger-ui.css and docs/swagger-ui-bundle.js; nil: /docs links to the document only
 	Origins []string // of pages that may call the API, or "*"; default: none but its own
@@ -130,6 +131,9 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.Presence != nil {
 		a.presenceOperations()
+	}
+	if cfg.Location != nil {
+		a.locationOperations()
 	}
 	if cfg.Edges != nil {
 		a.edgeOperations()

@@ -78,13 +78,18 @@ var _ huma.Resolver = (*edgeInput)(nil)
 
 // Resolve notes whether coordinates were given: none are not those of the Gulf
 // of Guinea.
-func (in *edgeInput) Resolve(ctx huma.Context) []error {
+func (in *edgeInput) Resolve(ctx huma.Context) (problems []error) {
+	in.located, problems = located(ctx)
+	return problems
+}
+
+// located reports whether a query has lat and lng, and not only one of them.
+func located(ctx huma.Context) (is bool, problems []error) {
 	lat, lng := ctx.Query("lat") != "", ctx.Query("lng") != ""
-	in.located = lat && lng
 	if lat != lng {
-		return []error{&huma.ErrorDetail{Location: "query.lat", Message: "lat and lng go together"}}
+		problems = []error{&huma.ErrorDetail{Location: "query.lat", Message: "lat and lng go together"}}
 	}
-	return nil
+	return lat && lng, problems
 }
 
 func (in *edgeInput) caller(addr netip.Addr) (EdgeCaller, error) {

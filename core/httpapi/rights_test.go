@@ -19,15 +19,27 @@ func TestEveryOperationChecksWhoAsks(t *testing.T) {
 	b.ok("POST", "/auth/logout", out.token, nil)
 
 	bodies := map[string]obj{ // what gets past the schema
-		"create-group":   {"name": "x"},
-		"join-group":     {"invite_code": "BCDFGHJKM0"},
-		"put-member":     {"role": "admin"},
-		"send-message":   {"client_id": "x", "body": "let me in"},
-		"transfer-group": {"user_id": eve.id},
-		"upgrade":        {"username": "Up", "email": "up@example.org", "password": "correct horse battery"},
+		"create-group":    {"name": "x"},
+		"join-group":      {"invite_code": "BCDFGHJKM0"},
+		"put-member":      {"role": "admin"},
+		"send-message":    {"client_id": "x", "body": "let me in"},
+		"transfer-group":  {"user_id": eve.id},
+		"update-location": {"coordinates": obj{"lat": 45, "lng": 13}},
+		"create-grant":    {"audience": obj{"kind": "discoverable"}, "precision": "r8"},
+		"create-zone":     {"center": obj{"lat": 45, "lng": 13}, "radius": 300, "precision": "r8"},
+		"create-link":     {"precision": "r8"},
+		"create-ask":      {"user_id": eve.id},
+		"accept-ask":      {"precision": "r8", "expires_in": 3600},
+		"put-sharing":     {"paused": false},
+		"put-track":       {"enabled": false},
+		"block":           {"user_id": eve.id},
+		"create-fence":    {"name": "x", "shape": obj{"circle": obj{"center": obj{"lat": 45, "lng": 13}, "radius": 300}}},
+		"put-meeting":     {"meet_distance": 100},
+		"upgrade":         {"username": "Up", "email": "up@example.org", "password": "correct horse battery"},
 	}
-	public := map[string]bool{"register": true, "login": true, "guest": true, "refresh": true, "logout": true, "keys": true, "edge": true, "edge-probe": true, "demo": true}
-	path := strings.NewReplacer("{group_id}", group, "{user_id}", ana.id, "{invite_code}", "BCDFGHJKM0").Replace
+	public := map[string]bool{"register": true, "login": true, "guest": true, "refresh": true, "logout": true, "keys": true, "edge": true, "edge-probe": true, "demo": true, "open-link": true}
+	path := strings.NewReplacer("{group_id}", group, "{user_id}", ana.id, "{invite_code}", "BCDFGHJKM0",
+		"{grant_id}", uuid.NewString(), "{zone_id}", uuid.NewString(), "{ask_id}", uuid.NewString(), "{link}", uuid.NewString(), "{fence_id}", uuid.NewString()).Replace
 
 	doc := b.ok("GET", "/openapi.json", "", nil).body
 	checked := 0

@@ -24,7 +24,9 @@ import (
 	"github.com/mustermesh/muster/core/chat"
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/db/devdb"
+	"github.com/mustermesh/muster/core/friends"
 	"github.com/mustermesh/muster/core/groups"
+	"github.com/mustermesh/muster/core/location"
 	"github.com/mustermesh/muster/core/presence"
 	"github.com/mustermesh/muster/core/users"
 )
@@ -38,6 +40,9 @@ type bundle struct {
 	log     *lockedBuffer
 	sent    *sentMessages
 	live    *fakeLive
+	where   *fakeWhere
+	record  *location.Recorder
+	places  *location.Store
 
 	mu      sync.Mutex
 	now     time.Time
@@ -163,14 +168,20 @@ func setup(t *testing.T, change ...func(*Config)) *bundle {
 	require.NoError(t, a.Start(t.Context()))
 	t.Cleanup(a.Stop)
 	b.live = &fakeLive{rooms: map[string][]*wire.Person{}, states: map[string]wire.State{}}
+	places, err := location.New(b.db, []byte("0123456789abcdef0123456789abcdef"), location.Config{Now: b.clock, Announce: b, LinkBase: "https://example.org/l/"})
+	require.NoError(t, err)
+	b.places = places
+	b.record = location.NewRecorder(places, log, nil)
+	b.where = newFakeWhere(b)
 	b.sent = &sentMessages{Chat: chat.New(b.db)}
 	t.Cleanup(b.sent.Stop)
 	cfg := Config{
 		DB: b.db, Auth: a, Users: users.New(b.db, b.clock),
-		Groups:   groups.New(b.db, "eu-west", groups.Config{Now: b.clock, Announce: b, LinkBase: "https://example.org/join/"}),
+		Groups:   groups.New(b.db, "eu-west", groups.Config{Now: b.clock, Announce: b, Leaving: places, LinkBase: "https://example.org/join/"}),
 		Messages: b.sent, Presence: presence.New(b.db, b), Live: b.live, Edges: &testEdges{},
-		Assets:  fstest.MapFS{"docs/swagger-ui.css": {Data: []byte("/* css */")}, "docs/swagger-ui-bundle.js": {Data: []byte("/* js */")}},
-		Origins: []string{"https://app.example.org"}, Log: log, Metrics: b.metrics, Now: b.clock,
+		Location: &Location{Store: places, Recorder: b.record, Blocks: friends.New(b.db, places, b.clock), Live: b.where},
+		Assets:   fstest.MapFS{"docs/swagger-ui.css": {Data: []byte("/* css */")}, "docs/swagger-ui-bundle.js": {Data: []byte("/* js */")}},
+		Origins:  []string{"https://app.example.org"}, Log: log, Metrics: b.metrics, Now: b.clock,
 	}
 	for _, f := range change {
 		f(&cfg)

@@ -15,10 +15,13 @@ import (
 	"github.com/mustermesh/muster/geo/grant"
 )
 
+// How somebody came to see a position, beside the kinds of questions.
 const (
-	byRoom = "room"
-	byLink = "link"
+	ByRoom = "room" // told into a room that they followed
+	ByLink = "link" // opened a link
+)
 
+const (
 	keepReceipts  = 30 * 24 * time.Hour
 	keepCrossings = 30 * 24 * time.Hour
 	keepAsks      = 30 * 24 * time.Hour

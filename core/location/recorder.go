@@ -137,8 +137,10 @@ func (r *Recorder) Read(viewer, subject core.UserID, how string, p grant.Precisi
 	}
 }
 
-// Opened notes that a link was opened.
-func (r *Recorder) Opened(l Link, at time.Time) { r.read(l.ID, l.User, byLink, l.Precision, at) }
+// Opened notes that a link was opened, and how finely it showed the subject.
+func (r *Recorder) Opened(l Link, p grant.Precision, at time.Time) {
+	r.read(l.ID, l.User, ByLink, p, at)
+}
 
 func (r *Recorder) read(reader uuid.UUID, subject core.UserID, how string, p grant.Precision, at time.Time) {
 	at = stored(at)

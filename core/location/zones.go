@@ -17,13 +17,10 @@ import (
 var (
 	ErrNoZone       = errs.New(errs.NotFound, "zone_not_found", "you have no such zone")
 	ErrTooManyZones = errs.New(errs.Conflict, "too_many_zones", "you have as many zones as one can: delete one first")
-	ErrBadZone      = errs.New(errs.Invalid, "bad_zone", "a zone has a center, a radius of more than 0 and at most 50,000 metres, a precision from r0 to r10, and a name of at most 80 characters")
+	ErrBadZone      = errs.New(errs.Invalid, "bad_zone", "a zone has a center, a radius in metres, a precision from r0 to r10, and a name of at most 80 characters")
 )
 
-const (
-	maxZones  = 20
-	maxRadius = 50_000 // metres
-)
+const maxZones = 20
 
 // Zone is a place in which nobody sees the user finer than its precision. Only
 // its maker ever reads it.
@@ -38,8 +35,11 @@ type Zone struct {
 // calls Tell.
 func (s *Store) AddZone(ctx context.Context, tx pgx.Tx, user core.UserID, name string, z grant.Zone) (Zone, error) {
 	name, ok := core.CleanText(name, 0, 80, false)
-	if !ok || z.Check() != nil || z.Radius > maxRadius {
-		return Zone{}, ErrBadZone
+	if !ok {
+		return Zone{}, ErrBadZone.At("body.name")
+	}
+	if err := z.Check(); err != nil {
+		return Zone{}, errs.New(errs.Invalid, "bad_zone", "%v", err)
 	}
 	if err := bump(ctx, tx, user); err != nil {
 		return Zone{}, err
