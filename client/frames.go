@@ -57,6 +57,8 @@ func (s *Session) spreadLocked(c *connection, f *wire.ServerFrame) {
 		if r := s.rooms[b.Fixes.GetRoom()]; r != nil {
 			r.push(r.state.Fixes(b.Fixes.GetFixes()))
 		}
+	case *wire.ServerFrame_View:
+		s.viewLocked(c, b.View)
 	case *wire.ServerFrame_Reach:
 		if r := s.rooms[b.Reach.GetRoom()]; r != nil && r.state.Joined() {
 			r.push(r.state.Reach(b.Reach))
@@ -198,5 +200,6 @@ func (s *Session) dropLocked(r *Room, err error) {
 	if s.conn != nil {
 		s.answeredLocked(s.conn, r.id)
 	}
+	s.endViewsLocked(r.id, err)
 	r.end(err)
 }

@@ -410,6 +410,7 @@ func (l *life) finish(err error) {
 	for _, r := range slices.Collect(maps.Values(s.rooms)) {
 		r.end(err)
 	}
+	s.endViewsLocked("", err)
 	s.mu.Unlock()
 	s.announce()
 }

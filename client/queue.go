@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"iter"
 	"sync"
 )
 
@@ -77,6 +78,26 @@ func (q *queue) take(ctx context.Context, buf []Event) (events []Event, ok bool)
 		case <-q.more:
 		case <-ctx.Done():
 			return nil, false
+		}
+	}
+}
+
+// all yields the events as they come, until the end or ctx is over.
+func (q *queue) all(ctx context.Context) iter.Seq[Event] {
+	return func(yield func(Event) bool) {
+		var buf []Event
+		for {
+			events, ok := q.take(ctx, buf)
+			if !ok {
+				return
+			}
+			for _, e := range events {
+				if !yield(e) {
+					return
+				}
+			}
+			clear(events)
+			buf = events
 		}
 	}
 }

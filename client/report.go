@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ type Fix struct {
 	Accuracy float64   // metres, 68 %; 0 = unknown
 	Speed    *float64  // m/s; nil = unknown
 	Heading  *float64  // degrees from true north; nil = unknown
+	Battery  *float64  // 0 to 1; nil = unknown
 	Captured time.Time // zero: now
 }
 
@@ -36,8 +38,11 @@ type report struct {
 // maxReports bounds the sets of rooms whose last fix is remembered.
 const maxReports = 64
 
-// Report gives the rooms named, or all rooms the session is in, a fix. It
-// never blocks: a fix that was not yet sent is replaced by a newer one. What
+// Report gives a fix to everybody who may see it: each audience that holds a grant
+// of the user's, as precisely as the grant says. A room that is named, which the
+// session must be in, is granted the exact position for a quarter of an hour,
+// unless the user set a grant of their own for it (Room.Report does that for one).
+// It never blocks: a fix that was not yet sent is replaced by a newer one. What
 // makes no sense is refused with the server's codes.
 func (s *Session) Report(fix Fix, rooms ...string) error {
 	now := time.Now()
@@ -55,6 +60,9 @@ func (s *Session) Report(fix Fix, rooms ...string) error {
 	}
 	if fix.Heading != nil {
 		f.Heading = new(float32(*fix.Heading))
+	}
+	if fix.Battery != nil {
+		f.Battery = new(float32(*fix.Battery))
 	}
 	if err := problem(wire.CheckFix(f, now)); err != nil {
 		return err
@@ -81,6 +89,20 @@ func (s *Session) Report(fix Fix, rooms ...string) error {
 	*r = report{fix: f, rooms: rooms, last: now, interval: now.Sub(r.last)}
 	s.notify()
 	return nil
+}
+
+// Withdraw has everybody forget where the user is: rooms, and whoever is near. What
+// Report granted by naming rooms ends with it; grants that the user set do not, and
+// the next Report serves them.
+func (s *Session) Withdraw(ctx context.Context) error {
+	s.mu.Lock()
+	for _, r := range s.reports {
+		delete(s.pending, r.confirm)
+	}
+	clear(s.reports)
+	s.mu.Unlock()
+	_, err := s.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_Withdraw{Withdraw: &wire.Withdraw{}}})
+	return err
 }
 
 // repeatAfter is how long a fix that went by datagram may be the last one
@@ -110,7 +132,7 @@ func (s *Session) offerLocked() {
 			old := r.fix // may be on its way out: not changed
 			r.fix = &wire.Fix{
 				Point: old.Point, Accuracy: old.Accuracy, Speed: old.Speed, Heading: old.Heading,
-				Captured: old.Captured, N: s.n,
+				Battery: old.Battery, Captured: old.Captured, N: s.n,
 			}
 			r.sent, r.done = false, false
 		}

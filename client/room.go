@@ -19,6 +19,7 @@ type (
 	Message         = roomstate.Message
 	PresenceChanged = roomstate.PresenceChanged
 	FixChanged      = roomstate.FixChanged
+	FixWithdrawn    = roomstate.FixWithdrawn
 	MessageArrived  = roomstate.MessageArrived
 	RegionReplaced  = roomstate.RegionReplaced
 	RegionChanged   = roomstate.RegionChanged
@@ -29,7 +30,7 @@ type (
 )
 
 // Event is something that happened in a room: one of PresenceChanged,
-// FixChanged, MessageArrived, RegionReplaced, RegionChanged, GroupChanged,
+// FixChanged, FixWithdrawn, MessageArrived, RegionReplaced, RegionChanged, GroupChanged,
 // ConnectionChanged, Missed, Ended.
 type Event any
 
@@ -86,24 +87,7 @@ func (r *Room) ID() string { return r.id }
 //
 // At most Config.QueueSize events wait. When one more comes, all that wait are
 // replaced by one Missed: read Members, Fixes and Messages again.
-func (r *Room) Events(ctx context.Context) iter.Seq[Event] {
-	return func(yield func(Event) bool) {
-		var buf []Event
-		for {
-			events, ok := r.queue.take(ctx, buf)
-			if !ok {
-				return
-			}
-			for _, e := range events {
-				if !yield(e) {
-					return
-				}
-			}
-			clear(events)
-			buf = events
-		}
-	}
-}
+func (r *Room) Events(ctx context.Context) iter.Seq[Event] { return r.queue.all(ctx) }
 
 // Members returns who is in the room: one entry per user with their devices. Of
 // a big room it may be only some, see Counts; ListPeople has all.
@@ -146,7 +130,13 @@ func (r *Room) ListPeople(ctx context.Context, after string, limit int) (PeopleP
 	return page, nil
 }
 
-// Fixes returns the last fix of every device in the room that has one.
+// Report is Session.Report for this room: its members are granted the exact
+// position for a quarter of an hour, unless the user set a grant for them.
+func (r *Room) Report(fix Fix) error { return r.s.Report(fix, r.id) }
+
+// Fixes returns the last fix of every device in the room that has one, and of
+// those who posted theirs without being here. Where an area of the room is
+// watched the server tells it in the View instead, and they stay as they were.
 func (r *Room) Fixes() []MemberFix {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
@@ -285,6 +275,11 @@ func (r *Room) rejoined(c *connection, recovered bool) {
 			if len(report.rooms) == 0 || slices.Contains(report.rooms, r.id) {
 				report.again(r.s, time.Now())
 			}
+		}
+	}
+	if r.synced != c {
+		for _, v := range r.s.views {
+			v.again = v.again || v.room == r.id && v.on == c // the server may have ended it with the stay
 		}
 	}
 	r.synced = c

@@ -304,6 +304,7 @@ func (s *Session) step(c *connection, now time.Time) work {
 	for _, r := range s.rooms {
 		at(s.tendLocked(c, r, now))
 	}
+	at(s.watchLocked(c, now))
 	at(s.reportLocked(c, &w, now))
 	at(s.pulseLocked(c, &w, now))
 	if w.err != nil {

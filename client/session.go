@@ -135,6 +135,8 @@ type Session struct {
 	nextID     uint64
 	pending    map[uint64]*request
 	rooms      map[string]*Room
+	views      map[uint32]*View
+	watches    uint32               // the number of the last view
 	reports    map[string]*report   // by the rooms they name
 	n          uint64               // of the last fix
 	conn       *connection          // the live one; nil while there is none
@@ -202,7 +204,7 @@ func Connect(ctx context.Context, cfg Config) (*Session, error) {
 		cfg: cfg, dialer: cfg.Dialer, log: cfg.Log, http: cfg.HTTP, cancel: cancel,
 		first: make(chan struct{}), done: make(chan struct{}),
 		turn: make(chan struct{}, 1), shaken: make(chan struct{}, 1), background: cfg.Background,
-		pending: map[uint64]*request{}, rooms: map[string]*Room{}, reports: map[string]*report{},
+		pending: map[uint64]*request{}, rooms: map[string]*Room{}, views: map[uint32]*View{}, reports: map[string]*report{},
 		greeting: map[*connection]bool{}, slots: make(chan struct{}, maxPending),
 	}
 	if err := s.locate(ctx); err != nil {

@@ -29,7 +29,9 @@
 //     word of it bring it back.
 //   - Fixes have no position in the stream and may arrive twice, late or before
 //     the presence event: one applies only if its (session epoch, n) is newer
-//     than that of the device's last fix.
+//     than that of the device's last fix. One without a point says that the
+//     position was withdrawn. Those of PostDevice are of no session: they are
+//     shown whether or not their user is there.
 //   - A Reach, and every snapshot, names the regions that the server's region
 //     can't hear: all of them, each time, so what is not named can be heard.
 //     What is known of their people stays as it was. When a region is lost its
@@ -355,6 +357,14 @@ func (s *State) fix(f *wire.MemberFix) {
 		s.counters.StaleFixes++
 		return
 	}
+	if f.GetFix().GetPoint() == nil {
+		known := e.fix != nil
+		e.fix, e.fixEpoch, e.fixN = nil, epoch, n
+		if known {
+			s.out = append(s.out, FixWithdrawn{k.user, k.device})
+		}
+		return
+	}
 	fix := fixOf(f)
 	e.fix, e.fixEpoch, e.fixN = &fix, epoch, n
 	s.counters.Fixes++
@@ -501,12 +511,12 @@ func (s *State) Members() []Member {
 	return out
 }
 
-// Fixed returns the last fix of every device in the room that has one, sorted
-// by user and device.
+// Fixed returns the last fix of every device in the room that has one, and of
+// those who posted, sorted by user and device.
 func (s *State) Fixed() []Fix {
 	var out []Fix
-	for _, e := range s.sorted() {
-		if e.fix != nil && present(e.device.State) {
+	for k, e := range s.sorted() {
+		if e.fix != nil && (present(e.device.State) || k.device == PostDevice) {
 			out = append(out, *e.fix)
 		}
 	}

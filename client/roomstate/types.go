@@ -71,6 +71,10 @@ type Device struct {
 	UnknownSince time.Time
 }
 
+// PostDevice stands for the device in fixes that came otherwise than through a
+// session in the room, and in all that are told coarsely: a user has at most one.
+const PostDevice = "http"
+
 // Fix is one location report of a member's device.
 type Fix struct {
 	User     string
@@ -81,8 +85,17 @@ type Fix struct {
 	Accuracy float64  // metres, 68 %; 0 = unknown
 	Speed    *float64 // m/s
 	Heading  *float64 // degrees from true north
+	Battery  *float64 // 0 to 1
+	// Cell is where the position is told coarsely: its centre is Point and its
+	// radius Accuracy. 0: Point is exact.
+	Cell     geo.Cell
 	Captured time.Time
 }
+
+// Age returns how old the fix is. When it is too old to be shown is for the
+// application to say; the server's snapshots leave it out after 15 minutes, one
+// that is told coarsely after 30.
+func (f Fix) Age(now time.Time) time.Duration { return max(0, now.Sub(f.Captured)) }
 
 // Message is a stored message of the room.
 type Message struct {
@@ -109,6 +122,9 @@ type PresenceChanged struct {
 // FixChanged carries a newer fix of a member's device.
 type FixChanged struct{ Fix Fix }
 
+// FixWithdrawn says that a device's position is not told any more.
+type FixWithdrawn struct{ User, Device string }
+
 // MessageArrived carries the next message of the room. Numbers come without
 // holes and never twice.
 type MessageArrived struct{ Message Message }
@@ -134,6 +150,7 @@ type GroupChanged struct{ Version uint64 }
 
 func (PresenceChanged) event() {}
 func (FixChanged) event()      {}
+func (FixWithdrawn) event()    {}
 func (MessageArrived) event()  {}
 func (RegionReplaced) event()  {}
 func (RegionChanged) event()   {}
@@ -167,6 +184,9 @@ func countsOf(c *wire.Counts) Counts {
 // MessageOf turns the frame's form into ours.
 func MessageOf(m *wire.Message) Message { return messageOf(m) }
 
+// FixOf turns the frame's form into ours.
+func FixOf(m *wire.MemberFix) Fix { return fixOf(m) }
+
 func fixOf(m *wire.MemberFix) Fix {
 	w := m.GetFix()
 	f := Fix{
@@ -174,6 +194,10 @@ func fixOf(m *wire.MemberFix) Fix {
 		Point:    geo.Point{Lat: w.GetPoint().GetLat(), Lng: w.GetPoint().GetLng()},
 		Accuracy: float64(w.GetAccuracy()),
 		Captured: w.GetCaptured().AsTime(),
+		Cell:     geo.Cell(w.GetCell()),
+	}
+	if w != nil && w.Battery != nil {
+		f.Battery = new(float64(*w.Battery))
 	}
 	if w != nil && w.Speed != nil {
 		f.Speed = new(float64(*w.Speed))
