@@ -30,7 +30,8 @@ func (o *owner) near(now time.Time, at geo.Point, radius float64, limit int) (ou
 	out = make([]found, 0, min(len(hits), limit))
 	for _, h := range hits {
 		if len(out) == limit {
-			return out, true
+			more = true
+			break
 		}
 		s := &o.users[h.ID%shards]
 		s.mu.Lock()
@@ -45,7 +46,8 @@ func (o *owner) near(now time.Time, at geo.Point, radius float64, limit int) (ou
 			last.distance = geo.Distance(at, last.View.Point)
 		}
 	}
-	return out, false
+	slices.SortFunc(out, nearer) // those equally far, and who has moved
+	return out, more
 }
 
 func nearer(a, b found) int {

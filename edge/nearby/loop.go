@@ -132,7 +132,7 @@ func (m *Map) tell(now time.Time, e *entry, out *outbox) {
 	}
 	e.sent = now
 	for _, t := range e.left {
-		out.point(m, t.node, gonePoint(e.User, e.Version-1))
+		out.point(m, t.node, gonePoint(e.User, e.Version-step))
 	}
 	e.left = nil
 	var p *peer.MapPoint

@@ -75,6 +75,7 @@ type Person struct {
 type Map struct {
 	cfg     Config
 	log     *slog.Logger
+	tag     uint64 // of this node's versions
 	life    run.Lifecycle
 	metrics *metrics
 
@@ -106,7 +107,7 @@ func New(cfg Config) *Map {
 	if cfg.Registry == nil {
 		cfg.Registry = prometheus.NewRegistry()
 	}
-	m := &Map{cfg: cfg, log: cfg.Log, wake: make(chan struct{}, 1), down: map[regions.NodeID]bool{}}
+	m := &Map{cfg: cfg, log: cfg.Log, tag: nodeTag(cfg.Self), wake: make(chan struct{}, 1), down: map[regions.NodeID]bool{}}
 	m.topology = cfg.Topology()
 	m.atlas.Store((*atlas)(nil).next(m.topology, time.Now()))
 	m.owner = newOwner(m.owns, cfg.MaxPoints)

@@ -71,13 +71,13 @@ const (
 
 // put takes a view. The cell and the targets are the caller's to bring up to
 // date, after urgent and moved.
-func (e *entry) put(now time.Time, name string, view grant.View, until time.Time) news {
+func (e *entry) put(now time.Time, node uint64, name string, view grant.View, until time.Time) news {
 	fresh := e.gone || !e.Until.After(now) // or there was nothing yet
 	if !fresh && e.View == view && e.Name == name {
 		e.Until = until
 		return same
 	}
-	v := versionOf(view.Captured, now, e.Version)
+	v := versionOf(view.Captured, now, e.Version, node)
 	if v <= e.Version {
 		return late
 	}
@@ -186,7 +186,7 @@ func (m *Map) Put(user, name string, view grant.View, until time.Time) {
 		}
 		e = &entry{Person: Person{User: user}}
 	}
-	what := e.put(now, name, view, until)
+	what := e.put(now, m.tag, name, view, until)
 	switch what {
 	case late:
 		return
@@ -284,7 +284,7 @@ func (m *Map) move(now time.Time, e *entry) bool {
 			m.owner.gone(e.User, e.Version, now.Add(life))
 		}
 	}
-	e.Version++ // whoever was told "gone" and has it again knows that it is news
+	e.Version += step // whoever was told "gone" and has it again knows that it is news
 	return true
 }
 

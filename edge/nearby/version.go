@@ -1,6 +1,10 @@
 package nearby
 
-import "time"
+import (
+	"time"
+
+	"github.com/mustermesh/muster/regions"
+)
 
 // A version orders what is said of one user's point by all nodes: first by the
 // minute of the capture, so that a fix that was held back does not replace a
@@ -9,23 +13,28 @@ import "time"
 // fix. Clocks of nodes that differ by less than the time between two fixes do no
 // harm, and by more only as long as the minute lasts. From the top:
 //
-//	28 bits  the minute of the capture, since 1970
-//	28 bits  ms from that minute until it was put
-//	 8 bits  counts versions of one ms, and of points that are told anew
+//	26 bits  the minute of the capture, since 1970
+//	28 bits  ms from that minute until it was put; of more than one version in a
+//	         ms, and of a point that is told to others, the next ones
+//	10 bits  a hash of the node, so that no two have the same
 const (
-	subBits    = 8
-	putBits    = 28
-	minuteBits = 28
+	nodeBits = 10
+	putBits  = 28
+
+	step = 1 << nodeBits // from one version of a node to the next
 )
 
 // versionOf returns the version of a view that is put now, above last unless it
 // was captured in an earlier minute.
-func versionOf(captured, now time.Time, last uint64) uint64 {
+func versionOf(captured, now time.Time, last, node uint64) uint64 {
 	minute := max(captured.Unix()/60, 0)
 	put := min(max(now.UnixMilli()-minute*60_000, 0), 1<<putBits-1)
-	v := uint64(min(minute, 1<<minuteBits-1))<<(putBits+subBits) | uint64(put)<<subBits
-	if v <= last && v>>(putBits+subBits) == last>>(putBits+subBits) {
-		v = last + 1
+	v := uint64(minute)<<(putBits+nodeBits) | uint64(put)<<nodeBits | node
+	if v <= last && v>>(putBits+nodeBits) == last>>(putBits+nodeBits) {
+		v = last + step
 	}
 	return v
 }
+
+// nodeTag is what a node's versions end with.
+func nodeTag(id regions.NodeID) uint64 { return uint64(rankOf(string(id))) % step }
