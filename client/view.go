@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/mustermesh/muster/api/wire"
@@ -180,7 +182,8 @@ func (s *Session) endViewsLocked(room string, err error) {
 // look again. That of a room waits until the connection has brought the room back.
 func (s *Session) watchLocked(c *connection, now time.Time) time.Time {
 	next := now.Add(idle)
-	for _, v := range s.views {
+	for _, number := range slices.Sorted(maps.Keys(s.views)) {
+		v := s.views[number]
 		if v.on == c && (!v.again || v.asked) {
 			continue
 		}
