@@ -43,24 +43,41 @@ func notWord(r rune) bool {
 }
 
 // CheckRoom checks a room id: a kind such as "group", a colon, and a UUID in
-// lower case. One room has one id, or one group would become two rooms.
+// lower case; for the room of two people "direct", and both of theirs, the lesser
+// one first. One room has one id, or one group would become two rooms.
 func CheckRoom(id string) *Problem {
-	kind, uuid, _ := strings.Cut(id, ":")
-	ok := len(kind) > 0 && len(kind) <= 16 && len(uuid) == roomUUIDLength &&
-		!strings.ContainsFunc(kind, func(r rune) bool { return r < 'a' || r > 'z' })
-	for i := 0; ok && i < len(uuid); i++ {
-		c := uuid[i]
-		switch i {
-		case 8, 13, 18, 23:
-			ok = c == '-'
-		default:
-			ok = c >= '0' && c <= '9' || c >= 'a' && c <= 'f'
-		}
+	kind, name, _ := strings.Cut(id, ":")
+	ok := len(kind) > 0 && len(kind) <= 16 && !strings.ContainsFunc(kind, func(r rune) bool { return r < 'a' || r > 'z' })
+	if kind == "direct" {
+		a, b, _ := strings.Cut(name, ":")
+		ok = isUUID(a) && isUUID(b) && a < b
+	} else {
+		ok = ok && isUUID(name)
 	}
 	if !ok {
 		return &Problem{CodeBadRoom, `name a room as its kind, a colon and a UUID in lower case, such as "group:0b9e…"`}
 	}
 	return nil
+}
+
+func isUUID(s string) bool {
+	if len(s) != roomUUIDLength {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+		default:
+			if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // CheckPositions checks what a client says it knows of a room.

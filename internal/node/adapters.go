@@ -13,6 +13,7 @@ import (
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/chat"
 	"github.com/mustermesh/muster/core/groups"
+	"github.com/mustermesh/muster/core/location"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/hub"
 	"github.com/mustermesh/muster/internal/errs"
@@ -32,21 +33,26 @@ func (v verifier) Verify(token string) (edge.Identity, error) {
 	return edge.Identity{User: id.User.String(), Name: id.Name, Login: id.Login.String(), Expires: id.Expires}, nil
 }
 
-// members is core/groups as the edge sees it.
+// members is core/groups, and for rooms of two core/location, as the edge sees
+// them.
 type members struct {
 	groups *groups.Store
+	direct *location.Store
 	homes  interface{ learn(room, region string) } // hears where rooms are at home
 }
 
 var errNotMember = errs.New(errs.Forbidden, edge.CodeNotMember, "there is no such room, or you are no member of it")
 
 func (m members) Member(ctx context.Context, user, room string, min uint64) (edge.Membership, error) {
-	group, ok := core.GroupOf(room)
-	if !ok {
-		return edge.Membership{}, errNotMember
-	}
 	id, err := core.ParseUserID(user)
 	if err != nil {
+		return edge.Membership{}, errNotMember
+	}
+	group, ok := core.GroupOf(room)
+	switch {
+	case strings.HasPrefix(room, "direct:"):
+		return directMember(ctx, m.direct, id, room, min)
+	case !ok:
 		return edge.Membership{}, errNotMember
 	}
 	s, err := m.groups.Member(ctx, id, group, min)
@@ -70,6 +76,9 @@ func (s store) Store(ctx context.Context, d edge.Draft) (*wire.Message, bool, er
 	sender, err := core.ParseUserID(d.Sender)
 	if err != nil {
 		return nil, false, err
+	}
+	if _, ok := core.GroupOf(d.Room); !ok { // one may be in a room of two to see, and not to write
+		return nil, false, errNotMember
 	}
 	m, stored, err := s.chat.Store(ctx, chat.Draft{Room: d.Room, Sender: sender, ClientID: d.ClientID, Body: d.Body})
 	if err != nil {

@@ -24,6 +24,7 @@ type links struct {
 	rt       *Realtime
 	revoke   func(login string)
 	presence func(ctx context.Context, user string, invisible bool)
+	sharing  func(c *peer.SharingChanged)
 	store    func(ctx context.Context, s *peer.StoreMessage) (*peer.Stored, error)
 	garbled  atomic.Uint64 // frames that did not decode
 }
@@ -161,6 +162,14 @@ func (l *links) Call(ctx context.Context, from peerlink.Peer, b []byte) ([]byte,
 			return nil, err
 		}
 		answer.Body = &peer.Answer_Stored{Stored: stored}
+	case *peer.Call_ListFixes:
+		list, _, here := l.rt.Hub.Fixes(body.ListFixes.GetRoom())
+		if !here {
+			return nil, errNoOwner
+		}
+		answer.Body = &peer.Answer_FixList{FixList: list}
+	case *peer.Call_SharingChanged:
+		l.sharing(body.SharingChanged)
 	case *peer.Call_MapQuery:
 		found, err := l.rt.mapQuery(body.MapQuery)
 		if err != nil {

@@ -14,13 +14,9 @@ import (
 // newMap makes the node's part of the map (edge/nearby), which hears of slots and
 // links what the hub hears, and runs from before the peer links until after them.
 func (r *Realtime) newMap() *nearby.Map {
-	blocks := r.cfg.Blocks
-	if blocks == nil {
-		blocks = noBlocks{}
-	}
 	return nearby.New(nearby.Config{
 		Self: r.cfg.ID, Region: r.region, Roster: r.Cluster, Topology: r.cfg.Directory.Topology,
-		Links: mapLinks{r}, Blocks: blocks, Log: r.log, Registry: r.cfg.Metrics,
+		Links: mapLinks{r}, Blocks: r.cfg.Blocks, Log: r.log, Registry: r.cfg.Metrics,
 	})
 }
 

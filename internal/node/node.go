@@ -37,6 +37,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -47,8 +48,10 @@ import (
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/chat"
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/friends"
 	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/httpapi"
+	"github.com/mustermesh/muster/core/location"
 	"github.com/mustermesh/muster/core/presence"
 	"github.com/mustermesh/muster/core/users"
 	"github.com/mustermesh/muster/edge/hub"
@@ -151,7 +154,15 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	announce := &membershipAnnouncer{log: n.log}
-	teams := groups.New(cfg.DB, string(n.region), groups.Config{Announce: announce, LinkBase: cfg.InviteBase})
+	changes := &sharingChanges{tell: others, rooms: announce}
+	where, err := location.New(cfg.DB, cfg.Secret, location.Config{Announce: changes, LinkBase: linkBase(cfg.InviteBase)})
+	if err != nil {
+		return nil, err
+	}
+	recorder := location.NewRecorder(where, n.log, cfg.Metrics)
+	friendships := friends.New(cfg.DB, where, time.Now)
+	changes.blocks = newBlocks(friendships)
+	teams := groups.New(cfg.DB, string(n.region), groups.Config{Announce: announce, Leaving: where, LinkBase: cfg.InviteBase})
 	messages := chat.New(cfg.DB)
 	touches := newActivity(teams.Touch, n.log)
 	people := users.New(cfg.DB, time.Now)
@@ -165,14 +176,15 @@ func New(cfg Config) (*Node, error) {
 		},
 		publish: func(room string, m *wire.Message) { n.rt.Hub.Publish(room, m) },
 	})
-	standings := members{teams, home}
+	standings := members{teams, where, home}
 
-	changes := &presenceChanges{tell: others}
-	present := presence.New(cfg.DB, changes)
+	appearances := &presenceChanges{tell: others}
+	present := presence.New(cfg.DB, appearances)
 	seen := newSettings(present, n.log)
 	n.rt, err = NewRealtime(RealtimeConfig{
 		ID: cfg.ID, Directory: cfg.Directory, Started: started, Secret: cfg.Secret, Raft: cfg.Raft, Memory: cfg.Memory,
 		Members: standings, Messages: home, Verifier: verifier{accounts.Verifier()}, Settings: seen, Activity: touches,
+		Sharing: sharing{where, recorder}, Receipts: sharing{where, recorder}, Blocks: changes.blocks, Withdraw: changes.withdraw,
 		Session: cfg.Session, Capacity: cfg.Capacity, Drain: cfg.Drain, Log: n.log, Metrics: cfg.Metrics,
 	})
 	if err != nil {
@@ -198,9 +210,11 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.rt.Connect(peers)
 	others.call = peers.Call
-	changes.settings, changes.rt = seen, n.rt
+	appearances.settings, appearances.rt = seen, n.rt
+	changes.rt = n.rt
 	revoked.since, revoked.close = accounts.RevokedSince, n.rt.Sessions.Revoke
-	n.rt.links.revoke, n.rt.links.presence = n.rt.Sessions.Revoke, changes.heard
+	n.rt.links.revoke, n.rt.links.presence = n.rt.Sessions.Revoke, appearances.heard
+	n.rt.links.sharing = changes.heard
 	n.rt.links.store = home.receive
 
 	watch := steering.NewWatch(steering.WatchConfig{
@@ -215,6 +229,7 @@ func New(cfg Config) (*Node, error) {
 	assets, _ := web.Dist()
 	api, err := httpapi.New(httpapi.Config{
 		DB: cfg.DB, Auth: accounts, Users: people, Groups: teams,
+		Location: &httpapi.Location{Store: where, Recorder: recorder, Blocks: friendships, Live: live{n.rt, changes}},
 		Messages: conversation{messages, home, n.rt.Hub}, Presence: present, Live: n.rt, Edges: newDirectory(&cfg, n.region, watch),
 		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: withoutProxy(cfg.ClientAddr),
 		AddressLimit: cfg.Limits.Address, UserLimit: cfg.Limits.User,
@@ -227,11 +242,12 @@ func New(cfg Config) (*Node, error) {
 
 	n.group.Add("auth", accounts)
 	n.group.Add("housekeeping", &housekeeping{log: n.log, work: func(ctx context.Context) error {
-		return httpapi.SweepIdempotencyKeys(ctx, cfg.DB, time.Now())
+		return errors.Join(httpapi.SweepIdempotencyKeys(ctx, cfg.DB, time.Now()), where.Sweep(ctx))
 	}})
 	n.group.Add("chat", stopper(messages.Stop))
 	n.group.Add("activity", touches)
 	n.group.Add("settings", seen)
+	n.group.Add("receipts", recorder)
 	n.group.Add("realtime", n.rt)
 	n.group.Add("topology", newLoop(func(ctx context.Context) {
 		for {
@@ -270,6 +286,16 @@ func (n *Node) standingOf(region regions.RegionID) regions.Standing {
 		}
 	}
 	return s
+}
+
+// linkBase is the prefix of the URLs of shared positions, beside that of
+// invitations.
+func linkBase(invites string) string {
+	base, ok := strings.CutSuffix(invites, "join/")
+	if !ok {
+		return ""
+	}
+	return base + "l/"
 }
 
 // routes is what a node answers over HTTP: the API, the WebSocket endpoint,

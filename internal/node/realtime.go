@@ -19,6 +19,7 @@ import (
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/hub"
+	"github.com/mustermesh/muster/edge/interest"
 	"github.com/mustermesh/muster/edge/nearby"
 	"github.com/mustermesh/muster/edge/session"
 	"github.com/mustermesh/muster/edge/share"
@@ -50,7 +51,11 @@ type RealtimeConfig struct {
 	Verifier edge.Verifier
 	Settings edge.Settings
 	Activity edge.Activity
-	Blocks   edge.Blocks // optional: nobody blocks anybody
+	Blocks   edge.Blocks   // optional: nobody blocks anybody
+	Sharing  edge.Sharing  // optional: only rooms that a fix names see it
+	Receipts edge.Receipts // optional
+	// Withdraw has all nodes forget where a user is; optional: this one does.
+	Withdraw func(ctx context.Context, user string) error
 
 	Session  session.Config // optional: limits and times
 	Capacity uint32         // optional: the node's share of the region's slots; 100
@@ -85,6 +90,7 @@ type Realtime struct {
 	Cluster  *cluster.Cluster
 	Map      *nearby.Map
 
+	areas  *interest.Engine
 	cfg    RealtimeConfig
 	region regions.RegionID
 	log    *slog.Logger
@@ -133,6 +139,12 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	if cfg.Drain.Deadline <= 0 {
 		cfg.Drain.Deadline = 10 * time.Second
 	}
+	if cfg.Sharing == nil {
+		cfg.Sharing = noChoices{}
+	}
+	if cfg.Blocks == nil {
+		cfg.Blocks = noBlocks{}
+	}
 	r := &Realtime{cfg: cfg, region: region, log: cfg.Log}
 	r.over, r.end = context.WithCancel(context.Background())
 	r.links = &links{log: cfg.Log, rt: r}
@@ -152,6 +164,9 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 		Tick: cfg.Session.Tick, Logger: cfg.Log, Registry: cfg.Metrics,
 	})
 	r.Map = r.newMap()
+	r.areas = interest.New(interest.Config{
+		Taps: r.Hub, Rooms: r, Map: boxes{r.Map}, Blocks: cfg.Blocks, Tick: cfg.Session.Tick, Log: cfg.Log, Registry: cfg.Metrics,
+	})
 	key, err := hkdf.Key(sha256.New, cfg.Secret, nil, "muster ticket v1", sha256.Size)
 	if err != nil {
 		return nil, fmt.Errorf("ticket key: %w", err)
@@ -160,11 +175,8 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("moments key: %w", err)
 	}
-	if cfg.Sharing == nil {
-		cfg.Sharing = noChoices{}
-	}
 	r.Sharer = share.New(share.Config{
-		Hub: r.Hub, Sharing: cfg.Sharing, Members: cfg.Members, Settings: cfg.Settings, Receipts: cfg.Receipts, Secret: moments,
+		Hub: r.Hub, Sharing: cfg.Sharing, Members: cfg.Members, Settings: cfg.Settings, Map: r.Map, Receipts: cfg.Receipts, Secret: moments,
 		Clients: func(user string) []edge.Client { return r.Sessions.Clients(user) }, Log: cfg.Log, Metrics: cfg.Metrics,
 	})
 	sessions := cfg.Session
@@ -173,7 +185,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	r.arrivals.cluster, r.arrivals.call = r.Cluster, r.call
 	r.Sessions = session.NewRegistry(sessions, session.Deps{
 		Hub: r.Hub, Members: cfg.Members, Messages: cfg.Messages, Verifier: cfg.Verifier, Settings: cfg.Settings,
-		Sharer: r.Sharer, Receipts: cfg.Receipts, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
+		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Map: r.Map, Receipts: cfg.Receipts, Areas: r.areas, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
 	})
 	return r, nil
 }
@@ -187,6 +199,7 @@ func (r *Realtime) Connect(p Peers) {
 	r.group.Add("peer links", p) // from here on frames arrive
 	r.group.Add("cluster", r.Cluster)
 	r.group.Add("arrivals", r.arrivals)
+	r.group.Add("areas", r.areas)
 	r.group.Add("sessions", r.Sessions)
 	r.group.Add("mover", newLoop(r.move))
 	r.group.Add("alone", newLoop(r.watchContact))

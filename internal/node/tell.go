@@ -79,5 +79,7 @@ func (p *presenceChanges) PresenceChanged(ctx context.Context, user core.UserID,
 
 // heard applies it on this node.
 func (p *presenceChanges) heard(ctx context.Context, user string, invisible bool) {
-	p.rt.Sessions.SetInvisible(user, p.settings.Changed(ctx, user, invisible))
+	invisible = p.settings.Changed(ctx, user, invisible)
+	p.rt.Sessions.SetInvisible(user, invisible)
+	p.rt.Sharer.SetInvisible(user, invisible)
 }
