@@ -2,6 +2,7 @@ package grant
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/mustermesh/muster/geo"
@@ -14,7 +15,7 @@ type level struct {
 	moment   time.Time // of the last step
 	captured time.Time // as views have it
 	leaving  bool      // at the last step the subject was outside of the told cell
-	anchor   geo.Point // where the subject stays
+	anchor   geo.Point // where the subject is staying
 	since    time.Time // since when
 	places   []place   // where they stayed, the last seen last
 }
@@ -26,92 +27,115 @@ type input struct {
 	cell     geo.Cell
 }
 
-// place is where a subject stayed and which cell was told of it.
+// slack is how far apart two inputs may be that are of the same spot.
+func (in input) slack() float64 { return max(spot, in.accuracy/2) }
+
+func (in input) at(p geo.Point) bool { return geo.Distance(in.point, p) <= in.slack() }
+
+// place is where a subject stayed, and the cell that is told of it.
 type place struct {
 	point geo.Point
-	cell  geo.Cell
+	told  shape
 }
 
 const (
-	unknownAccuracy = 50.0 // metres, of a fix that doesn't say
-	margin          = 0.1  // of the radius: how far outside is outside, beyond the accuracy
-	nearby          = 50.0 // metres: how far one moves without leaving a place, at least
+	unknownAccuracy = 50.0  // metres, of a fix that doesn't say
+	spot            = 50.0  // metres: how far receivers wander while nobody moves
+	astray          = 300.0 // metres: how far off a receiver may be without saying so
 	staying         = 20 * time.Minute
 	maxPlaces       = 16
+
+	// In radii of the cell:
+	margin = 0.1 // how far outside is outside, beyond the accuracy
+	cloak  = 2.6 // around the centre of a place's cell, where passing shows nothing else
+	apart  = 2.4 // from centre to centre: cells that don't touch
 )
 
 func (l *level) known() bool { return l.told.cell != 0 }
 
 // step decides, at one of the subject's moments, which cell is told.
 func (l *level) step(in input, res int, now time.Time) error {
-	next, err := l.next(in, in.cell.Parent(res))
+	if l.since.IsZero() || !in.at(l.anchor) {
+		l.anchor, l.since = in.point, now
+	}
+	stays := now.Sub(l.since) >= staying
+	next, err := l.next(in, in.cell.Parent(res), stays)
 	if err != nil {
 		return err
 	}
-	slack := max(nearby, in.accuracy/2)
 	if next != l.told.cell {
-		told, err := newShape(next)
-		if err != nil {
+		if l.told, err = newShape(next); err != nil {
 			return err
 		}
-		l.told, l.since = told, time.Time{}
 	}
-	if l.since.IsZero() || geo.Distance(l.anchor, in.point) > slack {
-		l.anchor, l.since = in.point, now
-	}
-	if now.Sub(l.since) >= staying {
-		l.remember(place{l.anchor, l.told.cell}, slack)
+	if stays && !l.leaving {
+		l.remember(in)
 	}
 	return nil
 }
 
 // next returns the cell to tell, mine being the one that the input is in.
-func (l *level) next(in input, mine geo.Cell) (geo.Cell, error) {
+func (l *level) next(in input, mine geo.Cell, stays bool) (geo.Cell, error) {
 	if !l.known() {
 		return mine, nil
 	}
-	slack := max(nearby, in.accuracy/2)
-	for i := len(l.places) - 1; i >= 0; i-- {
-		if p := l.places[i]; geo.Distance(p.point, in.point) <= slack {
-			l.places = append(append(l.places[:i], l.places[i+1:]...), p)
-			l.leaving = false
-			return p.cell, nil
-		}
+	was := l.leaving
+	l.leaving = false
+	if i := l.find(in); i >= 0 {
+		return l.places[i].told.cell, nil
 	}
-	if mine == l.told.cell {
-		l.leaving = false
+	if c := l.cloaked(in); c != 0 && !stays {
+		return c, nil
+	}
+	if was || mine == l.told.cell {
 		return mine, nil
 	}
-	if !l.leaving && l.told.border(in.point) <= in.accuracy+margin*l.told.radius {
+	if l.told.border(in.point) <= in.accuracy+margin*l.told.radius {
 		return l.told.cell, nil
 	}
-	if !l.leaving {
-		far := false
-		if mine.Resolution() < MaxResolution {
-			center, err := h3.Center(mine)
-			if err != nil {
-				return 0, err
-			}
-			far = geo.Distance(center, l.told.center) > 2.4*l.told.radius
-		}
-		if !far {
-			l.leaving = true
-			return l.told.cell, nil
-		}
+	center, err := h3.Center(mine)
+	if err != nil {
+		return 0, err
 	}
-	l.leaving = false
-	return mine, nil
+	if geo.Distance(center, l.told.center) > apart*l.told.radius+astray {
+		return mine, nil
+	}
+	l.leaving = true
+	return l.told.cell, nil
 }
 
-// remember keeps a place, unless it is known.
-func (l *level) remember(p place, slack float64) {
-	for i := range l.places {
-		if geo.Distance(l.places[i].point, p.point) <= slack {
-			return
+// find returns the place that the input is at, -1 if it is at none.
+func (l *level) find(in input) int {
+	for i := len(l.places) - 1; i >= 0; i-- {
+		if in.at(l.places[i].point) {
+			return i
 		}
 	}
+	return -1
+}
+
+// cloaked returns the cell of a place that the input is around, first of all the
+// one that is told; 0 if it is around none.
+func (l *level) cloaked(in input) (c geo.Cell) {
+	for i := range l.places {
+		p := &l.places[i].told
+		if c != l.told.cell && geo.Distance(in.point, p.center) <= cloak*p.radius {
+			c = p.cell
+		}
+	}
+	return c
+}
+
+// remember keeps where the subject stays, and forgets the place that was not
+// seen for longest if there are too many.
+func (l *level) remember(in input) {
+	p := place{l.anchor, l.told}
+	if i := l.find(in); i >= 0 {
+		p = l.places[i]
+		l.places = slices.Delete(l.places, i, i+1)
+	}
 	if len(l.places) == maxPlaces {
-		l.places = append(l.places[:0], l.places[1:]...)
+		l.places = slices.Delete(l.places, 0, 1)
 	}
 	l.places = append(l.places, p)
 }

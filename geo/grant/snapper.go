@@ -35,16 +35,12 @@ type told struct {
 const longest = 15 * time.Minute
 
 // Period is the time between two of a subject's moments, at which alone a view
-// of a resolution changes. Each divides those of coarser resolutions.
+// of a resolution changes. It divides those of coarser resolutions.
 func Period(resolution int) time.Duration {
-	switch {
-	case resolution >= 9:
-		return time.Minute
-	case resolution == 8:
+	if resolution >= 8 {
 		return 5 * time.Minute
-	default:
-		return longest
 	}
+	return longest
 }
 
 // NewSnapper starts without a fix. The secret is the cluster's own; with the

@@ -57,7 +57,7 @@ func TestOnlyMomentsCount(t *testing.T) {
 		require.Equal(t, everything(a), everything(b))
 	})
 	v.day()
-	require.Greater(t, changes, 1000, "a view is renewed each minute")
+	require.Greater(t, changes, 280, "a view is renewed every five minutes")
 }
 
 // TestNothingButTheFinestToldCellShows replaces a day by another one that has
@@ -100,17 +100,19 @@ func TestNothingButTheFinestToldCellShows(t *testing.T) {
 	for i := range puppets {
 		puppets[i] = geo.Destination(Own(day[0].raw).Point, rng.Float64()*360, rng.Float64()*9000)
 	}
-	b, apart := newTelling("ada"), 0.0
+	b, off := newTelling("ada"), 0.0
 	for i, m := range day {
 		p := within(m.told)
 		if i+1 < len(day) && day[i+1].told != m.told {
-			p = within(day[i+1].told) // be on the way there
-			if c, err := h3.Center(day[i+1].told); err == nil {
-				p = c
+			next, err := newShape(day[i+1].told)
+			require.NoError(t, err)
+			if geo.Distance(next.center, b.center()) < apart*next.radius+astray {
+				p = next.center // be on the way there
 			}
 		}
-		apart += geo.Distance(p, Own(m.raw).Point) / float64(len(day))
+		off += geo.Distance(p, Own(m.raw).Point) / float64(len(day))
 		take(t, b, fixAt(t, p, 5, m.raw.Captured()), m.now)
+		b.told.level[MaxResolution].places = nil
 		got := everything(b)
 		require.Equal(t, m.all, got, "at %v", m.now)
 		for r := range got {
@@ -126,7 +128,15 @@ func TestNothingButTheFinestToldCellShows(t *testing.T) {
 			require.Equal(t, nearest(m.all[r]), nearest(got[r]))
 		}
 	}
-	require.Greater(t, apart, 30.0, "they were elsewhere")
+	require.Greater(t, off, 30.0, "they were elsewhere")
+}
+
+// center is that of the finest cell that is told.
+func (s *Snapper) center() geo.Point {
+	if s.told == nil {
+		return geo.Point{}
+	}
+	return s.told.level[MaxResolution].told.center
 }
 
 // TestCoarserCellsFollowFromFinerOnes: what is told at a resolution is the
@@ -219,7 +229,9 @@ func TestLateFixes(t *testing.T) {
 	captured := midnight.Add(30*time.Minute + 17*time.Second)
 	take(t, s, fixAt(t, there, 5, captured), captured.Add(2*time.Hour))
 	for r, v := range everything(s) {
-		require.Equal(t, r > 1, before[r].Cell != v.Cell, "r%d", r)
+		if r > 1 {
+			require.NotEqual(t, before[r].Cell, v.Cell, "r%d", r)
+		}
 		require.Equal(t, s.moment(r, captured).Truncate(time.Minute), v.Captured)
 	}
 	require.Equal(t, captured, s.view(Exact).Captured)

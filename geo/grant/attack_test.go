@@ -1,0 +1,438 @@
+package grant
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/geo/h3"
+)
+
+// The attacker program. A victim shares coarsely; the attacker controls 20
+// puppets who may see them, knows the code, the secret moments, how people move
+// and how receivers err (Kerckhoffs), collects all that a viewer gets for some
+// days, and says where the victim is at each moment, and where they live. All
+// that a viewer gets is computed from views (the types see to it, and
+// TestNothingButTheFinestToldCellShows), so the told cells with their times are
+// the attacker's whole input.
+//
+// The measure: somebody else is told, at each moment, the true cell that the
+// victim is in at that moment, with nothing before and after it, and guesses its
+// centre. That is what a coarse grant is meant to give away. The attacker must
+// not come closer than that, on average over a life. What is allowed is chance
+// (two standard errors over lives), 5 % of the cell's radius, and the 12 m that
+// the receiver is off itself.
+//
+// That the attacks are good is shown by a naive snapper, which tells the cell of
+// each fix, and by rounded distances: there they must come much closer.
+//
+// What may be inferred beyond that and isn't prevented: from cells that change
+// while somebody moves, that they moved, about when and to which side. So this
+// is no claim about single moments, but about the whole of what is collected.
+
+// attackDays is how many days of life each attack looks at, in all.
+func attackDays(t *testing.T, few int) int {
+	if s := os.Getenv("MUSTER_ATTACK_DAYS"); s != "" {
+		n, err := strconv.Atoi(s)
+		require.NoError(t, err)
+		return n
+	}
+	return few
+}
+
+// lifeDays is how many days of one life the attacker collects.
+const lifeDays = 3
+
+// score has, per life, the mean error of the attacker and of whoever is told
+// the cell, in radii of the cell.
+type score struct {
+	res          int
+	attack, cell []float64
+}
+
+// add adds a life; the errors are in metres, at the same moments.
+func (s *score) add(res int, attack, cell []float64) {
+	r := geo.EdgeLength(res)
+	s.res, s.attack, s.cell = res, append(s.attack, mean(attack)/r), append(s.cell, mean(cell)/r)
+}
+
+func mean(v []float64) float64 {
+	sum := 0.0
+	for _, x := range v {
+		sum += x
+	}
+	return sum / float64(len(v))
+}
+
+// gain returns how much closer the attacker comes, and the standard error of it.
+func (s *score) gain() (closer, sigma float64) {
+	d := make([]float64, len(s.cell))
+	for i := range d {
+		d[i] = s.cell[i] - s.attack[i]
+	}
+	closer = mean(d)
+	for _, x := range d {
+		sigma += (x - closer) * (x - closer)
+	}
+	n := float64(len(d))
+	return closer, math.Sqrt(sigma / (n - 1) / n)
+}
+
+func (s *score) String() string {
+	closer, sigma := s.gain()
+	return fmt.Sprintf("attacker off by %.3f, told the cell %.3f radii; closer by %+.3f ± %.3f, %d lives",
+		mean(s.attack), mean(s.cell), closer, sigma, len(s.cell))
+}
+
+func (s *score) requireNoBetterThanTheCell(t *testing.T) {
+	t.Helper()
+	closer, sigma := s.gain()
+	require.LessOrEqual(t, closer, 0.05+12/geo.EdgeLength(s.res)+2*sigma, "%v", s)
+}
+
+func (s *score) requireMuchBetterThanTheCell(t *testing.T) {
+	t.Helper()
+	require.Less(t, mean(s.attack), 0.7*mean(s.cell), "%v", s)
+}
+
+// sighting is what the attacker saw at a step, and the truth, which only the
+// scoring reads.
+type sighting struct {
+	cell  geo.Cell
+	truth geo.Point
+	at    time.Time
+}
+
+// life is what is seen of one victim, by day, through a snapper.
+type life struct {
+	days [][]sighting
+	step time.Duration
+	home geo.Point
+	res  int
+}
+
+// watch returns a life as our snapper and as the naive one show it. The naive
+// one tells at once, but the attacker looks at it every few minutes only.
+func watch(t testing.TB, seed uint64, res int, how living) (ours, naive life) {
+	s := newTelling(fmt.Sprint(seed))
+	ours = life{step: Period(res), res: res}
+	naive = life{step: min(Period(res), 5*time.Minute), res: res}
+	var last, lastNaive time.Time
+	day := 0
+	v := newVictim(t, seed, res, how, func(now time.Time, truth geo.Point, raw Raw) {
+		take(t, s, raw, now)
+		if m := s.moment(res, now); m.After(last) {
+			last = m
+			ours.days[day] = append(ours.days[day], sighting{s.view(Cells(res)).Cell, truth, now})
+		}
+		if now.Sub(lastNaive) >= naive.step {
+			lastNaive = now
+			naive.days[day] = append(naive.days[day], sighting{mustCell(t, Own(raw).Point, res), truth, now})
+		}
+	})
+	ours.home, naive.home = v.home, v.home
+	for day = range lifeDays {
+		ours.days, naive.days = append(ours.days, nil), append(naive.days, nil)
+		v.day()
+	}
+	return ours, naive
+}
+
+func centerOf(t testing.TB, p geo.Point, res int) geo.Point {
+	c, err := h3.Center(mustCell(t, p, res))
+	require.NoError(t, err)
+	return c
+}
+
+// TestAttackByTracking follows victims by a hidden Markov model, which combines
+// averaging, change times, walking along borders and all the knowledge that the
+// attacker has, and finds their homes from all nights together.
+func TestAttackByTracking(t *testing.T) {
+	lives := max(3, attackDays(t, 27)/lifeDays/int(livings))
+	resolutions := []int{8}
+	if lives > 3 {
+		resolutions = []int{7, 8, 9}
+	}
+	for _, res := range resolutions {
+		for how := range livings {
+			var always, homes [2]score
+			for seed := range uint64(lives) {
+				ours, naive := watch(t, seed, res, how)
+				for i, l := range []life{ours, naive} {
+					attack, cell, home := track(t, l, i == 1)
+					always[i].add(res, attack, cell)
+					homes[i].add(res, []float64{geo.Distance(home, l.home)}, []float64{geo.Distance(centerOf(t, l.home, res), l.home)})
+				}
+			}
+			for i, name := range []string{"ours", "naive"} {
+				t.Logf("r%d, home %s, %s: all day: %v", res, how, name, &always[i])
+				t.Logf("r%d, home %s, %s: home:    %v", res, how, name, &homes[i])
+			}
+			always[0].requireNoBetterThanTheCell(t)
+			homes[0].requireNoBetterThanTheCell(t)
+			if how != anywhere {
+				always[1].requireMuchBetterThanTheCell(t)
+				homes[1].requireMuchBetterThanTheCell(t)
+			}
+		}
+	}
+}
+
+// track returns the errors of the attacker and of whoever is told the cell at
+// each step, and where the attacker thinks that the victim lives.
+func track(t testing.TB, l life, naive bool) (attack, cell []float64, home geo.Point) {
+	k := newTracker(t, l.res, l.step, slices.Concat(l.days...), naive)
+	nights := make([]float64, len(k.points))
+	for _, day := range l.days {
+		b := k.believe(t, day)
+		for s := range day {
+			attack = append(attack, geo.Distance(k.mean(b[s]), day[s].truth))
+			cell = append(cell, geo.Distance(centerOf(t, day[s].truth, l.res), day[s].truth))
+		}
+		for j, w := range b[len(b)/6] { // four in the morning
+			nights[j] += math.Log(w + 1e-9)
+		}
+	}
+	top, sum := slices.Max(nights), 0.0
+	for j := range nights {
+		nights[j] = math.Exp(nights[j] - top)
+		sum += nights[j]
+	}
+	for j := range nights {
+		nights[j] /= sum
+	}
+	return attack, cell, k.mean(nights)
+}
+
+// clues are what somebody might go by who wants to know on which side of its
+// cell a home is: directions from the centre of the cell that is told at night,
+// in radii.
+type clues [4][2]float64
+
+// cluesOf returns the clues of a life, and where the home is from the same centre.
+func cluesOf(t testing.TB, l life) (c clues, home [2]float64) {
+	count := map[geo.Cell]int{}
+	for _, day := range l.days {
+		for _, s := range day[:len(day)/4] {
+			count[s.cell]++
+		}
+	}
+	night := slices.MaxFunc(keysOf(count), func(a, b geo.Cell) int { return count[a] - count[b] })
+	center, err := h3.Center(night)
+	require.NoError(t, err)
+	from := func(p geo.Point) (v [2]float64) {
+		sin, cos := math.Sincos(geo.Bearing(center, p) * math.Pi / 180)
+		d := geo.Distance(center, p) / geo.EdgeLength(l.res)
+		return [2]float64{d * sin, d * cos}
+	}
+	var n [4]float64
+	add := func(i int, cell geo.Cell) {
+		p, err := h3.Center(cell)
+		require.NoError(t, err)
+		if v := from(p); math.Hypot(v[0], v[1]) < 4 {
+			c[i][0], c[i][1], n[i] = c[i][0]+v[0], c[i][1]+v[1], n[i]+1
+		}
+	}
+	for _, day := range l.days {
+		for i, s := range day {
+			add(0, s.cell) // where they are near home, on average
+			if i < len(day)/4 {
+				add(1, s.cell) // in the night, on average
+			}
+			if i > 0 && s.cell != night && day[i-1].cell == night {
+				add(2, s.cell) // where they go
+			}
+			if i > 0 && s.cell == night && day[i-1].cell != night {
+				add(3, day[i-1].cell) // where they come from
+			}
+		}
+	}
+	for i := range c {
+		if n[i] > 0 {
+			c[i][0], c[i][1] = c[i][0]/n[i], c[i][1]/n[i]
+		}
+	}
+	return c, from(l.home)
+}
+
+func keysOf(m map[geo.Cell]int) (out []geo.Cell) {
+	for k := range m {
+		out = append(out, k)
+	}
+	return out
+}
+
+// TestAttackByLearning makes no model of the snapper. The attacker runs it on
+// simulated lives like the victim's, and learns what the clues say about where
+// in its cell the home is (least squares). Half of the lives are to learn from,
+// half are the victims.
+func TestAttackByLearning(t *testing.T) {
+	lives := max(24, attackDays(t, 0)/lifeDays)
+	for _, res := range []int{7, 8, 9} {
+		if res != 8 && lives == 24 {
+			continue
+		}
+		for how := range livings {
+			var scores [2]score
+			for i := range scores {
+				var all []clues
+				var homes [][2]float64
+				var told []float64
+				for seed := range uint64(lives) {
+					ours, naive := watch(t, 1000+seed, res, how)
+					l := []life{ours, naive}[i]
+					c, home := cluesOf(t, l)
+					all, homes = append(all, c), append(homes, home)
+					told = append(told, geo.Distance(centerOf(t, l.home, res), l.home))
+				}
+				w := leastSquares(all[:lives/2], homes[:lives/2])
+				for j := lives / 2; j < lives; j++ {
+					d := homes[j]
+					for k, c := range all[j] {
+						d[0], d[1] = d[0]-w[k]*c[0], d[1]-w[k]*c[1]
+					}
+					r := geo.EdgeLength(res)
+					scores[i].add(res, []float64{r * math.Hypot(d[0], d[1])}, []float64{told[j]})
+				}
+				t.Logf("r%d, home %s, %s: %v", res, how, []string{"ours", "naive"}[i], &scores[i])
+			}
+			scores[0].requireNoBetterThanTheCell(t)
+			if how != anywhere {
+				scores[1].requireMuchBetterThanTheCell(t)
+			}
+		}
+	}
+}
+
+// leastSquares returns the weights of the clues that fit the homes best, with a
+// little ridge, since there may be few lives.
+func leastSquares(all []clues, homes [][2]float64) (w [4]float64) {
+	var a [4][5]float64
+	for j, c := range all {
+		for x := range 2 {
+			for r := range 4 {
+				for s := range 4 {
+					a[r][s] += c[r][x] * c[s][x]
+				}
+				a[r][4] += c[r][x] * homes[j][x]
+			}
+		}
+	}
+	for r := range 4 {
+		a[r][r] += 0.01 * float64(len(all))
+	}
+	for r := range 4 { // Gauss and Jordan; ridge makes it positive definite
+		for s := range 4 {
+			if s == r {
+				continue
+			}
+			f := a[s][r] / a[r][r]
+			for x := r; x < 5; x++ {
+				a[s][x] -= f * a[r][x]
+			}
+		}
+	}
+	for r := range 4 {
+		w[r] = a[r][4] / a[r][r]
+	}
+	return w
+}
+
+// TestAttackByDistances has the 20 puppets ask how far the victim is, from
+// wherever they like, all night, and average and trilaterate (Gauss-Newton); then
+// bisect who of two puppets is nearer, which needs no distances. Against
+// distances from the fix, rounded to 100 m, both find the bed.
+func TestAttackByDistances(t *testing.T) {
+	for _, res := range []int{7, 9} {
+		var triangles, orders [2]score
+		for seed := range uint64(max(6, attackDays(t, 0)/10)) {
+			var ours, exact []View
+			s := newTelling(fmt.Sprint(seed))
+			v := newVictim(t, seed, res, living(seed%3), func(now time.Time, _ geo.Point, raw Raw) {
+				take(t, s, raw, now)
+				ours, exact = append(ours, s.view(Cells(res))), append(exact, Own(raw))
+			})
+			v.stay(6 * time.Hour)
+			told := []float64{geo.Distance(centerOf(t, v.home, res), v.home)}
+			for i, views := range [][]View{ours, exact} {
+				ask := func(q geo.Point, v View) float64 {
+					if i == 0 {
+						return Between(View{Point: q, Precision: Exact}, v).Distance
+					}
+					return 100 * math.Round(geo.Distance(q, v.Point)/100)
+				}
+				start := geo.Destination(v.home, float64(seed)*77, geo.EdgeLength(res)/2)
+				triangles[i].add(res, []float64{geo.Distance(trilaterate(start, res, views, ask), v.home)}, told)
+				orders[i].add(res, []float64{geo.Distance(bisect(start, res, views), v.home)}, told)
+			}
+		}
+		for i, name := range []string{"ours", "naive"} {
+			t.Logf("r%d, %s, distances: %v", res, name, &triangles[i])
+			t.Logf("r%d, %s, order:     %v", res, name, &orders[i])
+		}
+		triangles[0].requireNoBetterThanTheCell(t)
+		orders[0].requireNoBetterThanTheCell(t)
+		triangles[1].requireMuchBetterThanTheCell(t)
+		orders[1].requireMuchBetterThanTheCell(t)
+	}
+}
+
+// trilaterate finds the point that fits best the distances that puppets are told
+// all night, each in a place of its own every time.
+func trilaterate(guess geo.Point, res int, views []View, ask func(geo.Point, View) float64) geo.Point {
+	type told struct {
+		from geo.Point
+		d    float64
+	}
+	var all []told
+	for n, v := range views {
+		for puppet := range 20 {
+			q := geo.Destination(guess, float64(puppet*18+n*7), geo.EdgeLength(res)*(0.5+float64((puppet*13+n*29)%40)/10))
+			all = append(all, told{q, ask(q, v)})
+		}
+	}
+	for range 20 {
+		var xx, xy, yy, xd, yd float64
+		for _, m := range all {
+			sin, cos := math.Sincos(geo.Bearing(m.from, guess) * math.Pi / 180)
+			d := m.d - geo.Distance(m.from, guess)
+			xx, xy, yy, xd, yd = xx+sin*sin, xy+sin*cos, yy+cos*cos, xd+sin*d, yd+cos*d
+		}
+		det := xx*yy - xy*xy
+		e, n := (yy*xd-xy*yd)/det, (xx*yd-xy*xd)/det
+		guess = geo.Destination(guess, math.Atan2(e, n)*180/math.Pi, math.Hypot(e, n))
+	}
+	return guess
+}
+
+// bisect finds where somebody is by who of two puppets is nearer: once in the
+// direction north, once east, a vote of the night for each step.
+func bisect(around geo.Point, res int, views []View) geo.Point {
+	var off [2]float64
+	for axis, bearing := range []float64{90, 0} {
+		low, high := -4*geo.EdgeLength(res), 4*geo.EdgeLength(res)
+		for high-low > 1 {
+			mid, votes := (low+high)/2, 0
+			a, b := geo.Destination(around, bearing, mid+1000), geo.Destination(around, bearing, mid-1000)
+			for _, v := range views {
+				if geo.Distance(a, v.Point) < geo.Distance(b, v.Point) {
+					votes++
+				}
+			}
+			if 2*votes > len(views) {
+				low = mid
+			} else {
+				high = mid
+			}
+		}
+		off[axis] = (low + high) / 2
+	}
+	return geo.Destination(around, math.Atan2(off[0], off[1])*180/math.Pi, math.Hypot(off[0], off[1]))
+}
