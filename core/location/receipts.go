@@ -119,6 +119,8 @@ func (s *Store) Sweep(ctx context.Context) error {
 		{`DELETE FROM location_links WHERE expires_at < $1`, now.Add(-keepReceipts)},
 		{`DELETE FROM location_asks WHERE created_at < $1`, now.Add(-keepAsks)},
 		{`DELETE FROM fence_crossings WHERE stored_at < $1`, now.Add(-keepCrossings)},
+		{`DELETE FROM fence_states WHERE at < $1 AND other_id <> '00000000-0000-0000-0000-000000000000'
+		  AND NOT EXISTS (SELECT 1 FROM users u WHERE u.id = fence_states.other_id)`, now},
 		// A group's grant that ended says that its fixes share nothing by themselves.
 		{`DELETE FROM location_grants WHERE audience <> 'group' AND expires_at < $1`, now.Add(-keepExpired)},
 		{`DELETE FROM location_track USING location_sharing s

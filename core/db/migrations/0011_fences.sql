@@ -21,7 +21,7 @@ CREATE INDEX IF NOT EXISTS fences_group ON fences (group_id, created_at, id);
 CREATE TABLE IF NOT EXISTS fence_states (
     group_id UUID NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
     fence_id UUID NOT NULL,
-    user_id  UUID NOT NULL,
+    user_id  UUID NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     other_id UUID NOT NULL,                     -- the nil UUID at a fence
     revision BIGINT NOT NULL,
     n        BIGINT NOT NULL,
