@@ -118,7 +118,7 @@ func (m *machine) step(l *leg, acc float64, dwell int64, t *teller) {
 	}
 
 	m.evidence = max(0, m.evidence+weight*(odds(-own)-allowance))
-	if m.peak > 0 && l.t1-m.peakAt > recent.Milliseconds()+(l.t1-l.t0) {
+	if m.peak > 0 && l.t1-m.peakAt > l.recent() {
 		m.peak = 0
 	}
 	switch {
@@ -137,7 +137,7 @@ func (m *machine) step(l *leg, acc float64, dwell int64, t *teller) {
 		m.own, m.ownAt = own, l.t1
 	case own > 0:
 		m.known = m.known || own >= beyond
-		if own >= m.own || m.ownAt == noTime || l.t1-m.ownAt > recent.Milliseconds() {
+		if own >= m.own || m.ownAt == noTime || l.t1-m.ownAt > l.recent() {
 			m.own, m.ownAt = own, l.t1
 		}
 	}
@@ -174,12 +174,15 @@ func (m *machine) follow(l *leg, was, d float64) {
 	byFix := -own1/l.sigma1 >= p.peak
 	if peak := min(p.peak, clampZ); peak >= beyond && peak > m.peak &&
 		m.own >= beyond && m.own+peak >= prominence && m.ownAt != noTime &&
-		p.peakAt-m.ownAt <= recent.Milliseconds()+(l.t1-l.t0) {
+		p.peakAt-m.ownAt <= l.recent() {
 		m.peak, m.peakAt, m.in, m.out, m.peakByFix = peak, p.peakAt, p.in, p.out, byFix
 	} else if m.peak > 0 && m.out == noTime {
 		m.out = p.out
 	}
 }
+
+// recent is how old what belongs to a visit may be at this leg.
+func (l *leg) recent() int64 { return recent.Milliseconds() + (l.t1 - l.t0) }
 
 // flip passes the edge.
 func (m *machine) flip(t *teller, at, now, dwell int64, first, crossed bool) {
