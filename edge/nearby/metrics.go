@@ -41,7 +41,7 @@ func newMetrics(r prometheus.Registerer, m *Map) *metrics {
 		servedNear: queries.WithLabelValues("served", "near"), servedBox: queries.WithLabelValues("served", "box"),
 		unreached: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "muster_map_unreached_total", Help: "Questions to which a region did not answer, or not for all that is its own.",
-		}, []string{"region"}),
+		}, []string{"of"}),
 		fanOut: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "muster_map_fan_out", Help: "How many nodes a question to the map went to, this one included.",
 			Buckets: []float64{1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128},
