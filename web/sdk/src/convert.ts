@@ -33,6 +33,8 @@ export function toFix(f: wire.Fix): Fix {
     ...(f.accuracy > 0 && { accuracy: f.accuracy }),
     ...(f.speed !== undefined && { speed: f.speed }),
     ...(f.heading !== undefined && { heading: f.heading }),
+    ...(f.battery !== undefined && { battery: f.battery }),
+    ...(f.cell !== 0n && { cell: f.cell.toString(16) }),
     captured: date(f.captured),
   };
 }
@@ -43,6 +45,7 @@ export function fromFix(f: Fix, n: number): wire.Fix {
     accuracy: f.accuracy ?? 0,
     ...(f.speed !== undefined && { speed: f.speed }),
     ...(f.heading !== undefined && { heading: f.heading }),
+    ...(f.battery !== undefined && { battery: f.battery }),
     captured: timestampFromDate(f.captured),
     n: BigInt(n),
   });

@@ -25,3 +25,4 @@ export { Session } from "./session.js";
 export type { SessionState, Status } from "./status.js";
 export { memoryTokens, webTokens, type Tokens, type TokenStore } from "./tokens.js";
 export type * from "./types.js";
+export { View, type ViewCounts, type ViewEvents } from "./view.js";

@@ -1,14 +1,15 @@
 // What a session asks of its rooms, and the answers in the app's words.
 
 import { create } from "@bufbuild/protobuf";
-import { toMember, toMessage } from "./convert.js";
+import { toFix, toMember, toMessage } from "./convert.js";
 import { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
 import type { Requests } from "./requests.js";
-import type { Page, People, Unreached } from "./types.js";
+import type { Neighbours, Page, People, Point, Unreached } from "./types.js";
 
 export const maxPage = 200;
 const maxPeople = 500;
+const maxNear = 100;
 
 const odd = () => new MusterError("bad_frame", "the server answered something else");
 
@@ -26,6 +27,20 @@ export async function history(
   const a = await requests.request({ case: "history", value });
   if (a.case !== "page") throw odd();
   return { messages: a.value.messages.map(toMessage), more: a.value.more };
+}
+
+export async function nearby(requests: Requests, center: Point, radius: number, limit: number): Promise<Neighbours> {
+  const value = create(wire.NearbySchema, { center: create(wire.PointSchema, center), radius, limit: Math.min(limit, maxNear) });
+  const a = await requests.request({ case: "nearby", value });
+  if (a.case !== "neighbours") throw odd();
+  const { people, more, unreached } = a.value;
+  return {
+    people: people.flatMap(({ user, name, distance, direction, fix }) =>
+      fix ? [{ user, name, distance, direction, fix: toFix(fix) }] : [],
+    ),
+    more,
+    unreached,
+  };
 }
 
 /** `unreached`: the regions of which what is listed may not be the latest. */

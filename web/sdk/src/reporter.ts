@@ -16,7 +16,7 @@ const maxDatagram = 1100; // bytes that fit any path
 interface Last {
   readonly n: number;
   readonly fix: Fix;
-  readonly rooms: readonly string[]; // none means all
+  readonly rooms: readonly string[]; // that are granted it; others are by what the user set
   sent: boolean; // on a stream
 }
 
@@ -44,12 +44,26 @@ export class Reporter {
     }
   }
 
+  /** There is a new connection, and its node knows nothing of where we are. */
+  connected(now: number): void {
+    const last = this.#last;
+    if (!last || last.rooms.length > 0 || now - last.fix.captured.getTime() > maxAgeMs / 2) return;
+    last.sent = false;
+    this.#flush();
+  }
+
   /** The room has just let this connection in, and may know nothing of where we are. */
   entered(room: string, now: number): void {
     const last = this.#last;
-    if (!last || (last.rooms.length > 0 && !last.rooms.includes(room))) return;
+    if (!last?.rooms.includes(room)) return;
     if (now - last.fix.captured.getTime() > maxAgeMs / 2) return;
     this.#connection()?.send(encodeReport(last, [room]));
+  }
+
+  /** Nothing more is told of where we were. */
+  forget(): void {
+    clearTimeout(this.#repeat);
+    this.#last = undefined;
   }
 
   disconnected(): void {

@@ -13,7 +13,9 @@
 //	           epoch begins without a gap if its prior_epoch is the one known
 //	Presence   per (user, device) the highest session epoch is the truth, a tie
 //	           goes to the region whose name sorts last
-//	Fixes      applies if (session epoch, n) is newer
+//	Fixes      applies if (session epoch, n) is newer. One without a point says
+//	           that the position was withdrawn. Those of the device "http" are of
+//	           no session: they are shown whether or not their user is there
 //	Message    shown in order of number without holes; what is missing for
 //	           longer than holeMs is fetched from history
 //	Reach      names all the regions that can't be heard (as a Snapshot does):
@@ -31,8 +33,10 @@ import { Emitter } from "./emitter.js";
 import type { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
 import { Reach } from "./reach.js";
-import type { Counts, Device, DeviceState, Fix, LeftReason, Member, Message, Unreached } from "./types.js";
+import type { Counts, Device, DeviceState, Fix, LeftReason, Member, MemberFix, Message, Unreached } from "./types.js";
 
+/** Stands for the device in fixes that are of no session in the room. */
+const postDevice = "http";
 /** How long a hole in the messages may be closed by what is still on its way. */
 export const holeMs = 500;
 const holeSpreadMs = 100;
@@ -54,11 +58,9 @@ export interface PresenceEvent {
   readonly member?: Member;
 }
 
-export interface FixEvent {
-  readonly user: string;
-  readonly device: string;
-  readonly fix: Fix;
-  readonly member: Member;
+export interface FixEvent extends MemberFix {
+  /** Absent where somebody posted who is not in the room. */
+  readonly member?: Member;
 }
 
 export interface RoomEvents {
@@ -66,6 +68,8 @@ export interface RoomEvents {
   presence: PresenceEvent;
   /** A member moved. */
   fix: FixEvent;
+  /** Where a device is, is not told any more. */
+  withdrawn: { readonly user: string; readonly device: string };
   /** The next message, in order and without holes. */
   message: Message;
   /** Older messages were put before the first, oldest first. */
@@ -98,11 +102,14 @@ interface Entry {
   fix: Fix | undefined; // goes when the device leaves
 }
 
+/** Its fix is shown. */
+const tells = (device: string, e: Entry) => present(e) || device === postDevice;
 const present = (e: Entry) => e.device !== undefined && e.device.state !== "left";
 
 export class Room extends Emitter<RoomEvents> {
   readonly id: string;
 
+  readonly #report: (fix: Fix) => void;
   readonly #positions = new Map<string, Position>(); // by origin region
   readonly #counts = new Map<string, Counts>(); // by origin region, as it said
   readonly #truncated = new Set<string>(); // the regions whose people are only known in part
@@ -122,9 +129,18 @@ export class Room extends Emitter<RoomEvents> {
   #holeWait = holeMs;
   #version = 0;
 
-  constructor(id: string) {
+  constructor(id: string, report: (fix: Fix) => void = () => {}) {
     super();
     this.id = id;
+    this.#report = report;
+  }
+
+  /**
+   * Session.report for this room: its members are granted the exact position for a
+   * quarter of an hour, unless the user set a grant for them.
+   */
+  report(fix: Fix): void {
+    this.#report(fix);
   }
 
   // ------------------------------------------------------------ view
@@ -143,6 +159,20 @@ export class Room extends Emitter<RoomEvents> {
 
   member(user: string): Member | undefined {
     return this.#members.get(user);
+  }
+
+  /**
+   * The last fix of every device that is here, and of those who posted theirs
+   * without being here, by user and device. Where an area of the room is watched
+   * the server tells it in the View instead, and they stay as they were.
+   */
+  get fixes(): readonly MemberFix[] {
+    const all: MemberFix[] = [];
+    for (const [user, devices] of this.#entries) {
+      for (const [device, e] of devices) if (e.fix && tells(device, e)) all.push({ user, device, fix: e.fix });
+    }
+    const before = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
+    return all.sort((a, b) => before(a.user, b.user) || before(a.device, b.device));
   }
 
   /** The room is so big that members are only some: session.listPeople() has all. */
@@ -394,7 +424,7 @@ export class Room extends Emitter<RoomEvents> {
       this.#members.delete(user);
       return;
     }
-    let fix: Fix | undefined;
+    let fix = this.#entries.get(user)?.get(postDevice)?.fix;
     for (const e of entries) if (e.fix && (!fix || e.fix.captured > fix.captured)) fix = e.fix;
     const name = entries.reduce((a, b) => (b.epoch > a.epoch ? b : a)).name;
     const merged = merge(
@@ -416,10 +446,14 @@ export class Room extends Emitter<RoomEvents> {
     if (f.epoch < e.fixEpoch || (f.epoch === e.fixEpoch && f.fix.n <= e.fixN)) return;
     [e.fixEpoch, e.fixN] = [f.epoch, f.fix.n];
     if (e.device?.state === "left" && e.device.reason !== "region_lost" && f.epoch <= e.epoch) return;
-    const fix = (e.fix = toFix(f.fix));
-    if (!present(e)) return; // shown once its presence arrives
-    this.#merge(f.user);
-    this.emit("fix", { user: f.user, device: f.device, fix, member: this.#members.get(f.user)! });
+    const { user, device } = f;
+    const known = e.fix !== undefined;
+    e.fix = f.fix.point && toFix(f.fix);
+    if (!tells(device, e) || !(e.fix || known)) return; // shown once its presence arrives
+    this.#merge(user);
+    if (!e.fix) return this.emit("withdrawn", { user, device });
+    const member = this.#members.get(user);
+    this.emit("fix", { user, device, fix: e.fix, ...(member && { member }) });
   }
 
   // ------------------------------------------------------------ messages

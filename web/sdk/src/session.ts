@@ -31,15 +31,17 @@ import { backoff } from "./policy.js";
 import { asked, Predecessor } from "./predecessor.js";
 import { probe } from "./probe.js";
 import { Pulse } from "./pulse.js";
-import { history, listPeople, maxPage } from "./questions.js";
+import { history, listPeople, maxPage, nearby } from "./questions.js";
 import { Reporter } from "./reporter.js";
 import { encode, Requests } from "./requests.js";
 import type { Room } from "./room.js";
 import { transitions, type Status } from "./status.js";
 import { Stays } from "./stays.js";
 import { platformDialers, type Dialers } from "./transport.js";
-import type { Fix, Message, Page, People } from "./types.js";
+import type { Box, Fix, Message, Neighbours, Page, People, Point } from "./types.js";
 import { checkDevice, checkFix, checkMessage, checkRoom } from "./validate.js";
+import type { View } from "./view.js";
+import { Views } from "./views.js";
 
 export const version = "0.1.0";
 
@@ -53,6 +55,7 @@ export class Session extends Emitter<SessionEvents> {
   readonly #fallback: Fallback;
   readonly #requests: Requests;
   readonly #stays: Stays;
+  readonly #views: Views;
   readonly #reporter: Reporter;
   readonly #pulse: Pulse;
   readonly #login: Login;
@@ -132,8 +135,18 @@ export class Session extends Emitter<SessionEvents> {
       connected: () => this.#live !== undefined,
       self: () => ({ user: this.#user, device: this.#device, epoch: this.#epoch }),
       history: (room, range) => this.history(room, range),
-      entered: (room) => this.#reporter.entered(room, this.now().getTime()),
+      entered: (room) => {
+        this.#reporter.entered(room, this.now().getTime());
+        this.#views.entered(room);
+      },
+      report: (fix, room) => this.report(fix, [room]),
       complain: (e) => this.#complain(e),
+    });
+    this.#views = new Views({
+      requests: this.#requests,
+      connected: () => this.#live !== undefined,
+      room: (id) => this.#stays.rooms.get(id),
+      current: (id) => this.#stays.current(id),
     });
   }
 
@@ -216,15 +229,53 @@ export class Session extends Emitter<SessionEvents> {
   }
 
   /**
-   * Tells where this device is, to the rooms named or to all it is in. Only the
-   * latest fix counts: it is sent when there is a connection, and it arrives
-   * even if a datagram is lost.
+   * Tells where this device is, to each audience that holds a grant of the user's,
+   * as precisely as the grant says. A room that is named, which the session is in,
+   * is granted the exact position for a quarter of an hour, unless the user set a
+   * grant of their own for it (Room.report does that for one). Only the latest fix
+   * counts: it is sent when there is a connection, and it arrives even if a
+   * datagram is lost.
    */
   report(fix: Fix, rooms: readonly string[] = []): void {
     checkFix(fix, this.now().getTime());
     this.#open();
     this.#reporter.report(fix, rooms);
     this.#pulse.sent();
+  }
+
+  /**
+   * Has everybody forget where the user is. What report() granted by naming rooms
+   * ends with it; grants that the user set do not, and the next report serves them.
+   */
+  async withdraw(): Promise<void> {
+    this.#open();
+    this.#reporter.forget();
+    await this.#requests.request({ case: "withdraw", value: create(wire.WithdrawSchema) });
+  }
+
+  /** The discoverable people near a point, at most `limit` (100 is the most), within at most 50,000 metres. */
+  async nearby(center: Point, radius: number, limit = 20): Promise<Neighbours> {
+    this.#open();
+    return nearby(this.#requests, center, radius, limit);
+  }
+
+  /**
+   * Shows what changes within an area: of the members of a joined room, instead of
+   * all their fixes; without a room of discoverable people, in an area of at most
+   * 111 km by 111 km. It does so until unwatch(), or until the room is left.
+   */
+  watch(area: Box, room?: string): View {
+    this.#open();
+    return this.#views.watch(area, room);
+  }
+
+  /** Changes the area that a view shows. */
+  look(view: View, area: Box): void {
+    this.#views.look(view, area);
+  }
+
+  unwatch(view: View): void {
+    this.#views.unwatch(view);
   }
 
   /**
@@ -442,6 +493,8 @@ export class Session extends Emitter<SessionEvents> {
     this.#homing?.live(w.region);
     this.#endpoints.start();
     this.#stays.connected(live.follows);
+    this.#reporter.connected(this.now().getTime());
+    this.#views.connected();
     live.start((f) => {
       if (this.#live === live) {
         this.#pulse.heard();
@@ -482,6 +535,7 @@ export class Session extends Emitter<SessionEvents> {
     this.#login.stop();
     this.#reporter.disconnected();
     this.#stays.disconnected();
+    this.#views.disconnected();
     this.#requests.disconnected();
   }
 
@@ -502,6 +556,8 @@ export class Session extends Emitter<SessionEvents> {
       case "goaway":
         if (body.value.ticket.length > 0) this.#ticket = body.value.ticket;
         return this.#mover.goaway(body.value);
+      case "view":
+        return this.#views.frame(body.value);
       case "snapshot":
       case "event":
       case "fixes":
@@ -584,6 +640,7 @@ export class Session extends Emitter<SessionEvents> {
     this.#wake?.();
     live?.end({ what: "final", error }, afterMs);
     this.#requests.end(error);
+    this.#views.end(error);
     this.#stays.end(error);
   }
 }

@@ -7,7 +7,7 @@ import * as wire from "./gen/wire/wire_pb.js";
 import { maxPage } from "./questions.js";
 import type { Requests } from "./requests.js";
 import { Room } from "./room.js";
-import type { Message, Page } from "./types.js";
+import type { Fix, Message, Page } from "./types.js";
 
 const rejoinMs = 500; // between two joins for gaps in one room
 
@@ -34,6 +34,7 @@ export interface Host {
   history(room: string, o: { before?: number; after?: number; limit?: number }): Promise<Page>;
   /** The room let us in: for the first time over this connection. */
   entered(room: string): void;
+  report(fix: Fix, room: string): void;
   complain(e: unknown): void;
 }
 
@@ -50,6 +51,11 @@ export class Stays {
     return new Map([...this.#stays].map(([id, s]) => [id, s.room]));
   }
 
+  /** The server put us into the room over the present connection. */
+  current(id: string): boolean {
+    return this.#stays.get(id)?.current ?? false;
+  }
+
   /** How far each room was followed, for Hello. */
   follows(): wire.Follow[] {
     return [...this.#stays.values()]
@@ -60,7 +66,7 @@ export class Stays {
   join(id: string, backlog: number): Promise<Room> {
     const known = this.#stays.get(id);
     if (known) return known.joining ?? Promise.resolve(known.room);
-    const stay: Stay = { room: new Room(id), current: false, rejoinedAt: 0 };
+    const stay: Stay = { room: new Room(id, (fix) => this.#host.report(fix, id)), current: false, rejoinedAt: 0 };
     this.#stays.set(id, stay);
     const value = create(wire.JoinSchema, { room: id });
     return (stay.joining = this.#host.requests.request({ case: "join", value }).then(

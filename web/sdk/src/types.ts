@@ -16,7 +16,64 @@ export interface Fix {
   readonly speed?: number;
   /** Degrees from true north. */
   readonly heading?: number;
+  /** 0 to 1. */
+  readonly battery?: number;
+  /**
+   * The H3 cell where the position is told coarsely: its centre is the point, its
+   * radius the accuracy. Not for reports.
+   */
+  readonly cell?: string;
   readonly captured: Date;
+}
+
+/** A fix of somebody in a room. */
+export interface MemberFix {
+  readonly user: string;
+  /** "http": it came otherwise than through a session here, or is told coarsely. */
+  readonly device: string;
+  readonly fix: Fix;
+}
+
+/** Degrees; west is greater than east where the box lies over the antimeridian. */
+export interface Box {
+  readonly south: number;
+  readonly west: number;
+  readonly north: number;
+  readonly east: number;
+}
+
+/** Where a device is that is in a watched area. */
+export interface Sight {
+  readonly user: string;
+  /** "" where discoverable people are watched. */
+  readonly device: string;
+  readonly point: Point;
+  readonly accuracy?: number;
+  readonly speed?: number;
+  readonly heading?: number;
+  readonly cell?: string;
+  /** To a second, by this device's clock. */
+  readonly captured: Date;
+}
+
+/** Somebody discoverable who is near. */
+export interface Neighbour {
+  readonly user: string;
+  readonly name: string;
+  /** Metres, to what may be known of where they are. */
+  readonly distance: number;
+  /** Degrees from true north. */
+  readonly direction: number;
+  readonly fix: Fix;
+}
+
+export interface Neighbours {
+  /** The nearest first. */
+  readonly people: readonly Neighbour[];
+  /** There are others within the radius. */
+  readonly more: boolean;
+  /** Regions that could not be asked: people there may be missing. */
+  readonly unreached: readonly string[];
 }
 
 export type TransportName = "webtransport" | "websocket";
@@ -57,7 +114,7 @@ export interface Member {
   readonly unknownSince?: Date;
   /** The devices that are in the room, the one to speak of first. */
   readonly devices: readonly Device[];
-  /** The latest fix of any of the devices. */
+  /** The latest fix of any of the devices, or that was posted otherwise. */
   readonly fix?: Fix;
 }
 

@@ -42,7 +42,7 @@ const back = () => snapshot([], { lastNumber: 0 });
 describe("the node is about to go", () => {
   test("the next connection is made first, and the last one closed when the rooms are there", async () => {
     const { server, session, old, room: r, seen, left } = await begin();
-    session.report({ point: { lat: 1, lng: 2 }, captured: new Date() });
+    session.report({ point: { lat: 1, lng: 2 }, captured: new Date() }, [room]);
     old.say(said(position("eu", 1, 6), 1));
     const sending = session.sendMessage(room, "hello", { clientId: "c1" });
     const { id } = old.last("send");

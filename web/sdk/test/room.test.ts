@@ -1,4 +1,5 @@
-import { describe, expect, test } from "vitest";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { describe, expect, test, vi } from "vitest";
 import { toMessage } from "../src/convert.js";
 import * as wire from "../src/gen/wire/wire_pb.js";
 import { create } from "@bufbuild/protobuf";
@@ -183,6 +184,41 @@ describe("fixes", () => {
     expect(r.member("ana")).toMatchObject({ state: "live", fix: { point: { lat: 10, lng: 0.05 } } });
     r.apply(snapshot([{ at: position("eu", 2, 1), people: [person({ user: "ana", epoch: 11 })], fixes: [fix("ana", 11, 1)] }]), 0);
     expect(r.member("ana")?.fix?.point).toEqual({ lat: 11, lng: 0.01 });
+  });
+
+  test("one without a point withdraws it, whatever comes late", () => {
+    const r = joined();
+    const withdrawn = vi.fn();
+    r.on("withdrawn", withdrawn);
+    const gone = () => fixes(create(wire.MemberFixSchema, { user: "ana", device: "d", epoch: 10n, fix: { n: 6n } }));
+    r.apply(fixes(fix("ana", 10, 5)), 0);
+    r.apply(gone(), 0);
+    r.apply(gone(), 0);
+    r.apply(fixes(fix("ana", 10, 5)), 0);
+    expect(withdrawn.mock.calls).toEqual([[{ user: "ana", device: "d" }]]);
+    expect(r.member("ana")).toBeDefined();
+    expect(r.member("ana")?.fix).toBeUndefined();
+    expect(r.fixes).toEqual([]);
+    r.apply(fixes(fix("ana", 10, 7)), 0);
+    expect(r.member("ana")?.fix?.point.lng).toBe(0.07);
+  });
+
+  test("who posts is shown without being here, coarsely too", () => {
+    const r = joined();
+    const moved = vi.fn();
+    r.on("fix", moved);
+    r.apply(fixes(fix("cid", 0, 3, "http")), 0);
+    expect(moved).toHaveBeenCalledWith(expect.objectContaining({ user: "cid", device: "http" }));
+    expect(r.member("cid")).toBeUndefined();
+    expect(r.fixes.map((f) => f.user)).toEqual(["cid"]);
+    // Of somebody who is here it is one more of theirs.
+    const coarse = fix("ana", 0, 9, "http");
+    coarse.fix!.captured = timestampFromMs(99_000);
+    coarse.fix!.cell = 0x881f1d4a3dfffffn;
+    r.apply(fixes(fix("ana", 10, 1), coarse), 0);
+    expect(r.member("ana")?.fix).toMatchObject({ cell: "881f1d4a3dfffff" });
+    r.apply(fixes(create(wire.MemberFixSchema, { user: "ana", device: "http", fix: { n: 10n } })), 0);
+    expect(r.member("ana")?.fix).not.toHaveProperty("cell");
   });
 
   test("a fix that outran its presence is shown with it", () => {

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import * as wire from "../src/gen/wire/wire_pb.js";
 import { MusterError } from "../src/errors.js";
@@ -350,8 +351,8 @@ describe("rooms", () => {
   });
 
   test("a room that comes back late after a reconnect: messages wait for it", async () => {
-    const { server, session } = await inRoom();
-    session.report(here());
+    const { server, session, room: r } = await inRoom();
+    r.report(here());
     server.link.close(1006);
     await vi.advanceTimersByTimeAsync(300);
     const second = server.link;
@@ -443,7 +444,7 @@ describe("fixes", () => {
 
   test("a room that lets us in is told where we are, also after a reconnect", async () => {
     const { server, session } = await live();
-    session.report(here());
+    session.report(here(), [room]);
     const joining = session.join(room, { backlog: 0 });
     await settle();
     const first = server.link;
@@ -452,11 +453,68 @@ describe("fixes", () => {
     expect(first.last("report").body).toMatchObject({ value: { rooms: [room], fix: { n: 1n } } });
     first.close(1006);
     await vi.advanceTimersByTimeAsync(300);
-    session.report(here()); // while there is no connection
+    session.report(here(), [room]); // while there is no connection
     server.link.welcome({ epoch: 101 });
     await settle();
     server.link.say(snapshot([]));
     expect(server.link.last("report").body).toMatchObject({ value: { rooms: [room], fix: { n: 2n } } });
+  });
+
+  test("a fix for whoever may see it is told to every new connection at once", async () => {
+    const { server, session } = await inRoom();
+    session.report({ ...here(), battery: 0.5 });
+    expect(server.link.last("report").body.value).toMatchObject({ rooms: [], fix: { n: 1n, battery: 0.5 } });
+    server.link.close(1006);
+    await vi.advanceTimersByTimeAsync(300);
+    server.link.welcome({ epoch: 101 });
+    await settle();
+    expect(reports(server)).toEqual(["stream 1"]);
+    server.link.say(snapshot([]));
+    expect(reports(server)).toEqual(["stream 1"]);
+  });
+
+  test("nothing is told after a withdrawal", async () => {
+    const { server, session, room: r } = await inRoom();
+    r.report(here());
+    const withdrawn = session.withdraw();
+    server.link.say(done(), server.link.last("withdraw").id);
+    await withdrawn;
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(reports(server)).toEqual(["datagram 1"]);
+    server.link.close(1006);
+    await vi.advanceTimersByTimeAsync(300);
+    server.link.welcome({ epoch: 101 });
+    await settle();
+    server.link.say(snapshot([]));
+    expect(reports(server)).toEqual([]);
+  });
+
+  test("who is near is asked and told", async () => {
+    const { server, session } = await live();
+    const asking = session.nearby({ lat: 52, lng: 13 }, 1000, 500);
+    const { id, body } = server.link.last("nearby");
+    expect(body.value).toMatchObject({ center: { lat: 52, lng: 13 }, radius: 1000, limit: 100 });
+    const fix = { point: { lat: 52.01, lng: 13 }, accuracy: 461, cell: 0x881f1d4a3dfffffn, captured: timestampFromMs(1_800_000_000_000) };
+    server.link.say(
+      {
+        case: "neighbours",
+        value: create(wire.NeighboursSchema, { people: [{ user: "ana", name: "Ana", distance: 1112, direction: 0, fix }], unreached: ["us"] }),
+      },
+      id,
+    );
+    expect(await asking).toEqual({
+      people: [
+        {
+          user: "ana",
+          name: "Ana",
+          distance: 1112,
+          direction: 0,
+          fix: { point: { lat: 52.01, lng: 13 }, accuracy: 461, cell: "881f1d4a3dfffff", captured: new Date(1_800_000_000_000) },
+        },
+      ],
+      more: false,
+      unreached: ["us"],
+    });
   });
 
   test("a fix for one room is not replaced by one for another", async () => {
