@@ -152,11 +152,12 @@ func Run(ctx context.Context, cfg Config) error {
 				return fmt.Errorf("replay: %s: %w", t.Name, err)
 			}
 			defer s.Close()
-			if _, err := s.Join(ctx, client.GroupRoom(group)); err != nil {
+			r, err := s.Join(ctx, client.GroupRoom(group))
+			if err != nil {
 				return fmt.Errorf("replay: %s: %w", t.Name, err)
 			}
 			cfg.Log.Info("playing", "track", t.Name, "region", region, "points", len(t.Points))
-			if err := play(ctx, s, cfg, t); err != nil {
+			if err := play(ctx, s, r, cfg, t); err != nil {
 				return fmt.Errorf("replay: %s: %w", t.Name, err)
 			}
 			cfg.Log.Info("played", "track", t.Name)
@@ -197,10 +198,10 @@ func gather(ctx context.Context, cfg Config, apis []*client.API) (group string, 
 }
 
 // play reports a track's points when they are due.
-func play(ctx context.Context, s *client.Session, cfg Config, t Track) error {
+func play(ctx context.Context, s *client.Session, r *client.Room, cfg Config, t Track) error {
 	there := plan(t.Points, cfg.Speed)
 	for way := there; ; {
-		if err := walk(ctx, s, way); err != nil {
+		if err := walk(ctx, s, r, way); err != nil {
 			return err
 		}
 		if !cfg.Loop || len(there) == 1 {
@@ -220,7 +221,7 @@ func play(ctx context.Context, s *client.Session, cfg Config, t Track) error {
 
 // walk plays one way. Points that are due at once are represented by the last
 // of them.
-func walk(ctx context.Context, s *client.Session, way []step) error {
+func walk(ctx context.Context, s *client.Session, r *client.Room, way []step) error {
 	start := time.Now()
 	var last time.Time
 	for i := 0; i < len(way); i++ {
@@ -236,7 +237,7 @@ func walk(ctx context.Context, s *client.Session, way []step) error {
 			i++
 		}
 		p := way[i]
-		err := s.Report(client.Fix{Point: p.point, Accuracy: 5, Speed: &p.speed, Heading: &p.heading})
+		err := r.Report(client.Fix{Point: p.point, Accuracy: 5, Speed: &p.speed, Heading: &p.heading})
 		if err != nil {
 			return err
 		}

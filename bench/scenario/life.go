@@ -144,7 +144,7 @@ func (l *life) move(x *watch, i int, due time.Time) {
 	u.last = due
 	u.mu.Unlock()
 	at := geo.Destination(geo.Point{Lat: 52.52, Lng: 13.4}, float64(i%360), 100+float64(u.index))
-	_ = u.session.Report(client.Fix{Point: at, Accuracy: 5, Captured: due}) // latest wins: a lost one is not missed
+	_ = u.room.Report(client.Fix{Point: at, Accuracy: 5, Captured: due}) // latest wins: a lost one is not missed
 }
 
 // outcomeUnknown is core's word for a transaction of which nobody heard whether

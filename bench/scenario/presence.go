@@ -232,7 +232,7 @@ func (c *walk) send(s *stretch, u *user, k int, due time.Time) {
 	u.mu.Lock()
 	u.last = due
 	u.mu.Unlock()
-	if err := u.session.Report(client.Fix{Point: at, Accuracy: 5, Captured: due}); err != nil {
+	if err := u.room.Report(client.Fix{Point: at, Accuracy: 5, Captured: due}); err != nil {
 		return // shows as lost
 	}
 	if due.Before(s.from) || !due.Before(s.to) {

@@ -81,7 +81,7 @@ func TestAKilledNode(t *testing.T) {
 		m.Eventually("all are there", func() bool { return len(r.Members()) == 4 })
 	}
 	at := geo.Point{Lat: 46.05, Lng: 14.5}
-	require.NoError(t, mover.Session.Report(client.Fix{Point: at}))
+	require.NoError(t, rooms[2].Report(client.Fix{Point: at}))
 	for _, r := range rooms {
 		m.Eventually("all know where Mover is", func() bool { f, ok := FixOf(r, mover.ID); return ok && f.Point == at })
 	}
@@ -135,7 +135,7 @@ func ownerRestarts(t *testing.T, onIt bool) {
 	}
 	for i, r := range rooms {
 		m.Eventually("all are there", func() bool { return len(r.Members()) == len(users) })
-		require.NoError(t, users[i].Session.Report(client.Fix{Point: geo.Point{Lat: float64(i + 1), Lng: 1}}))
+		require.NoError(t, r.Report(client.Fix{Point: geo.Point{Lat: float64(i + 1), Lng: 1}}))
 	}
 	_, err := rooms[0].Send(t.Context(), "before")
 	require.NoError(t, err)
@@ -156,7 +156,7 @@ func ownerRestarts(t *testing.T, onIt bool) {
 		<-time.After(5 * time.Second) // the links have noticed
 	}
 	last := geo.Point{Lat: 9, Lng: 9}
-	require.NoError(t, ana.Session.Report(client.Fix{Point: last}))
+	require.NoError(t, rooms[0].Report(client.Fix{Point: last}))
 	require.NoError(t, m.Restart(t.Context(), m.nodeAt(0, owner)))
 
 	for i, r := range rooms {
@@ -193,7 +193,7 @@ func TestTheLastFixMovesAlong(t *testing.T) {
 	group := m.Group(ana, bo)
 	atAna := ana.Join(group)
 	at := geo.Point{Lat: 46.05, Lng: 14.5}
-	require.NoError(t, ana.Session.Report(client.Fix{Point: at}))
+	require.NoError(t, atAna.Report(client.Fix{Point: at}))
 	m.Eventually("the node has the fix", func() bool { f, ok := FixOf(atAna, ana.ID); return ok && f.Point == at })
 	m.Eventually("and it is confirmed", func() bool { return ana.Session.Counters().FixRepeats > 0 })
 
@@ -214,14 +214,13 @@ func TestFixesOverALossyNetwork(t *testing.T) {
 	})
 	ana, bo, late := m.Guest(0, "Ana").Connect(0, 0, client.Auto), m.Guest(1, "Bo").Connect(1, 0, client.Auto), m.Guest(1, "Late")
 	group := m.Group(ana, bo, late)
-	ana.Join(group)
-	atBo := bo.Join(group)
+	atAna, atBo := ana.Join(group), bo.Join(group)
 	m.Eventually("Bo sees Ana", func() bool { return len(atBo.Members()) == 2 })
 
 	var atLate *client.Room
 	const fixes = 60
 	for i := range fixes {
-		require.NoError(t, ana.Session.Report(client.Fix{Point: geo.Point{Lat: 40, Lng: float64(i)}}))
+		require.NoError(t, atAna.Report(client.Fix{Point: geo.Point{Lat: 40, Lng: float64(i)}}))
 		if i == fixes/2 {
 			atLate = late.Connect(1, 1, client.Auto).Join(group)
 		}

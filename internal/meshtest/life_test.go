@@ -43,7 +43,7 @@ func TestPeopleSeeEachOtherAcrossRegions(t *testing.T) {
 			})
 
 			bled := geo.Point{Lat: 46.3683, Lng: 14.1146}
-			require.NoError(t, ana.Session.Report(client.Fix{Point: bled, Accuracy: 7}))
+			require.NoError(t, atAna.Report(client.Fix{Point: bled, Accuracy: 7}))
 			m.Eventually("Bo sees where Ana is", func() bool {
 				f, ok := FixOf(atBo, ana.ID)
 				return ok && f.Point == bled && f.Accuracy == 7
@@ -175,7 +175,7 @@ func TestACutBetweenRegionsHeals(t *testing.T) {
 
 	m.Net.CutBoth(m.Region(0), m.Region(1))
 	last := geo.Point{Lat: 45.1, Lng: 13.7}
-	require.NoError(t, bo.Session.Report(client.Fix{Point: last}))
+	require.NoError(t, atBo.Report(client.Fix{Point: last}))
 	sent, err := atBo.Send(t.Context(), "can you hear me?")
 	require.NoError(t, err, "each side goes on")
 	// Longer than the links' idle timeout: they break, and must mend.

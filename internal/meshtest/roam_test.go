@@ -153,7 +153,7 @@ func TestADeviceRoams(t *testing.T) {
 	atAna := ana.Join(group)
 	others := map[string]*client.Room{"Bo": bo.Join(group), "Cy": cy.Join(group), "Dee": dee.Join(group)}
 	at := geo.Point{Lat: 46.05, Lng: 14.5}
-	require.NoError(t, ana.Session.Report(client.Fix{Point: at}))
+	require.NoError(t, atAna.Report(client.Fix{Point: at}))
 	_, err := others["Dee"].Send(t.Context(), "before")
 	require.NoError(t, err)
 	for name, r := range others {
@@ -226,7 +226,7 @@ func TestARegionIsLost(t *testing.T) {
 		cy.admit(group, u)
 		lost = append(lost, u.roam(m.Region(0), m.Region(1)))
 		rooms = append(rooms, u.Join(group))
-		require.NoError(t, u.Session.Report(client.Fix{Point: geo.Point{Lat: float64(i), Lng: 1}}))
+		require.NoError(t, rooms[i].Report(client.Fix{Point: geo.Point{Lat: float64(i), Lng: 1}}))
 	}
 	for _, r := range others {
 		m.Eventually("all are there", func() bool { return len(r.Members()) == many+2 && len(r.Fixes()) == many })

@@ -50,7 +50,7 @@ func TestRegionsComeAndGo(t *testing.T) {
 	require.Less(t, time.Since(began), 10*time.Second)
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
-	require.NoError(t, cyd.Session.Report(client.Fix{Point: geo.Point{Lat: 18.5, Lng: 73.8}, Accuracy: 5}))
+	require.NoError(t, c.Report(client.Fix{Point: geo.Point{Lat: 18.5, Lng: 73.8}, Accuracy: 5}))
 	m.Eventually("where Cyd is", func() bool { _, ok := FixOf(a, cyd.ID); return ok })
 	_, err = b.Send(ctx, "welcome")
 	require.NoError(t, err)

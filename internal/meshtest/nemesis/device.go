@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -131,6 +132,9 @@ func (d *device) join(room string) {
 		return
 	}
 	d.joined[room] = r
+	if d.fix != 0 { // which named the others
+		d.report()
+	}
 	run := d.run
 	d.readers.Go(func() {
 		for e := range r.Events(context.Background()) {
@@ -220,7 +224,11 @@ func (d *device) die() {
 
 func (d *device) report() {
 	lat := float64(d.fixes.Add(1)) * 1e-4
-	if err := d.session.Report(client.Fix{Point: geo.Point{Lat: lat, Lng: 10}}); err == nil {
+	rooms := slices.Sorted(maps.Keys(d.joined))
+	if len(rooms) == 0 {
+		return
+	}
+	if err := d.session.Report(client.Fix{Point: geo.Point{Lat: lat, Lng: 10}}, rooms...); err == nil {
 		d.fix = lat
 	}
 }
