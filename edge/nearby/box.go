@@ -71,7 +71,7 @@ func (m *Map) Box(ctx context.Context, b *wire.Box, since *Mark) (Boxed, error) 
 	out.Unreached = m.ask(ctx, now, a, func(p part) (bool, error) {
 		mark.mu.Lock()
 		asked[p.node] = true
-		from := mark.from(p)
+		from := mark.from(p, maxBox)
 		mark.mu.Unlock()
 		news, moved, err := m.boxAt(ctx, p, b, box, from)
 		if err == nil {
@@ -113,10 +113,10 @@ func (m *Map) boxAt(ctx context.Context, p part, b *wire.Box, box index.Box, sin
 }
 
 // from returns since when a node is asked for changes; 0: for all.
-func (m *Mark) from(p part) uint64 {
+func (m *Mark) from(p part, limit int) uint64 {
 	k := m.parts[p.node]
 	// Of too many the owner chose; whom it would choose now it tells as a whole.
-	if k == nil || k.more || len(k.people) > maxBox || !slices.Equal(k.cells, p.cells) {
+	if k == nil || k.more || len(k.people) > limit || !slices.Equal(k.cells, p.cells) {
 		return 0
 	}
 	return k.version

@@ -233,7 +233,7 @@ func (o *owner) gone(user string, version uint64, until time.Time) {
 	if was != nil && was.Version > version {
 		return
 	}
-	if was == nil && len(s.of) >= int(o.most)/shards*2 {
+	if was == nil && len(s.of) >= 2*int(o.most)/shards+64 {
 		return // it lapses
 	}
 	if was != nil && !was.gone {

@@ -322,6 +322,7 @@ func (s *story) topologyChange() {
 		s.mu.Lock()
 		s.top = top
 		s.mu.Unlock()
+		s.table(top.Regions[3])
 		s.found(top.Regions[3])
 		s.adopt(top)
 		for _, f := range s.alive() {

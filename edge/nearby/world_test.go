@@ -69,6 +69,9 @@ func newWorld(t *testing.T, seed uint64, regionCount, nodes int) *world {
 	}
 	w.top = w.topology(regionCount, nodes)
 	for _, r := range w.top.Regions {
+		w.table(r)
+	}
+	for _, r := range w.top.Regions {
 		w.found(r)
 	}
 	t.Cleanup(w.stop)
@@ -86,8 +89,10 @@ func (w *world) topology(regionCount, nodes int) *regions.Topology {
 	return top
 }
 
-// found starts a region's nodes.
-func (w *world) found(r regions.Region) {
+// table makes a region's slots its nodes'.
+func (w *world) table(r regions.Region) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	table := w.slots[r.Name] // of an earlier life
 	if table == nil {
 		table = new([regions.Slots]slotOwner)
@@ -95,9 +100,11 @@ func (w *world) found(r regions.Region) {
 	for i := range table {
 		table[i] = slotOwner{r.Nodes[i%len(r.Nodes)].ID, table[i].epoch + 1}
 	}
-	w.mu.Lock()
 	w.slots[r.Name] = table
-	w.mu.Unlock()
+}
+
+// found starts a region's nodes.
+func (w *world) found(r regions.Region) {
 	for _, n := range r.Nodes {
 		w.start(n.ID, r.Name)
 	}
