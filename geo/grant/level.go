@@ -53,25 +53,23 @@ const (
 
 func (l *level) known() bool { return l.told.cell != 0 }
 
-// step decides, at one of the subject's moments, which cell is told.
-func (l *level) step(in input, res int, now time.Time) error {
+// step decides, at one of the subject's moments, which cell is told, and reports
+// whether the subject stays at a place that wasn't known.
+func (l *level) step(in input, res int, now time.Time) (learned bool, err error) {
 	if l.since.IsZero() || !in.at(l.anchor) {
 		l.anchor, l.since = in.point, now
 	}
 	stays := now.Sub(l.since) >= staying
 	next, err := l.next(in, in.cell.Parent(res), stays)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if next != l.told.cell {
 		if l.told, err = newShape(next); err != nil {
-			return err
+			return false, err
 		}
 	}
-	if stays && !l.leaving {
-		l.remember(in)
-	}
-	return nil
+	return stays && !l.leaving && l.remember(in), nil
 }
 
 // next returns the cell to tell, mine being the one that the input is in.
@@ -126,18 +124,18 @@ func (l *level) cloaked(in input) (c geo.Cell) {
 	return c
 }
 
-// remember keeps where the subject stays, and forgets the place that was not
-// seen for longest if there are too many.
-func (l *level) remember(in input) {
-	p := place{l.anchor, l.told}
-	if i := l.find(in); i >= 0 {
+// remember keeps where the subject stays, and reports whether that is new. It
+// forgets the place that was not seen for longest if there are too many.
+func (l *level) remember(in input) bool {
+	p, i := place{l.anchor, l.told}, l.find(in)
+	if i >= 0 {
 		p = l.places[i]
 		l.places = slices.Delete(l.places, i, i+1)
-	}
-	if len(l.places) == maxPlaces {
+	} else if len(l.places) == maxPlaces {
 		l.places = slices.Delete(l.places, 0, 1)
 	}
 	l.places = append(l.places, p)
+	return i < 0
 }
 
 // shape is a cell and where it lies.

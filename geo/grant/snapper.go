@@ -1,8 +1,6 @@
 package grant
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
@@ -14,11 +12,14 @@ import (
 
 // Snapper holds where one subject is: the newest fix, and the cell of each
 // resolution that is told. It belongs to one goroutine or lock. All devices of
-// a subject that a node hears share one, and it should live as long as it can:
-// what it forgets is drawn anew.
+// a subject that a node hears share one. What it forgets is drawn anew, which is
+// what gives homes away that are near the border of a cell: so its Memory should
+// survive it.
 type Snapper struct {
-	phase time.Duration
-	raw   Raw
+	secret  []byte
+	subject string
+	phase   time.Duration
+	raw     Raw
 	// told is made when the first coarse view or a zone asks for it, since most
 	// of a fleet never needs it, and then kept for good. It is a pointer for the
 	// reason that Raw is a function.
@@ -29,6 +30,8 @@ type Snapper struct {
 type told struct {
 	cell  geo.Cell // of the newest fix, at the finest resolution there is; 0 before it is needed
 	level [MaxResolution + 1]level
+	// learned is whether a place was added that no Memory has.
+	learned bool
 }
 
 // longest is the longest period of all resolutions.
@@ -46,9 +49,8 @@ func Period(resolution int) time.Duration {
 // NewSnapper starts without a fix. The secret is the cluster's own; with the
 // subject's id it decides when the subject's moments are.
 func NewSnapper(secret []byte, subject string) *Snapper {
-	mac := hmac.New(sha256.New, secret)
-	fmt.Fprintf(mac, "moments of %s", subject)
-	return &Snapper{phase: time.Duration(binary.BigEndian.Uint64(mac.Sum(nil)) % uint64(longest))}
+	n := binary.BigEndian.Uint64(derive(secret, "moments of "+subject))
+	return &Snapper{secret: secret, subject: subject, phase: time.Duration(n % uint64(longest))}
 }
 
 // Take takes a fix that arrived now. It reports whether that changed anything:
@@ -67,13 +69,20 @@ func (s *Snapper) Take(raw Raw, now time.Time) (bool, error) {
 
 // locate begins to tell cells, if that is yet to be done, and finds the one that
 // the newest fix is in.
-func (s *Snapper) locate(now time.Time) (err error) {
+func (s *Snapper) locate(now time.Time) error {
 	if s.told == nil {
 		s.told = new(told)
+	}
+	if s.told.level[MaxResolution].moment.IsZero() {
 		if err := s.step(now); err != nil {
 			return err
 		}
 	}
+	return s.find()
+}
+
+// find finds the cell that the newest fix is in.
+func (s *Snapper) find() (err error) {
 	if s.told.cell == 0 {
 		s.told.cell, err = h3.CellOf(Own(s.raw).Point, geo.MaxResolution)
 	}
@@ -87,7 +96,7 @@ func (s *Snapper) step(now time.Time) error {
 	if l := &s.told.level[MaxResolution]; l.known() && !s.moment(MaxResolution, now).After(l.moment) {
 		return nil
 	}
-	if err := s.locate(now); err != nil {
+	if err := s.find(); err != nil {
 		return fmt.Errorf("fix: %w", err)
 	}
 	raw := Own(s.raw)
@@ -101,9 +110,11 @@ func (s *Snapper) step(now time.Time) error {
 		if l.known() && !moment.After(l.moment) {
 			break
 		}
-		if err := l.step(in, res, moment); err != nil {
+		learned, err := l.step(in, res, moment)
+		if err != nil {
 			return fmt.Errorf("fix: %w", err)
 		}
+		s.told.learned = s.told.learned || learned
 		l.moment, l.captured = moment, moment
 		if raw.Captured.Before(moment) { // it was long on its way
 			l.captured = s.moment(res, raw.Captured)

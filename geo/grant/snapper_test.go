@@ -211,6 +211,103 @@ func TestNoFlicker(t *testing.T) {
 	}
 }
 
+// TestMemory restarts somebody's node each hour of a week, which must not
+// show: with memory the nights are as they are without restarts. Without it,
+// homes on the corner of cells are told by different cells.
+func TestMemory(t *testing.T) {
+	nights := map[bool]map[geo.Cell]bool{true: {}, false: {}}
+	for remembers, cells := range nights {
+		s, restart := newTelling("ada"), midnight
+		var memory []byte
+		v := newVictim(t, 4, 8, onCorner, func(now time.Time, _ geo.Point, raw Raw) {
+			take(t, s, raw, now)
+			m, err := s.Memory()
+			require.NoError(t, err)
+			if m != nil {
+				memory = m
+			}
+			if now.Sub(restart) > time.Hour {
+				s, restart = NewSnapper([]byte("secret"), "ada"), now
+				if remembers && memory != nil {
+					require.NoError(t, s.Recall(memory))
+				}
+				take(t, s, raw, now)
+				require.NoError(t, s.locate(now))
+			}
+			if now.Hour() >= 1 && now.Hour() < 6 {
+				cells[s.view(Cells(8)).Cell] = true
+			}
+		})
+		for range 7 {
+			v.day()
+		}
+	}
+	require.Len(t, nights[true], 1)
+	require.Greater(t, len(nights[false]), 1)
+}
+
+func TestMemoryIsSealed(t *testing.T) {
+	s, now := newTelling("ada"), midnight
+	home := geo.Point{Lat: 52.5, Lng: 13.4}
+	for range 30 {
+		now = now.Add(time.Minute)
+		take(t, s, fixAt(t, home, 5, now), now)
+	}
+	m, err := s.Memory()
+	require.NoError(t, err)
+	require.NotEmpty(t, m)
+	again, err := s.Memory()
+	require.NoError(t, err)
+	require.Nil(t, again, "nothing new")
+
+	for name, other := range map[string]*Snapper{
+		"another subject": NewSnapper([]byte("secret"), "bob"),
+		"another secret":  NewSnapper([]byte("other"), "ada"),
+		"too late":        s,
+	} {
+		require.ErrorIs(t, other.Recall(m), ErrMemory, name)
+	}
+	require.ErrorIs(t, NewSnapper([]byte("secret"), "ada").Recall(nil), ErrMemory)
+	require.ErrorIs(t, NewSnapper([]byte("secret"), "ada").Recall(m[:len(m)-1]), ErrMemory)
+
+	// A fix may come before the memory is there; nothing was told by then.
+	b := NewSnapper([]byte("secret"), "ada")
+	take(t, b, fixAt(t, home, 5, now), now)
+	require.NoError(t, b.Recall(m))
+	require.NoError(t, b.locate(now))
+	require.Equal(t, everything(s), everything(b))
+}
+
+func FuzzRecall(f *testing.F) {
+	s, now := newTelling("ada"), midnight
+	for range 30 {
+		now = now.Add(time.Minute)
+		take(f, s, fixAt(f, geo.Point{Lat: 52.5, Lng: 13.4}, 5, now), now)
+	}
+	m, err := s.Memory()
+	require.NoError(f, err)
+	aead, err := s.aead()
+	require.NoError(f, err)
+	plain, err := aead.Open(nil, nil, m, []byte("ada"))
+	require.NoError(f, err)
+	f.Add(plain)
+	f.Add(plain[:len(plain)-3])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		told, err := recall(b)
+		if err != nil {
+			require.ErrorIs(t, err, ErrMemory)
+			return
+		}
+		s := NewSnapper(nil, "ada")
+		s.told = told
+		take(t, s, fixAt(t, geo.Point{Lat: 1, Lng: 2}, 5, midnight), midnight)
+		for _, v := range everything(s) {
+			require.True(t, v.Cell.Valid())
+		}
+	})
+}
+
 func TestLateFixes(t *testing.T) {
 	s := newTelling("ada")
 	here, there := geo.Point{Lat: 52.5, Lng: 13.4}, geo.Point{Lat: 48.1, Lng: 11.6}
