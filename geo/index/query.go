@@ -51,7 +51,7 @@ func (x *Index) Within(dst []Hit, center geo.Point, radius float64, opt Options)
 	if !center.Valid() || !(radius >= 0) {
 		return dst
 	}
-	q := within{x: x, opt: &opt, dst: dst, most: len(dst) + opt.Limit, v: center.Vec(), limit: geo.Chord2(radius)}
+	q := within{x: x, opt: opt, dst: dst, most: len(dst) + opt.Limit, v: center.Vec(), limit: geo.Chord2(radius)}
 	q.reach = math.Sqrt(q.limit)
 	if opt.Limit <= 0 {
 		q.most = math.MaxInt
@@ -66,7 +66,7 @@ func (x *Index) Within(dst []Hit, center geo.Point, radius float64, opt Options)
 
 type within struct {
 	x     *Index
-	opt   *Options
+	opt   Options
 	dst   []Hit
 	most  int
 	v     geo.Vec
@@ -97,7 +97,7 @@ func (q *within) visit(n *node) bool {
 	for i := range n.items {
 		it := &n.items[i]
 		c := q.v.Chord2(it.v)
-		if c > q.limit || !q.x.wants(q.opt, it) {
+		if c > q.limit || !q.x.wants(&q.opt, it) {
 			continue
 		}
 		if len(q.dst) >= q.most {
@@ -289,7 +289,7 @@ func (q *nearest) sink(i int) {
 // InCells appends the points in any of the cells to dst, in no particular order
 // and each once. Cells may be of different resolutions.
 func (x *Index) InCells(dst []Hit, cells []geo.Cell, opt Options) []Hit {
-	q := inCells{x: x, opt: &opt, dst: dst, most: len(dst) + opt.Limit}
+	q := inCells{x: x, opt: opt, dst: dst, most: len(dst) + opt.Limit}
 	if opt.Limit <= 0 {
 		q.most = math.MaxInt
 	}
@@ -322,7 +322,7 @@ func first(c geo.Cell) uint64 {
 
 type inCells struct {
 	x    *Index
-	opt  *Options
+	opt  Options
 	dst  []Hit
 	most int
 }
@@ -378,7 +378,7 @@ func (q *inCells) below(n *node, path uint32, free int) bool {
 	}
 	for i := range n.items {
 		e := q.x.entry(n.items[i].entry)
-		if (e.path^path)>>free != 0 || !q.x.wants(q.opt, &n.items[i]) {
+		if (e.path^path)>>free != 0 || !q.x.wants(&q.opt, &n.items[i]) {
 			continue
 		}
 		if len(q.dst) >= q.most {
