@@ -25,13 +25,15 @@ type (
 	RegionChanged   = roomstate.RegionChanged
 	RegionReach     = roomstate.Reach
 	GroupChanged    = roomstate.GroupChanged
+	Crossing        = roomstate.Crossing
+	Crossed         = roomstate.Crossed
 	RoomCounters    = roomstate.Counters
 	RoomCounts      = roomstate.Counts
 )
 
 // Event is something that happened in a room: one of PresenceChanged,
 // FixChanged, FixWithdrawn, MessageArrived, RegionReplaced, RegionChanged, GroupChanged,
-// ConnectionChanged, Missed, Ended.
+// Crossed, ConnectionChanged, Missed, Ended.
 type Event any
 
 // ConnectionChanged says how the session stands now. Until it is live again,
@@ -157,6 +159,15 @@ func (r *Room) Messages() []Message {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	return r.state.Messages()
+}
+
+// Crossings returns the last crossings of the group's fences, and meetings of
+// its members, that came while in the room, at most 256; the HTTP API has the
+// others.
+func (r *Room) Crossings() []Crossing {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.state.Crossings()
 }
 
 // Counters returns what was counted so far.

@@ -37,6 +37,8 @@
 //     What is known of their people stays as it was. When a region is lost its
 //     people are dropped as REGION_LOST, and its position is forgotten with
 //     them: it comes back with a whole part, or not at all.
+//   - A crossing is told again when the server can't know whether it was: its id
+//     says whether it is news.
 //   - Messages have a dense number. They are given out in its order without
 //     holes: one that comes early waits until Page or another message fills the
 //     hole below it.
@@ -59,6 +61,8 @@ const (
 	maxWaiting = 512
 	// maxRecent bounds Messages.
 	maxRecent = 200
+	// maxCrossings bounds Crossings, and so for how long one is known again.
+	maxCrossings = 256
 )
 
 type key struct{ user, device string }
@@ -114,6 +118,7 @@ type State struct {
 	heard    uint64 // the highest number known to exist
 	waiting  map[uint64]Message
 	recent   []Message
+	crossed  []Crossing
 	counters Counters
 	out      []Event
 }
@@ -257,10 +262,29 @@ func (s *State) Event(f *wire.Event) ([]Event, Verdict) {
 		s.message(body.Message)
 	case *wire.Event_Changed:
 		s.out = append(s.out, GroupChanged{body.Changed.GetVersion()})
+	case *wire.Event_Crossing:
+		s.crossing(crossingOf(body.Crossing))
 	}
 	s.release()
 	return s.take(), Applied
 }
+
+// crossing takes one that may have been told before.
+func (s *State) crossing(c Crossing) {
+	if slices.ContainsFunc(s.crossed, func(o Crossing) bool { return o.ID == c.ID }) {
+		s.counters.DuplicateCrossings++
+		return
+	}
+	if len(s.crossed) == maxCrossings {
+		s.crossed = slices.Delete(s.crossed, 0, 1)
+	}
+	s.crossed = append(s.crossed, c)
+	s.out = append(s.out, Crossed{c})
+}
+
+// Crossings returns the last crossings that were told, in the order in which
+// they came.
+func (s *State) Crossings() []Crossing { return slices.Clone(s.crossed) }
 
 // presence applies what a region says about one device.
 func (s *State) presence(p *wire.Person, d *wire.Device, origin string) {

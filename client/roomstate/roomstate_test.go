@@ -348,3 +348,20 @@ func TestBounds(t *testing.T) {
 	}
 	require.Empty(t, s.Members())
 }
+
+// A crossing that is told again, because its teller died, is news once.
+func TestCrossingsAreToldOnce(t *testing.T) {
+	s := roomstate.New()
+	s.Snapshot(snap(0, part(pos(eu, 1, 0))))
+	say := func(seq uint64, id string, kind wire.Crossing_Kind) []roomstate.Crossed {
+		return only[roomstate.Crossed](apply(t, s, &wire.Event{At: pos(eu, 1, seq), Body: &wire.Event_Crossing{Crossing: &wire.Crossing{
+			Id: id, Kind: kind, Fence: "f", Name: "Home", User: "ana", At: timestamppb.New(time.Unix(5, 0)),
+		}}}))
+	}
+	in := roomstate.Crossing{ID: "1", Kind: wire.Crossing_ENTER, Fence: "f", Name: "Home", User: "ana", At: time.Unix(5, 0).UTC()}
+	require.Equal(t, []roomstate.Crossed{{Crossing: in}}, say(1, "1", wire.Crossing_ENTER))
+	require.Empty(t, say(2, "1", wire.Crossing_ENTER))
+	require.Len(t, say(3, "2", wire.Crossing_EXIT), 1)
+	require.Len(t, s.Crossings(), 2)
+	require.Equal(t, uint64(1), s.Counters().DuplicateCrossings)
+}

@@ -148,6 +148,23 @@ type RegionChanged struct{ Reach Reach }
 // GroupChanged says that the group behind the room changed: read it again.
 type GroupChanged struct{ Version uint64 }
 
+// Crossing is somebody who entered or left a fence of the group, or two members
+// who met or parted.
+type Crossing struct {
+	ID     string // of this crossing alone
+	Kind   wire.Crossing_Kind
+	Fence  string // its id; empty: two members
+	Name   string // of the fence
+	User   string
+	Other  string    // the second of two members
+	At     time.Time // by when the positions were captured that tell it
+	Passed bool      // through, between two positions
+}
+
+// Crossed carries a crossing, each once. Those that nobody told this client, as
+// it was not there, are in the list of the HTTP API.
+type Crossed struct{ Crossing Crossing }
+
 func (PresenceChanged) event() {}
 func (FixChanged) event()      {}
 func (FixWithdrawn) event()    {}
@@ -155,25 +172,34 @@ func (MessageArrived) event()  {}
 func (RegionReplaced) event()  {}
 func (RegionChanged) event()   {}
 func (GroupChanged) event()    {}
+func (Crossed) event()         {}
 
 // Counters count what came and what was dropped, so that tests and benchmarks
 // can assert on it.
 type Counters struct {
-	Snapshots         uint64
-	Events            uint64 // applied
-	DuplicateEvents   uint64 // dropped: seq at or below the position
-	Gaps              uint64 // times a region had to be asked again
-	Fixes             uint64 // applied
-	StaleFixes        uint64 // dropped: not newer than what is known
-	DuplicateMessages uint64
-	StalePresence     uint64 // dropped: from a lower session epoch
-	StaleParts        uint64 // of snapshots, dropped: below the position
+	Snapshots          uint64
+	Events             uint64 // applied
+	DuplicateEvents    uint64 // dropped: seq at or below the position
+	Gaps               uint64 // times a region had to be asked again
+	Fixes              uint64 // applied
+	StaleFixes         uint64 // dropped: not newer than what is known
+	DuplicateMessages  uint64
+	DuplicateCrossings uint64
+	StalePresence      uint64 // dropped: from a lower session epoch
+	StaleParts         uint64 // of snapshots, dropped: below the position
 }
 
 func messageOf(m *wire.Message) Message {
 	return Message{
 		Number: m.GetNumber(), ID: m.GetId(), Sender: m.GetSender(), SenderName: m.GetSenderName(),
 		ClientID: m.GetClientId(), Body: m.GetBody(), SentAt: m.GetSentAt().AsTime(),
+	}
+}
+
+func crossingOf(c *wire.Crossing) Crossing {
+	return Crossing{
+		ID: c.GetId(), Kind: c.GetKind(), Fence: c.GetFence(), Name: c.GetName(), User: c.GetUser(), Other: c.GetOther(),
+		At: c.GetAt().AsTime(), Passed: c.GetPassed(),
 	}
 }
 

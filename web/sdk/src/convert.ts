@@ -3,7 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromDate, type Timestamp } from "@bufbuild/protobuf/wkt";
 import * as wire from "./gen/wire/wire_pb.js";
-import type { Device, DeviceState, Fix, LeftReason, Member, Message, TransportName, Unreached } from "./types.js";
+import type { Crossing, CrossingKind, Device, DeviceState, Fix, LeftReason, Member, Message, TransportName, Unreached } from "./types.js";
 
 const states: Partial<Record<wire.State, DeviceState>> = {
   [wire.State.LIVE]: "live",
@@ -93,6 +93,30 @@ export function toMember(p: wire.Person, unreached: readonly Unreached[] = []): 
       return { ...toDevice(d, d.region), ...(since && { unknownSince: since }) };
     });
   return merge(p.user, p.name, devices);
+}
+
+const crossingKinds: Partial<Record<wire.Crossing_Kind, CrossingKind>> = {
+  [wire.Crossing_Kind.ENTER]: "enter",
+  [wire.Crossing_Kind.EXIT]: "exit",
+  [wire.Crossing_Kind.DWELL]: "dwell",
+  [wire.Crossing_Kind.MEET]: "meet",
+  [wire.Crossing_Kind.PART]: "part",
+};
+
+/** Undefined: of a kind that this version does not know. */
+export function toCrossing(c: wire.Crossing): Crossing | undefined {
+  const kind = crossingKinds[c.kind];
+  return (
+    kind && {
+      id: c.id,
+      kind,
+      ...(c.fence && { fence: c.fence, name: c.name }),
+      user: c.user,
+      ...(c.other && { other: c.other }),
+      at: date(c.at),
+      passed: c.passed,
+    }
+  );
 }
 
 export function toMessage(m: wire.Message): Message {

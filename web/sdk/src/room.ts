@@ -16,6 +16,7 @@
 //	Fixes      applies if (session epoch, n) is newer. One without a point says
 //	           that the position was withdrawn. Those of the device "http" are of
 //	           no session: they are shown whether or not their user is there
+//	Crossing   may be told again: its id says whether it is news
 //	Message    shown in order of number without holes; what is missing for
 //	           longer than holeMs is fetched from history
 //	Reach      names all the regions that can't be heard (as a Snapshot does):
@@ -28,12 +29,12 @@
 // beyond them are forgotten, and nobody is told that they left.
 
 import { create } from "@bufbuild/protobuf";
-import { merge, toDevice, toFix, toMessage } from "./convert.js";
+import { merge, toCrossing, toDevice, toFix, toMessage } from "./convert.js";
 import { Emitter } from "./emitter.js";
 import type { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
 import { Reach } from "./reach.js";
-import type { Counts, Device, DeviceState, Fix, LeftReason, Member, MemberFix, Message, Unreached } from "./types.js";
+import type { Counts, Crossing, Device, DeviceState, Fix, LeftReason, Member, MemberFix, Message, Unreached } from "./types.js";
 
 /** Stands for the device in fixes that are of no session in the room. */
 const postDevice = "http";
@@ -45,6 +46,8 @@ const maxHoleMs = 30_000;
 const maxMessages = 2000;
 /** How many devices that left, or of which only a fix was heard, are remembered. */
 const maxAbsent = 1024;
+/** How many crossings a room holds, and so for how long one is known again. */
+const maxCrossings = 256;
 /** How many messages may wait above a hole; the highest are dropped, and fetched with it. */
 const maxWaiting = 512;
 
@@ -70,6 +73,8 @@ export interface RoomEvents {
   fix: FixEvent;
   /** Where a device is, is not told any more. */
   withdrawn: { readonly user: string; readonly device: string };
+  /** A fence of the group was crossed, or two members met or parted; each is told once. */
+  crossing: Crossing;
   /** The next message, in order and without holes. */
   message: Message;
   /** Older messages were put before the first, oldest first. */
@@ -121,6 +126,7 @@ export class Room extends Emitter<RoomEvents> {
 
   #joined = false;
   #messages: Message[] = [];
+  #crossings: readonly Crossing[] = [];
   #last = 0; // the highest number up to which there is no hole
   #heard = 0; // the highest number heard of
   #older = false;
@@ -202,6 +208,11 @@ export class Room extends Emitter<RoomEvents> {
   /** The messages that are held: ascending, without holes. */
   get messages(): readonly Message[] {
     return this.#messages;
+  }
+
+  /** The last crossings that were told here, in the order in which they came; the API has the others. */
+  get crossings(): readonly Crossing[] {
+    return this.#crossings;
   }
 
   /** There are older messages than the first one held. */
@@ -287,6 +298,13 @@ export class Room extends Emitter<RoomEvents> {
         this.#version = Math.max(this.#version, Number(e.body.value.version));
         this.emit("changed", { version: this.#version });
         break;
+      case "crossing": {
+        const c = toCrossing(e.body.value);
+        if (!c || this.#crossings.some((o) => o.id === c.id)) break;
+        this.#crossings = [...this.#crossings.slice(1 - maxCrossings), c];
+        this.emit("crossing", c);
+        break;
+      }
     }
     return "ok";
   }

@@ -133,6 +133,27 @@ export interface People {
   readonly counts: Counts;
 }
 
+/** dwell: inside for as long as the fence asks for. meet, part: two members. */
+export type CrossingKind = "enter" | "exit" | "dwell" | "meet" | "part";
+
+/** Somebody entered or left a fence of the group, or two members met or parted. */
+export interface Crossing {
+  /** Of this crossing alone. */
+  readonly id: string;
+  readonly kind: CrossingKind;
+  /** The fence's id and name; absent for two members. */
+  readonly fence?: string;
+  readonly name?: string;
+  /** User id. */
+  readonly user: string;
+  /** The second of two members. */
+  readonly other?: string;
+  /** By when the positions were captured that tell it. */
+  readonly at: Date;
+  /** Through, between two positions. */
+  readonly passed: boolean;
+}
+
 export interface Message {
   /** Dense per room from 1: the only order of messages. */
   readonly number: number;

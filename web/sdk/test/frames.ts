@@ -107,6 +107,15 @@ export const said = (at: wire.Position, number: number): Body => ({
   value: create(wire.EventSchema, { room, at, body: { case: "message", value: create(wire.MessageSchema, message(number)) } }),
 });
 
+export const crossing = (at: wire.Position, id: string, kind: wire.Crossing_Kind): Body => ({
+  case: "event",
+  value: create(wire.EventSchema, {
+    room,
+    at,
+    body: { case: "crossing", value: create(wire.CrossingSchema, { id, kind, fence: "f", name: "Home", user: "ana" }) },
+  }),
+});
+
 export const changed = (at: wire.Position, version: number): Body => ({
   case: "event",
   value: create(wire.EventSchema, {

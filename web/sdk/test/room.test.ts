@@ -4,7 +4,7 @@ import { toMessage } from "../src/convert.js";
 import * as wire from "../src/gen/wire/wire_pb.js";
 import { create } from "@bufbuild/protobuf";
 import { Room } from "../src/room.js";
-import { after, changed, continued, fix, fixes, message, person, position, presence, room as id, said, snapshot } from "./frames.js";
+import { after, changed, continued, crossing, fix, fixes, message, person, position, presence, room as id, said, snapshot } from "./frames.js";
 
 const { LIVE, SUSPENDED, LEFT } = wire.State;
 const msg = (n: number) => toMessage(create(wire.MessageSchema, message(n)));
@@ -333,6 +333,18 @@ describe("messages", () => {
     r.apply(changed(position("eu", 1, 6), 4), 0);
     expect(versions).toEqual([4]);
     expect(r.version).toBe(4);
+  });
+
+  test("a crossing that is told again is news once", () => {
+    const r = joined();
+    const told: string[] = [];
+    r.on("crossing", (c) => told.push(`${c.user} ${c.kind} ${c.name} ${c.id}`));
+    r.apply(crossing(position("eu", 1, 6), "1", wire.Crossing_Kind.ENTER), 0);
+    r.apply(crossing(position("eu", 1, 7), "1", wire.Crossing_Kind.ENTER), 0);
+    r.apply(crossing(position("eu", 1, 8), "2", wire.Crossing_Kind.EXIT), 0);
+    r.apply(crossing(position("eu", 1, 9), "3", 99 as wire.Crossing_Kind), 0);
+    expect(told).toEqual(["ana enter Home 1", "ana exit Home 2"]);
+    expect(r.crossings.map((c) => c.id)).toEqual(["1", "2"]);
   });
 });
 
