@@ -115,24 +115,30 @@ func (x *Index) Nearest(dst []Hit, center geo.Point, k int, maxRadius float64, o
 	if !center.Valid() || !(maxRadius >= 0) || k <= 0 {
 		return dst
 	}
-	q := nearestPool.Get().(*nearest)
-	q.x, q.opt, q.k, q.v, q.limit = x, opt, k, center.Vec(), geo.Chord2(maxRadius)
+	room := fewPool.Get().(*[few]candidate)
+	defer fewPool.Put(room)
+	q := nearest{x: x, opt: opt, k: k, v: center.Vec(), limit: geo.Chord2(maxRadius), best: room[:0], hits: dst, from: len(dst)}
 	q.reach = math.Sqrt(q.limit)
 	q.visitBases()
 	slices.SortFunc(q.best, q.compare)
-	for _, c := range q.best {
-		h := q.hits[c.hit]
-		h.Distance = geo.Chord2Distance(c.chord2)
-		dst = append(dst, h)
+	// Bring the hits into that order, in place: what was at a position that is
+	// already taken was swapped to where its own hit came from.
+	hits := q.hits[len(dst):]
+	for i := range q.best {
+		at := int(q.best[i].hit)
+		for at < i {
+			at = int(q.best[at].hit)
+		}
+		hits[i], hits[at] = hits[at], hits[i]
+		hits[i].Distance = geo.Chord2Distance(q.best[i].chord2)
 	}
-	q.x, q.opt, q.best, q.hits = nil, Options{}, q.best[:0], q.hits[:0]
-	if cap(q.best) <= 1024 { // or a rare large one is kept for ever
-		nearestPool.Put(q)
-	}
-	return dst
+	return q.hits[:len(dst)+len(q.best)]
 }
 
-var nearestPool = sync.Pool{New: func() any { return new(nearest) }}
+// few is how many candidates most queries have at most; fewPool has room for them.
+const few = 64
+
+var fewPool = sync.Pool{New: func() any { return new([few]candidate) }}
 
 type nearest struct {
 	x   *Index
@@ -143,15 +149,16 @@ type nearest struct {
 	// the greatest radius, and once there are k candidates the worst of them.
 	limit, reach float64
 	best         []candidate // a heap with the worst first, when there are k
-	hits         []Hit
+	hits         []Hit       // all that were candidates when their root was left
+	from         int         // where they begin
 }
 
-// candidate is a point that may be among the nearest. Its entry is read when all
-// of its root was visited, if it still may.
+// candidate is a point that may be among the nearest. If they are few, its entry
+// is read when all of its root was visited, and it still may.
 type candidate struct {
 	chord2 float64
 	entry  uint32
-	hit    int32 // in hits, or -1
+	hit    int32 // in hits, after from, or -1
 }
 
 func (q *nearest) compare(a, b candidate) int {
@@ -166,7 +173,7 @@ func (q *nearest) compare(a, b candidate) int {
 
 func (q *nearest) id(c candidate) uint64 {
 	if c.hit >= 0 {
-		return q.hits[c.hit].ID
+		return q.hits[q.from+int(c.hit)].ID
 	}
 	return q.x.entry(c.entry).id // in a root that is still locked
 }
@@ -238,13 +245,17 @@ func (q *nearest) visit(n *node) {
 
 // leave unlocks a root, after reading what it gave.
 func (q *nearest) leave(r *root) {
-	for i := range q.best {
+	for i := 0; q.k <= few && i < len(q.best); i++ {
 		if c := &q.best[i]; c.hit < 0 {
-			c.hit = int32(len(q.hits))
-			q.hits = append(q.hits, q.x.entry(c.entry).hit(0))
+			q.read(c)
 		}
 	}
 	r.mu.RUnlock()
+}
+
+func (q *nearest) read(c *candidate) {
+	c.hit = int32(len(q.hits) - q.from)
+	q.hits = append(q.hits, q.x.entry(c.entry).hit(0))
 }
 
 // offer takes a point as a candidate if it is better than the worst.
@@ -253,6 +264,9 @@ func (q *nearest) offer(chord2 float64, it *item) {
 	full := len(q.best) == q.k
 	if full && q.compare(c, q.best[0]) > 0 || !q.x.wants(&q.opt, it) {
 		return
+	}
+	if q.k > few { // else it is cheaper to see first who remains
+		q.read(&c)
 	}
 	if full {
 		q.best[0] = c
