@@ -41,10 +41,12 @@ type Config struct {
 	Activity edge.Activity
 	Receipts edge.Receipts // optional
 
-	// Observe hears of the fixes of this region that a room which this node owns
-	// has accepted, withdrawn ones (without a point) too, and some again. It is
-	// called with a lock held: it must neither block nor call the hub. Optional.
-	Observe func(room string, fix *wire.MemberFix)
+	// Observe hears of the fixes that a room which this node owns has accepted, of
+	// this region (own) and of others, withdrawn ones (without a point) too, and
+	// some again: whoever begins to own a room hears all it begins with. Version is
+	// that of the room's membership. It is called with a lock held: it must neither
+	// block nor call the hub. Optional.
+	Observe func(room string, version uint64, fix *wire.MemberFix, own bool)
 
 	Tick    time.Duration // see room.Config
 	Settle  time.Duration

@@ -170,8 +170,8 @@ func (t *turn) apply(o *owned, members int, effects []room.Effect) {
 	}
 	o.Elsewhere = o.Elsewhere[:0]
 	for i, f := range o.Taken {
-		t.h.cfg.Observe(o.id, f)
-		o.Taken[i] = nil
+		t.h.cfg.Observe(o.id, o.Version(), f.Fix, f.Own)
+		o.Taken[i] = room.Taken{}
 	}
 	o.Taken = o.Taken[:0]
 	t.h.metrics.take(&o.Stats)

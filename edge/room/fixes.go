@@ -109,9 +109,7 @@ func (r *Room) report(now time.Time, from regions.NodeID, f *wire.MemberFix, aga
 // took has a fix of this region spread.
 func (r *Room) took(now time.Time, m *mover) {
 	r.Stats.FixesIn++
-	if r.cfg.Observed {
-		r.Taken = append(r.Taken, m.fix)
-	}
+	r.observe(m.fix, true)
 	if !m.dirty {
 		m.dirty = true
 		r.fixes.dirty = append(r.fixes.dirty, m)
@@ -120,6 +118,12 @@ func (r *Room) took(now time.Time, m *mover) {
 		}
 	}
 	r.unsettle(now, m)
+}
+
+func (r *Room) observe(f *wire.MemberFix, own bool) {
+	if r.cfg.Observed {
+		r.Taken = append(r.Taken, Taken{f, own})
+	}
 }
 
 // unsettle has a fix repeated that goes, or went, by datagram.
@@ -307,7 +311,7 @@ func (r *Room) relayable(now time.Time, from regions.RegionID, f *peer.Fixes) bo
 func (r *Room) relayed(g *region, f *wire.MemberFix) {
 	if f.GetDevice() == edge.PostDevice {
 		r.relayedPost(g, f)
-	} else if m := r.roll.index[key{f.GetUser(), f.GetDevice()}]; m != nil && !m.hidden {
-		m.remember(f)
+	} else if m := r.roll.index[key{f.GetUser(), f.GetDevice()}]; m != nil && !m.hidden && m.remember(f) {
+		r.observe(f, false)
 	}
 }

@@ -167,7 +167,9 @@ func (r *Room) importMembers(h *peer.HandOver) {
 			continue
 		}
 		if x.Fix.GetUser() == m.user && x.Fix.GetDevice() == m.device {
-			m.remember(x.Fix)
+			if m.remember(x.Fix) && !m.hidden {
+				r.observe(x.Fix, g == r.own)
+			}
 		}
 		if x.Unsettled && m.fix != nil && g == r.own {
 			r.unsettle(r.used, &m.mover)

@@ -101,6 +101,7 @@ func (r *Room) relayedPost(g *region, f *wire.MemberFix) {
 	if x := r.postOf(f.User); x != nil && x.remember(f) {
 		x.clear()
 		r.keep(x, g, "", until)
+		r.observe(f, false)
 	}
 }
 
@@ -180,6 +181,7 @@ func (r *Room) importPosts(h *peer.HandOver) {
 			continue
 		}
 		r.keep(x, g, regions.NodeID(p.Node), until)
+		r.observe(f, g == r.own)
 		if p.Unsettled && g == r.own {
 			r.unsettle(r.used, &x.mover)
 		}

@@ -106,10 +106,16 @@ type Room struct {
 	// emptied: where clocks differ this region could else issue a lower epoch for
 	// the same device.
 	Elsewhere []Elsewhere
-	// Taken are fixes of this region that were accepted since the list was last
-	// emptied, if Config.Observed says so.
-	Taken []*wire.MemberFix
+	// Taken are fixes that were accepted since the list was last emptied, if
+	// Config.Observed says so.
+	Taken []Taken
 	out   []Effect
+}
+
+// Taken is a fix that the room accepted.
+type Taken struct {
+	Fix *wire.MemberFix
+	Own bool // of this region
 }
 
 // region is what the room knows of one region's feed.
