@@ -112,6 +112,9 @@ func (s *Session) near(ctx context.Context, id uint64, at geo.Point, radius floa
 		return
 	}
 	out := &wire.Neighbours{More: found.More}
+	for _, r := range found.Unreached {
+		out.Unreached = append(out.Unreached, string(r))
+	}
 	now := time.Now()
 	for _, p := range found.People {
 		out.People = append(out.People, &wire.Neighbour{
