@@ -166,11 +166,7 @@ func (s *Store) Crossings(ctx context.Context, user core.UserID, group core.Grou
 		if err != nil {
 			return err
 		}
-		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c Crossing, err error) {
-			err = row.Scan(&c.ID, &c.Kind, &c.Fence, &c.Name, &c.User, &c.Other, &c.At, &c.Passed, &c.StoredAt)
-			c.At, c.StoredAt = c.At.UTC(), c.StoredAt.UTC()
-			return c, err
-		})
+		list, err = pgx.CollectRows(rows, scanCrossing)
 		return err
 	})
 	if err != nil {

@@ -174,6 +174,24 @@ func TestCrossings(t *testing.T) {
 	require.Len(t, list, 2)
 	require.NoError(t, b.blocks.Unblock(ctx, ana, cy))
 
+	// Whoever begins to own the room finds what its former owner stored last.
+	fresh, err := b.Stored(ctx, crew.Room(), time.Time{})
+	require.NoError(t, err)
+	require.Len(t, fresh, 3)
+	require.Equal(t, enter.ID, fresh[0].ID)
+	fresh, err = b.Stored(ctx, crew.Room(), fresh[2].StoredAt)
+	require.NoError(t, err)
+	require.Len(t, fresh, 1)
+	require.Equal(t, meet.ID, fresh[0].ID)
+
+	// Who withdraws stands nowhere, and is not told to have left.
+	require.NoError(t, b.Outside(ctx, crew.Room(), cy))
+	part := Crossing{ID: uuid.New(), Kind: Part, User: bo, Other: cy, At: at.Add(2 * time.Hour), N: 2}
+	s, ok = cross(part)
+	require.False(t, ok)
+	require.False(t, s.Inside)
+	require.Equal(t, uint64(2), s.N)
+
 	// Another shape: what the old one tells is nothing, and visits begin anew.
 	_, err = b.ChangeFence(ctx, ana, crew, f.ID, FenceChange{Shape: ptr(circle(300))})
 	require.NoError(t, err)
