@@ -4,7 +4,7 @@
 // Framing: a WebTransport stream (one bidirectional stream, opened by the
 // client) and a binary WebSocket message are sequences of frames, each
 // prefixed with its length as a varint. A datagram is one frame without the
-// prefix and may only hold Report (client) or Fixes (server). With the
+// prefix and may only hold Report (client), Fixes or View (server). With the
 // subprotocol "muster.v1.json" a text message holds newline-separated
 // protojson objects of the same messages, with the field names of this file.
 // Length limits: 64 KiB a client frame, 1 MiB a server frame.
@@ -3497,13 +3497,13 @@ func (x *Fixes) GetFixes() []*MemberFix {
 	return nil
 }
 
-// What changed in a watched area. A key frame (whole) comes on the stream and
-// replaces what was known; the others come by datagram and say, on top of the
-// key frame that they name, how each subject is now: the highest n wins.
+// What changed in a watched area. A key frame comes on the stream and replaces
+// what was known; the others, by datagram as a rule, say on top of the key frame
+// that they name how each subject is now: per handle the highest n wins.
 type View struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Watch         uint32                 `protobuf:"varint,1,opt,name=watch,proto3" json:"watch,omitempty"`
-	Key           uint32                 `protobuf:"varint,2,opt,name=key,proto3" json:"key,omitempty"`   // number of the key frame
+	Key           uint32                 `protobuf:"varint,2,opt,name=key,proto3" json:"key,omitempty"`   // number of the key frame: they only grow
 	N             uint32                 `protobuf:"varint,3,opt,name=n,proto3" json:"n,omitempty"`       // of the frame on top of it; 0: the key frame
 	More          bool                   `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"` // with a key frame: it goes on in the next frame
 	Sights        []*Sight               `protobuf:"bytes,5,rep,name=sights,proto3" json:"sights,omitempty"`
@@ -3576,20 +3576,24 @@ func (x *View) GetSights() []*Sight {
 	return nil
 }
 
-// A subject in an area. Whatever is not set is as in the key frame.
+// A subject in an area. In a key frame what is not set is unknown, or 0; in others
+// it is as in the key frame, but for the age. Who is not in the key frame is told
+// like in one.
 type Sight struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Handle        uint32                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"` // names the subject as long as the watch lasts
-	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`      // in key frames, and where the subject is new
-	Device        string                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
-	Lat           *int32                 `protobuf:"zigzag32,4,opt,name=lat,proto3,oneof" json:"lat,omitempty"` // 1e-6 degrees; in others than key frames the difference to it
-	Lng           *int32                 `protobuf:"zigzag32,5,opt,name=lng,proto3,oneof" json:"lng,omitempty"`
-	Accuracy      *uint32                `protobuf:"varint,6,opt,name=accuracy,proto3,oneof" json:"accuracy,omitempty"` // metres
-	Speed         *uint32                `protobuf:"varint,7,opt,name=speed,proto3,oneof" json:"speed,omitempty"`       // cm/s
-	Heading       *uint32                `protobuf:"varint,8,opt,name=heading,proto3,oneof" json:"heading,omitempty"`   // degrees
-	Age           *uint32                `protobuf:"varint,9,opt,name=age,proto3,oneof" json:"age,omitempty"`           // seconds, as of the frame
-	Gone          bool                   `protobuf:"varint,10,opt,name=gone,proto3" json:"gone,omitempty"`              // left the area, or is not told any more
-	Cell          uint64                 `protobuf:"fixed64,11,opt,name=cell,proto3" json:"cell,omitempty"`             // as in Fix
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Handle uint32                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"` // names the subject as long as the watch lasts
+	// Where the subject is not in the key frame, and in a key frame not in the one
+	// before.
+	User          string  `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Device        string  `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	Lat           *int32  `protobuf:"zigzag32,4,opt,name=lat,proto3,oneof" json:"lat,omitempty"` // 1e-6 degrees; else the difference to the key frame
+	Lng           *int32  `protobuf:"zigzag32,5,opt,name=lng,proto3,oneof" json:"lng,omitempty"`
+	Accuracy      *uint32 `protobuf:"varint,6,opt,name=accuracy,proto3,oneof" json:"accuracy,omitempty"` // metres; 0: unknown
+	Speed         *uint32 `protobuf:"varint,7,opt,name=speed,proto3,oneof" json:"speed,omitempty"`       // cm/s; 131072: unknown (any more)
+	Heading       *uint32 `protobuf:"varint,8,opt,name=heading,proto3,oneof" json:"heading,omitempty"`   // degrees; 360: unknown (any more)
+	Age           *uint32 `protobuf:"varint,9,opt,name=age,proto3,oneof" json:"age,omitempty"`           // seconds, as of the frame; not set: 0
+	Gone          bool    `protobuf:"varint,10,opt,name=gone,proto3" json:"gone,omitempty"`              // left the area, or is not told any more
+	Cell          uint64  `protobuf:"fixed64,11,opt,name=cell,proto3" json:"cell,omitempty"`             // as in Fix; 1: none (any more)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -4,7 +4,7 @@
 // Framing: a WebTransport stream (one bidirectional stream, opened by the
 // client) and a binary WebSocket message are sequences of frames, each
 // prefixed with its length as a varint. A datagram is one frame without the
-// prefix and may only hold Report (client) or Fixes (server). With the
+// prefix and may only hold Report (client), Fixes or View (server). With the
 // subprotocol "muster.v1.json" a text message holds newline-separated
 // protojson objects of the same messages, with the field names of this file.
 // Length limits: 64 KiB a client frame, 1 MiB a server frame.
@@ -1687,9 +1687,9 @@ export const FixesSchema: GenMessage<Fixes> = /*@__PURE__*/
   messageDesc(file_wire_wire, 41);
 
 /**
- * What changed in a watched area. A key frame (whole) comes on the stream and
- * replaces what was known; the others come by datagram and say, on top of the
- * key frame that they name, how each subject is now: the highest n wins.
+ * What changed in a watched area. A key frame comes on the stream and replaces
+ * what was known; the others, by datagram as a rule, say on top of the key frame
+ * that they name how each subject is now: per handle the highest n wins.
  *
  * @generated from message muster.wire.v1.View
  */
@@ -1700,7 +1700,7 @@ export type View = Message$1<"muster.wire.v1.View"> & {
   watch: number;
 
   /**
-   * number of the key frame
+   * number of the key frame: they only grow
    *
    * @generated from field: uint32 key = 2;
    */
@@ -1734,7 +1734,9 @@ export const ViewSchema: GenMessage<View> = /*@__PURE__*/
   messageDesc(file_wire_wire, 42);
 
 /**
- * A subject in an area. Whatever is not set is as in the key frame.
+ * A subject in an area. In a key frame what is not set is unknown, or 0; in others
+ * it is as in the key frame, but for the age. Who is not in the key frame is told
+ * like in one.
  *
  * @generated from message muster.wire.v1.Sight
  */
@@ -1747,7 +1749,8 @@ export type Sight = Message$1<"muster.wire.v1.Sight"> & {
   handle: number;
 
   /**
-   * in key frames, and where the subject is new
+   * Where the subject is not in the key frame, and in a key frame not in the one
+   * before.
    *
    * @generated from field: string user = 2;
    */
@@ -1759,7 +1762,7 @@ export type Sight = Message$1<"muster.wire.v1.Sight"> & {
   device: string;
 
   /**
-   * 1e-6 degrees; in others than key frames the difference to it
+   * 1e-6 degrees; else the difference to the key frame
    *
    * @generated from field: optional sint32 lat = 4;
    */
@@ -1771,28 +1774,28 @@ export type Sight = Message$1<"muster.wire.v1.Sight"> & {
   lng?: number | undefined;
 
   /**
-   * metres
+   * metres; 0: unknown
    *
    * @generated from field: optional uint32 accuracy = 6;
    */
   accuracy?: number | undefined;
 
   /**
-   * cm/s
+   * cm/s; 131072: unknown (any more)
    *
    * @generated from field: optional uint32 speed = 7;
    */
   speed?: number | undefined;
 
   /**
-   * degrees
+   * degrees; 360: unknown (any more)
    *
    * @generated from field: optional uint32 heading = 8;
    */
   heading?: number | undefined;
 
   /**
-   * seconds, as of the frame
+   * seconds, as of the frame; not set: 0
    *
    * @generated from field: optional uint32 age = 9;
    */
@@ -1806,7 +1809,7 @@ export type Sight = Message$1<"muster.wire.v1.Sight"> & {
   gone: boolean;
 
   /**
-   * as in Fix
+   * as in Fix; 1: none (any more)
    *
    * @generated from field: fixed64 cell = 11;
    */
