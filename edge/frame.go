@@ -36,7 +36,7 @@ func NewFrame(f *wire.ServerFrame) *Frame {
 }
 
 // RawFrame wraps a body that was encoded elsewhere (by the room's owner). A
-// lossy frame holds fixes: it may go by datagram, and is the first to be
+// lossy frame holds fixes, or a view of them: it may go by datagram, and is the first to be
 // dropped when a reader is slow. A re other than 0 makes the frame the answer
 // to that request: in protobuf, a field that is appended is set.
 func RawFrame(body []byte, re uint64, lossy bool) *Frame {
@@ -102,7 +102,8 @@ func (f *Frame) Parts() []*Frame {
 	return f.parts
 }
 
-// Lossy reports whether the frame holds fixes, which newer ones replace.
+// Lossy reports whether the frame holds fixes (or a view of them), which newer ones
+// replace.
 func (f *Frame) Lossy() bool { return f.lossy }
 
 // Prefixed returns the frame as it goes on a stream or in a binary message.
