@@ -2,7 +2,6 @@ package geo
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"strconv"
 )
@@ -44,7 +43,7 @@ var pentagons = func() (set [2]uint64) {
 }()
 
 // ErrCell is returned for text that names no cell.
-var ErrCell = errors.New("not an H3 cell")
+var ErrCell = errors.New("geo: not an H3 cell")
 
 // Resolution returns the resolution, 0 (coarsest) to 15.
 func (c Cell) Resolution() int { return int(c >> resShift & 15) }
@@ -129,16 +128,13 @@ func ParseCell(s string) (Cell, error) {
 	if c := Cell(n); err == nil && c.Valid() && c.String() == s {
 		return c, nil
 	}
-	if len(s) > 20 {
-		s = s[:20] + "…"
-	}
-	return 0, fmt.Errorf("%w: %q", ErrCell, s)
+	return 0, ErrCell // without s: a cell is a position, and errors end up in logs
 }
 
 // MarshalText makes a cell a string in JSON: its number doesn't fit a float64.
 func (c Cell) MarshalText() ([]byte, error) {
 	if !c.Valid() {
-		return nil, fmt.Errorf("%w: %#x", ErrCell, uint64(c))
+		return nil, ErrCell
 	}
 	return strconv.AppendUint(nil, uint64(c), 16), nil
 }

@@ -12,7 +12,7 @@ import (
 // CellOf returns the cell of a resolution from 0 to 15 that H3 puts a point in.
 func CellOf(p geo.Point, res int) (geo.Cell, error) {
 	if !p.Valid() {
-		return 0, badInput("point", p)
+		return 0, errPoint
 	}
 	return CellOfVec(p.Vec(), p, res)
 }

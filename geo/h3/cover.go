@@ -81,7 +81,7 @@ func meridianDistance(p geo.Point, lng, south, north float64) float64 {
 // radius metres of p, and returns ErrTooMany if there are more than limit.
 func Circle(dst []geo.Cell, p geo.Point, radius float64, res, limit int) ([]geo.Cell, error) {
 	if !p.Valid() {
-		return dst, badInput("point", p)
+		return dst, errPoint
 	}
 	if !(radius >= 0) {
 		return dst, badInput("radius", radius)
@@ -97,7 +97,7 @@ func Circle(dst []geo.Cell, p geo.Point, radius float64, res, limit int) ([]geo.
 // box, and returns ErrTooMany if there are more than limit.
 func Viewport(dst []geo.Cell, box Box, res, limit int) ([]geo.Cell, error) {
 	if !box.Valid() {
-		return dst, badInput("box", box)
+		return dst, errPoint
 	}
 	lng := box.West + box.width()/2
 	if lng > 180 {
@@ -124,7 +124,7 @@ func walk(dst []geo.Cell, start geo.Point, res, limit int, near func(center geo.
 		}
 		around, err := c.GridDisk(c.Cell(dst[i]), 1)
 		if err != nil {
-			return dst[:from], fmt.Errorf("h3: neighbours of %v: %w", dst[i], err)
+			return dst[:from], fmt.Errorf("h3: neighbours: %w", err)
 		}
 		for _, n := range around {
 			cell := geo.Cell(n)
@@ -134,7 +134,7 @@ func walk(dst []geo.Cell, start geo.Point, res, limit int, near func(center geo.
 			seen[cell] = true
 			center, err := c.CellToLatLng(n)
 			if err != nil {
-				return dst[:from], fmt.Errorf("h3: centre of %v: %w", cell, err)
+				return dst[:from], fmt.Errorf("h3: centre: %w", err)
 			}
 			if near(point(center)) {
 				dst = append(dst, cell)

@@ -33,16 +33,22 @@ import (
 // ErrInput is returned for arguments that make no sense.
 var ErrInput = errors.New("h3: bad argument")
 
+// Errors don't repeat coordinates and cells: they end up in logs.
+var (
+	errPoint = fmt.Errorf("%w: a coordinate is out of range", ErrInput)
+	errCell  = fmt.Errorf("%w: not a cell", ErrInput)
+)
+
 func badInput(what string, v any) error { return fmt.Errorf("%w: %s %v", ErrInput, what, v) }
 
 // Center returns the centre of a cell.
 func Center(cell geo.Cell) (geo.Point, error) {
 	if !cell.Valid() {
-		return geo.Point{}, badInput("cell", cell)
+		return geo.Point{}, errCell
 	}
 	ll, err := c.CellToLatLng(c.Cell(cell))
 	if err != nil {
-		return geo.Point{}, fmt.Errorf("h3: centre of %v: %w", cell, err)
+		return geo.Point{}, fmt.Errorf("h3: centre: %w", err)
 	}
 	return point(ll), nil
 }
@@ -52,11 +58,11 @@ func Center(cell geo.Cell) (geo.Point, error) {
 // icosahedron. Over the antimeridian longitudes jump from 180 to -180.
 func Boundary(cell geo.Cell) ([]geo.Point, error) {
 	if !cell.Valid() {
-		return nil, badInput("cell", cell)
+		return nil, errCell
 	}
 	corners, err := c.CellToBoundary(c.Cell(cell))
 	if err != nil {
-		return nil, fmt.Errorf("h3: boundary of %v: %w", cell, err)
+		return nil, fmt.Errorf("h3: boundary: %w", err)
 	}
 	points := make([]geo.Point, len(corners))
 	for i, ll := range corners {
@@ -72,14 +78,14 @@ const maxDisk = 100
 // 100, in no particular order.
 func Disk(cell geo.Cell, k int) ([]geo.Cell, error) {
 	if !cell.Valid() {
-		return nil, badInput("cell", cell)
+		return nil, errCell
 	}
 	if k < 0 || k > maxDisk {
 		return nil, badInput("k", k)
 	}
 	found, err := c.GridDisk(c.Cell(cell), k)
 	if err != nil {
-		return nil, fmt.Errorf("h3: disk of %d around %v: %w", k, cell, err)
+		return nil, fmt.Errorf("h3: disk of %d: %w", k, err)
 	}
 	cells := make([]geo.Cell, len(found))
 	for i, f := range found {

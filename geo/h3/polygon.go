@@ -1,6 +1,7 @@
 package h3
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/mustermesh/muster/geo"
@@ -31,19 +32,19 @@ type polygon struct {
 
 func newPolygon(corners []geo.Point) (*polygon, error) {
 	if len(corners) < 3 {
-		return nil, badInput("polygon of so many corners:", len(corners))
+		return nil, fmt.Errorf("%w: a polygon has at least 3 corners", ErrInput)
 	}
 	s := &polygon{}
 	for _, p := range corners {
 		if !p.Valid() {
-			return nil, badInput("point", p)
+			return nil, errPoint
 		}
 		v := p.Vec()
 		s.corners = append(s.corners, v)
 		s.middle = geo.Vec{X: s.middle.X + v.X, Y: s.middle.Y + v.Y, Z: s.middle.Z + v.Z}
 	}
 	if norm(s.middle) < 1e-9 {
-		return nil, badInput("polygon all round the Earth", "")
+		return nil, fmt.Errorf("%w: a polygon all round the Earth", ErrInput)
 	}
 	s.middle = scale(s.middle, 1/norm(s.middle))
 	// Any two directions at right angles to it and to each other.
@@ -56,7 +57,7 @@ func newPolygon(corners []geo.Point) (*polygon, error) {
 	s.y = cross(s.middle, s.x)
 	for _, v := range s.corners {
 		if dot(&v, &s.middle) < 0.5 {
-			return nil, badInput("polygon wider than 120°", "")
+			return nil, fmt.Errorf("%w: a polygon wider than 120°", ErrInput)
 		}
 		s.flat = append(s.flat, s.project(v))
 	}

@@ -36,15 +36,17 @@ func (x *Index) Upsert(id uint64, p geo.Point, captured, expires int64) (bool, e
 		_, err := h3.CellOf(p, geo.MaxResolution)
 		return false, err
 	}
+	s, number, hash := x.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slot, i := s.find(id, hash)
+	// Here and not before: what find reads is still on its way from memory, and the
+	// processor computes meanwhile.
 	v := p.Vec()
 	cell, err := h3.CellOfVec(v, p, geo.MaxResolution)
 	if err != nil {
 		return false, err
 	}
-	s, number, hash := x.shard(id)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	slot, i := s.find(id, hash)
 	if i == 0 {
 		i = s.add(slot, id) + 1
 		x.len.Add(1)
