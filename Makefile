@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
 	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-opens bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns generate clean setup-run setup-test
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -169,6 +169,13 @@ prove-nemesis:
 prove-dns:
 	MUSTER_DNS_HOSTILE=50000 go test -race -count=1 -timeout 10m -v -run 'TestHostilePackets|TestDigAndKdig|TestARegionDies' ./regions/steering
 	go test -run '^$$' -fuzz FuzzAnswer -fuzztime 60s ./regions/steering
+
+# 1,000 people on the move, 50 viewers who lose a fifth of their datagrams.
+prove-interest:
+	MUSTER_INTEREST_SEEDS=10 MUSTER_INTEREST_SECONDS=120 \
+		go test -race -count=1 -timeout 1h -v -run TestViewersSeeWhatIsThere ./edge/interest
+	go test -run '^$$' -fuzz FuzzScene -fuzztime 60s ./edge/interest
+	go test -run '^$$' -fuzz FuzzApply -fuzztime 60s ./client/viewstate
 
 clean:
 	rm -rf bin web/dist/* .muster
