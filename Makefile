@@ -177,5 +177,14 @@ prove-interest:
 	go test -run '^$$' -fuzz FuzzScene -fuzztime 60s ./edge/interest
 	go test -run '^$$' -fuzz FuzzApply -fuzztime 60s ./client/viewstate
 
+# Cells, covers and the index against brute force: a million queries each.
+prove-geo:
+	MUSTER_GEO_QUERIES=1000000 go test -count=1 -timeout 1h -v -run '^Test' ./geo/h3 ./geo/index
+	go test -run '^$$' -fuzz FuzzParseCell -fuzztime 30s ./geo
+	go test -run '^$$' -fuzz FuzzCellOf -fuzztime 60s ./geo/h3
+
+bench-geo-index:
+	go test -run '^$$' -bench . -cpu 1 -count 6 -timeout 1h ./geo/h3 ./geo/index | tee bench/baseline/geo-index.txt
+
 clean:
 	rm -rf bin web/dist/* .muster
