@@ -1,6 +1,7 @@
 package interest
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"math"
@@ -78,6 +79,7 @@ type viewer struct {
 	outAt  map[string]time.Time
 	bytes  int
 	json   int // of the fixes of those in its area alone
+	ticked int // when it had one last
 }
 
 type look struct {
@@ -298,23 +300,26 @@ func (w *world) move(m *mover) *wire.MemberFix {
 	return mf
 }
 
-// count adds what telling everybody everything as JSON would take.
+// count adds what telling everybody everything as JSON would take: a frame of all
+// who moved in the tick.
 func (w *world) count(moved []*wire.MemberFix) {
-	if len(moved) == 0 {
-		return
-	}
-	size := func(fixes []*wire.MemberFix) int {
-		b, err := wire.EncodeJSON(&wire.ServerFrame{Body: &wire.ServerFrame_Fixes{Fixes: &wire.Fixes{
-			Room: "group:0b9e2c1e-7f5d-4b3a-9c55-1a2b3c4d5e6f", Fixes: fixes,
-		}}})
+	envelope := len(`{"fixes":{"room":"group:0b9e2c1e-7f5d-4b3a-9c55-1a2b3c4d5e6f","fixes":[]}}`)
+	for i, f := range moved {
+		b, err := wire.EncodeJSON(f)
 		require.NoError(w.t, err)
-		return len(b)
-	}
-	w.json += size(moved)
-	for _, v := range w.viewers {
-		mine := slices.DeleteFunc(slices.Clone(moved), func(f *wire.MemberFix) bool { return !v.in[f.User] })
-		if len(mine) > 0 {
-			v.json += size(mine)
+		size := len(bytes.ReplaceAll(b, []byte(", "), []byte(","))) + 1
+		if i == 0 {
+			w.json += envelope
+		}
+		w.json += size
+		for _, v := range w.viewers {
+			if !v.in[f.User] {
+				continue
+			}
+			if v.ticked != w.ticks {
+				v.ticked, v.json = w.ticks, v.json+envelope
+			}
+			v.json += size
 		}
 	}
 }
@@ -410,15 +415,17 @@ func (w *world) check(v *viewer) {
 }
 
 func (w *world) report() {
-	var bytes, json, most int
-	for _, v := range w.viewers {
-		bytes += v.bytes
+	var views, json, most int
+	for i, v := range w.viewers {
+		w.t.Logf("viewer %2d: %2d people now, %7d bytes as Views, %8d as JSON to all (%.0f times), %7d as JSON of the area (%.1f times)",
+			i, len(v.state.Sights()), v.bytes, w.json, float64(w.json)/float64(v.bytes), v.json, float64(v.json)/float64(v.bytes))
+		views += v.bytes
 		json += v.json
 		most = max(most, v.bytes)
 	}
 	n := len(w.viewers)
 	w.t.Logf("datagrams lost: %d of %d; frames: %d keys, %d others", w.lost, w.sent, w.scene.Stats.Keys, w.scene.Stats.Deltas)
 	w.t.Logf("bytes per viewer: %d as Views (at most %d), %d as JSON to all (%.0f times), %d as JSON of the area alone (%.1f times)",
-		bytes/n, most, w.json, float64(w.json*n)/float64(bytes), json/n, float64(json)/float64(bytes))
+		views/n, most, w.json, float64(w.json*n)/float64(views), json/n, float64(json)/float64(views))
 	require.GreaterOrEqual(w.t, w.json, 5*most, "of any viewer")
 }
