@@ -116,9 +116,12 @@ func (s *Set) For(now time.Time, at *Snapper, audiences ...Audience) (Precision,
 	}
 	if p < Exact || len(s.zones) > 0 {
 		// Valid points have cells; if the library disagrees nobody sees anything.
-		if at.locate(now) != nil {
+		if at.start(now) != nil {
 			return None, false
 		}
+	}
+	if p == Exact && len(s.zones) > 0 && at.find() != nil {
+		return None, false
 	}
 	low := p
 	for i := range s.zones {

@@ -67,18 +67,15 @@ func (s *Snapper) Take(raw Raw, now time.Time) (bool, error) {
 	return true, s.step(now)
 }
 
-// locate begins to tell cells, if that is yet to be done, and finds the one that
-// the newest fix is in.
-func (s *Snapper) locate(now time.Time) error {
+// start begins to tell cells, if that is yet to be done.
+func (s *Snapper) start(now time.Time) error {
 	if s.told == nil {
 		s.told = new(told)
 	}
 	if s.told.level[MaxResolution].moment.IsZero() {
-		if err := s.step(now); err != nil {
-			return err
-		}
+		return s.step(now)
 	}
-	return s.find()
+	return nil
 }
 
 // find finds the cell that the newest fix is in.

@@ -232,7 +232,7 @@ func TestMemory(t *testing.T) {
 					require.NoError(t, s.Recall(memory))
 				}
 				take(t, s, raw, now)
-				require.NoError(t, s.locate(now))
+				require.NoError(t, s.start(now))
 			}
 			if now.Hour() >= 1 && now.Hour() < 6 {
 				cells[s.view(Cells(8)).Cell] = true
@@ -274,7 +274,7 @@ func TestMemoryIsSealed(t *testing.T) {
 	b := NewSnapper([]byte("secret"), "ada")
 	take(t, b, fixAt(t, home, 5, now), now)
 	require.NoError(t, b.Recall(m))
-	require.NoError(t, b.locate(now))
+	require.NoError(t, b.start(now))
 	require.Equal(t, everything(s), everything(b))
 }
 
