@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -13,7 +14,7 @@ import (
 // The contract, as the specification of the API gives it: path, request and
 // response fields. A response field written "a[]b,c" is a list of objects
 // with b and c, "a{}b,c" an object. Beyond that specification groups have a
-// home_region.
+// home_region, and positions say more than where and when.
 var contract = []struct {
 	id, method, path   string
 	request            string
@@ -31,6 +32,9 @@ var contract = []struct {
 	{"S1.47", "GET", "/groups/{group_id}", "", "group_id name description avatar settings members[]user_id,username,profile_picture,role,joined_at created_at home_region", false},
 	{"S1.48", "PUT", "/groups/{group_id}", "name description avatar settings", "success group{}group_id,name,description,avatar,settings,members,created_at,home_region", false},
 	{"S1.49", "POST", "/groups/{group_id}/invite", "", "invite_code expires_at", true},
+	{"S1.51", "POST", "/location/update", "group_id coordinates accuracy speed heading battery timestamp seq", "success", false},
+	{"S1.52", "GET", "/location/group/{group_id}", "", "locations[]user_id,coordinates,timestamp,accuracy,speed,heading,battery,age,precision", false},
+	{"S1.53", "GET", "/location/proximity/{group_id}", "", "proximities[]user_id,distance,direction,age,precision", false},
 	{"S1.50", "POST", "/groups/join", "invite_code", "success group{}group_id,name,description,avatar,settings,members,created_at,home_region", false},
 }
 
@@ -89,6 +93,13 @@ func TestContractOfAnswers(t *testing.T) {
 	bob := b.guest("Bob")
 	answers["S1.50"] = b.ok("POST", "/groups/join", bob.token, obj{"invite_code": answers["S1.49"].str("invite_code")})
 	require.Equal(t, true, answers["S1.50"].body["success"])
+	fix := obj{"group_id": group, "coordinates": obj{"lat": 45.3, "lng": 13.9}, "accuracy": 10, "speed": 1.5, "heading": 90, "battery": 0.5,
+		"timestamp": b.clock().Format(time.RFC3339Nano), "seq": 1}
+	answers["S1.51"] = b.ok("POST", "/location/update", token, fix)
+	require.Equal(t, true, answers["S1.51"].body["success"])
+	b.ok("POST", "/location/update", bob.token, fix)
+	answers["S1.52"] = b.ok("GET", "/location/group/"+group, token, nil)
+	answers["S1.53"] = b.ok("GET", "/location/proximity/"+group, token, nil)
 	answers["S1.40"] = b.ok("POST", "/auth/logout", "", obj{"token": token})
 	require.Equal(t, true, answers["S1.40"].body["success"])
 	for _, c := range contract {

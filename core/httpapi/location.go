@@ -226,14 +226,15 @@ func (a *api) reportOperations() {
 	register(a, operation{id: "group-locations", method: http.MethodGet, path: "/location/group/{group_id}", tag: tagLocation,
 		summary: "Where the members of a group are, as far as they share it with the group; positions that lapsed are not in it"},
 		func(ctx context.Context, in *groupInput) (*locationsOutput, error) {
-			sights, _, err := a.groupSights(ctx, in.GroupID, "group")
+			now := a.Now()
+			sights, _, err := a.groupSights(ctx, in.GroupID, "group", now)
 			if err != nil {
 				return nil, err
 			}
 			out := &locationsOutput{}
 			out.Body.Locations = make([]GroupLocation, len(sights))
 			for i, s := range sights {
-				out.Body.Locations[i] = GroupLocation{s.User.String(), whereaboutsOf(s.View, a.Now())}
+				out.Body.Locations[i] = GroupLocation{s.User.String(), whereaboutsOf(s.View, now)}
 			}
 			return out, nil
 		})
@@ -246,7 +247,8 @@ func (a *api) reportOperations() {
 	register(a, operation{id: "group-proximity", method: http.MethodGet, path: "/location/proximity/{group_id}", tag: tagLocation,
 		summary: "How far away the members of a group are, and where; without a position of your own there are no distances"},
 		func(ctx context.Context, in *groupInput) (*proximitiesOutput, error) {
-			sights, own, err := a.groupSights(ctx, in.GroupID, "proximity")
+			now := a.Now()
+			sights, own, err := a.groupSights(ctx, in.GroupID, "proximity", now)
 			if err != nil {
 				return nil, err
 			}
@@ -258,7 +260,7 @@ func (a *api) reportOperations() {
 			me := caller(ctx).User
 			for _, d := range location.Distances(*own, sights) {
 				if d.User != me {
-					w := whereaboutsOf(d.View, a.Now())
+					w := whereaboutsOf(d.View, now)
 					out.Body.Proximities = append(out.Body.Proximities, Proximity{d.User.String(), metres(d.Metres), degrees(d.Bearing), w.Age, w.Precision})
 				}
 			}
@@ -269,7 +271,7 @@ func (a *api) reportOperations() {
 // groupSights are the positions of a group's members that the caller may know,
 // by user id, and the caller's own one: the exact one if this node has it, else
 // what the group may know; nil if there is none. What is read is noted.
-func (a *api) groupSights(ctx context.Context, group, how string) (sights []location.Sight, own *geo.Point, err error) {
+func (a *api) groupSights(ctx context.Context, group, how string, now time.Time) (sights []location.Sight, own *geo.Point, err error) {
 	id, _, err := a.standing(ctx, group)
 	if err != nil {
 		return nil, nil, err
@@ -278,7 +280,7 @@ func (a *api) groupSights(ctx context.Context, group, how string) (sights []loca
 	if err != nil {
 		return nil, nil, err
 	}
-	me, now := caller(ctx).User, a.Now()
+	me := caller(ctx).User
 	hidden, err := a.Location.Blocks.Hidden(ctx, me)
 	if err != nil {
 		return nil, nil, err
@@ -291,7 +293,8 @@ func (a *api) groupSights(ctx context.Context, group, how string) (sights []loca
 		}
 	}
 	if raw, ok := a.Location.Live.Own(me); ok {
-		own = &[]geo.Point{grant.Own(raw).Point}[0]
+		v := grant.Own(raw)
+		own = &v.Point
 	}
 	if how == "group" || own != nil { // without one's own position one learns nothing of others'
 		a.noteReads(me, sights, how, now)

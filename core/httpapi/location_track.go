@@ -126,9 +126,10 @@ func (a *api) trackOperations() {
 				}
 				out.Link = "<" + prefix + "/location/track/points?" + q.Encode() + `>; rel="next"`
 			}
+			now := a.Now()
 			out.Body.Points = make([]TrackPoint, len(list))
 			for i, v := range list {
-				out.Body.Points[i] = TrackPoint{whereaboutsOf(v, a.Now())}
+				out.Body.Points[i] = TrackPoint{whereaboutsOf(v, now)}
 			}
 			return out, nil
 		})
