@@ -59,8 +59,8 @@
 //
 // # What is guaranteed
 //
-// Two lives in which the finest told cells are the same show the same to
-// everybody, byte for byte. And an attacker who knows all of the above, but what
+// Two lives in which the finest told cells are the same show the same to all who
+// see coarsely, byte for byte. And an attacker who knows all of the above, but what
 // is secret, and collects what 20 puppets see for days, comes no closer, on
 // average, than somebody who is told at each moment the true cell and guesses its
 // centre. The attacker program (attack_test.go) says what that means exactly and

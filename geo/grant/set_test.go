@@ -101,6 +101,19 @@ func TestAPostGrantsItsGroup(t *testing.T) {
 	require.Empty(t, s.Posts())
 }
 
+func TestEnds(t *testing.T) {
+	s := newSet(t, []grant.Grant{
+		{Audience: bob, Precision: grant.Exact},
+		{Audience: climbers, Precision: grant.Exact, Expires: noon.Add(-time.Hour)},
+		{Audience: near, Precision: grant.Exact, Expires: noon.Add(2 * time.Hour)},
+	}, nil, false)
+	require.Equal(t, noon.Add(2*time.Hour), s.Ends(noon))
+	s.Post("divers", noon.Add(time.Hour))
+	require.Equal(t, noon.Add(time.Hour), s.Ends(noon))
+	require.Equal(t, noon.Add(2*time.Hour), s.Ends(noon.Add(time.Hour)))
+	require.Zero(t, s.Ends(noon.Add(2*time.Hour)))
+}
+
 func TestGhostsAreSeenByNobody(t *testing.T) {
 	s := newSet(t, []grant.Grant{{Audience: bob, Precision: grant.Exact}, {Audience: near, Precision: grant.Exact}}, nil, true)
 	s.Post("climbers", noon.Add(time.Hour))
