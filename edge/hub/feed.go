@@ -60,9 +60,10 @@ type join struct {
 	re      uint64
 	frame   *peer.Frame // as sent, to be sent again
 	since   time.Time
-	version uint64    // of the membership, as checked
-	name    string    // the user's, as of then
-	at      time.Time // when
+	version uint64          // of the membership, as checked
+	name    string          // the user's, as of then
+	at      time.Time       // when
+	fix     *wire.MemberFix // reported meanwhile
 }
 
 func (j *join) req() *peer.Join { return j.frame.GetJoin() }
@@ -424,6 +425,9 @@ func (t *turn) joined(fd *feed, r *peer.Joined) delivery {
 	fd.locals[k] = l
 	fd.relist()
 	t.saw(l)
+	if j.fix != nil {
+		t.report(l, j.fix)
+	}
 	for i, body := range r.Frames {
 		re := uint64(0)
 		if i == 0 {

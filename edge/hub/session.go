@@ -233,26 +233,46 @@ func (h *Hub) report(c edge.Client, room string, mf *wire.MemberFix) bool {
 		l = t.local(fd, c)
 	}
 	if l == nil {
+		q := t.unanswered(fd, c)
+		if q != nil {
+			q.fix = mf // it comes in with the client
+		}
 		t.end()
-		return false
+		return q != nil
 	}
-	// Datagrams overtake each other: what is older than what the room has is not
-	// wrong, only late. Each room is asked for itself, since a fix may be for some.
-	if l.fix != nil && l.fix.Epoch == mf.Epoch && mf.Fix.N <= l.fix.Fix.N {
-		t.end()
-		return true
-	}
-	l.fix = mf
-	touch := mf.Fix.Point != nil && t.now.Sub(fd.touched) >= touchEvery
+	touch := t.report(l, mf) && mf.Fix.Point != nil && t.now.Sub(fd.touched) >= touchEvery
 	if touch {
 		fd.touched = t.now
 	}
-	t.toOwner(&peer.Frame{Body: &peer.Frame_Report{Report: &peer.Report{Room: room, Fix: mf}}})
 	now := t.now
 	t.end()
 	if touch {
 		h.cfg.Activity.Touch(room, now)
 	}
+	return true
+}
+
+// unanswered returns the client's Join that has no answer yet.
+func (t *turn) unanswered(fd *feed, c edge.Client) *join {
+	if fd != nil {
+		for _, q := range fd.joins {
+			if q.client == c {
+				return q
+			}
+		}
+	}
+	return nil
+}
+
+// report tells the owner of a client's fix, if it is news. Datagrams overtake
+// each other: what is older than what the room has is not wrong, only late. Each
+// room is asked for itself, since a fix may be for some.
+func (t *turn) report(l *local, mf *wire.MemberFix) bool {
+	if l.fix != nil && l.fix.Epoch == mf.Epoch && mf.Fix.N <= l.fix.Fix.N {
+		return false
+	}
+	l.fix = mf
+	t.toOwner(&peer.Frame{Body: &peer.Frame_Report{Report: &peer.Report{Room: t.room, Fix: mf}}})
 	return true
 }
 

@@ -42,6 +42,14 @@ func (s *Session) queue(room string, j job) {
 	s.registry.run(func() { s.lane(room, j) })
 }
 
+// works reports whether requests about a room wait or are under way.
+func (s *Session) works(room string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, busy := s.lanes[room]
+	return busy
+}
+
 // lane works off a room's jobs. They are not cut short when the connection
 // goes: a message that is stored is also spread.
 func (s *Session) lane(room string, j job) {

@@ -14,7 +14,8 @@ import (
 )
 
 // report gives a fix to the Sharer. After that nobody here knows where it was.
-func (s *Session) report(id uint64, r *wire.Report) {
+// waited: a room that it names was on its way to be joined.
+func (s *Session) report(id uint64, r *wire.Report, waited bool) {
 	if len(r.GetRooms()) > wire.MaxRooms {
 		s.refuse(id, "", tooManyRooms)
 		return
@@ -25,6 +26,10 @@ func (s *Session) report(id uint64, r *wire.Report) {
 	}
 	for _, room := range r.Rooms {
 		if _, joined := s.in(room); !joined {
+			if !waited && s.works(room) { // as after a hello
+				s.enqueue(id, room, func(context.Context) { s.report(id, r, true) })
+				return
+			}
 			if wire.CheckRoom(room) != nil {
 				room = ""
 			}

@@ -106,7 +106,7 @@ func (s *Session) request(id uint64, f *wire.ClientFrame) {
 			s.enqueue(id, room, func(context.Context) { s.leave(id, room) })
 		}
 	case *wire.ClientFrame_Report:
-		s.report(id, f.GetReport())
+		s.report(id, f.GetReport(), false)
 	case *wire.ClientFrame_Send:
 		m := f.GetSend()
 		if s.checked(id, m.GetRoom(), wire.CheckSend(m.GetClientId(), m.GetBody())) {
