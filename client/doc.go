@@ -94,5 +94,14 @@
 // Latest wins: a fix that is not yet sent is replaced by a newer one. On
 // WebTransport fixes go by datagram; the last one of a burst is sent again on
 // the stream, as a request that is repeated until it was answered, so the final
-// position always arrives.
+// position always arrives. Report serves whoever the user granted it; a room that
+// it names is granted it thereby (Room.Report).
+//
+// # Areas
+//
+// Room.Watch and Session.WatchMap show what changes in the area of a screen, in
+// fewer bytes than all that happens. A watch ends with its connection at the
+// server; a View doesn't: it is asked for over the next one, that of a room once
+// the room is back, and shows meanwhile what it knew. What frames mean is
+// client/viewstate's to know.
 package client
