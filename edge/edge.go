@@ -7,6 +7,9 @@
 //	room/       one room as its owner sees it: a pure state machine
 //	hub/        the rooms this node owns, the rooms its sessions are in, and the
 //	            links to other nodes between them
+//	share/      who is told where somebody is, and how precisely
+//	nearby/     the map of discoverable people, spread over regions and nodes
+//	interest/   what changes in the area that a screen shows
 //
 // The edge never imports core. What it needs of core it declares here, and
 // internal/node passes it in. What sessions need of their region is Roster, what

@@ -73,6 +73,13 @@
 // net all memberships are asked again regularly, and lapse when core can't
 // answer.
 //
+// # Taps
+//
+// Who watches an area of a room is told of it by edge/interest, which hears the
+// room by a tap in its feed: the fixes that its clients would get, and the events,
+// in the feed's order. It is told when the feed started over, and of clients that
+// are out.
+//
 // # Links
 //
 // A link that was reset has lost frames. Both ends know (LinkDown and LinkUp
