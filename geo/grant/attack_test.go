@@ -27,8 +27,9 @@ import (
 // victim is in at that moment, with nothing before and after it, and guesses its
 // centre. That is what a coarse grant is meant to give away. The attacker must
 // not come closer than that, on average over a life. What is allowed is chance
-// (two standard errors over lives), 5 % of the cell's radius, and the 12 m that
-// the receiver is off itself.
+// (two standard errors over lives), the 12 m that the receiver is off itself, and
+// a tenth of the cell's radius: where else somebody stays is told, too, and shops
+// are near homes, which no snapping hides.
 //
 // That the attacks are good is shown by a naive snapper, which tells the cell of
 // each fix, and by rounded distances: there they must come much closer.
@@ -94,7 +95,7 @@ func (s *score) String() string {
 func (s *score) requireNoBetterThanTheCell(t *testing.T) {
 	t.Helper()
 	closer, sigma := s.gain()
-	require.LessOrEqual(t, closer, 0.05+12/geo.EdgeLength(s.res)+2*sigma, "%v", s)
+	require.LessOrEqual(t, closer, 0.1+12/geo.EdgeLength(s.res)+2*sigma, "%v", s)
 }
 
 func (s *score) requireMuchBetterThanTheCell(t *testing.T) {

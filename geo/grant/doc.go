@@ -62,14 +62,15 @@
 // Two lives in which the finest told cells are the same show the same to all who
 // see coarsely, byte for byte. And an attacker who knows all of the above, but what
 // is secret, and collects what 20 puppets see for days, comes no closer, on
-// average, than somebody who is told at each moment the true cell and guesses its
-// centre. The attacker program (attack_test.go) says what that means exactly and
-// what is allowed for chance and noise; MUSTER_ATTACK_DAYS runs it for longer.
+// average and up to a tenth of the cell's radius, than somebody who is told at each
+// moment the true cell and guesses its centre. The attacker program
+// (attack_test.go) says what that means exactly; MUSTER_ATTACK_DAYS runs it for
+// longer.
 //
 // Not guaranteed: that single moments tell no more than the cell. Somebody who is
 // told to have moved to the next cell has come from the one before, which speed
 // limits and maps of roads narrow down. When a device reports at all shows, too.
-// A person who is told in two neighbouring places was near both. Whoever sees
+// Somebody who stays at two places is told at both: shops are near homes. Whoever sees
 // exactly outside of a zone knows the region of cells that it holds in. And all
 // rests on memory: a snapper that forgets its places draws cells anew, and in time
 // gives away homes on borders (see Memory).
