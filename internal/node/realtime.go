@@ -18,6 +18,7 @@ import (
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/edge/fences"
 	"github.com/mustermesh/muster/edge/hub"
 	"github.com/mustermesh/muster/edge/interest"
 	"github.com/mustermesh/muster/edge/nearby"
@@ -54,6 +55,7 @@ type RealtimeConfig struct {
 	Blocks   edge.Blocks   // optional: nobody blocks anybody
 	Sharing  edge.Sharing  // optional: only rooms that a fix names see it
 	Receipts edge.Receipts // optional
+	Fences   fences.Store  // optional: groups have none
 	// Withdraw has all nodes forget where a user is; optional: this one does.
 	Withdraw func(ctx context.Context, user string) error
 
@@ -89,6 +91,7 @@ type Realtime struct {
 	Sharer   *share.Sharer
 	Cluster  *cluster.Cluster
 	Map      *nearby.Map
+	Fences   *fences.Fences // nil: groups have none
 
 	areas  *interest.Engine
 	cfg    RealtimeConfig
@@ -158,10 +161,11 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.Fences = r.newFences()
 	r.Hub = hub.New(hub.Config{
 		Self: cfg.ID, Region: region, Roster: r.Cluster, Links: r.links,
 		Members: cfg.Members, Messages: cfg.Messages, Activity: cfg.Activity, Receipts: cfg.Receipts,
-		Tick: cfg.Session.Tick, Logger: cfg.Log, Registry: cfg.Metrics,
+		Observe: observer(r.Fences), Tick: cfg.Session.Tick, Logger: cfg.Log, Registry: cfg.Metrics,
 	})
 	r.Map = r.newMap()
 	r.areas = interest.New(interest.Config{
@@ -194,6 +198,9 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 func (r *Realtime) Connect(p Peers) {
 	r.peers = p
 	r.group.Add("hub", r.Hub)
+	if r.Fences != nil {
+		r.group.Add("fences", r.Fences)
+	}
 	r.group.Add("sharer", r.Sharer)
 	r.group.Add("map", r.Map)
 	r.group.Add("peer links", p) // from here on frames arrive
