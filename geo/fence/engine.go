@@ -21,6 +21,8 @@ type Engine struct {
 
 	hits    []*entry // of one step
 	scratch []Event
+	observe teller // of one Observe: here, not to be allocated
+	again   teller
 }
 
 // subject is one whose fixes are observed.
@@ -183,15 +185,14 @@ func (e *Engine) Observe(dst []Event, id string, f Fix) ([]Event, Verdict, error
 	}
 	e.plant()
 	s := e.subject(id)
-	t := teller{events: dst, subject: id}
-	verdict := s.add(e, stamped{sample, 0}, &t)
-	dst = t.events
+	t := &e.observe
+	*t = teller{events: dst, subject: id}
+	verdict := s.add(e, stamped{sample, 0}, t)
 	for _, p := range s.pairs {
-		t := p.teller(dst)
-		p.add(e, stamped{sample, p.side(id)}, &t)
-		dst = t.events
+		*t = p.teller(t.events)
+		p.add(e, stamped{sample, p.side(id)}, t)
 	}
-	return dst, verdict, nil
+	return t.events, verdict, nil
 }
 
 // Expire ends the pairs of which one has not been heard of, at a time that the

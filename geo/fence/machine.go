@@ -118,7 +118,7 @@ func (m *machine) step(l *leg, acc float64, dwell int64, t *teller) {
 	}
 
 	m.evidence = max(0, m.evidence+weight*(odds(-own)-allowance))
-	if m.peak > 0 && l.t1-m.peakAt > l.recent() {
+	if m.peak < clampZ && l.t1-m.peakAt > l.recent() {
 		m.peak = 0
 	}
 	switch {
@@ -172,9 +172,8 @@ func (m *machine) follow(l *leg, was, d float64) {
 		m.over = p.over
 	}
 	byFix := -own1/l.sigma1 >= p.peak
-	if peak := min(p.peak, clampZ); peak >= beyond && peak > m.peak &&
-		m.own >= beyond && m.own+peak >= prominence && m.ownAt != noTime &&
-		p.peakAt-m.ownAt <= l.recent() {
+	if peak := min(p.peak, clampZ); peak >= beyond && peak > m.peak && (peak >= prominence ||
+		m.own+peak >= prominence && m.ownAt != noTime && p.peakAt-m.ownAt <= l.recent()) {
 		m.peak, m.peakAt, m.in, m.out, m.peakByFix = peak, p.peakAt, p.in, p.out, byFix
 	} else if m.peak > 0 && m.out == noTime {
 		m.out = p.out

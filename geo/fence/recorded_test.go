@@ -51,14 +51,20 @@ func recorded(t testing.TB) map[string][]gpx.Point {
 	return all
 }
 
-// wayOf takes a recorded track for the truth: straight lines between its points.
+// wayOf takes a recorded track for the truth: straight lines between its points,
+// and a stay of two minutes before and after.
 func wayOf(ps []gpx.Point) (w way, origin geo.Point) {
 	origin = ps[0].Point
+	const stay = 120
+	w.at, w.p = []float64{0}, []xy{{}}
 	for _, p := range ps {
 		from := geo.Distance(origin, p.Point)
 		bearing := geo.Bearing(origin, p.Point) * math.Pi / 180
-		w.at = append(w.at, p.Time.Sub(ps[0].Time).Seconds())
+		w.at = append(w.at, stay+p.Time.Sub(ps[0].Time).Seconds())
 		w.p = append(w.p, xy{from * math.Sin(bearing), from * math.Cos(bearing)})
+	}
+	for range 4 {
+		w.at, w.p = append(w.at, w.end()+stay/4), append(w.p, w.p[len(w.p)-1])
 	}
 	return w, origin
 }
@@ -68,10 +74,14 @@ func wayOf(ps []gpx.Point) (w way, origin geo.Point) {
 func (w *way) visits(center xy, radius, margin float64) (enters, exits int) {
 	inside := false
 	for i := range w.p {
-		for s := range 20 {
+		parts := 1
+		if i > 0 {
+			parts += int(w.p[i-1].far(w.p[i]) / 5)
+		}
+		for s := range parts {
 			p := w.p[i]
 			if i > 0 {
-				p = w.p[i-1].to(p, float64(s+1)/20)
+				p = w.p[i-1].to(p, float64(s+1)/float64(parts))
 			}
 			d := p.far(center) - radius
 			if !inside && d < -margin {
@@ -124,7 +134,7 @@ func TestRecordedTracks(t *testing.T) {
 				every = 30
 			}
 			visits, enters, exits, naives, bent := 0, 0, 0, 0, 0
-			circles, centers := clearFences(&w, r, tracks(t, 1000), 0.5*accuracy, 6*accuracy)
+			circles, centers := clearFences(&w, r, tracks(t, 400), 0.5*accuracy, 8*accuracy)
 			for i, c := range circles {
 				c.Center = centers[i].on(origin)
 				a, err := compile(Shape{Circle: &c})
@@ -147,7 +157,7 @@ func TestRecordedTracks(t *testing.T) {
 					straight.at, straight.p = append(straight.at, s), append(straight.p, w.where(s))
 				}
 				e1, x1 := straight.visits(centers[i], c.Radius, 0.5*accuracy)
-				e2, x2 := straight.visits(centers[i], c.Radius, 5*accuracy)
+				e2, x2 := straight.visits(centers[i], c.Radius, 8*accuracy)
 				if e1 != 1 || x1 != 1 || e2 != 1 || x2 != 1 {
 					bent++
 					continue

@@ -20,17 +20,17 @@ func at(seconds float64) time.Time {
 	return epoch.Add(time.Duration(seconds * float64(time.Second)).Round(time.Millisecond))
 }
 
-// tracks returns how many tracks to run of full: a twentieth, unless
-// MUSTER_FENCE_TRACKS says how many.
+// tracks returns how many tracks to run where full are due with
+// MUSTER_FENCE_TRACKS=20000. Without it, it is a twentieth of them.
 func tracks(t testing.TB, full int) int {
+	n := 1000
 	if v := os.Getenv("MUSTER_FENCE_TRACKS"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil {
+		var err error
+		if n, err = strconv.Atoi(v); err != nil {
 			t.Fatalf("MUSTER_FENCE_TRACKS: %v", err)
 		}
-		return n
 	}
-	return full / 20
+	return max(full*n/20_000, 1)
 }
 
 func seeded(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 5)) }

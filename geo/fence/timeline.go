@@ -90,8 +90,9 @@ func (l *timeline) trim(e *Engine, t *teller) {
 	n := 0
 	for l.fixes[n].t < floor || len(l.fixes)-n > MaxWindow {
 		l.done, l.hasDone = l.fixes[n], true
-		again := teller{events: e.scratch[:0], pair: t.pair, subject: t.subject}
-		l.base.step(e, l.done, &again)
+		again := &e.again
+		*again = teller{events: e.scratch[:0], pair: t.pair, subject: t.subject}
+		l.base.step(e, l.done, again)
 		l.told = slices.Delete(l.told, 0, min(len(again.events), len(l.told)))
 		e.scratch = again.events
 		n++
@@ -121,13 +122,14 @@ func (l *timeline) restart(base reducer, t int64) {
 
 // fold computes the head anew, and returns all it tells.
 func (l *timeline) fold(e *Engine, t *teller) []Event {
-	again := teller{events: e.scratch[:0], pair: t.pair, subject: t.subject}
+	again := &e.again
+	*again = teller{events: e.scratch[:0], pair: t.pair, subject: t.subject}
 	l.head.set(l.base)
 	for _, s := range l.fixes {
-		l.head.step(e, s, &again)
+		l.head.step(e, s, again)
 	}
 	if newest, any := l.newest(); any && l.clock > newest {
-		l.head.tick(e, l.clock, &again)
+		l.head.tick(e, l.clock, again)
 	}
 	e.scratch = again.events
 	return again.events
