@@ -46,7 +46,9 @@ func (o *owner) near(now time.Time, at geo.Point, radius float64, limit int) (ou
 			last.distance = geo.Distance(at, last.View.Point)
 		}
 	}
-	slices.SortFunc(out, nearer) // those equally far, and who has moved
+	if !slices.IsSortedFunc(out, nearer) { // some are equally far, or have moved
+		slices.SortFunc(out, nearer)
+	}
 	return out, more
 }
 
@@ -74,11 +76,15 @@ func (o *owner) box(now time.Time, b index.Box, in []geo.Cell, since uint64, lim
 			for i := len(c.left) - 1; i >= 0 && c.left[i].stamp > since; i-- {
 				out.gone = append(out.gone, c.left[i].user)
 			}
-			for p := c.newest; p != nil && p.stamp > since; p = p.next {
-				if !b.Contains(p.View.Point) {
+			for _, p := range c.members {
+				switch {
+				case p.stamp <= since:
+				case !b.Contains(p.View.Point):
 					out.gone = append(out.gone, p.User)
-				} else if n++; n <= limit {
-					out.people = append(out.people, p.Person)
+				default:
+					if n++; n <= limit {
+						out.people = append(out.people, p.Person)
+					}
 				}
 			}
 		})
@@ -90,9 +96,9 @@ func (o *owner) box(now time.Time, b index.Box, in []geo.Cell, since uint64, lim
 	at := now.UnixMilli()
 	var all crowd
 	o.eachCell(in, func(c *cell) {
-		for p := c.newest; p != nil; p = p.next {
+		for _, p := range c.members {
 			if b.Contains(p.View.Point) && p.expires > at {
-				out.more = all.add(p, limit) || out.more
+				out.more = all.add(p.point, limit) || out.more
 			}
 		}
 	})

@@ -102,7 +102,8 @@ func (o *owner) give(t *testing.T, p Person) outcome {
 	t.Helper()
 	c, err := cellOf(&p.View)
 	require.NoError(t, err)
-	return o.put(time.Now(), p, c, slotOf(c), p.until(time.Now()))
+	_, out := o.put(time.Now(), &p, c, slotOf(c), p.until(time.Now()), nil)
+	return out
 }
 
 func (o *owner) all(at geo.Point) (users []string) {

@@ -47,8 +47,8 @@ type point struct {
 	rank    uint32 // among all, at random: who is shown where not all can be
 	gone    bool   // a grave: nothing of that version or below comes back
 
-	stamp      uint64
-	prev, next *point // of the cell; the last changed first
+	stamp uint64 // of the last change
+	place int    // in the cell's members
 }
 
 type cells struct {
@@ -58,9 +58,15 @@ type cells struct {
 
 // cell is what is in one, and who was until lately.
 type cell struct {
-	slot   int
-	newest *point
-	left   []departure // the oldest first
+	slot    int
+	members []member
+	left    []departure // the oldest first
+}
+
+// member is a point, with its stamp where looking through them all is quick.
+type member struct {
+	stamp uint64
+	*point
 }
 
 type departure struct {
@@ -96,42 +102,45 @@ const (
 )
 
 // put takes a person's point, which lapses at expires if it is not told again. A
-// version that is there already lasts longer.
-func (o *owner) put(now time.Time, p Person, c geo.Cell, slot int, expires time.Time) outcome {
+// version that is there already lasts longer. It returns where the point is: who
+// brings that again saves looking it up.
+func (o *owner) put(now time.Time, p *Person, c geo.Cell, slot int, expires time.Time, at *point) (*point, outcome) {
 	if !o.owns(slot) {
-		return notOwned
+		return nil, notOwned
 	}
 	shard := shardOf(p.User)
 	s := &o.users[shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	was := s.of[p.User]
+	was := at
+	if was == nil || s.byID(was.id) != was {
+		was = s.of[p.User]
+	}
 	if was != nil && p.Version <= was.Version {
 		if p.Version < was.Version || was.gone {
-			return stale
+			return nil, stale
 		}
 		o.last(was, p.Until, expires)
-		return stale
+		return was, stale
 	}
 	if was == nil || was.gone {
 		if o.count.Load() >= o.most {
-			return full
+			return nil, full
 		}
-		pt := &point{id: s.newID(shard), rank: rankOf(p.User)}
-		s.ids[pt.id>>idShard&idMask] = pt
-		s.of[p.User] = pt
+		was = &point{id: s.newID(shard), rank: rankOf(p.User)}
+		s.ids[was.id>>idShard&idMask] = was
+		s.of[p.User] = was
 		o.count.Add(1)
-		was = pt
 	} else if was.cell != c {
 		o.unlink(was, now)
 	}
 	if !o.link(was, p, c, slot, expires) {
 		o.take(s, was)
 		delete(s.of, p.User)
-		return notOwned
+		return nil, notOwned
 	}
 	o.reindex(was)
-	return taken
+	return was, taken
 }
 
 // last makes a point last until another time.
@@ -139,10 +148,8 @@ func (o *owner) last(p *point, until, expires time.Time) {
 	cs := o.cellsOf(p.cell)
 	cs.mu.Lock()
 	if !p.Until.Equal(until) { // which is news to who shows it
-		in := cs.of[p.cell]
-		in.remove(p)
 		p.stamp = o.stamps.Add(1)
-		in.push(p)
+		cs.of[p.cell].members[p.place].stamp = p.stamp
 	}
 	p.Until, p.expires = until, expires.UnixMilli()
 	cs.mu.Unlock()
@@ -156,7 +163,7 @@ func (o *owner) reindex(p *point) {
 }
 
 // link puts what is new of a point under its cell, unless the slot went.
-func (o *owner) link(pt *point, p Person, c geo.Cell, slot int, expires time.Time) bool {
+func (o *owner) link(pt *point, p *Person, c geo.Cell, slot int, expires time.Time) bool {
 	cs := o.cellsOf(c)
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -168,12 +175,13 @@ func (o *owner) link(pt *point, p Person, c geo.Cell, slot int, expires time.Tim
 		in = &cell{slot: slot}
 		cs.of[c] = in
 	}
-	if pt.cell == c {
-		in.remove(pt)
+	if pt.cell != c {
+		pt.place = len(in.members)
+		in.members = append(in.members, member{point: pt})
 	}
-	pt.Person, pt.cell, pt.slot, pt.expires = p, c, slot, expires.UnixMilli()
+	pt.Person, pt.cell, pt.slot, pt.expires = *p, c, slot, expires.UnixMilli()
 	pt.stamp = o.stamps.Add(1)
-	in.push(pt)
+	in.members[pt.place].stamp = pt.stamp
 	return true
 }
 
@@ -203,24 +211,12 @@ func (o *owner) forgotten(stamp uint64) {
 	}
 }
 
-func (c *cell) push(p *point) {
-	p.prev, p.next = nil, c.newest
-	if c.newest != nil {
-		c.newest.prev = p
-	}
-	c.newest = p
-}
-
 func (c *cell) remove(p *point) {
-	if p.prev != nil {
-		p.prev.next = p.next
-	} else if c.newest == p {
-		c.newest = p.next
-	}
-	if p.next != nil {
-		p.next.prev = p.prev
-	}
-	p.prev, p.next = nil, nil
+	last := len(c.members) - 1
+	c.members[p.place] = c.members[last]
+	c.members[p.place].place = p.place
+	c.members[last] = member{}
+	c.members = c.members[:last]
 }
 
 // gone takes a user's point of that version or an older one away, and refuses
@@ -292,10 +288,10 @@ func (o *owner) drop() {
 			if o.owns(in.slot) {
 				continue
 			}
-			for p := in.newest; p != nil; p = p.next {
+			for _, p := range in.members {
 				lost = append(lost, p.User)
 			}
-			if in.newest == nil {
+			if len(in.members) == 0 {
 				delete(cs.of, c)
 			}
 		}
@@ -355,7 +351,7 @@ func (o *owner) sweep(now time.Time) {
 					in.left = nil
 				}
 			}
-			if in.newest == nil && in.left == nil {
+			if len(in.members) == 0 && in.left == nil {
 				delete(cs.of, c)
 			}
 		}

@@ -52,6 +52,7 @@ type entry struct {
 	told []target // who has the point, or is about to
 	left []target // who had it, and is to forget it
 	sent time.Time
+	here *point // where the owner has it, if that is this node
 
 	dirty  bool // is in its shard's list
 	urgent bool // does not wait for its turn
@@ -292,7 +293,9 @@ func (m *Map) move(now time.Time, e *entry) bool {
 func (m *Map) keep(now time.Time, e *entry) {
 	if m.toldHere(e.told) {
 		m.metrics.here.Inc()
-		m.took(m.owner.put(now, e.Person, e.cell, e.slot, e.Until), e.slot)
+		at, o := m.owner.put(now, &e.Person, e.cell, e.slot, e.Until, e.here)
+		e.here = at
+		m.took(o, e.slot)
 	}
 }
 

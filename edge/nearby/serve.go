@@ -70,7 +70,8 @@ func (m *Map) take(now time.Time, p *peer.MapPoint) (slot int, o outcome) {
 		return 0, invalid
 	}
 	slot = slotOf(cell)
-	return slot, m.owner.put(now, person, cell, slot, person.until(now))
+	_, o = m.owner.put(now, &person, cell, slot, person.until(now), nil)
+	return slot, o
 }
 
 // slotSet is slots, each once.

@@ -22,7 +22,7 @@ import (
 	"github.com/mustermesh/muster/regions"
 )
 
-var seeds = flag.Int("map.seeds", 4, "how many stories of the map are told")
+var seeds = flag.Int("map.seeds", 2, "how many stories of the map are told")
 
 // TestMapEqualsAnOracle tells random stories of a mesh: people report, move,
 // roam, withdraw and lapse while links break, nodes die, slots move and regions
