@@ -23,6 +23,9 @@ type Config struct {
 	Rooms  Rooms
 	Map    Map
 	Blocks edge.Blocks
+	// Receipts notes whom watches of the map show; optional. (Whom rooms show, the
+	// hub does: who watches an area of a room follows it.)
+	Receipts edge.Receipts
 
 	Tick time.Duration // frames of a room: 100 ms
 	Poll time.Duration // of the map: 2 s

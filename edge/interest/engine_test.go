@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,7 @@ import (
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/client/viewstate"
 	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/geo/grant"
 )
 
 const room = "group:0b9e2c1e-7f5d-4b3a-9c55-1a2b3c4d5e6f"
@@ -84,6 +86,7 @@ type fakeTown struct {
 	points  []*peer.MapPoint
 	polls   int
 	blocked map[string]map[string]bool
+	read    []string
 }
 
 func newTown() *fakeTown {
@@ -149,6 +152,12 @@ func (t *fakeTown) Blocked(_ context.Context, viewer string) (map[string]bool, e
 	return nil, nil
 }
 
+func (t *fakeTown) Told(string, string, grant.Precision, time.Time, time.Time) {}
+func (t *fakeTown) Saw(string, string, time.Time, time.Time)                   {}
+func (t *fakeTown) Read(viewer, subject, how string, precision grant.Precision, _ time.Time) {
+	t.set(func() { t.read = append(t.read, viewer+" "+subject+" "+how+" "+precision.String()) })
+}
+
 func (t *fakeTown) polled() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -204,7 +213,7 @@ func watchOf(n uint32, room string, b *wire.Box) *wire.Watch {
 }
 
 func startEngine(t *testing.T, w *fakeTown) *Engine {
-	e := New(Config{Taps: w, Rooms: w, Map: w, Blocks: w})
+	e := New(Config{Taps: w, Rooms: w, Map: w, Blocks: w, Receipts: w})
 	require.NoError(t, e.Start(t.Context()))
 	t.Cleanup(e.Stop)
 	return e
@@ -350,6 +359,8 @@ func TestTheMapIsWatched(t *testing.T) {
 		pass(500 * time.Millisecond)
 		require.Equal(t, []string{"ann"}, p.sees(1))
 		require.Equal(t, []string{"ann", "eve", "me"}, q.sees(2))
+		slices.Sort(w.read)
+		require.Equal(t, []string{"me ann nearby exact", "you ann nearby exact", "you eve nearby exact", "you me nearby exact"}, w.read)
 		require.Len(t, e.charts, 1, "both look at the same part of the map")
 		polls := w.polled()
 		pass(20 * time.Second)

@@ -9,10 +9,14 @@ import (
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/geo/grant"
 )
 
 const (
 	inboxLimit = 4096 // frames of a room
+	// receiptEvery is how often it is noted that somebody is shown to a viewer.
+	receiptEvery = 10 * time.Minute
 	// settle is how long a room's owner, which may be new, has to hear from all
 	// nodes who is where, before it is asked again.
 	settle   = 2 * time.Second
@@ -160,6 +164,7 @@ func (p *place) run(ctx context.Context) {
 			if at := p.scene.Tick(now, p.emit); at.Before(due) {
 				due = at
 			}
+			p.receipts(now)
 		}
 		p.count()
 		free = now.Add(p.e.cfg.Tick)
@@ -230,6 +235,23 @@ func (p *place) add(v *View, c edge.Client, box *wire.Box) {
 func (p *place) remove(v *View) {
 	delete(p.views, v)
 	p.scene.Remove(v)
+}
+
+// receipts notes who is shown to whom on the map.
+func (p *place) receipts(now time.Time) {
+	r := p.e.cfg.Receipts
+	if p.room != "" || r == nil {
+		return
+	}
+	for v, s := range p.views {
+		v.shown(now, receiptEvery, func(sub *subject) {
+			precision := grant.Exact
+			if sub.cell != noCell {
+				precision = grant.Cells(geo.Cell(sub.cell).Resolution())
+			}
+			r.Read(s.client.Member().GetUser(), sub.user, "nearby", precision, now)
+		})
+	}
 }
 
 // count adds to the metrics what the scene has done since.

@@ -53,12 +53,25 @@ type sight struct {
 	gone    bool
 	sure    bool // that it is gone must arrive
 	dirty   bool
+	noted   int64 // Unix ms; when a receipt was given for it last
 }
 
 // NewView returns the view of a watch, whose key frames are numbered from above
 // a number. Until it is given what to look at (Scene.Look) it shows nothing.
 func NewView(number, above uint32) *View {
 	return &View{number: number, key: above, sights: map[*subject]*sight{}}
+}
+
+// shown calls f with each subject that the client was told of, and that f was not
+// called with since a moment.
+func (v *View) shown(now time.Time, since time.Duration, f func(*subject)) {
+	at := now.UnixMilli()
+	for _, w := range v.order {
+		if !w.gone && (w.inKey || w.told) && at-w.noted >= since.Milliseconds() {
+			w.noted = at
+			f(w.subject)
+		}
+	}
 }
 
 // look decides anew about everybody shown.

@@ -169,7 +169,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	})
 	r.Map = r.newMap()
 	r.areas = interest.New(interest.Config{
-		Taps: r.Hub, Rooms: r, Map: boxes{r.Map}, Blocks: cfg.Blocks, Tick: cfg.Session.Tick, Log: cfg.Log, Registry: cfg.Metrics,
+		Taps: r.Hub, Rooms: r, Map: boxes{r.Map}, Blocks: cfg.Blocks, Receipts: cfg.Receipts, Tick: cfg.Session.Tick, Log: cfg.Log, Registry: cfg.Metrics,
 	})
 	key, err := hkdf.Key(sha256.New, cfg.Secret, nil, "muster ticket v1", sha256.Size)
 	if err != nil {
