@@ -15,13 +15,20 @@ import (
 
 // told is what somebody who listens to an engine knows: the events by their
 // identity. It checks the promises on the way.
-type told map[string]Event
+type told map[identity]Event
+
+type identity struct {
+	fence, pair, subject string
+	n                    uint32
+}
 
 func (k told) hear(t testing.TB, events []Event) {
 	for _, ev := range events {
-		id := fmt.Sprintf("%s%s/%s/%d", ev.Fence, ev.Pair, ev.Subject, ev.N)
+		id := identity{ev.Fence, ev.Pair, ev.Subject, ev.N}
 		old, was := k[id]
-		require.Equal(t, ev.Kind == Enter, ev.N%2 == 1, "enters are odd: %v", ev)
+		if (ev.Kind == Enter) != (ev.N%2 == 1) {
+			t.Fatalf("enters are odd: %v", ev)
+		}
 		change := ev.Change
 		ev.Change = Told
 		switch change {

@@ -7,7 +7,7 @@ import (
 
 // What it takes to be sure. All are in standard deviations across the edge,
 // one of which is accuracy / 1.51: within 1.51 of them is a point of a normal
-// distribution in the plane with 68 %. See docs/adr/0091-fences.md for how these were
+// distribution in the plane with 68 %. See docs/adr/0094-fences.md for how these were
 // chosen, and what happens with others.
 const (
 	sigmaOfAccuracy = 1 / 1.51
