@@ -282,27 +282,27 @@ func TestAttackByLearning(t *testing.T) {
 		}
 		for how := range livings {
 			var scores [2]score
-			for i := range scores {
-				var all []clues
-				var homes [][2]float64
-				var told []float64
-				for seed := range uint64(lives) {
-					ours, naive := watch(t, 1000+seed, res, how)
-					l := []life{ours, naive}[i]
+			var all [2][]clues
+			var homes [2][][2]float64
+			var told []float64
+			for seed := range uint64(lives) {
+				ours, naive := watch(t, 1000+seed, res, how)
+				for i, l := range []life{ours, naive} {
 					c, home := cluesOf(t, l)
-					all, homes = append(all, c), append(homes, home)
-					told = append(told, geo.Distance(centerOf(t, l.home, res), l.home))
+					all[i], homes[i] = append(all[i], c), append(homes[i], home)
 				}
-				w := leastSquares(all[:lives/2], homes[:lives/2])
+				told = append(told, geo.Distance(centerOf(t, ours.home, res), ours.home))
+			}
+			for i, name := range []string{"ours", "naive"} {
+				w := leastSquares(all[i][:lives/2], homes[i][:lives/2])
 				for j := lives / 2; j < lives; j++ {
-					d := homes[j]
-					for k, c := range all[j] {
+					d := homes[i][j]
+					for k, c := range all[i][j] {
 						d[0], d[1] = d[0]-w[k]*c[0], d[1]-w[k]*c[1]
 					}
-					r := geo.EdgeLength(res)
-					scores[i].add(res, []float64{r * math.Hypot(d[0], d[1])}, []float64{told[j]})
+					scores[i].add(res, []float64{geo.EdgeLength(res) * math.Hypot(d[0], d[1])}, []float64{told[j]})
 				}
-				t.Logf("r%d, home %s, %s: %v", res, how, []string{"ours", "naive"}[i], &scores[i])
+				t.Logf("r%d, home %s, %s: %v", res, how, name, &scores[i])
 			}
 			scores[0].requireNoBetterThanTheCell(t)
 			if how != anywhere {
@@ -401,7 +401,7 @@ func trilaterate(guess geo.Point, res int, views []View, ask func(geo.Point, Vie
 			all = append(all, told{q, ask(q, v)})
 		}
 	}
-	for range 20 {
+	for range 8 {
 		var xx, xy, yy, xd, yd float64
 		for _, m := range all {
 			sin, cos := math.Sincos(geo.Bearing(m.from, guess) * math.Pi / 180)
