@@ -1,6 +1,7 @@
 package meshtest
 
 import (
+	"net/http"
 	"slices"
 	"testing"
 
@@ -73,4 +74,36 @@ func TestAnAreaOfARoom(t *testing.T) {
 	m.Eventually("fixes are told again", func() bool {
 		return slices.ContainsFunc(rooms[ana].Fixes(), func(f client.MemberFix) bool { return f.User == cy.ID && f.Point.Lat == 50 })
 	})
+}
+
+// Who watches an area of the map is shown the discoverable people in it, as
+// coarsely as they wish, whom a block takes off it.
+func TestAnAreaOfTheMap(t *testing.T) {
+	m := Start(t, 2, 2)
+	ann, bob := m.Guest(0, "Ann").Connect(0, 0, client.WebTransportOnly), m.Guest(1, "Bob").Connect(1, 0, client.Auto)
+	cyd, dan := m.Guest(0, "Cyd").Connect(0, 1, client.Auto), m.Guest(1, "Dan").Connect(1, 1, client.Auto)
+	for u, precision := range map[*User]string{ann: "exact", bob: "r8", cyd: "exact"} { // Dan is nobody's to see
+		u.send(http.MethodPost, "/location/grants", `{"audience": {"kind": "discoverable"}, "precision": "`+precision+`", "purpose": "to be found"}`, http.StatusCreated)
+	}
+	here := geo.Point{Lat: 52.5, Lng: 13.4}
+	for _, u := range []*User{ann, bob, cyd, dan} {
+		require.NoError(t, u.Session.Report(client.Fix{Point: here, Accuracy: 5}))
+	}
+	v, err := ann.Session.WatchMap(client.Box{SouthWest: geo.Point{Lat: 52.4, Lng: 13.2}, NorthEast: geo.Point{Lat: 52.6, Lng: 13.6}})
+	require.NoError(t, err)
+	both := []string{bob.ID, cyd.ID}
+	slices.Sort(both)
+	m.Eventually("Bob and Cyd are shown", func() bool { return slices.Equal(shows(v), both) })
+	for _, s := range v.Sights() {
+		require.Equal(t, s.User == bob.ID, s.Cell != 0, "as coarse as granted")
+		require.Less(t, geo.Distance(here, s.Point), 600.0)
+	}
+	require.NoError(t, cyd.Session.Report(client.Fix{Point: geo.Point{Lat: 52.51, Lng: 13.41}, Accuracy: 5}))
+	m.Eventually("Cyd has moved", func() bool {
+		return slices.ContainsFunc(v.Sights(), func(s client.Sight) bool { return s.User == cyd.ID && s.Point.Lat == 52.51 })
+	})
+	bob.send(http.MethodPost, "/blocks", `{"user_id": "`+ann.ID+`"}`, http.StatusOK)
+	m.Eventually("Bob has blocked Ann", func() bool { return slices.Equal(shows(v), []string{cyd.ID}) })
+	require.NoError(t, cyd.Session.Withdraw(t.Context()))
+	m.Eventually("Cyd has withdrawn", func() bool { return len(shows(v)) == 0 })
 }
