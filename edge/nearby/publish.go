@@ -64,8 +64,7 @@ type entry struct {
 type news uint8
 
 const (
-	late   news = iota // nothing: there is something newer
-	same               // it lasts longer, that's all
+	same   news = iota // it lasts longer, that's all
 	moved              // a change as any other
 	urgent             // one that others shall not wait for
 )
@@ -78,16 +77,13 @@ func (e *entry) put(now time.Time, node uint64, name string, view grant.View, un
 		e.Until = until
 		return same
 	}
-	v := versionOf(view.Captured, now, e.Version, node)
-	if v <= e.Version {
-		return late
-	}
 	what := moved
 	if fresh || view.Precision != e.View.Precision {
 		what = urgent
 	}
 	e.claim = e.claim || fresh
-	e.Name, e.View, e.Until, e.Version, e.gone = name, view, until, v, false
+	e.Version = versionOf(view.Captured, now, e.Version, node)
+	e.Name, e.View, e.Until, e.gone = name, view, until, false
 	return what
 }
 
@@ -186,18 +182,13 @@ func (m *Map) Put(user, name string, view grant.View, until time.Time) {
 			return
 		}
 		e = &entry{Person: Person{User: user}}
-	}
-	what := e.put(now, m.tag, name, view, until)
-	switch what {
-	case late:
-		return
-	case same:
-		m.keep(now, e)
-		return
-	}
-	if s.users[user] == nil {
 		s.users[user] = e
 		m.publisher.count.Add(1)
+	}
+	what := e.put(now, m.tag, name, view, until)
+	if what == same {
+		m.keep(now, e)
+		return
 	}
 	if e.cell != cell || len(e.told) == 0 {
 		e.cell, e.slot = cell, slotOf(cell)

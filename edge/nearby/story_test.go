@@ -188,10 +188,12 @@ func (s *story) roam(p *someone) {
 	s.report(p)
 }
 
-// late brings a fix of minutes ago to some other node: nothing changes.
+// late brings a fix of minutes ago to some other node, as a balancer may: nothing
+// changes.
 func (s *story) late(p *someone) {
-	m := s.anywhere().live()
-	if !p.shown || !p.until.After(time.Now().Add(time.Minute)) {
+	f := s.anywhere()
+	m := f.live()
+	if f.id == p.at.id || !p.shown || !p.until.After(time.Now().Add(time.Minute)) {
 		return
 	}
 	v := exactView(s.spots[s.random(len(s.spots))])

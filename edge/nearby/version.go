@@ -24,13 +24,14 @@ const (
 	step = 1 << nodeBits // from one version of a node to the next
 )
 
-// versionOf returns the version of a view that is put now, above last unless it
-// was captured in an earlier minute.
+// versionOf returns the version of a view that is put now. It is above last, that
+// of what it takes the place of on this node, whatever the times say: the coarser
+// view of a fix may have been captured before the finer one.
 func versionOf(captured, now time.Time, last, node uint64) uint64 {
 	minute := max(captured.Unix()/60, 0)
 	put := min(max(now.UnixMilli()-minute*60_000, 0), 1<<putBits-1)
 	v := uint64(minute)<<(putBits+nodeBits) | uint64(put)<<nodeBits | node
-	if v <= last && v>>(putBits+nodeBits) == last>>(putBits+nodeBits) {
+	if v <= last {
 		v = last + step
 	}
 	return v
