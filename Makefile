@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
 	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-opens bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest generate clean setup-run setup-test
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -118,6 +118,10 @@ prove-wan: prove-presence prove-messages prove-writes prove-roam prove-lose-regi
 
 prove-replay: build
 	MUSTER_REPLAY_SPEED=60 go test -race -count=1 -timeout 20m -run TestReplayEndsAtTheLastPoint -v ./internal/meshtest
+
+# Random stories of a mesh against brute force: who is near, whatever breaks.
+prove-map:
+	go test -race -count=1 -timeout 60m -run TestMapEqualsAnOracle ./edge/nearby -map.seeds 200
 
 # Real `muster serve` processes, started and ended by the benchmark.
 prove-drain: build
