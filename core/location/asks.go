@@ -80,7 +80,7 @@ func (s *Store) Ask(ctx context.Context, tx pgx.Tx, user core.UserID, d AskDraft
 	if err := acquainted(ctx, tx, user, d.Asked); err != nil {
 		return Ask{}, err
 	}
-	now := s.cfg.Now().UTC()
+	now := s.now()
 	var today int
 	var oldest, declined *time.Time
 	var open bool
@@ -149,7 +149,7 @@ func (s *Store) Decline(ctx context.Context, user core.UserID, ask uuid.UUID) er
 func (s *Store) answer(ctx context.Context, tx pgx.Tx, user core.UserID, ask uuid.UUID, to AskState) (asker core.UserID, message string, err error) {
 	err = tx.QueryRow(ctx,
 		`UPDATE location_asks SET state = $3, answered_at = $4 WHERE id = $1 AND asked = $2 AND state = 'open' AND expires_at > $4 RETURNING asker, message`,
-		ask, user, to, s.cfg.Now()).Scan(&asker, &message)
+		ask, user, to, s.now()).Scan(&asker, &message)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = ErrNoAsk
 	}
@@ -160,7 +160,7 @@ func (s *Store) answer(ctx context.Context, tx pgx.Tx, user core.UserID, ask uui
 func (s *Store) Withdraw(ctx context.Context, user core.UserID, ask uuid.UUID) error {
 	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE location_asks SET state = 'withdrawn', answered_at = $3 WHERE id = $1 AND asker = $2 AND state = 'open'`,
-			ask, user, s.cfg.Now())
+			ask, user, s.now())
 		if err == nil && tag.RowsAffected() == 0 {
 			err = ErrNoAsk
 		}
@@ -185,7 +185,7 @@ func (s *Store) Asks(ctx context.Context, user core.UserID, mine bool, cursor st
 			   CASE WHEN q.state = 'open' AND q.expires_at <= $5 THEN 'expired' ELSE q.state END, q.created_at, q.expires_at
 			 FROM location_asks q JOIN users a ON a.id = q.asker JOIN users b ON b.id = q.asked
 			 WHERE ($2 AND q.asker = $1 OR NOT $2 AND q.asked = $1) AND (q.created_at, q.id) < ($3, $4)
-			 ORDER BY q.created_at DESC, q.id DESC LIMIT $6`, user, mine, after.At, after.ID, s.cfg.Now(), limit+1)
+			 ORDER BY q.created_at DESC, q.id DESC LIMIT $6`, user, mine, after.At, after.ID, s.now(), limit+1)
 		if err != nil {
 			return err
 		}

@@ -99,7 +99,7 @@ func (s *Store) Cross(ctx context.Context, room string, c Crossing) (now FenceSt
 	if !ok || c.N == 0 {
 		return FenceState{}, false, fmt.Errorf("no crossing of room %q", room)
 	}
-	at := s.cfg.Now().UTC()
+	at := s.now()
 	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		now, stored = FenceState{}, false
 		if c.Fence != uuid.Nil {

@@ -83,7 +83,7 @@ func (s *Store) role(ctx context.Context, tx pgx.Tx, user core.UserID, group cor
 	err = tx.QueryRow(ctx,
 		`UPDATE groups SET version = version + 1, updated_at = $3 FROM group_members gm
 		 WHERE groups.id = $1 AND gm.group_id = groups.id AND gm.user_id = $2 RETURNING gm.role, groups.version`,
-		group, user, s.cfg.Now()).Scan(&role, &version)
+		group, user, s.now()).Scan(&role, &version)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = ErrNoGroup
 	}
@@ -124,7 +124,7 @@ func (s *Store) AddFence(ctx context.Context, tx pgx.Tx, user core.UserID, group
 	if err != nil {
 		return Fence{}, 0, fmt.Errorf("encode shape: %w", err)
 	}
-	now := s.cfg.Now().UTC()
+	now := s.now()
 	f := Fence{ID: uuid.New(), Name: *c.Name, Shape: d.Shape, Dwell: d.Dwell, Revision: 1, CreatedBy: user, CreatedAt: now, UpdatedAt: now}
 	_, err = tx.Exec(ctx,
 		`INSERT INTO fences (id, group_id, name, shape, dwell_s, revision, created_by, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $7)`,
@@ -185,7 +185,7 @@ func (s *Store) ChangeFence(ctx context.Context, user core.UserID, group core.Gr
 		if invalid != nil {
 			return invalid
 		}
-		f.UpdatedAt = s.cfg.Now().UTC()
+		f.UpdatedAt = s.now()
 		if c.Name != nil {
 			f.Name = *c.Name
 		}

@@ -51,7 +51,7 @@ func (s *Store) Outside(ctx context.Context, room string, user core.UserID) erro
 	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx,
 			`UPDATE fence_states SET inside = false, n = n + 1, at = $3 WHERE group_id = $1 AND (user_id = $2 OR other_id = $2) AND inside`,
-			group, user, s.cfg.Now().UTC())
+			group, user, s.now())
 		return err
 	})
 	if err != nil {

@@ -93,7 +93,7 @@ func (s *Store) Grant(ctx context.Context, tx pgx.Tx, user core.UserID, d Draft)
 // insert writes a grant whose terms are valid and whose user's version was
 // raised, if the user may grant the audience anything.
 func (s *Store) insert(ctx context.Context, tx pgx.Tx, user core.UserID, d Draft) (Grant, error) {
-	now := s.cfg.Now().UTC()
+	now := s.now()
 	g := Grant{ID: uuid.New(), Audience: d.Audience, Precision: d.Precision, Purpose: d.Purpose, CreatedAt: now, UpdatedAt: now}
 	if d.Life > 0 {
 		g.Expires = now.Add(d.Life)
@@ -182,7 +182,7 @@ func (s *Store) ChangeGrant(ctx context.Context, user core.UserID, id uuid.UUID,
 		if g, err = one(ctx, tx, user, id); err != nil {
 			return nil, err
 		}
-		g.UpdatedAt = s.cfg.Now().UTC()
+		g.UpdatedAt = s.now()
 		if c.Precision != nil {
 			g.Precision = *c.Precision
 		}
@@ -211,7 +211,7 @@ func (s *Store) EndGrant(ctx context.Context, user core.UserID, id uuid.UUID, fo
 			return nil, err
 		}
 		if g.Audience.Kind == grant.Group && !forget {
-			now := s.cfg.Now()
+			now := s.now()
 			_, err = tx.Exec(ctx, `UPDATE location_grants SET expires_at = $2, updated_at = $2 WHERE id = $1 AND (expires_at IS NULL OR expires_at > $2)`, id, now)
 		} else {
 			_, err = tx.Exec(ctx, `DELETE FROM location_grants WHERE id = $1`, id)
@@ -223,7 +223,7 @@ func (s *Store) EndGrant(ctx context.Context, user core.UserID, id uuid.UUID, fo
 // Grants returns a user's grants, the oldest first: those that hold, and of
 // groups also those that have ended.
 func (s *Store) Grants(ctx context.Context, user core.UserID) (list []Grant, err error) {
-	now := s.cfg.Now()
+	now := s.now()
 	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
 		rows, err := q.Query(ctx,
 			`SELECT g.id, g.audience, g.person_id, g.group_id, coalesce(u.username, gr.name, ''), g.precision, g.purpose, g.expires_at, g.created_at, g.updated_at

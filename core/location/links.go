@@ -104,7 +104,7 @@ func (s *Store) MakeLink(ctx context.Context, tx pgx.Tx, user core.UserID, d Lin
 	if err := bump(ctx, tx, user); err != nil {
 		return Link{}, err
 	}
-	now := s.cfg.Now().UTC()
+	now := s.now()
 	var others int
 	if err := tx.QueryRow(ctx, `SELECT count(*) FROM location_links WHERE user_id = $1 AND expires_at > $2`, user, now).Scan(&others); err != nil {
 		return Link{}, err
@@ -125,7 +125,7 @@ func (s *Store) Links(ctx context.Context, user core.UserID) (list []Link, err e
 	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
 		rows, err := q.Query(ctx,
 			`SELECT id, user_id, precision, purpose, created_at, expires_at FROM location_links
-			 WHERE user_id = $1 AND expires_at > $2 ORDER BY created_at, id`, user, s.cfg.Now())
+			 WHERE user_id = $1 AND expires_at > $2 ORDER BY created_at, id`, user, s.now())
 		if err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func (s *Store) Links(ctx context.Context, user core.UserID) (list []Link, err e
 // Revoke ends a link. Its row stays for a while, for receipts.
 func (s *Store) Revoke(ctx context.Context, user core.UserID, id uuid.UUID) error {
 	return s.change(ctx, "revoke link", user, func(ctx context.Context, tx pgx.Tx) ([]core.UserID, error) {
-		tag, err := tx.Exec(ctx, `UPDATE location_links SET expires_at = $3 WHERE id = $1 AND user_id = $2 AND expires_at > $3`, id, user, s.cfg.Now())
+		tag, err := tx.Exec(ctx, `UPDATE location_links SET expires_at = $3 WHERE id = $1 AND user_id = $2 AND expires_at > $3`, id, user, s.now())
 		if err == nil && tag.RowsAffected() == 0 {
 			err = ErrNoLink
 		}
@@ -157,7 +157,7 @@ func (s *Store) OpenLink(ctx context.Context, token string) (l Link, err error) 
 	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
 		rows, err := q.Query(ctx,
 			`SELECT id, user_id, precision, purpose, created_at, expires_at FROM location_links WHERE token_hash = $1 AND expires_at > $2`,
-			hash[:], s.cfg.Now())
+			hash[:], s.now())
 		if err != nil {
 			return err
 		}

@@ -108,7 +108,7 @@ func (s *Store) Sharing(ctx context.Context, user core.UserID, min uint64) (Shar
 	var out Sharing
 	var grants []grant.Grant
 	var zones []grant.Zone
-	now := s.cfg.Now()
+	now := s.now()
 	ghost := false
 	err := s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
 		out, grants, zones, ghost = Sharing{}, nil, nil, false
@@ -231,7 +231,7 @@ func (s *Store) Parted(ctx context.Context, tx pgx.Tx, a, b core.UserID) error {
 	}
 	_, err := tx.Exec(ctx,
 		`UPDATE location_asks SET state = 'withdrawn', answered_at = $3
-		 WHERE state = 'open' AND (asker = $1 AND asked = $2 OR asker = $2 AND asked = $1)`, a, b, s.cfg.Now())
+		 WHERE state = 'open' AND (asker = $1 AND asked = $2 OR asker = $2 AND asked = $1)`, a, b, s.now())
 	return err
 }
 
@@ -301,7 +301,7 @@ func (s *Store) DirectMember(ctx context.Context, user core.UserID, room string,
 			   EXISTS (SELECT 1 FROM location_grants g
 			     WHERE (g.user_id = $1 AND g.person_id = $2 OR g.user_id = $2 AND g.person_id = $1) AND (g.expires_at IS NULL OR g.expires_at > $3))
 			   AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocker = $1 AND b.blocked = $2 OR b.blocker = $2 AND b.blocked = $1)
-			 FROM users u WHERE u.id = $1`, user, other, s.cfg.Now()).Scan(&st.Username, &st.Version, &granted)
+			 FROM users u WHERE u.id = $1`, user, other, s.now()).Scan(&st.Username, &st.Version, &granted)
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -336,6 +336,12 @@ func acquainted(ctx context.Context, q db.Querier, user, other core.UserID) erro
 func isPaused(paused bool, until *time.Time, now time.Time) bool {
 	return paused && (until == nil || now.Before(*until))
 }
+
+// now is a time as the database keeps it.
+func (s *Store) now() time.Time { return stored(s.cfg.Now()) }
+
+// stored is a time as the database keeps it: two that are equal here are there.
+func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 // orNil is how a time that may be absent is stored.
 func orNil(t time.Time) *time.Time {

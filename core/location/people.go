@@ -39,7 +39,7 @@ func (s *Store) People(ctx context.Context, user core.UserID, cursor string, lim
 			   FROM location_grants WHERE person_id = $1 AND (expires_at IS NULL OR expires_at > $2) GROUP BY user_id) AS g
 			 JOIN users u ON u.id = g.user_id
 			 WHERE (g.since, g.user_id) < ($3, $4) ORDER BY g.since DESC, g.user_id DESC LIMIT $5`,
-			user, s.cfg.Now(), after.At, after.ID, limit+1)
+			user, s.now(), after.At, after.ID, limit+1)
 		if err != nil {
 			return err
 		}

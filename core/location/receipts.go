@@ -56,7 +56,7 @@ type receiptsAfter struct {
 // cursor of the next page, empty if there is none. What went through a room is
 // the times at which the user was told into it and the reader followed it.
 func (s *Store) Receipts(ctx context.Context, user core.UserID, cursor string, limit int) (list []Receipt, next string, err error) {
-	now := stored(s.cfg.Now())
+	now := s.now()
 	after := receiptsAfter{AsOf: now, Last: now.AddDate(100, 0, 0)}
 	if cursor != "" {
 		b, err := base64.RawURLEncoding.DecodeString(cursor)
@@ -108,7 +108,7 @@ func (s *Store) Receipts(ctx context.Context, user core.UserID, cursor string, l
 // Sweep deletes what is too old: receipts, crossings and answers of more than a
 // month, what expired, and the points of tracks that were to be kept no longer.
 func (s *Store) Sweep(ctx context.Context) error {
-	now := s.cfg.Now()
+	now := s.now()
 	for _, step := range []struct {
 		sql  string
 		than time.Time

@@ -78,10 +78,10 @@ type kept struct {
 
 const (
 	recordEvery = 5 * time.Second
-	recordSoon  = 5_000  // of one kind: then it is written at once
-	recordMost  = 50_000 // of one kind, while the database can't be reached
-	recordBatch = 1_000  // rows in a statement
-	recordLimit = 10 * time.Second
+	recordSoon  = 5_000            // of one kind: then it is written at once
+	recordMost  = 50_000           // of one kind, while the database can't be reached
+	recordBatch = 1_000            // rows in a statement
+	recordLimit = 20 * time.Second // for one
 	maxHow      = 32
 )
 
@@ -113,9 +113,6 @@ func (r *Recorder) Saw(room string, viewer core.UserID, from, until time.Time) {
 	defer r.mu.Unlock()
 	extend(r, "followed", r.followed, followed{room, viewer, stored(from)}, until)
 }
-
-// stored is a time as the database keeps it, so that it is the same key there.
-func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 func extend[K comparable](r *Recorder, kind string, m map[K]time.Time, k K, until time.Time) {
 	if before, ok := m[k]; ok {
@@ -211,12 +208,11 @@ func (r *Recorder) Start(ctx context.Context) error {
 	})
 }
 
-// Stop writes what is left. Nothing may be noted after it.
+// Stop writes what is left, for as long as the database answers. Nothing may be
+// noted after it.
 func (r *Recorder) Stop() {
 	r.life.Stop(nil)
-	ctx, cancel := context.WithTimeout(context.Background(), recordLimit)
-	defer cancel()
-	r.write(ctx)
+	r.write(context.Background())
 }
 
 // write writes all that waits. What fails waits again.
@@ -266,33 +262,35 @@ func maxTime(a, b time.Time) time.Time {
 // the order of their keys, so that two nodes don't wait for each other crosswise;
 // users that are no more are left out.
 func (s *Store) record(ctx context.Context, p *pending) error {
-	if err := inBatches(keys(p.told, func(a, b told) int {
+	if err := inBatches(ctx, keys(p.told, func(a, b told) int {
 		return cmp.Or(compareIDs(a.subject, b.subject), cmp.Compare(a.room, b.room), cmp.Compare(a.precision, b.precision), a.from.Compare(b.from))
-	}), func(ks []told) error {
+	}), func(ctx context.Context, ks []told) error {
 		return s.recordTold(ctx, ks, p.told)
 	}); err != nil {
 		return fmt.Errorf("write who was told of: %w", err)
 	}
-	if err := inBatches(keys(p.followed, func(a, b followed) int {
+	if err := inBatches(ctx, keys(p.followed, func(a, b followed) int {
 		return cmp.Or(cmp.Compare(a.room, b.room), compareIDs(a.viewer, b.viewer), a.from.Compare(b.from))
-	}), func(ks []followed) error {
+	}), func(ctx context.Context, ks []followed) error {
 		return s.recordFollowed(ctx, ks, p.followed)
 	}); err != nil {
 		return fmt.Errorf("write who followed: %w", err)
 	}
-	if err := inBatches(keys(p.reads, func(a, b read) int {
+	if err := inBatches(ctx, keys(p.reads, func(a, b read) int {
 		return cmp.Or(compareIDs(a.subject, b.subject), slices.Compare(a.reader[:], b.reader[:]), cmp.Compare(a.how, b.how), cmp.Compare(a.precision, b.precision), a.hour.Compare(b.hour))
-	}), func(ks []read) error {
+	}), func(ctx context.Context, ks []read) error {
 		return s.recordReads(ctx, ks, p.reads)
 	}); err != nil {
 		return fmt.Errorf("write who read: %w", err)
 	}
-	for len(p.track) > 0 {
-		n := min(len(p.track), recordBatch)
-		if err := s.recordTrack(ctx, p.track[:n]); err != nil {
-			return fmt.Errorf("write tracks: %w", err)
+	if err := inBatches(ctx, p.track, func(ctx context.Context, points []kept) error {
+		err := s.recordTrack(ctx, points)
+		if err == nil {
+			p.track = p.track[len(points):]
 		}
-		p.track = p.track[n:]
+		return err
+	}); err != nil {
+		return fmt.Errorf("write tracks: %w", err)
 	}
 	return nil
 }
@@ -308,9 +306,12 @@ func keys[K comparable, V any](m map[K]V, compare func(a, b K) int) []K {
 	return ks
 }
 
-func inBatches[K any](ks []K, write func([]K) error) error {
+func inBatches[K any](ctx context.Context, ks []K, write func(context.Context, []K) error) error {
 	for batch := range slices.Chunk(ks, recordBatch) {
-		if err := write(batch); err != nil {
+		ctx, cancel := context.WithTimeout(ctx, recordLimit)
+		err := write(ctx, batch)
+		cancel()
+		if err != nil {
 			return err
 		}
 	}

@@ -75,7 +75,7 @@ func (s *Store) ClearTrack(ctx context.Context, user core.UserID, from, until ti
 		if points = tag.RowsAffected(); err != nil || !from.IsZero() || !until.IsZero() {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE location_sharing SET track_since = $2 WHERE user_id = $1`, user, s.cfg.Now())
+		_, err = tx.Exec(ctx, `UPDATE location_sharing SET track_since = $2 WHERE user_id = $1`, user, s.now())
 		return err
 	})
 	if err != nil {

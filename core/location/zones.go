@@ -51,7 +51,7 @@ func (s *Store) AddZone(ctx context.Context, tx pgx.Tx, user core.UserID, name s
 	if others >= maxZones {
 		return Zone{}, ErrTooManyZones
 	}
-	out := Zone{ID: uuid.New(), Name: name, CreatedAt: s.cfg.Now().UTC(), Zone: z}
+	out := Zone{ID: uuid.New(), Name: name, CreatedAt: s.now(), Zone: z}
 	_, err := tx.Exec(ctx,
 		`INSERT INTO location_zones (id, user_id, name, lat, lng, radius, precision, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		out.ID, user, name, z.Center.Lat, z.Center.Lng, z.Radius, int16(z.Precision), out.CreatedAt)
@@ -108,7 +108,7 @@ func (s *Store) Paused(ctx context.Context, user core.UserID) (p Pause, err erro
 		}
 		var until *time.Time
 		_, err = pgx.ForEachRow(rows, []any{&p.Paused, &until}, func() error {
-			p.Paused, p.Until = isPaused(p.Paused, until, s.cfg.Now()), orZero(until)
+			p.Paused, p.Until = isPaused(p.Paused, until, s.now()), orZero(until)
 			return nil
 		})
 		return err
@@ -130,7 +130,7 @@ func (s *Store) SetPause(ctx context.Context, user core.UserID, paused bool, lif
 	err = s.change(ctx, "pause sharing", user, func(ctx context.Context, tx pgx.Tx) ([]core.UserID, error) {
 		p = Pause{Paused: paused}
 		if paused && life > 0 {
-			p.Until = s.cfg.Now().UTC().Add(life)
+			p.Until = s.now().Add(life)
 		}
 		_, err := tx.Exec(ctx, `UPDATE location_sharing SET paused = $2, paused_until = $3 WHERE user_id = $1`, user, p.Paused, orNil(p.Until))
 		return nil, err
