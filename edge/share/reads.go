@@ -3,6 +3,7 @@ package share
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -108,6 +109,10 @@ func (h *Sharer) find(ctx context.Context, user string, need uint64, named map[s
 		if _, done := f.barred[room]; done {
 			return nil
 		}
+		if h.isIn(user, room) {
+			f.barred[room] = false
+			return nil
+		}
 		_, err := h.cfg.Members.Member(ctx, user, room, 0)
 		if out := errors.Is(err, &errs.Error{Code: edge.CodeNotMember}); out || err == nil {
 			f.barred[room] = out
@@ -128,6 +133,18 @@ func (h *Sharer) find(ctx context.Context, user string, need uint64, named map[s
 		}
 	}
 	return f, nil
+}
+
+// isIn reports whether a session of the user is known to be in a room, of which
+// the hub makes sure by itself.
+func (h *Sharer) isIn(user, room string) bool {
+	if h.cfg.Clients == nil {
+		return false
+	}
+	return slices.ContainsFunc(h.cfg.Clients(user), func(c edge.Client) bool {
+		_, in := h.cfg.Hub.Membership(c, room)
+		return in
+	})
 }
 
 type metrics struct {

@@ -163,6 +163,10 @@ func (w *world) Member(_ context.Context, user, room string, _ uint64) (edge.Mem
 	return edge.Membership{}, nil
 }
 
+func (w *world) Membership(edge.Client, string) (edge.Membership, bool) {
+	return edge.Membership{}, false
+}
+
 func (w *world) Invisible(_ context.Context, user string) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
