@@ -38,80 +38,82 @@ func FuzzEngine(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		s := script{data}
-		origin := origins[int(s.byte())%len(origins)]
-		fences := []Fence{
-			{ID: "f0", Shape: circle(origin, 100)},
-			{ID: "f1", Shape: circle(xy{0, 500}.on(origin), 400), Dwell: 30 * time.Second},
-			{ID: "f2", Shape: convex(seeded(1), xy{200, 0}.on(origin), 300, 5), From: at(50)},
-			{ID: "f3", Shape: circle(origin, 5)},
+	f.Fuzz(fuzzEngine)
+}
+
+func fuzzEngine(t *testing.T, data []byte) {
+	s := script{data}
+	origin := origins[int(s.byte())%len(origins)]
+	fences := []Fence{
+		{ID: "f0", Shape: circle(origin, 100)},
+		{ID: "f1", Shape: circle(xy{0, 500}.on(origin), 400), Dwell: 30 * time.Second},
+		{ID: "f2", Shape: convex(seeded(1), xy{200, 0}.on(origin), 300, 5), From: at(50)},
+		{ID: "f3", Shape: circle(origin, 5)},
+	}
+	pairs := []Pair{
+		{ID: "p0", A: "s0", B: "s1", Radius: 200},
+		{ID: "p1", A: "s1", B: "s2", Radius: 50, Dwell: 20 * time.Second},
+	}
+	e := engineOf(t, fences, pairs)
+	heard := told{}
+	now, removed := 0.0, 0
+	for range 400 {
+		if len(s.b) == 0 {
+			break
 		}
-		pairs := []Pair{
-			{ID: "p0", A: "s0", B: "s1", Radius: 200},
-			{ID: "p1", A: "s1", B: "s2", Radius: 50, Dwell: 20 * time.Second},
-		}
-		e := engineOf(t, fences, pairs)
-		heard := told{}
-		now, removed := 0.0, 0
-		for range 400 {
-			if len(s.b) == 0 {
-				break
+		who := fmt.Sprint("s", s.byte()%3)
+		switch op := s.byte(); {
+		case op < 200:
+			now += float64(op) / 8
+			fix := Fix{
+				At:       at(now - max(0, s.short()/256)),
+				Point:    xy{s.short() / 20, s.short() / 20}.on(origin),
+				Accuracy: float64(s.byte()) / 4,
 			}
-			who := fmt.Sprint("s", s.byte()%3)
-			switch op := s.byte(); {
-			case op < 200:
-				now += float64(op) / 8
-				fix := Fix{
-					At:       at(now - max(0, s.short()/256)),
-					Point:    xy{s.short() / 20, s.short() / 20}.on(origin),
-					Accuracy: float64(s.byte()) / 4,
-				}
-				if op == 77 {
-					fix.Point = geo.Point{Lat: -fix.Point.Lat, Lng: s.short() / 200}
-				}
-				if op == 78 {
-					fix.Accuracy = 1e7
-				}
-				events, _, err := e.Observe(nil, who, fix)
-				if fix.Point.Valid() {
-					require.NoError(t, err)
-				}
-				heard.hear(t, events)
-			case op < 215:
-				heard.hear(t, e.Expire(nil, at(now+s.short()/100)))
-			case op < 225:
-				heard.hear(t, e.Drop(nil, who, at(now)))
-			case op < 240:
-				saved := e.Save(nil)
-				e = engineOf(t, fences[removed:], pairs)
-				require.NoError(t, e.Load(saved))
-				require.Equal(t, saved, e.Save(nil))
-			case op < 245 && removed < len(fences):
-				e.Remove(fences[removed].ID)
-				for _, ev := range heard.sorted() {
-					if ev.Fence == fences[removed].ID {
-						delete(heard, identity{ev.Fence, ev.Pair, ev.Subject, ev.N})
-					}
-				}
-				removed++
+			if op == 77 {
+				fix.Point = geo.Point{Lat: -fix.Point.Lat, Lng: s.short() / 200}
 			}
-		}
-		for _, f := range fences[removed:] {
-			for _, who := range []string{"s0", "s1", "s2"} {
-				n := 0
-				for _, ev := range heard {
-					if ev.Fence == f.ID && ev.Subject == who {
-						n++
-					}
-				}
-				inside := e.Standing(f.ID, who).State == Inside
-				require.True(t, n%2 == 0 || inside)
-				require.True(t, f.Dwell > 0 || inside == (n%2 == 1))
+			if op == 78 {
+				fix.Accuracy = 1e7
 			}
+			events, _, err := e.Observe(nil, who, fix)
+			if fix.Point.Valid() {
+				require.NoError(t, err)
+			}
+			heard.hear(t, events)
+		case op < 215:
+			heard.hear(t, e.Expire(nil, at(now+s.short()/100)))
+		case op < 225:
+			heard.hear(t, e.Drop(nil, who, at(now)))
+		case op < 240:
+			saved := e.Save(nil)
+			e = engineOf(t, fences[removed:], pairs)
+			require.NoError(t, e.Load(saved))
+			require.Equal(t, saved, e.Save(nil))
+		case op < 245 && removed < len(fences):
+			e.Remove(fences[removed].ID)
+			for _, ev := range heard.sorted() {
+				if ev.Fence == fences[removed].ID {
+					delete(heard, identity{ev.Fence, ev.Pair, ev.Subject, ev.N})
+				}
+			}
+			removed++
 		}
-		heard.check(t)
-	})
+	}
+	for _, f := range fences[removed:] {
+		for _, who := range []string{"s0", "s1", "s2"} {
+			n := 0
+			for _, ev := range heard {
+				if ev.Fence == f.ID && ev.Subject == who {
+					n++
+				}
+			}
+			inside := e.Standing(f.ID, who).State == Inside
+			require.True(t, n%2 == 0 || inside)
+			require.True(t, f.Dwell > 0 || inside == (n%2 == 1))
+		}
+	}
+	heard.check(t)
 }
 
 // FuzzLoad loads anything, and goes on with what it takes.

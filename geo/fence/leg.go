@@ -82,7 +82,7 @@ func (l *leg) walk(side, own0, own1 float64) pass {
 		if own < 0 {
 			step = -own / 2 // finer, to find how deep it gets
 		}
-		if part += max(step, least) / max(l.length, 1e-3); part >= 1 {
+		if part += max(step, least) / max(l.length, 1e-3); !(part < 1) {
 			part, own = 1, own1
 		} else {
 			own = side * l.at(part)

@@ -10,7 +10,6 @@ import (
 func TestStopAndGoAtTheEdge(t *testing.T) {
 	n := tracks(t, 20_000)
 	wrong, naives, total := 0, 0, 0
-	var late []float64
 	for i := range n {
 		r := seeded(uint64(i))
 		origin := origins[i%len(origins)]
@@ -66,8 +65,6 @@ func TestStopAndGoAtTheEdge(t *testing.T) {
 					t.Logf("   %v %v %.0f %v (in by %.0f out from %.0f, end %.0f)", ev.N, ev.Kind, ev.At.Sub(epoch).Seconds(), ev.Crossed, in, out, w.end())
 				}
 			}
-		} else {
-			late = append(late, 0)
 		}
 	}
 	t.Logf("%d tracks: %d events told, %d wrong; naive: %d events", n, total, wrong, naives)
