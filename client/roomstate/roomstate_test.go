@@ -286,6 +286,35 @@ func TestFixes(t *testing.T) {
 	require.EqualValues(t, 3, s.Counters().Fixes)
 }
 
+func TestWithdrawnFixes(t *testing.T) {
+	s := roomstate.New()
+	s.Snapshot(snap(0, part(pos(eu, 1, 1), person("ann", device("phone", 5, wire.State_LIVE, eu)))))
+	s.Fixes([]*wire.MemberFix{fix("ann", "phone", 5, 1)})
+	gone := &wire.MemberFix{User: "ann", Device: "phone", Epoch: 5, Fix: &wire.Fix{N: 3}}
+	events := s.Fixes([]*wire.MemberFix{gone, gone, fix("ann", "phone", 5, 2)})
+	require.Equal(t, []roomstate.Event{roomstate.FixWithdrawn{User: "ann", Device: "phone"}}, events)
+	require.Empty(t, s.Fixed())
+	require.Len(t, only[roomstate.FixChanged](s.Fixes([]*wire.MemberFix{fix("ann", "phone", 5, 4)})), 1)
+}
+
+// Who posts is shown without being there, coarsely too.
+func TestPosts(t *testing.T) {
+	s := roomstate.New()
+	s.Snapshot(snap(0, part(pos(eu, 1, 1))))
+	post := fix("bob", roomstate.PostDevice, 0, 9)
+	post.Fix.Cell, post.Fix.Battery = 0x881f1d4a3dfffff, new(float32(0.5))
+	require.Len(t, only[roomstate.FixChanged](s.Fixes([]*wire.MemberFix{post, fix("cid", "phone", 3, 1)})), 2)
+	require.Empty(t, s.Members())
+	fixed := s.Fixed()
+	require.Len(t, fixed, 1, "of a device that is not there nobody is told")
+	require.Equal(t, "881f1d4a3dfffff", fixed[0].Cell.String())
+	require.Equal(t, 0.5, *fixed[0].Battery)
+	require.Equal(t, time.Minute, fixed[0].Age(fixed[0].Captured.Add(time.Minute)))
+	require.Zero(t, fixed[0].Age(fixed[0].Captured.Add(-time.Minute)))
+	s.Fixes([]*wire.MemberFix{{User: "bob", Device: roomstate.PostDevice, Fix: &wire.Fix{N: 10}}})
+	require.Empty(t, s.Fixed())
+}
+
 func TestMessagesHaveNoHoles(t *testing.T) {
 	numbers := func(events []roomstate.Event) (out []uint64) {
 		for _, m := range only[roomstate.MessageArrived](events) {

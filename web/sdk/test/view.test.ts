@@ -69,7 +69,7 @@ const order = (a: Shown, b: Shown) => (a.user < b.user ? -1 : a.user > b.user ? 
 test("frames made up at random", () => {
   let seed = 7;
   const random = (n: number) => (seed = (seed * 48271) % 2147483647) % n;
-  for (let story = 0; story < 200; story++) {
+  for (let story = 0; story < 100; story++) {
     const v = new View(1, undefined, area);
     const known = new Map<string, Sight>();
     v.on("sight", (s) => known.set(`${s.user}/${s.device}`, s));
@@ -86,13 +86,9 @@ test("frames made up at random", () => {
       }));
       const frame = fromJson(wire.ViewSchema, { watch: 1, key: random(4), n: random(3) && random(9), more: random(4) === 0, sights });
       v.apply(frame, 1_800_000_000_000 + step * 100);
-      expect(known.size).toBe(v.sights.length);
-      for (const s of v.sights) {
-        expect(s.user).not.toBe("");
-        expect(Math.abs(s.point.lat)).toBeLessThanOrEqual(90);
-        expect(Math.abs(s.point.lng)).toBeLessThanOrEqual(180);
-        expect(known.get(`${s.user}/${s.device}`)).toEqual(s);
-      }
+      const odd = v.sights.filter((s) => s.user === "" || !(Math.abs(s.point.lat) <= 90) || !(Math.abs(s.point.lng) <= 180));
+      expect(odd).toEqual([]);
+      expect([...known.values()].map(shown).sort(order)).toEqual(v.sights.map(shown));
     }
   }
 });
