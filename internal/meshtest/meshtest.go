@@ -47,7 +47,9 @@ func StartWith(t *testing.T, cfg node.MeshConfig) *Mesh {
 	if cfg.Secret = []byte(strings.Repeat("s", 32)); cfg.DB == nil {
 		cfg.DB = devdb.Test(t)
 	}
-	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
 	m, err := node.NewMesh(cfg)
 	require.NoError(t, err)
 	t.Cleanup(m.Stop)

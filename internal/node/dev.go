@@ -160,9 +160,8 @@ func (d *Dev) start(ctx context.Context) error {
 	d.group.Add("watch", watch)
 	d.group.Add("dns", d.dns)
 	metrics := prometheus.Gatherers{d.registry, d.mesh}
-	ctl := (&control{nodes: d.mesh.nodes, gather: d.mesh, kill: d.mesh.killNode, restart: d.mesh.restartNode, links: d.mesh.links()}).handler()
-	admin := obs.Admin(metrics, d.mesh.Ready)
-	admin.Handle("/ctl/", ctl)
+	ctl := d.mesh.control()
+	admin := d.mesh.Admin(metrics, ctl)
 	admin.Handle("/console/", web.Console())
 	admin.Handle("/assets/", web.Console())
 	d.group.Add("front", newHTTPServer(d.cfg.Front, nil, d.front(ctl), d.cfg.Log))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -329,6 +330,25 @@ func (m *Mesh) Gather() ([]*dto.MetricFamily, error) {
 	}
 	m.mu.Unlock()
 	return all.Gather()
+}
+
+// control answers operators.
+func (m *Mesh) control() http.Handler {
+	return (&control{nodes: m.nodes, gather: m, kill: m.killNode, restart: m.restartNode, links: m.links()}).handler()
+}
+
+// Admin is what the admin address of a process with the whole mesh in it
+// answers; nil: with this mesh's metrics and its own answers to operators.
+func (m *Mesh) Admin(metrics prometheus.Gatherer, ctl http.Handler) *http.ServeMux {
+	if metrics == nil {
+		metrics = m
+	}
+	if ctl == nil {
+		ctl = m.control()
+	}
+	admin := obs.Admin(metrics, m.Ready)
+	admin.Handle("/ctl/", ctl)
+	return admin
 }
 
 // nodes returns the present nodes.
