@@ -147,6 +147,7 @@ export class Session extends Emitter<SessionEvents> {
       connected: () => this.#live !== undefined,
       room: (id) => this.#stays.rooms.get(id),
       current: (id) => this.#stays.current(id),
+      now: () => this.now(),
     });
   }
 

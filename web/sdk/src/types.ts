@@ -52,7 +52,7 @@ export interface Sight {
   readonly speed?: number;
   readonly heading?: number;
   readonly cell?: string;
-  /** To a second, by this device's clock. */
+  /** To a second, by the server's clock (session.now()), as that of a fix. */
   readonly captured: Date;
 }
 

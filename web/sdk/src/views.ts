@@ -27,6 +27,8 @@ export interface Host {
   readonly requests: Requests;
   connected(): boolean;
   room(id: string): Room | undefined;
+  /** The server's clock. */
+  now(): Date;
   /** The present connection has brought the room. */
   current(id: string): boolean;
 }
@@ -76,7 +78,7 @@ export class Views {
 
   frame(v: wire.View): void {
     const w = this.#watches.get(v.watch);
-    if (w?.asked) w.view.apply(v, Date.now());
+    if (w?.asked) w.view.apply(v, this.#host.now().getTime());
   }
 
   /** There is a connection, and nothing is watched on it yet. */
