@@ -9,7 +9,7 @@ import (
 const (
 	runners   = 8                // errands that are run at a time
 	patience  = 10 * time.Second // of one
-	retellFor = time.Minute      // crossings stored so lately may not have been published
+	retellFor = 5 * time.Minute  // crossings stored so lately may not have been published
 )
 
 // job is an errand of a room; without one, its fences are to be read.
@@ -71,8 +71,7 @@ func (f *Fences) runErrand(ctx context.Context, j job) {
 	x := result{room: j.room, errand: j.errand}
 	switch {
 	case j.retell:
-		f.retell(ctx, j.room.id)
-		return
+		x.err = f.retell(ctx, j.room.id)
 	case j.person != nil:
 		x.err = f.cfg.Store.Outside(ctx, j.room.id, j.person.id)
 	case j.entry != nil:
@@ -97,17 +96,15 @@ func (f *Fences) runErrand(ctx context.Context, j job) {
 	j.w.report(x)
 }
 
-// retell publishes again what was stored lately. If that can't be read it is in
-// the list of crossings alone.
-func (f *Fences) retell(ctx context.Context, room string) {
+// retell publishes again what was stored lately.
+func (f *Fences) retell(ctx context.Context, room string) error {
 	list, err := f.cfg.Store.Stored(ctx, room, time.Now().Add(-retellFor))
 	if err != nil {
-		f.metrics.failed.Inc()
-		f.cfg.Log.Warn("crossings of a former owner can't be read", "room", room, "err", err)
-		return
+		return err
 	}
 	for _, c := range list {
 		f.cfg.Publish(room, c)
 	}
 	f.metrics.retold.Add(float64(len(list)))
+	return nil
 }

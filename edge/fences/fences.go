@@ -229,7 +229,7 @@ type worker struct {
 type result struct {
 	room *room
 	errand
-	fencing *Fencing // of a load
+	fencing *Fencing // of a reading
 	state   State
 	stored  bool
 	err     error
@@ -315,13 +315,16 @@ func (w *worker) load(now time.Time, r *room, heard uint64) {
 		known = r.watch.version
 	}
 	due := r.read.Add(reload)
-	if heard > known {
+	if heard > known || r.watch != nil && r.watch.stale {
 		due = r.read.Add(reloadGap)
 	}
 	if r.loading || now.Before(due) || now.Before(r.retry) {
 		return
 	}
 	r.loading = true
+	if r.watch != nil {
+		r.watch.stale = false
+	}
 	w.f.errands.put(job{w: w, room: r, min: heard})
 }
 
@@ -329,7 +332,7 @@ func (w *worker) load(now time.Time, r *room, heard uint64) {
 func (w *worker) take(now time.Time, x result) {
 	r := x.room
 	switch {
-	case x.fencing != nil || x.load():
+	case x.reading():
 		w.loaded(now, r, x)
 	case r.watch == nil: // it ended meanwhile
 	case x.entry != nil:
@@ -339,17 +342,22 @@ func (w *worker) take(now time.Time, x result) {
 		}
 	case x.person != nil:
 		r.watch.forgotten(now, x.person, x.err)
+	case x.retell:
+		r.watch.retold(now, x.err)
 	}
 	w.send(r)
 }
 
-func (x *result) load() bool { return x.entry == nil && x.person == nil && !x.retell }
+func (x *result) reading() bool { return x.entry == nil && x.person == nil && !x.retell }
 
 func (w *worker) loaded(now time.Time, r *room, x result) {
 	r.loading = false
 	if x.err != nil {
 		r.retry = again(now, r.tries)
 		r.tries++
+		if r.watch != nil {
+			r.watch.stale = true
+		}
 		w.f.cfg.Log.Debug("fences can't be read", "room", r.id, "err", x.err)
 		return
 	}

@@ -59,13 +59,10 @@ func (e *entry) end() (inside bool, at time.Time) {
 // responsible for it, it is assumed that another stores it.
 func (e *entry) wish(c change, responsible bool) {
 	inside, at := e.end()
-	if inside == c.inside {
-		return
-	}
-	if c.at.Before(at) {
-		c.at = at
-	}
 	switch {
+	case inside == c.inside:
+	case !c.at.After(at): // the engine tells what was before that again
+		e.look = true
 	case responsible && len(e.want) < maxWant:
 		e.want = append(e.want, c)
 	case responsible:

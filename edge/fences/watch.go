@@ -28,7 +28,14 @@ type watch struct {
 	seen   time.Time     // when the fix came that is being taken
 	loaded time.Time     // when it was read first
 	pruned time.Time
-	bad    int // fences and fixes that the engine did not take
+	bad    int  // fences and fixes that the engine did not take
+	stale  bool // it is to be read again: what was assumed may not be so
+
+	telling struct { // again, what was stored lately
+		busy, want bool
+		tries      int
+		retry      time.Time
+	}
 }
 
 // place is a fence with its name in the engine.
@@ -103,6 +110,7 @@ func (w *watch) load(now time.Time, f Fencing) {
 	}
 	for _, p := range w.people {
 		w.neighbours(p)
+		w.compare(p)
 	}
 	w.advance(now)
 }
@@ -133,9 +141,32 @@ func (w *watch) states(list []State, first bool) {
 	}
 }
 
+// retell has published again what was stored lately.
 func (w *watch) retell() {
-	if !slices.ContainsFunc(w.out, func(x errand) bool { return x.retell }) {
-		w.out = append(w.out, errand{retell: true})
+	if w.telling.busy {
+		w.telling.want = true // what is read now may be older
+		return
+	}
+	w.telling.busy, w.telling.want = true, false
+	w.out = append(w.out, errand{retell: true})
+}
+
+// retold takes whether it was.
+func (w *watch) retold(now time.Time, err error) {
+	w.telling.busy = false
+	switch {
+	case err != nil:
+		w.telling.want, w.telling.retry = true, again(now, w.telling.tries)
+		w.telling.tries++
+	default:
+		w.telling.tries = 0
+		w.advanceTelling(now)
+	}
+}
+
+func (w *watch) advanceTelling(now time.Time) {
+	if w.telling.want && !w.telling.busy && !now.Before(w.telling.retry) {
+		w.retell()
 	}
 }
 
@@ -202,8 +233,14 @@ func (w *watch) fix(now time.Time, f *wire.MemberFix, own bool) {
 		return
 	}
 	p := w.person(f.User)
+	elsewhere := !p.own
 	if !p.takes(f, own) {
 		return
+	}
+	if elsewhere && p.own && slices.ContainsFunc(p.entries, func(e *entry) bool { return e.assumed }) {
+		// While people change their region, each may take what the first fix there
+		// told for the other's to store.
+		w.stale = true
 	}
 	at, point, acc := f.Fix.Captured.AsTime(), pointOf(f.Fix), float64(f.Fix.Accuracy)
 	var err error
@@ -266,7 +303,11 @@ func (w *watch) compare(p *person) {
 		case st.State == fence.Inside && !e.inside && p.at.Sub(st.Since) < dwell:
 			continue
 		case st.State == fence.Inside && !e.inside:
-			e.wish(w.changeOf(e, true, st.Since, false), true)
+			since := st.Since
+			if !since.After(e.at) { // the engine has it that they stayed
+				since = p.at
+			}
+			e.wish(w.changeOf(e, true, since, false), true)
 		}
 		e.look = false
 	}
@@ -297,8 +338,9 @@ func (w *watch) withdrawn(now time.Time, f *wire.MemberFix, own bool) {
 	}
 }
 
-// advance has stored what can be.
+// advance has done what can be.
 func (w *watch) advance(now time.Time) {
+	w.advanceTelling(now)
 	for _, p := range w.people {
 		w.advanceOf(now, p)
 	}
@@ -368,6 +410,9 @@ func (w *watch) forgotten(now time.Time, p *person, err error) {
 
 // quiet reports whether nothing of what happened would be lost with the watch.
 func (w *watch) quiet() bool {
+	if w.telling.busy || w.telling.want {
+		return false
+	}
 	for _, p := range w.people {
 		if p.forget || slices.ContainsFunc(p.entries, func(e *entry) bool { return e.busy || len(e.want) > 0 }) {
 			return false
