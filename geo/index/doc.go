@@ -29,7 +29,7 @@
 // outside of c. So nothing in c is nearer to the query's centre q than
 // |q - centre(c)| - MaxRadius(r). All lengths here are chords, straight lines
 // through the Earth: they grow with great-circle distances, obey the triangle
-// inequality, and cost five additions and multiplications instead of the
+// inequality, and cost eight additions and multiplications instead of the
 // haversine's trigonometry. Nearest visits children by the distance of their
 // centres and leaves out those whose bound is beyond the k-th best so far.
 //
