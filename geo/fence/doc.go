@@ -66,6 +66,6 @@
 // # State
 //
 // Save returns all that is known of subjects and pairs, a few hundred bytes for
-// each and 42 for each fix in the window; Load goes on from there, on another node
+// each and some 40 for each fix in the window; Load goes on from there, on another node
 // if need be, and tells what the first one would have told.
 package fence

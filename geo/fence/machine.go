@@ -7,23 +7,24 @@ import (
 
 // What it takes to be sure. All are in standard deviations across the edge,
 // one of which is accuracy / 1.51: within 1.51 of them is a point of a normal
-// distribution in the plane with 68 %. See docs/adr/0094-fences.md for how these were
-// chosen, and what happens with others.
+// distribution in the plane with 68 %. What they lead to is in
+// docs/adr/0094-fences.md.
 const (
 	sigmaOfAccuracy = 1 / 1.51
 
 	// The evidence of one fix on the other side by z is z²/2 (as a logarithm of
-	// odds), less an allowance: only a disc that lies wholly beyond the edge counts.
-	allowance = 2 * 2 / 2
-	// enough evidence passes the edge. A single fix has it from z = 3.8 on.
+	// odds), less an allowance: only a disc that lies wholly beyond the edge counts,
+	// by 1.3 accuracies.
+	allowance = 2
+	// enough evidence passes the edge. A single fix has it from z = 4.5 on.
 	enough = 8
 	// Errors of fixes that follow each other closely are alike, so that a fix
 	// counts by how much time passed since the one before: fully after this.
 	independent = 30 * time.Second
 
 	// beyond is how far a path must have been on a side to count as having been
-	// there, and prominence how far it must have gone from one to the other: more
-	// than errors alone ever do.
+	// there, and prominence how far it must have gone from one to the other, or,
+	// after a long stay at the edge, beyond it: more than errors alone ever do.
 	beyond     = 3
 	prominence = 8
 	// recent is how old a place before a visit may be, besides the last leg.
