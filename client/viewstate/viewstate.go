@@ -103,7 +103,6 @@ type entry struct {
 	cur      spot
 	captured time.Time
 	n        uint32
-	gone     bool
 }
 
 // State is the state of one watch. Its methods are not safe for concurrent use.
@@ -281,7 +280,7 @@ func (s *State) change(now time.Time, n uint32, w *wire.Sight) {
 	}
 	shown := s.byName[e.name]
 	if w.GetGone() {
-		e.n, e.gone = n, true
+		e.n = n
 		if shown == e {
 			delete(s.byName, e.name)
 			s.out = append(s.out, SightGone{e.user, e.device})
@@ -293,7 +292,7 @@ func (s *State) change(now time.Time, n uint32, w *wire.Sight) {
 		s.counters.Bad++
 		return
 	}
-	e.n, e.gone = n, false
+	e.n = n
 	if shown != nil && shown.handle > e.handle {
 		return
 	}

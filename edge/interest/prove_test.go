@@ -128,14 +128,13 @@ func newWorld(t *testing.T, seed uint64, movers, viewers int) *world {
 		w.movers = append(w.movers, m)
 		w.byUser[m.user] = m
 	}
-	for i := range viewers {
+	for range viewers {
 		v := &viewer{
 			view: NewView(1, 0), state: viewstate.New(), in: map[string]bool{}, inAt: map[string]time.Time{}, outAt: map[string]time.Time{},
 		}
 		w.viewers = append(w.viewers, v)
 		w.scene.Add(v.view)
 		w.look(v)
-		_ = i
 	}
 	return w
 }
