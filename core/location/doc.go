@@ -30,4 +30,13 @@
 // Recorder takes from the edge who was told of in a room when, and who followed
 // it when. That are intervals and no pairs; they are intersected when the user
 // asks who could see them. Single reads are counted by the hour.
+//
+// # Fences
+//
+// A group's fences are versioned by the group. The owner of the group's room runs
+// them (edge/fences) and stores each crossing here before it tells it: only who
+// finds the number of crossings where they left it does, so no two owners tell
+// one crossing.
+//
+// docs/adr/0093-what-is-kept-about-positions.md has the reasons.
 package location
