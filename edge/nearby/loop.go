@@ -29,7 +29,9 @@ func (m *Map) run(ctx context.Context) {
 		m.flush(now, &out)
 		for leased.IsZero() || now.Sub(leased) >= lease/shards { // so all have their turn within a lease
 			m.renew(now, &m.publisher.shards[next], &out)
-			next = (next + 1) % shards
+			if next = (next + 1) % shards; next == 0 {
+				m.anchors.sweep(now)
+			}
 			if leased = leased.Add(lease / shards); now.Sub(leased) > lease {
 				leased = now // the beginning, or a clock that jumped
 			}
@@ -38,7 +40,6 @@ func (m *Map) run(ctx context.Context) {
 		if now.Sub(swept) >= sweepEvery {
 			swept = now
 			m.owner.sweep(now)
-			m.anchors.sweep(now)
 		}
 	}
 }
@@ -82,13 +83,16 @@ func (m *Map) toAgain(now time.Time) again {
 	return out
 }
 
-// retell goes through everything that is published: others may be to be told, or
-// the same ones anew.
+// retell goes through what is published: others may be to be told, or the same
+// ones anew.
 func (m *Map) retell(now time.Time, what *again) {
 	for i := range m.publisher.shards {
 		s := &m.publisher.shards[i]
 		s.mu.Lock()
 		for _, e := range s.users {
+			if !what.concerns(e) {
+				continue
+			}
 			changed := !e.gone && m.move(now, e)
 			for _, t := range e.told {
 				changed = changed || what.has(t, e.slot)

@@ -154,6 +154,16 @@ func (a *again) merge(b *again) {
 
 func (a *again) empty() bool { return !a.look && len(a.slotz) == 0 && len(a.nodes) == 0 }
 
+// concerns reports whether an entry may be concerned.
+func (a *again) concerns(e *entry) bool {
+	for _, set := range a.slotz {
+		if set[e.slot] {
+			return true
+		}
+	}
+	return a.look || slices.ContainsFunc(e.told, func(t target) bool { return a.nodes[t.node] })
+}
+
 // has reports whether a target is to be told a point of a slot anew.
 func (a *again) has(t target, slot int) bool {
 	set := a.slotz[t.region]
