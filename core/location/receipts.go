@@ -64,32 +64,39 @@ func (s *Store) Receipts(ctx context.Context, user core.UserID, cursor string, l
 			return nil, "", core.ErrBadCursor
 		}
 	}
-	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
-		rows, err := q.Query(ctx,
-			`SELECT r.reader, coalesce(u.username, l.purpose, ''), r.how, r.room, r.precision, r.first_at, r.last_at, r.reads FROM (
-			   SELECT f.viewer AS reader, 'room' AS how, t.room, t.precision,
-			     greatest(t.from_at, f.from_at) AS first_at, least(t.until_at, f.until_at, $2) AS last_at, 1::INT AS reads
-			   FROM location_told t JOIN location_followed f ON f.room = t.room AND f.viewer <> t.subject
-			     AND f.from_at < t.until_at AND t.from_at < f.until_at
-			   WHERE t.subject = $1 AND t.from_at <= $2 AND f.from_at <= $2
-			   UNION ALL
-			   SELECT reader, how, '' AS room, precision, first_at, last_at, reads FROM location_reads WHERE subject = $1 AND first_at <= $2
-			 ) AS r
-			 LEFT JOIN users u ON u.id = r.reader LEFT JOIN location_links l ON l.id = r.reader
-			 WHERE (r.last_at, r.first_at, r.reader, r.how, r.room, r.precision) < ($3, $4, $5, $6, $7, $8)
-			 ORDER BY r.last_at DESC, r.first_at DESC, r.reader DESC, r.how DESC, r.room DESC, r.precision DESC LIMIT $9`,
-			user, after.AsOf, after.Last, after.First, after.Reader, after.How, after.Room, int16(after.Precision), limit+1)
-		if err != nil {
+	// The latest first, and most look at those only: a page goes back by a few
+	// hours, and further until it is full.
+	back := max(min(after.Last.Sub(now), 0), -keepReceipts) - 3*time.Hour
+	for full := false; !full && err == nil; back *= 4 {
+		since := now.Add(back)
+		err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
+			rows, err := q.Query(ctx,
+				`SELECT r.reader, coalesce(u.username, l.purpose, ''), r.how, r.room, r.precision, r.first_at, r.last_at, r.reads FROM (
+				   SELECT f.viewer AS reader, 'room' AS how, t.room, t.precision,
+				     greatest(t.from_at, f.from_at) AS first_at, least(t.until_at, f.until_at, $2) AS last_at, 1::INT AS reads
+				   FROM location_told t JOIN location_followed f ON f.room = t.room AND f.viewer <> t.subject
+				     AND f.from_at < t.until_at AND t.from_at < f.until_at
+				   WHERE t.subject = $1 AND t.from_at <= $2 AND f.from_at <= $2 AND t.until_at >= $10 AND f.until_at >= $10
+				   UNION ALL
+				   SELECT reader, how, '' AS room, precision, first_at, last_at, reads FROM location_reads WHERE subject = $1 AND first_at <= $2 AND last_at >= $10
+				 ) AS r
+				 LEFT JOIN users u ON u.id = r.reader LEFT JOIN location_links l ON l.id = r.reader
+				 WHERE r.last_at >= $10 AND (r.last_at, r.first_at, r.reader, r.how, r.room, r.precision) < ($3, $4, $5, $6, $7, $8)
+				 ORDER BY r.last_at DESC, r.first_at DESC, r.reader DESC, r.how DESC, r.room DESC, r.precision DESC LIMIT $9`,
+				user, after.AsOf, after.Last, after.First, after.Reader, after.How, after.Room, int16(after.Precision), limit+1, since)
+			if err != nil {
+				return err
+			}
+			list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Receipt, err error) {
+				var p int16
+				err = row.Scan(&r.Reader, &r.Name, &r.How, &r.Room, &p, &r.First, &r.Last, &r.Reads)
+				r.Precision, r.First, r.Last = grant.Precision(p), r.First.UTC(), r.Last.UTC()
+				return r, err
+			})
 			return err
-		}
-		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Receipt, err error) {
-			var p int16
-			err = row.Scan(&r.Reader, &r.Name, &r.How, &r.Room, &p, &r.First, &r.Last, &r.Reads)
-			r.Precision, r.First, r.Last = grant.Precision(p), r.First.UTC(), r.Last.UTC()
-			return r, err
 		})
-		return err
-	})
+		full = len(list) > limit || since.Before(now.Add(-keepReceipts))
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("list receipts: %w", err)
 	}

@@ -2,6 +2,7 @@ package location
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -109,6 +110,12 @@ func TestReceipts(t *testing.T) {
 	for _, bad := range []string{"x", "%", "e30x", strings.Repeat("A", 400)} {
 		_, _, err := b.Receipts(t.Context(), ana, bad, 10)
 		require.ErrorIs(t, err, core.ErrBadCursor, bad)
+	}
+
+	for _, ends := range []string{"0001-01-01T00:00:00Z", "9999-01-01T00:00:00Z"} { // somebody's own cursor
+		page, _, err := b.Receipts(t.Context(), ana, base64.RawURLEncoding.EncodeToString([]byte(`{"l":"`+ends+`"}`)), 100)
+		require.NoError(t, err)
+		require.Equal(t, ends[0] == '9', len(page) > 0)
 	}
 
 	b.advance(keepReceipts + 4*time.Hour)

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS location_followed (
     until_at TIMESTAMPTZ NOT NULL,
     PRIMARY KEY (room, viewer, from_at)
 );
+CREATE INDEX IF NOT EXISTS location_followed_room ON location_followed (room, until_at);
 CREATE INDEX IF NOT EXISTS location_followed_age ON location_followed (until_at);
 
 CREATE TABLE IF NOT EXISTS location_reads (
