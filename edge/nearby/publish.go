@@ -111,22 +111,22 @@ func (e *entry) due(now time.Time) bool { return e.urgent || now.Sub(e.sent) >= 
 // again is what is to be told anew though it did not change.
 type again struct {
 	look  bool // others may be to be told
-	slotz map[regions.RegionID]*[regions.Slots]bool
+	moved map[regions.RegionID]*[regions.Slots]bool
 	nodes map[regions.NodeID]bool
 }
 
 func (a *again) init() {
 	if a.nodes == nil {
-		a.slotz, a.nodes = map[regions.RegionID]*[regions.Slots]bool{}, map[regions.NodeID]bool{}
+		a.moved, a.nodes = map[regions.RegionID]*[regions.Slots]bool{}, map[regions.NodeID]bool{}
 	}
 }
 
 // slots notes slots (nil: all) of a region.
 func (a *again) slots(region regions.RegionID, slots []int) {
-	set := a.slotz[region]
+	set := a.moved[region]
 	if set == nil {
 		set = new([regions.Slots]bool)
-		a.slotz[region] = set
+		a.moved[region] = set
 	}
 	if slots == nil {
 		for i := range set {
@@ -143,20 +143,20 @@ func (a *again) slots(region regions.RegionID, slots []int) {
 // merge adds what another one has.
 func (a *again) merge(b *again) {
 	a.look = a.look || b.look
-	for region, set := range b.slotz {
+	for region, set := range b.moved {
 		a.slots(region, []int{})
 		for i, is := range set {
-			a.slotz[region][i] = a.slotz[region][i] || is
+			a.moved[region][i] = a.moved[region][i] || is
 		}
 	}
 	maps.Copy(a.nodes, b.nodes)
 }
 
-func (a *again) empty() bool { return !a.look && len(a.slotz) == 0 && len(a.nodes) == 0 }
+func (a *again) empty() bool { return !a.look && len(a.moved) == 0 && len(a.nodes) == 0 }
 
 // concerns reports whether an entry may be concerned.
 func (a *again) concerns(e *entry) bool {
-	for _, set := range a.slotz {
+	for _, set := range a.moved {
 		if set[e.slot] {
 			return true
 		}
@@ -166,7 +166,7 @@ func (a *again) concerns(e *entry) bool {
 
 // has reports whether a target is to be told a point of a slot anew.
 func (a *again) has(t target, slot int) bool {
-	set := a.slotz[t.region]
+	set := a.moved[t.region]
 	return a.nodes[t.node] || set != nil && set[slot]
 }
 
