@@ -2,6 +2,7 @@
 // /api/v1/openapi.json; names and types are the app's.
 
 import { MusterError } from "./errors.js";
+import { LocationApi } from "./location.js";
 import type { TokenStore, Tokens } from "./tokens.js";
 import type { Edge, EdgeState, Message, Page } from "./types.js";
 
@@ -98,12 +99,15 @@ export interface ApiOptions {
   readonly fetch?: typeof globalThis.fetch;
 }
 
-type Json = Record<string, unknown>;
+export type Json = Record<string, unknown>;
 
 /** The room of a group. */
 export const groupRoom = (groupId: string): string => `group:${groupId}`;
 
 export class Api {
+  /** Who may see where the user is, who looked, and the fences of groups. */
+  readonly location = new LocationApi((method, path, o) => this.#call(method, path, o));
+
   readonly #base: string;
   readonly #tokens: TokenStore;
   readonly #timeout: number;

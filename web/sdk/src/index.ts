@@ -19,6 +19,24 @@ export type {
 export type { TransportChoice } from "./connector.js";
 export { tabDevice } from "./device.js";
 export { MusterError, type Code } from "./errors.js";
+export type {
+  Ask,
+  Fence,
+  FenceShape,
+  Grant,
+  GrantAudience,
+  GrantTerms,
+  LocationApi,
+  NamedUser,
+  PastCrossing,
+  Precision,
+  Receipt,
+  ShareLink,
+  SharingPerson,
+  SharingState,
+  Whereabouts,
+  Zone,
+} from "./location.js";
 export { Room, type FixEvent, type PresenceEvent, type RoomEvents } from "./room.js";
 export type { SessionApi, SessionEvents, SessionOptions } from "./options.js";
 export { Session } from "./session.js";
