@@ -160,6 +160,7 @@ func BenchmarkMixedParallel(b *testing.B) {
 	f := newFleet(b, 1_000_000)
 	var seed atomic.Uint64
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		n := seed.Add(1)
 		r := rand.New(rand.NewPCG(n, n))

@@ -151,6 +151,7 @@ type nearest struct {
 	best         []candidate // a heap with the worst first, when there are k
 	hits         []Hit       // all that were candidates when their root was left
 	from         int         // where they begin
+	seen         int64       // of no meaning: makes entries be looked at
 }
 
 // candidate is a point that may be among the nearest. If they are few, its entry
@@ -245,9 +246,18 @@ func (q *nearest) visit(n *node) {
 
 // leave unlocks a root, after reading what it gave.
 func (q *nearest) leave(r *root) {
-	for i := 0; q.k <= few && i < len(q.best); i++ {
-		if c := &q.best[i]; c.hit < 0 {
-			q.read(c)
+	if q.k <= few {
+		// Look at all of them first: then they come from memory at the same time, and
+		// not one after the other.
+		for i := range q.best {
+			if c := &q.best[i]; c.hit < 0 {
+				q.seen += q.x.entry(c.entry).captured
+			}
+		}
+		for i := range q.best {
+			if c := &q.best[i]; c.hit < 0 {
+				q.read(c)
+			}
 		}
 	}
 	r.mu.RUnlock()
