@@ -39,6 +39,8 @@ type mesh struct {
 	began   time.Time
 	sniffMu sync.Mutex
 	sniffer func(from, to regions.NodeID, f *peer.Frame, dgrm *peer.Fixes) // sees what is sent
+
+	observed sync.Map // see observer
 }
 
 func (m *mesh) sniff(f func(from, to regions.NodeID, f *peer.Frame, dgrm *peer.Fixes)) {
@@ -115,7 +117,7 @@ func (m *mesh) boot(n regions.NodeID) {
 	}
 	h := New(Config{
 		Self: n, Region: m.regionOf(n), Roster: r, Links: fakeLinks{m, n},
-		Members: m.core, Messages: m.core, Activity: m.core,
+		Members: m.core, Messages: m.core, Activity: m.core, Observe: m.observer(n),
 	})
 	require.NoError(m.t, h.Start(context.Background()))
 	m.mu.Lock()
