@@ -3,6 +3,7 @@ package share
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,7 +51,11 @@ func newWorld() *world {
 func (w *world) config() Config {
 	return Config{
 		Hub: w, Sharing: w, Members: w, Settings: w, Map: people{w: w}, Receipts: w, Secret: []byte("s"),
-		Clients: func(user string) []edge.Client { return w.clients[user] },
+		Clients: func(user string) []edge.Client {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.clients[user]
+		},
 	}
 }
 
@@ -174,6 +179,12 @@ func (w *world) Invisible(_ context.Context, user string) (bool, error) {
 }
 
 func (w *world) Seen(string, time.Time) {}
+
+func (w *world) notes() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.told)
+}
 
 func (w *world) note(s string) {
 	w.mu.Lock()

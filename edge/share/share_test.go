@@ -1,0 +1,152 @@
+package share
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/edge/admit"
+	"github.com/mustermesh/muster/geo/grant"
+	"github.com/mustermesh/muster/internal/errs"
+)
+
+func inWorld(t *testing.T, f func(t *testing.T, w *world, h *Sharer)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		cfg := w.config()
+		cfg.Rate = admit.Rate{PerSecond: 5, Burst: 10}
+		h := New(cfg)
+		require.NoError(t, h.Start(t.Context()))
+		f(t, w, h)
+		h.Stop()
+	})
+}
+
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+const g1 = groupRoom + "g1"
+
+// A device that went to another node leaves its fix there. What it may not show
+// any more is withdrawn by the node that has its session now, which never heard
+// of that fix.
+func TestAnotherNodeWithdraws(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, h *Sharer) {
+		c := w.session("ann", "phone", 1, g1)
+		require.NoError(t, h.Report(c, 1, at(48, 11, time.Now()), []string{g1}))
+		settle(time.Second)
+		require.NotNil(t, w.sees(g1, "ann"))
+
+		other := New(w.config()) // its registry has the session now
+		require.NoError(t, other.Start(t.Context()))
+		w.session("ann", "phone", 2, g1)
+		w.mu.Lock()
+		w.versions["ann"]++
+		w.grants["ann"] = []grant.Grant{{Audience: grant.Audience{Kind: grant.Group, ID: "g1"}, Precision: grant.Cells(7)}}
+		w.mu.Unlock()
+		other.Changed("ann", 1)
+		settle(time.Second)
+		require.Nil(t, w.sees(g1, "ann"))
+		other.Changed("bob", 1) // of whom there is nothing here
+		require.Nil(t, other.lock("bob", false))
+		other.Stop()
+	})
+}
+
+// If what somebody changed can't be read, nobody sees anything after a while.
+func TestAChangeThatCantBeRead(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, h *Sharer) {
+		c := w.session("ann", "phone", 1, g1)
+		require.NoError(t, h.Report(c, 1, at(48, 11, time.Now()), []string{g1}))
+		settle(time.Second)
+		w.mu.Lock()
+		w.down = true
+		w.mu.Unlock()
+		require.NoError(t, h.Report(c, 2, at(48, 11.1, time.Now()), []string{g1}))
+		settle(40 * time.Second)
+		require.NotNil(t, w.sees(g1, "ann"), "nothing is known to have changed")
+		require.NoError(t, h.Report(c, 3, at(48, 11.2, time.Now()), []string{g1}))
+		settle(time.Second)
+		require.EqualValues(t, 11.1, w.sees(g1, "ann").Point.Lng, "but nothing new is told")
+		h.Changed("ann", 1)
+		settle(20 * time.Second)
+		require.NotNil(t, w.sees(g1, "ann"))
+		settle(15 * time.Second)
+		require.Nil(t, w.sees(g1, "ann"))
+	})
+}
+
+// The limit is of the user, whatever devices.
+func TestLimit(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, h *Sharer) {
+		phone, tablet := w.session("ann", "phone", 1, g1), w.session("ann", "tablet", 1, g1)
+		var refused error
+		for n := range uint64(20) {
+			c := []*client{phone, tablet}[n%2]
+			if err := h.Report(c, n+1, at(48, 11, time.Now().Add(time.Duration(n))), nil); err != nil {
+				refused = err
+			}
+		}
+		require.ErrorIs(t, refused, &errs.Error{Code: edge.CodeRateLimited})
+		require.NoError(t, h.Report(w.session("bob", "phone", 1), 1, at(48, 11, time.Now()), nil))
+	})
+}
+
+// A user keeps a track, or doesn't; late fixes are in it and nowhere else. What
+// came before that was known is not lost.
+func TestTrack(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, h *Sharer) {
+		c, now := w.session("ann", "phone", 1, g1), time.Now()
+		w.mu.Lock()
+		w.tracks["ann"] = true
+		w.mu.Unlock()
+		require.NoError(t, h.Report(c, 1, at(48, 11, now), []string{g1}))
+		require.NoError(t, h.Report(c, 2, at(48, 12, now.Add(-time.Hour)), []string{g1}))
+		require.NoError(t, h.Post("ann", "Ann", at(48, 13, now.Add(-time.Minute)), []string{g1}))
+		settle(time.Second)
+		w.mu.Lock()
+		require.Equal(t, 3, w.kept["ann"])
+		w.mu.Unlock()
+		require.EqualValues(t, 11, w.sees(g1, "ann").Point.Lng)
+		own, ok := h.Own("ann")
+		require.True(t, ok)
+		require.True(t, own.Captured().Equal(now))
+		h.Withdraw("ann", time.Now())
+		_, ok = h.Own("ann")
+		require.False(t, ok)
+	})
+}
+
+// Who was told is noted when it begins, while it goes on and when it ends; and
+// who says nothing any more is forgotten.
+func TestReceiptsAndForgetting(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, h *Sharer) {
+		c := w.session("ann", "phone", 1, g1)
+		require.NoError(t, h.Report(c, 1, at(48, 11, time.Now()), []string{g1}))
+		settle(time.Second)
+		require.Equal(t, []string{g1 + " ann exact"}, w.notes())
+		settle(5 * time.Minute)
+		require.Len(t, w.notes(), 1+5)
+		settle(3 * time.Hour)
+		require.LessOrEqual(t, len(w.notes()), 1+16, "nobody sees it any more")
+		require.Zero(t, h.size.Load())
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		require.Less(t, w.asked, 60, "and nothing is read for nobody")
+	})
+}
+
+func TestFull(t *testing.T) {
+	w := newWorld()
+	cfg := w.config()
+	cfg.Most = 1
+	h := New(cfg)
+	require.NoError(t, h.Post("ann", "", at(1, 2, time.Now()), nil))
+	require.ErrorIs(t, h.Post("bob", "", at(1, 2, time.Now()), nil), &errs.Error{Code: edge.CodeRetry})
+	require.NoError(t, h.Post("ann", "", at(1, 2, time.Now()), nil))
+}
