@@ -20,6 +20,7 @@ import (
 // Ana walks into the group's fence and out of it, and past Far, who stands in it
 // and is of another region. The owner of the room dies while she is in. Everybody
 // is told once that she came and once that she went, and the list says the same.
+// Far takes the position back, and goes: nobody is told.
 func TestAFenceWhoseOwnerDies(t *testing.T) {
 	m := hasty(t, 2, 3)
 	ana, bo := m.Guest(0, "Ana"), m.Guest(0, "Bo")
@@ -44,19 +45,22 @@ func TestAFenceWhoseOwnerDies(t *testing.T) {
 		return err
 	}))
 
-	// A fix every 20 s of her time, which ends now.
+	// A fix every 20 s of her time, which ends before now.
 	path := []float64{-900, -700, -500, -300, -100, 0, 100, 300, 500, 700, 900}
-	clock := time.Now().Add(-time.Duration(len(path)+2) * 20 * time.Second)
+	clock := time.Now().Add(-time.Duration(len(path)+8) * 20 * time.Second)
+	stays := true
 	walk := func(metres ...float64) {
 		t.Helper()
 		for _, x := range metres {
 			clock = clock.Add(20 * time.Second)
-			there := geo.Destination(home, 0, 50)
-			require.NoError(t, rooms[2].Report(client.Fix{Point: there, Accuracy: 5, Captured: clock.Add(time.Millisecond)}))
-			m.Eventually("Far is heard", func() bool {
-				f, ok := FixOf(rooms[1], far.ID)
-				return ok && !f.Captured.Before(clock)
-			})
+			if stays {
+				there := geo.Destination(home, 0, 50)
+				require.NoError(t, rooms[2].Report(client.Fix{Point: there, Accuracy: 5, Captured: clock.Add(time.Millisecond)}))
+				m.Eventually("Far is heard", func() bool {
+					f, ok := FixOf(rooms[1], far.ID)
+					return ok && !f.Captured.Before(clock)
+				})
+			}
 			here := geo.Destination(home, 90, x)
 			require.NoError(t, rooms[0].Report(client.Fix{Point: here, Accuracy: 5, Captured: clock.Add(2 * time.Millisecond)}))
 			m.Eventually("Ana is heard", func() bool {
@@ -94,6 +98,15 @@ func TestAFenceWhoseOwnerDies(t *testing.T) {
 	}
 	walk(path[6:]...)
 	outside := append(inside, "Ana exit Home", meeting(ana, far, "part"))
+	all(outside...)
+
+	stays = false
+	require.NoError(t, far.Session.Withdraw(t.Context()))
+	m.Eventually("where Far is, is taken back", func() bool { _, ok := FixOf(rooms[1], far.ID); return !ok })
+	require.NoError(t, rooms[2].Report(client.Fix{Point: geo.Destination(home, 0, 3000), Accuracy: 5, Captured: time.Now()}))
+	m.Eventually("Far is elsewhere", func() bool { _, ok := FixOf(rooms[1], far.ID); return ok })
+	walk(700, 400, 0)
+	outside = append(outside, "Ana enter Home")
 	all(outside...)
 
 	var list struct {
