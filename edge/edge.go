@@ -4,6 +4,7 @@
 //	transport/  WebTransport and WebSocket connections under one interface
 //	admit/      how much a client may send
 //	session/    one device's session: hello, requests, grace, close
+//	share/      the choke point of positions: who sees which, and how finely
 //	room/       one room as its owner sees it: a pure state machine
 //	hub/        the rooms this node owns, the rooms its sessions are in, and the
 //	            links to other nodes between them

@@ -206,13 +206,14 @@ func TestChecks(t *testing.T) {
 		t.Run(name, func(t *testing.T) { expect(t, CheckFix(c.fix, now), c.code) })
 	}
 	for id, code := range map[string]string{
-		room: "", "booking:" + room[6:]: "",
+		room: "", "booking:" + room[6:]: "", "direct:0" + room[7:] + ":f" + room[7:]: "",
+		"direct:f" + room[7:] + ":0" + room[7:]: CodeBadRoom, "direct:" + room[6:]: CodeBadRoom, "group:0" + room[7:] + ":f" + room[7:]: CodeBadRoom,
 		"": CodeBadRoom, "group": CodeBadRoom, "group:": CodeBadRoom, ":" + room[6:]: CodeBadRoom,
 		strings.ToUpper(room): CodeBadRoom, "group:" + strings.ToUpper(room[6:]): CodeBadRoom, room + "0": CodeBadRoom, "group:' OR 1=1 --": CodeBadRoom,
 	} {
 		expect(t, CheckRoom(id), code)
 	}
-	for id, code := range map[string]string{"a": "", "Tab_1-x": "", "": CodeBadDevice, "a b": CodeBadDevice, "ä": CodeBadDevice, strings.Repeat("x", 65): CodeBadDevice} {
+	for id, code := range map[string]string{"a": "", "Tab_1-x": "", "": CodeBadDevice, "http": CodeBadDevice, "a b": CodeBadDevice, "ä": CodeBadDevice, strings.Repeat("x", 65): CodeBadDevice} {
 		expect(t, CheckDevice(id), code)
 	}
 	for _, c := range []struct{ id, body, code string }{

@@ -6,7 +6,7 @@
 // state and returns what is to be sent; edge/hub does the sending. Not safe for
 // concurrent use.
 //
-//	nodes of this region ──Join Attach Change Report Publish──▶ Room ──Joined Event Fixes Parts──▶ nodes
+//	nodes of this region ──Join Attach Change Report Post Publish Cross──▶ Room ──Joined Event Fixes Parts──▶ nodes
 //	owners of the room in other regions ──Subscribe Digest Event Fixes Parts──▶ Room ──the same──▶ owners
 //	links to those ──Cut Refollow Ask──▶ Room ──Reach──▶ nodes
 //	roster of this region ──Adopt End Suspend Reconcile──▶ Room
@@ -129,4 +129,13 @@
 // for all who moved, in chunks that fit a datagram. Whoever then stays still
 // for Settle gets the last fix repeated on the ordered links, so the final
 // position always arrives. Fixes of other regions are relayed as they come.
+//
+// A fix without a point withdraws the one before, and takes its place: whoever
+// hears of that later must not believe it. None is in an answer any more when it
+// has lapsed (edge.Lapses).
+//
+// A post is where somebody is of whom no session in the room says so. It makes
+// no member; its node keeps it and says it again to the next owner. If that node
+// is lost for Orphan, or a post's time is over before its fix lapses, the owner
+// withdraws it. Of a user there is one, of the region that had the newest.
 package room

@@ -45,8 +45,8 @@
 // before the answer, to whatever node it is on then. Nothing remembers ids. Each
 // request may be done twice instead: Send is stored once per client_id and
 // answered with what was stored; Join, Leave, Reauth, History, ListPeople and
-// Ping say how things are to be, or only ask; a fix is dropped unless its n is
-// new. Answers go to the connection that asked, so none meets the wrong request.
+// Ping say how things are to be, or only ask; of fixes the latest capture
+// counts. Answers go to the connection that asked, so none meets the wrong request.
 // After a hello, the requests of a room wait for the room's join.
 //
 // # Tickets and draining
