@@ -30,7 +30,10 @@ func (w *watch) neighbours(p *person) {
 		return
 	}
 	for _, q := range w.people {
-		if q == p || !q.seen || p.near[q] || len(w.pairs) >= maxPairs {
+		if len(w.pairs) >= maxPairs {
+			return
+		}
+		if q == p || !q.seen || p.near[q] {
 			continue
 		}
 		if apart := p.at.Sub(q.at).Abs(); apart > pairStale || p.distance(q) > w.meet+nearby {

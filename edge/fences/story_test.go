@@ -410,3 +410,34 @@ func BenchmarkFixWithFences(b *testing.B) {
 		})
 	}
 }
+
+// A crowd that moves: a bounded number of pairs is watched.
+func TestCrowd(t *testing.T) {
+	w := newWatch(testRoom)
+	w.load(began, Fencing{Version: 1, Meet: 50})
+	for i := range 200 {
+		w.fix(began, fixOf(fmt.Sprintf("u%03d", i), "phone", began, at(float64(i), 0), 5), true)
+	}
+	require.Len(t, w.pairs, maxPairs)
+	now := began.Add(time.Hour)
+	w.tick(now, true)
+	for _, e := range w.pairs {
+		require.False(t, e.idle(), "what is far apart, or silent, is watched no more")
+	}
+}
+
+func BenchmarkFixWithMeetings(b *testing.B) {
+	for _, n := range []int{10, 60} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			w := newWatch(testRoom)
+			w.load(began, Fencing{Version: 1, Meet: 50})
+			w.out = nil
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				now := began.Add(time.Duration(i) * time.Second)
+				w.fix(now, fixOf(fmt.Sprint("u", i%n), "phone", now, at(float64(i%n)*200, float64(i/n%100)), 8), true)
+				w.out = nil
+			}
+		})
+	}
+}
