@@ -56,13 +56,15 @@ export function checkMessage(clientId: string, body: string): void {
 }
 
 export function checkRoom(id: string): void {
-  if (!/^[a-z]{1,16}:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)) {
+  const uuid = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
+  const two = new RegExp(`^direct:(${uuid}):(${uuid})$`).exec(id); // the lesser one first
+  if (two ? two[1]! >= two[2]! : id.startsWith("direct:") || !new RegExp(`^[a-z]{1,16}:${uuid}$`).test(id)) {
     throw new MusterError("bad_room", 'name a room as its kind, a colon and a UUID in lower case, such as "group:0b9e…"');
   }
 }
 
 export function checkDevice(id: string): void {
-  if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) {
+  if (id === "http" || !/^[A-Za-z0-9_-]{1,64}$/.test(id)) {
     throw new MusterError("bad_device", "choose a device id of 1 to 64 of A-Z a-z 0-9 _ -");
   }
 }
