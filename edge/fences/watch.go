@@ -44,6 +44,11 @@ type place struct {
 	key string
 }
 
+// placeKey names a fence with its shape: another revision is another fence.
+func placeKey(id string, revision uint64) string {
+	return id + "@" + strconv.FormatUint(revision, 10)
+}
+
 // errand is something to be stored.
 type errand struct {
 	entry    *entry // its first change; or
@@ -70,7 +75,7 @@ func (w *watch) load(now time.Time, f Fencing) {
 	}
 	keys := map[string]bool{}
 	for _, x := range f.Fences {
-		key := x.ID + "@" + strconv.FormatUint(x.Revision, 10)
+		key := placeKey(x.ID, x.Revision)
 		keys[key] = true
 		if p := w.places[key]; p != nil {
 			p.Name = x.Name
@@ -93,8 +98,7 @@ func (w *watch) load(now time.Time, f Fencing) {
 	// What is stored comes before the events of new fences, which it explains.
 	var added []*place
 	for _, x := range f.Fences {
-		key := x.ID + "@" + strconv.FormatUint(x.Revision, 10)
-		if w.places[key] == nil {
+		if key := placeKey(x.ID, x.Revision); w.places[key] == nil {
 			w.places[key] = &place{x, key}
 			added = append(added, w.places[key])
 		}
@@ -134,7 +138,7 @@ func (w *watch) states(list []State, first bool) {
 	}
 	for _, p := range w.people {
 		for _, e := range p.entries {
-			if e.assumed && !stored[e] && e.want == nil && !e.busy {
+			if e.assumed && !stored[e] && len(e.want) == 0 && !e.busy {
 				e.adopt(State{})
 			}
 		}
@@ -182,7 +186,7 @@ func (w *watch) entryOf(s State) *entry {
 		}
 		return e
 	}
-	p := w.places[s.Fence+"@"+strconv.FormatUint(s.Revision, 10)]
+	p := w.places[placeKey(s.Fence, s.Revision)]
 	if p == nil {
 		return nil
 	}
