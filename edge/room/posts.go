@@ -121,13 +121,14 @@ func (r *Room) orphan(now time.Time, node regions.NodeID) {
 }
 
 // lapse drops the posts whose time is over. If it is not over yet for those who
-// show them, by the fix itself, they are withdrawn.
+// show them, by the fix itself, they are withdrawn, once: until then the older one
+// is remembered not to be believed.
 func (r *Room) lapse(now time.Time) {
 	if !due(r.lapsing, now) {
 		return
 	}
 	for _, x := range r.posts {
-		if left := edge.Lapses(x.fix.Fix); !now.Before(x.until) && now.Before(left) {
+		if left := edge.Lapses(x.fix.Fix); !now.Before(x.until) && now.Before(left) && x.fix.Fix.Point != nil {
 			x.fix = Withdrawn(x.fix, now)
 			x.until, x.orphan = left, false
 			r.took(now, &x.mover)
