@@ -1,6 +1,7 @@
 package share
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,4 +150,87 @@ func TestFull(t *testing.T) {
 	require.NoError(t, h.Post("ann", "", at(1, 2, time.Now()), nil))
 	require.ErrorIs(t, h.Post("bob", "", at(1, 2, time.Now()), nil), &errs.Error{Code: edge.CodeRetry})
 	require.NoError(t, h.Post("ann", "", at(1, 2, time.Now()), nil))
+}
+
+// A grant that ends does so also while nothing can be read.
+func TestAGrantEndsWithoutTheDatabase(t *testing.T) {
+	for name, rest := range map[string][]grant.Grant{
+		"none":   nil,
+		"coarse": {{Audience: grant.Audience{Kind: grant.Group, ID: "g1"}, Precision: grant.Cells(6)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world, h *Sharer) {
+				c := w.session("ann", "phone", 1, g1)
+				w.mu.Lock()
+				w.grants["ann"] = append(rest, grant.Grant{
+					Audience: grant.Audience{Kind: grant.Group, ID: "g1"}, Precision: grant.Exact, Expires: time.Now().Add(2 * time.Minute),
+				})
+				w.mu.Unlock()
+				require.NoError(t, h.Report(c, 1, at(48, 11, time.Now()), nil))
+				settle(time.Second)
+				require.NotNil(t, w.sees(g1, "ann"))
+				w.mu.Lock()
+				w.down = true
+				w.mu.Unlock()
+				settle(110 * time.Second)
+				require.NotNil(t, w.sees(g1, "ann"))
+				settle(12 * time.Second)
+				require.Nil(t, w.sees(g1, "ann"))
+			})
+		})
+	}
+}
+
+// From the moment that a change is told nothing more goes out by what was chosen
+// before.
+func TestNothingIsToldBetweenAChangeAndItsReading(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, h *Sharer) {
+		c := w.session("ann", "phone", 1, g1)
+		require.NoError(t, h.Report(c, 1, at(48, 11, time.Now()), []string{g1}))
+		settle(time.Second)
+		w.mu.Lock()
+		w.down = true
+		w.mu.Unlock()
+		h.Changed("ann", 1)
+		require.NoError(t, h.Report(c, 2, at(48, 12, time.Now()), []string{g1}))
+		settle(time.Second)
+		require.EqualValues(t, 11, w.sees(g1, "ann").Point.Lng)
+		w.mu.Lock()
+		w.down, w.versions["ann"] = false, 1
+		w.mu.Unlock()
+		settle(2 * time.Second)
+		require.EqualValues(t, 12, w.sees(g1, "ann").Point.Lng, "it is told once the change is known")
+	})
+}
+
+// slow holds back what reads of settings found.
+type slow struct {
+	*world
+	begun, end chan struct{}
+}
+
+func (s slow) Invisible(ctx context.Context, user string) (bool, error) {
+	hidden, err := s.world.Invisible(ctx, user)
+	s.begun <- struct{}{}
+	<-s.end
+	return hidden, err
+}
+
+// Who wants to be seen by nobody is not shown again by a read that began before.
+func TestAnOlderReadDoesNotShowWhoHides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		cfg, settings := w.config(), slow{w, make(chan struct{}), make(chan struct{})}
+		cfg.Settings = settings
+		h := New(cfg)
+		require.NoError(t, h.Start(t.Context()))
+		c := w.session("ann", "phone", 1, g1)
+		require.NoError(t, h.Report(c, 1, at(48, 11, time.Now()), []string{g1}))
+		<-settings.begun
+		h.SetInvisible("ann", true)
+		settings.end <- struct{}{}
+		settle(2 * time.Second)
+		require.Nil(t, w.sees(g1, "ann"))
+		h.Stop()
+	})
 }

@@ -38,6 +38,7 @@ type subject struct {
 	read    time.Time // when it began; zero: nothing is known
 	track   bool
 	hidden  bool
+	hidAt   time.Time // when they said so last; a read that began before is older
 	barred  map[string]bool
 	need    uint64      // the version that is known to be there
 	asked   time.Time   // since when it lags behind that; zero: it doesn't
@@ -226,6 +227,7 @@ func (s *subject) withdrawAll(now, at time.Time) {
 }
 
 func (s *subject) setHidden(now time.Time, hidden bool) {
+	s.hidAt = now
 	if s.hidden = hidden; hidden {
 		for _, e := range s.entries {
 			s.withdraw(now, e)
@@ -265,7 +267,10 @@ func (s *subject) found(now, began time.Time, need uint64, f found, err error) {
 		}
 		s.set, s.version, s.read, s.listed = f.Set, f.Version, began, false
 		s.set.Forget(now)
-		s.track, s.hidden, s.barred = f.Track, f.hidden, f.barred
+		s.track, s.barred = f.Track, f.barred
+		if began.After(s.hidAt) {
+			s.hidden = f.hidden
+		}
 		if s.track {
 			for _, raw := range s.kept {
 				s.h.cfg.Sharing.Keep(s.user, raw)
@@ -281,9 +286,10 @@ func (s *subject) found(now, began time.Time, need uint64, f found, err error) {
 
 // ---------------------------------------------------------------- what goes out
 
-// trusted reports whether what they chose is known well enough to tell more.
+// trusted reports whether what they chose is known well enough to tell more: it
+// is not while a change of it is still to be read.
 func (s *subject) trusted(now time.Time) bool {
-	return !s.read.IsZero() && now.Sub(s.read) < s.h.cfg.Lapse
+	return !s.read.IsZero() && s.asked.IsZero() && now.Sub(s.read) < s.h.cfg.Lapse
 }
 
 // shows reports whether there is a fix that may be told at all.
@@ -307,11 +313,27 @@ func (s *subject) settle(now time.Time, again bool) {
 			s.withdraw(now, e)
 		}
 		s.swept(now)
+	default: // what ends by itself ends all the same
+		s.expire(now)
 	}
 	if s.wants(now) {
 		s.ask(now)
 	}
 	s.plan(now)
+}
+
+// expire withdraws what is told by grants that have ended meanwhile, as far as
+// those are known.
+func (s *subject) expire(now time.Time) {
+	s.list(now)
+	for _, e := range s.entries {
+		if !e.told() {
+			continue
+		}
+		if p, ok := s.set.For(now, s.snapper, e.audience); !e.holds || !ok || p < e.view.Precision {
+			s.withdraw(now, e)
+		}
+	}
 }
 
 // wants reports whether what they chose is to be read.
