@@ -34,9 +34,14 @@ func (in input) at(p geo.Point) bool { return geo.Distance(in.point, p) <= in.sl
 
 // place is where a subject stayed, and the cell that is told of it.
 type place struct {
-	point geo.Point
-	told  shape
+	point  geo.Point
+	told   shape
+	seen   time.Time // last
+	stored time.Time // that, as a Memory has it; zero: none has the place
 }
+
+// stale reports whether a Memory should have the place, or that it was seen of late.
+func (p *place) stale() bool { return p.seen.Sub(p.stored) >= 24*time.Hour }
 
 const (
 	unknownAccuracy = 50.0  // metres, of a fix that doesn't say
@@ -54,7 +59,7 @@ const (
 func (l *level) known() bool { return l.told.cell != 0 }
 
 // step decides, at one of the subject's moments, which cell is told, and reports
-// whether the subject stays at a place that wasn't known.
+// whether the subject stays at a place of which a Memory should know.
 func (l *level) step(in input, res int, now time.Time) (learned bool, err error) {
 	if l.since.IsZero() || !in.at(l.anchor) {
 		l.anchor, l.since = in.point, now
@@ -69,7 +74,7 @@ func (l *level) step(in input, res int, now time.Time) (learned bool, err error)
 			return false, err
 		}
 	}
-	return stays && !l.leaving && l.remember(in), nil
+	return stays && !l.leaving && l.remember(in, now), nil
 }
 
 // next returns the cell to tell, mine being the one that the input is in.
@@ -124,18 +129,19 @@ func (l *level) cloaked(in input) (c geo.Cell) {
 	return c
 }
 
-// remember keeps where the subject stays, and reports whether that is new. It
-// forgets the place that was not seen for longest if there are too many.
-func (l *level) remember(in input) bool {
-	p, i := place{l.anchor, l.told}, l.find(in)
+// remember keeps where the subject stays, and reports whether a Memory should know
+// of it. It forgets the place that was not seen for longest if there are too many.
+func (l *level) remember(in input, now time.Time) bool {
+	p, i := place{point: l.anchor, told: l.told}, l.find(in)
 	if i >= 0 {
 		p = l.places[i]
 		l.places = slices.Delete(l.places, i, i+1)
 	} else if len(l.places) == maxPlaces {
 		l.places = slices.Delete(l.places, 0, 1)
 	}
+	p.seen = now
 	l.places = append(l.places, p)
-	return i < 0
+	return p.stale()
 }
 
 // shape is a cell and where it lies.

@@ -30,7 +30,7 @@ type Snapper struct {
 type told struct {
 	cell  geo.Cell // of the newest fix, at the finest resolution there is; 0 before it is needed
 	level [MaxResolution + 1]level
-	// learned is whether a place was added that no Memory has.
+	// learned is whether there is a place that a Memory should have.
 	learned bool
 }
 

@@ -263,11 +263,10 @@ func TestMemoryIsSealed(t *testing.T) {
 	for name, other := range map[string]*Snapper{
 		"another subject": NewSnapper([]byte("secret"), "bob"),
 		"another secret":  NewSnapper([]byte("other"), "ada"),
-		"too late":        s,
 	} {
 		require.ErrorIs(t, other.Recall(m), ErrMemory, name)
 	}
-	require.ErrorIs(t, NewSnapper([]byte("secret"), "ada").Recall(nil), ErrMemory)
+	require.ErrorIs(t, NewSnapper([]byte("secret"), "ada").Recall([]byte{}), ErrMemory)
 	require.ErrorIs(t, NewSnapper([]byte("secret"), "ada").Recall(m[:len(m)-1]), ErrMemory)
 
 	// A fix may come before the memory is there; nothing was told by then.
@@ -276,6 +275,89 @@ func TestMemoryIsSealed(t *testing.T) {
 	require.NoError(t, b.Recall(m))
 	require.NoError(t, b.start(now))
 	require.Equal(t, everything(s), everything(b))
+}
+
+// Two nodes learn without knowing of each other. Whose memory is stored first
+// decides; then all tell the same, and nothing is stored again and again.
+func TestMemoriesMeet(t *testing.T) {
+	home, work, far := geo.Point{Lat: 52.5, Lng: 13.4}, geo.Point{Lat: 48.1, Lng: 11.6}, geo.Point{Lat: 1, Lng: 2}
+	stay := func(s *Snapper, at geo.Point, from time.Time) {
+		for i := range 60 {
+			now := from.Add(time.Duration(i+1) * time.Minute)
+			take(t, s, fixAt(t, at, 5, now), now)
+		}
+	}
+	kept := func(s *Snapper) []byte {
+		m, err := s.Memory()
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(m), MaxMemory)
+		return m
+	}
+	a, b := newTelling("ada"), newTelling("ada")
+	stay(a, home, midnight)
+	stay(b, home, midnight)
+	stay(b, work, midnight.Add(time.Hour))
+	other, err := newShape(a.told.level[7].places[0].told.cell) // what a tells of home...
+	require.NoError(t, err)
+	for i := range b.told.level[7].places { // ...b tells by another cell
+		if p := &b.told.level[7].places[i]; p.told.cell == other.cell {
+			p.told = b.told.level[7].places[len(b.told.level[7].places)-1].told
+		}
+	}
+	stored := kept(a)
+	require.NotNil(t, kept(b), "which is refused: a's is there already")
+	require.NoError(t, b.Recall(stored))
+	require.NoError(t, b.Recall(stored), "again, as long as nothing else is there")
+	merged := kept(b)
+	require.NotNil(t, merged)
+	require.NoError(t, b.Recall(merged))
+	require.Nil(t, kept(b))
+	require.NoError(t, a.Recall(merged))
+	require.Nil(t, kept(a))
+	require.Len(t, a.told.level[10].places, 2)
+	for res := range a.told.level {
+		for i, p := range a.told.level[res].places {
+			q := b.told.level[res].places[i]
+			require.Equal(t, p.told.cell, q.told.cell, "%d", res)
+			require.Less(t, geo.Distance(p.point, q.point), 1.0)
+		}
+	}
+	c := NewSnapper([]byte("secret"), "ada")
+	require.NoError(t, c.Recall(merged))
+	require.Nil(t, kept(c))
+	require.Len(t, c.told.level[10].places, 2)
+
+	// Nothing is stored, though it was said: it is said again.
+	require.NoError(t, a.Recall(nil))
+	require.NotNil(t, kept(a))
+	require.NoError(t, c.Recall(nil))
+	require.NoError(t, NewSnapper(nil, "eve").Recall(nil))
+
+	// More places than are kept: both keep the same ones, in few steps.
+	for i := range maxPlaces {
+		stay(a, geo.Point{Lat: far.Lat + float64(i), Lng: far.Lng}, midnight.Add(time.Duration(2*i+4)*time.Hour))
+		stay(b, geo.Point{Lat: far.Lat, Lng: far.Lng + 30 + float64(i)}, midnight.Add(time.Duration(2*i+5)*time.Hour))
+	}
+	stored = merged
+	for _, s := range []*Snapper{a, b, a, b} {
+		require.NoError(t, s.Recall(stored))
+		if m := kept(s); m != nil {
+			stored = m
+		}
+	}
+	for _, s := range []*Snapper{a, b} {
+		require.NoError(t, s.Recall(stored))
+		require.Nil(t, kept(s))
+		require.Len(t, s.told.level[10].places, maxPlaces)
+	}
+
+	// What is seen each day is stored each day, lest it be the oldest.
+	last := a.told.level[10].places[maxPlaces-1].point
+	day := midnight.Add(60 * time.Hour)
+	stay(a, last, day)
+	require.NotNil(t, kept(a))
+	stay(a, last, day.Add(2*time.Hour))
+	require.Nil(t, kept(a))
 }
 
 func FuzzRecall(f *testing.F) {
@@ -294,13 +376,11 @@ func FuzzRecall(f *testing.F) {
 	f.Add(plain[:len(plain)-3])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		told, err := recall(b)
-		if err != nil {
+		s := NewSnapper([]byte("secret"), "ada")
+		if err := s.Recall(aead.Seal(nil, nil, b, []byte("ada"))); err != nil {
 			require.ErrorIs(t, err, ErrMemory)
 			return
 		}
-		s := NewSnapper(nil, "ada")
-		s.told = told
 		take(t, s, fixAt(t, geo.Point{Lat: 1, Lng: 2}, 5, midnight), midnight)
 		for _, v := range everything(s) {
 			require.True(t, v.Cell.Valid())
