@@ -132,7 +132,7 @@ test("390 px wide: nothing to scroll sideways, and every target fits a thumb", a
   await ana.id("create-group").click();
   await ana.id("map").waitFor();
   await check("map");
-  for (const sheet of ["people", "chat", "group", "you"] as const) {
+  for (const sheet of ["people", "chat", "share", "group", "you"] as const) {
     await ana.open(sheet);
     await check(sheet);
   }

@@ -86,7 +86,7 @@ export class Person {
   }
 
   /** A phone shows one sheet at a time; a wide screen has people and chat open. */
-  async open(sheet: "people" | "chat" | "group" | "you"): Promise<void> {
+  async open(sheet: "people" | "chat" | "share" | "group" | "you"): Promise<void> {
     const tab = this.id(`tab-${sheet}`);
     if ((await tab.count()) > 0 && (await tab.getAttribute("aria-pressed")) !== "true") await tab.click();
   }
@@ -115,14 +115,14 @@ export class Person {
     });
   }
 
-  /** Reports a fix through the app's session; gives the time it was given away. */
+  /** Reports a fix for the app's room, which may know it exactly; gives the time it was given away. */
   report(lat: number, lng: number): Promise<number> {
     return this.page.evaluate(
       ([lat, lng]) => {
-        const s = window.__muster.session!;
-        const fix: Fix = { point: { lat: lat!, lng: lng! }, accuracy: 5, captured: s.now() };
+        const { session, room } = window.__muster;
+        const fix: Fix = { point: { lat: lat!, lng: lng! }, accuracy: 5, captured: session!.now() };
         const at = Date.now();
-        s.report(fix);
+        room!.report(fix);
         return at;
       },
       [lat, lng],

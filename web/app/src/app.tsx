@@ -3,6 +3,7 @@ import { startProblem } from "./live.ts";
 import { GroupPage } from "./pages/group.tsx";
 import { HomePage } from "./pages/home.tsx";
 import { JoinPage } from "./pages/join.tsx";
+import { LinkPage } from "./pages/link.tsx";
 import { account } from "./state.ts";
 import { Toast } from "./ui/toast.tsx";
 
@@ -18,6 +19,7 @@ export function App() {
           <Route path="/" component={HomePage} />
           <Route path="/join/:code" component={JoinPage} />
           <Route path="/g/:id" component={GroupPage} />
+          <Route path="/l/:token" component={LinkPage} />
           <Route default component={HomePage} />
         </Router>
       )}

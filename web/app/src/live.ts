@@ -1,18 +1,22 @@
 import { computed, signal } from "@preact/signals";
 import { Api, type Fix as SdkFix, groupRoom, MusterError, type Room, Session, type Status } from "@muster/sdk";
+import { notice } from "./crossings.ts";
 import type { Point } from "./lib/geo.ts";
 import { ownTab, secondPersonUrl, storedRegion, storeRegion, tokens } from "./identity.ts";
 import {
   account, crowd, demo, everybody, group, groups, idleLink, invites, joined, link, type Link, me, type Message, messages, olderMessages,
-  people, type Person, regions, type Seen, seen, unreached, unread, type Visibility, visibility,
+  people, type Person, regions, roomPeople, type Seen, seen, unreached, unread, type Visibility, visibility,
 } from "./state.ts";
 import { toast } from "./ui/toast.tsx";
 import { mergeMessages, toPeople, toPerson, toUnreached } from "./view.ts";
+import { forgetWhereabouts, groupVersion } from "./whereabouts.ts";
 
 // Between the SDK and the page's signals: every command of the page, and every
-// event of the session. Nothing else in the app talks to the server.
+// event of the session. Who may see where the user is has files of its own
+// (granting.ts, direct.ts, nearby.ts, fences.ts) on the api and session of this one;
+// nothing else in the app talks to the server.
 
-const api = new Api({ tokens });
+export const api = new Api({ tokens });
 let session: Session | undefined;
 let room: Room | undefined;
 let underWay: Message[] = []; // messages of the open room that are not stored yet
@@ -105,6 +109,7 @@ export async function signOut(): Promise<void> {
   session = undefined;
   link.value = idleLink;
   groups.value = undefined;
+  forgetWhereabouts();
   try {
     await api.logout();
   } finally {
@@ -259,7 +264,7 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
   room = r;
   const showPeople = soon(() => {
     if (room !== r) return;
-    people.value = toPeople(r.members, skew());
+    roomPeople.value = toPeople(r.members, skew());
     unreached.value = toUnreached(r.unreached, skew());
     crowd.value = { here: r.counts.live + r.counts.suspended, truncated: r.truncated };
     if (!r.truncated) everybody.value = undefined;
@@ -269,6 +274,8 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
   const showMessages = () => room === r && mergeRoom();
   r.on("presence", showPeople);
   r.on("fix", showPeople);
+  r.on("withdrawn", showPeople);
+  r.on("crossing", (c) => room === r && notice(c, skew()));
   r.on("reach", showPeople);
   r.on("snapshot", () => {
     showPeople();
@@ -279,7 +286,10 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
     showMessages();
   });
   r.on("history", showMessages);
-  r.on("changed", () => loadGroup(id).catch(() => {})); // who was removed is told by "closed"
+  r.on("changed", () => {
+    loadGroup(id).catch(() => {}); // who was removed is told by "closed"
+    groupVersion.value++;
+  });
   r.on("closed", (err) => {
     if (!err || room !== r || err.code === "closed") return;
     closeGroup();
@@ -298,7 +308,7 @@ export function closeGroup(): void {
   underWay = [];
   group.value = undefined;
   invites.value = undefined;
-  people.value = new Map();
+  roomPeople.value = new Map();
   unreached.value = [];
   crowd.value = { here: 0, truncated: false };
   everybody.value = undefined;
@@ -365,7 +375,7 @@ export async function listEverybody(): Promise<void> {
   if (room === r) everybody.value = { people: all, at: Date.now() };
 }
 
-/** Tells where this device is; times are this browser's. */
+/** Tells where this device is, to those whom it is shared with; times are this browser's. */
 export function report(fix: { at: Point; accuracy: number; speed?: number | undefined; heading?: number | undefined; captured: number }): void {
   if (!session) return;
   const f: SdkFix = {
@@ -382,9 +392,14 @@ export function report(fix: { at: Point; accuracy: number; speed?: number | unde
   }
 }
 
+/** Has everybody forget where the user is, until the next report. */
+export async function withdraw(): Promise<void> {
+  await session?.withdraw();
+}
+
 // -------------------------------------------------------- the session
 
-async function connected(): Promise<Session> {
+export async function connected(): Promise<Session> {
   if (session && session.status.state !== "closed") return session;
   const edge = await api.edge();
   regions.value = edge.regions.map((r) => r.name);
@@ -444,7 +459,7 @@ export async function openSecondPerson(region: string): Promise<void> {
 }
 
 /** The server's clock minus this browser's. */
-function skew(): number {
+export function skew(): number {
   return session ? session.now().getTime() - Date.now() : 0;
 }
 
@@ -461,6 +476,6 @@ function soon(show: () => unknown): () => void {
   };
 }
 
-function text(err: unknown): string {
+export function text(err: unknown): string {
   return err instanceof Error ? err.message : String(err);
 }

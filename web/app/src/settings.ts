@@ -1,5 +1,6 @@
 import { computed, effect, signal } from "@preact/signals";
 import { type Units, unitsOf } from "./lib/geo.ts";
+import { type Level, levels } from "./lib/precision.ts";
 
 // What the viewer chose for this browser: looks and units. Kept in
 // localStorage; without storage (private mode) the choice lasts for the page.
@@ -28,6 +29,10 @@ function stored<T extends string>(key: string, allowed: readonly T[], initial: T
 
 export const theme = stored<Theme>("muster.theme", ["auto", "light", "dark"], "auto");
 export const units = stored<Units>("muster.units", ["metric", "imperial"], unitsOf(navigator.language));
+
+/** How precisely, and for how many seconds, the user shared last. */
+export const shareLevel = stored<Level>("muster.share.level", levels.map(([level]) => level), "exact");
+export const shareFor = stored<"900" | "3600" | "0">("muster.share.for", ["900", "3600", "0"], "3600");
 
 function media(query: string) {
   const list = matchMedia(query);

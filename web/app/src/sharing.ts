@@ -53,8 +53,8 @@ export function movePin(at: Point): void {
   pinTimer ??= setTimeout(reportPin, PIN_TICK);
 }
 
-/** Stops sharing; others keep seeing the last position, with its age. */
-export function stopSharing(): void {
+/** This device tells no more where it is. What it told stays until it lapses, or is withdrawn. */
+export function stopTelling(): void {
   halt();
   sharing.value = notSharing;
 }

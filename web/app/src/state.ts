@@ -23,6 +23,7 @@ export interface Fix {
   accuracy: number; // metres, 0 = unknown
   speed?: number | undefined;
   heading?: number | undefined;
+  cell?: string | undefined; // of a coarse position: it is somewhere in this H3 cell
   captured: number;
   device: string;
 }
@@ -133,7 +134,19 @@ export const regions = signal<readonly string[]>([]); // the nearest first
 export const groups = signal<readonly GroupSummary[] | undefined>(undefined);
 export const group = signal<Group | undefined>(undefined);
 export const invites = signal<readonly Invite[] | undefined>(undefined);
-export const people = signal<ReadonlyMap<string, Person>>(new Map());
+export const roomPeople = signal<ReadonlyMap<string, Person>>(new Map()); // as the room tells
+/** Where those are who share with this user alone, by user. */
+export const direct = signal<ReadonlyMap<string, Fix>>(new Map());
+/** Who is here: of a position that is told twice the later one, and of two of one minute the finer one. */
+export const people = computed<ReadonlyMap<string, Person>>(() => {
+  const own = direct.value;
+  if (own.size === 0) return roomPeople.value;
+  return new Map([...roomPeople.value].map(([user, p]) => {
+    const fix = own.get(user);
+    const later = fix && (fix.captured - (p.fix?.captured ?? 0) || (p.fix?.accuracy ?? 0) - fix.accuracy) >= 0;
+    return [user, later ? { ...p, fix } : p];
+  }));
+});
 export const unreached = signal<readonly Unreached[]>([]);
 export const visibility = signal<Visibility | undefined>(undefined); // undefined: not known
 export const seen = signal<ReadonlyMap<string, Seen>>(new Map());

@@ -32,12 +32,13 @@ export const toUnreached = (all: readonly SdkUnreached[], skew: number): Unreach
 
 const at = (t: Date | undefined, skew: number): number | undefined => t && t.getTime() - skew;
 
-function toFix(f: SdkFix, device: string, skew: number): Fix {
+export function toFix(f: SdkFix, device: string, skew: number): Fix {
   return {
     at: f.point,
     accuracy: f.accuracy ?? 0,
     speed: f.speed,
     heading: f.heading,
+    cell: f.cell,
     captured: f.captured.getTime() - skew,
     device,
   };

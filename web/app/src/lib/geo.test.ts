@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { distance, formatDistance, metresPerPixel, nearLng, shift, unitsOf, wrapLng } from "./geo.ts";
+import { destination, distance, formatDistance, metresPerPixel, nearLng, shift, unitsOf, wind, wrapLng } from "./geo.ts";
 
 test("distance over the sphere, also across the antimeridian", () => {
   expect(distance({ lat: 52.52, lng: 13.405 }, { lat: 48.8566, lng: 2.3522 })).toBeCloseTo(877_464, -3);
@@ -35,4 +35,12 @@ test("units follow the region of the locale", () => {
 test("at zoom 0 the world is 512 pixels wide", () => {
   expect(metresPerPixel(0, 0) * 512).toBeCloseTo(40_030_229, -2);
   expect(metresPerPixel(60, 3)).toBeCloseTo(metresPerPixel(0, 4), 6);
+});
+
+test("a destination is as far away as asked, and directions have names", () => {
+  const p = { lat: 48.1, lng: 179.99 };
+  for (const d of [0, 45, 90, 200]) expect(distance(p, destination(p, d, 5000))).toBeCloseTo(5000, 3);
+  expect(destination(p, 0, 1000).lat).toBeGreaterThan(p.lat);
+  expect(destination(p, 90, 5000).lng).toBeLessThan(-179);
+  expect([0, 44, 90, 181, 359].map(wind)).toEqual(["north", "north-east", "east", "south", "north"]);
 });

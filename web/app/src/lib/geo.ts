@@ -24,6 +24,21 @@ export function shift(p: Point, east: number, north: number): Point {
   return { lat, lng: wrapLng(lng) };
 }
 
+/** The point that lies so many metres away in a direction (degrees from true north), along a great circle. */
+export function destination(p: Point, direction: number, metres: number): Point {
+  const [lat, d, b] = [rad(p.lat), metres / EARTH, rad(direction)];
+  const to = Math.asin(Math.sin(lat) * Math.cos(d) + Math.cos(lat) * Math.sin(d) * Math.cos(b));
+  const dLng = Math.atan2(Math.sin(b) * Math.sin(d) * Math.cos(lat), Math.cos(d) - Math.sin(lat) * Math.sin(to));
+  return { lat: deg(to), lng: wrapLng(p.lng + deg(dLng)) };
+}
+
+const winds = ["north", "north-east", "east", "south-east", "south", "south-west", "west", "north-west"];
+
+/** The wind nearest to a direction in degrees from true north. */
+export function wind(direction: number): string {
+  return winds[Math.round((((direction % 360) + 360) % 360) / 45) % 8] ?? "north";
+}
+
 /** Longitude in [-180, 180). */
 export function wrapLng(lng: number): number {
   return ((((lng + 180) % 360) + 360) % 360) - 180;

@@ -1,7 +1,10 @@
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { ago } from "../lib/age.ts";
-import { locate, placePin, stopSharing } from "../sharing.ts";
+import { shareWithGroup, stopHere } from "../granting.ts";
+import { locate, placePin } from "../sharing.ts";
 import { me, now, people, sharing, visibility } from "../state.ts";
+import { attempt } from "../ui/toast.tsx";
+import { paused, shared } from "../whereabouts.ts";
 import { Icon } from "../ui/icons.tsx";
 import { liveMap } from "./map.tsx";
 
@@ -11,10 +14,18 @@ export function MapControls() {
   const map = liveMap.value;
   const s = sharing.value;
   const pin = () => {
-    if (s.mode === "pin") return stopSharing();
+    if (s.mode === "pin") return void attempt(stopHere);
     if (!map) return;
     placePin(s.at ?? map.centre());
     map.focusPin();
+    void attempt(shareWithGroup);
+  };
+  const follow = () => {
+    if (s.mode === "gps") return void attempt(stopHere);
+    locate((at) => {
+      map?.goTo(at);
+      void attempt(shareWithGroup); // not before there is something to share
+    });
   };
   return (
     <>
@@ -37,7 +48,7 @@ export function MapControls() {
         </button>
         <button type="button" class="icon-button accent" aria-label={s.mode === "gps" ? "Stop sharing your location" : "Share your location"}
           title="Share your location" aria-pressed={s.mode === "gps"} data-testid="locate-button"
-          onClick={() => (s.mode === "gps" ? stopSharing() : locate((at) => map?.goTo(at)))}>
+          onClick={follow}>
           <Icon name={s.mode === "gps" ? "stop" : "locate"} />
         </button>
       </div>
@@ -49,8 +60,12 @@ export function MapControls() {
 function Notice({ onPin }: { onPin: () => void }) {
   const s = sharing.value;
   const [hint, setHint] = useState(true);
+  const [had, setHad] = useState(false); // since this device tells, there was somebody who saw it
+  const on = s.mode !== "off";
+  const any = shared.value;
+  useEffect(() => setHad((h) => on && (h || any)), [on, any]);
   const last = people.value.get(me.value)?.fix;
-  const seen = visibility.value?.invisible ? "You are invisible: nobody sees you here." : last ? `Others see your last position, from ${ago(last.captured, now.value)}.` : "Others see that you are here, but not where.";
+  const seen = paused.value ? "Ghost mode is on: nobody sees where you are." : visibility.value?.invisible ? "You are invisible: nobody sees you here." : last ? `Others see your last position, from ${ago(last.captured, now.value)}.` : "Others see that you are here, but not where.";
   if (s.problem !== "") {
     return (
       <div class="notice" role="status" data-testid="location-denied">
@@ -63,6 +78,14 @@ function Notice({ onPin }: { onPin: () => void }) {
           <button type="button" class="button primary" onClick={onPin}>Place a pin</button>
           <button type="button" class="button quiet" onClick={() => (sharing.value = { ...s, problem: "" })}>OK</button>
         </div>
+      </div>
+    );
+  }
+  if (on && (paused.value || (had && !any))) {
+    return (
+      <div class="notice" role="status" data-testid="nobody-sees">
+        <p>{paused.value ? "Ghost mode is on: nobody sees where you are." : "Nobody sees where you are: what you shared has ended."}</p>
+        {!paused.value && <button type="button" class="button quiet" onClick={() => void attempt(shareWithGroup)}>Share with the group again</button>}
       </div>
     );
   }

@@ -5,13 +5,17 @@ import {
 } from "maplibre-gl";
 import "maplibre-gl/dist/maplibre-gl.css";
 import workerUrl from "maplibre-gl/dist/maplibre-gl-worker.mjs?worker&url";
-import { nearLng, type Point } from "../lib/geo.ts";
+import type { Precision } from "@muster/sdk";
+import { destination, nearLng, type Point } from "../lib/geo.ts";
+import { reach } from "../lib/precision.ts";
 import { dark, reducedMotion, units } from "../settings.ts";
 import { me, now, people, type Person, sharing } from "../state.ts";
+import { draft, fences, preview, showZones, zones } from "../whereabouts.ts";
 import { grid } from "./grid.ts";
 import { OwnPin } from "./own-pin.ts";
 import { PersonMarker } from "./person-marker.ts";
 import { Places } from "./places.ts";
+import { cell, cellOf, circle, collect, empty, fence, type H3, loadH3, zone } from "./shapes.ts";
 import { palettes, style } from "./style.ts";
 import { TrailCanvas } from "./trail-canvas.ts";
 import { type Detail, loadWorld } from "./world.ts";
@@ -25,6 +29,10 @@ export interface MapOptions {
   padding: () => { top: number; right: number; bottom: number; left: number };
   onPinMoved: (at: Point) => void;
   onSelect: (user: string) => void;
+  /** Somebody touched the map itself. */
+  onTap: (at: Point) => void;
+  /** People who are not of the group, while they are looked at. */
+  strangers: () => ReadonlyMap<string, Person>;
 }
 
 const TRAILS_EVERY = 100; // ms between redraws of the trails
@@ -32,7 +40,6 @@ const FINE_FROM = 5.5; // zoom
 const NEAR = 10.5; // zoom: near enough for one person, with places around that have names
 const NEARER = 12; // to tell several apart
 const failed = (err: unknown) => console.error("map:", err);
-const empty: FeatureCollection = { type: "FeatureCollection", features: [] };
 setWorkerUrl(workerUrl);
 
 export class LiveMap {
@@ -50,6 +57,7 @@ export class LiveMap {
   private showGrid = false;
   private asked: Detail | undefined; // the outline that was loaded or is being
   private drawn: Detail | undefined;
+  private h3: H3 | undefined; // once a cell was drawn
 
   constructor(container: HTMLElement, private readonly options: MapOptions) {
     this.map = new MapLibre({
@@ -73,15 +81,29 @@ export class LiveMap {
     this.own = new OwnPin(this.map, options.onPinMoved);
 
     // Not "load": that waits until nothing changes, and people move all the time.
-    this.map.once("style.load").then(() => this.settle(), failed);
+    this.map.once("style.load").then(() => {
+      this.settle();
+      this.drawCells();
+      this.drawFences();
+      this.drawPlans();
+    }, failed);
     this.map.on("moveend", () => this.settle());
     this.map.on("movestart", (event) => {
       if (event.originalEvent) this.following = false;
     });
     this.map.on("zoom", () => this.drawLabels());
+    this.map.on("click", ({ lngLat }) => {
+      const { lat, lng } = lngLat.wrap();
+      options.onTap({ lat, lng });
+    });
 
     this.disposers.push(
-      effect(() => this.takePeople(people.value)),
+      effect(() => this.takePeople(new Map([...options.strangers(), ...people.value]))),
+      effect(() => this.drawFences()),
+      effect(() => this.drawPlans()),
+      effect(() => {
+        this.map.getCanvas().style.cursor = draft.value ? "crosshair" : "";
+      }),
       effect(() => {
         now.value;
         this.drawLabels();
@@ -124,6 +146,14 @@ export class LiveMap {
     const camera = { center: at, zoom: Math.max(this.map.getZoom(), NEAR), padding: this.padding() };
     if (reducedMotion.peek()) this.map.jumpTo(camera);
     else this.map.easeTo({ ...camera, duration: 600 });
+  }
+
+  /** Shows an area of a precision around a point, all of it. */
+  lookAt(at: Point, p: Precision): void {
+    this.following = false;
+    const bounds = new LngLatBounds();
+    for (const direction of [0, 90, 180, 270]) bounds.extend(destination(at, direction, 1.6 * reach(p)));
+    this.map.fitBounds(bounds, { padding: this.options.padding(), animate: !reducedMotion.peek(), duration: 600 });
   }
 
   zoomBy(steps: number): void {
@@ -219,7 +249,46 @@ export class LiveMap {
     }
     // The first one is shown from near; later ones only move the map if they are outside.
     if (this.following && this.markers.size > before && (before === 0 || this.anyOutside())) this.fit();
+    this.drawCells();
     this.animate();
+  }
+
+  /** Those whose position is coarse are drawn as where they may be. */
+  private drawCells(): void {
+    const coarse = [...this.markers.values()].filter((m) => m.cell !== undefined);
+    const h3 = this.wantH3(coarse.length > 0);
+    this.data("cells", h3 ? collect(coarse.map((m) => cell(h3, m.cell!, { color: m.color }))) : empty);
+  }
+
+  private drawFences(): void {
+    const h3 = this.wantH3(fences.value.some((f) => f.shape.cells));
+    this.data("fences", collect(fences.value.flatMap((f) => fence(f, h3))));
+  }
+
+  private drawPlans(): void {
+    const own = sharing.value;
+    const [p, d] = [preview.value, draft.value];
+    const h3 = this.wantH3(p !== undefined && p !== "exact");
+    const told = h3 && p && own.mode !== "off" && own.at && cellOf(h3, own.at, p);
+    this.data("plans", collect([
+      ...(showZones.value ? zones.value.map(zone) : []),
+      ...(told ? [cell(h3, told)] : []),
+      ...(d?.center ? [circle(d.center, d.radius)] : []),
+    ]));
+  }
+
+  /** h3-js is loaded when a cell is wanted, and what waits for it is drawn then. */
+  private wantH3(wanted: boolean): H3 | undefined {
+    if (wanted && !this.h3) {
+      loadH3().then((h3) => {
+        if (this.h3) return;
+        this.h3 = h3;
+        this.drawCells();
+        this.drawFences();
+        this.drawPlans();
+      }, failed);
+    }
+    return this.h3;
   }
 
   private animate(): void {

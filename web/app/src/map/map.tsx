@@ -1,18 +1,13 @@
 import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import type { Point } from "../lib/geo.ts";
-import type { LiveMap } from "./live-map.ts";
+import type { LiveMap, MapOptions } from "./live-map.ts";
 
 /** The map on screen, for the controls around it; undefined while it loads. */
 export const liveMap = signal<LiveMap | undefined>(undefined);
 
 const failed = signal("");
 
-export function MapView(props: {
-  padding: () => { top: number; right: number; bottom: number; left: number };
-  onPinMoved: (at: Point) => void;
-  onSelect: (user: string) => void;
-}) {
+export function MapView(props: MapOptions) {
   const container = useRef<HTMLDivElement>(null);
   useEffect(() => {
     let gone = false;

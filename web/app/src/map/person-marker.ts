@@ -7,7 +7,8 @@ import { Glide } from "./motion.ts";
 import { Trail } from "./trail.ts";
 
 // One person on the map: a dot with initials, the name with the position's
-// age, a circle of accuracy, a trail.
+// age, a circle of accuracy, a trail. Of a coarse position there is no dot, which
+// would say more than is known: the name stands in the cell, which the map draws.
 
 export class PersonMarker {
   readonly trail = new Trail();
@@ -24,6 +25,8 @@ export class PersonMarker {
   private captured = 0;
   private accuracy = 0;
   private unknownSince: number | undefined;
+  /** The H3 cell of a coarse position. */
+  cell: string | undefined;
 
   constructor(map: MapLibre, person: Person, mine: boolean, at: Point, now: number, onSelect: () => void) {
     this.color = mine ? undefined : hue(person.user);
@@ -57,8 +60,14 @@ export class PersonMarker {
     if (fix && fix.captured > this.captured) {
       this.captured = fix.captured;
       this.accuracy = fix.accuracy;
-      this.trail.add(fix.at, now);
-      this.glide.retarget(fix.at, now, smooth);
+      const coarse = (fix.cell ?? this.cell) !== undefined;
+      if (coarse) this.trail.clear();
+      else this.trail.add(fix.at, now);
+      this.glide.retarget(fix.at, now, smooth && !coarse);
+      this.cell = fix.cell;
+      this.el.classList.toggle("coarse", fix.cell !== undefined);
+      if (fix.cell === undefined) delete this.el.dataset["cell"];
+      else this.el.dataset["cell"] = fix.cell;
     }
     this.el.classList.toggle("suspended", person.state === "suspended");
     this.el.classList.toggle("unknown", person.unknownSince !== undefined);
@@ -84,11 +93,11 @@ export class PersonMarker {
     this.when.textContent = age(this.captured, now);
     this.el.dataset["freshness"] = this.unknownSince === undefined ? freshness(this.captured, now) : "unknown";
     const unknown = this.unknownSince === undefined ? "" : `, unknown since ${clock(this.unknownSince, now)}`;
-    const metres = this.accuracy > 0 ? `, accurate to ${formatDistance(this.accuracy, units)}` : "";
+    const metres = this.cell !== undefined ? `, within about ${formatDistance(this.accuracy, units)}` : this.accuracy > 0 ? `, accurate to ${formatDistance(this.accuracy, units)}` : "";
     this.el.setAttribute("aria-label", `${this.name.textContent}, position from ${ago(this.captured, now)}${metres}${unknown}`);
     const px = (2 * this.accuracy) / metresPerPixel(this.drawn.lat, zoom);
     // Smaller than the dot it says nothing, larger than the screen neither.
-    const show = px > 34 && px < 4000;
+    const show = px > 34 && px < 4000 && this.cell === undefined;
     this.circle.style.display = show ? "" : "none";
     if (show) this.circle.style.width = this.circle.style.height = `${px}px`;
   }

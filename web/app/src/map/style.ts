@@ -35,6 +35,9 @@ export function style(p: Palette): StyleSpecification {
       land: { type: "geojson", data: none, attribution: "Natural Earth" },
       borders: { type: "geojson", data: none },
       grid: { type: "geojson", data: none },
+      cells: { type: "geojson", data: none },
+      fences: { type: "geojson", data: none },
+      plans: { type: "geojson", data: none },
       places: { type: "geojson", data: none, attribution: "GeoNames (CC BY 4.0)" },
     },
     layers: [
@@ -45,6 +48,14 @@ export function style(p: Palette): StyleSpecification {
         paint: { "line-color": p.border, "line-width": ["interpolate", ["linear"], ["zoom"], 1, 0.5, 8, 1.6] },
       },
       { id: "grid", type: "line", source: "grid", paint: { "line-color": p.accent, "line-width": 1, "line-opacity": 0.28 } },
+      // Where somebody is who tells it coarsely: anywhere in it.
+      { id: "cells", type: "fill", source: "cells", paint: { "fill-color": ["coalesce", ["get", "color"], p.accent], "fill-opacity": 0.22 } },
+      { id: "cell-edges", type: "line", source: "cells", paint: { "line-color": ["coalesce", ["get", "color"], p.accent], "line-width": 2, "line-opacity": 0.8 } },
+      { id: "fences", type: "fill", source: "fences", paint: { "fill-color": p.text, "fill-opacity": 0.08 } },
+      { id: "fence-edges", type: "line", source: "fences", paint: { "line-color": p.text, "line-width": 1.5, "line-dasharray": [3, 2] } },
+      // What only the viewer sees: zones, a place that is being drawn, an area that would be told.
+      { id: "plans", type: "fill", source: "plans", paint: { "fill-color": p.accent, "fill-opacity": 0.14 } },
+      { id: "plan-edges", type: "line", source: "plans", paint: { "line-color": p.accent, "line-width": 2, "line-dasharray": [2, 1.5] } },
       {
         id: "places", type: "symbol", source: "places",
         filter: ["<=", ["get", "zoom"], ["+", ["zoom"], 0.01]],
@@ -57,6 +68,11 @@ export function style(p: Palette): StyleSpecification {
           "symbol-sort-key": ["-", 0, ["get", "population"]],
         },
         paint: { "text-color": p.text, "text-halo-color": p.halo, "text-halo-width": 1.4 },
+      },
+      {
+        id: "fence-names", type: "symbol", source: "fences", filter: ["has", "name"], minzoom: 9,
+        layout: { "text-field": ["get", "name"], "text-font": ["sans-serif"], "text-size": 13, "text-max-width": 9 },
+        paint: { "text-color": p.text, "text-halo-color": p.halo, "text-halo-width": 1.6 },
       },
     ],
   };

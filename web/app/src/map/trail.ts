@@ -23,6 +23,10 @@ export class Trail {
     if (this.points.length > MOST) this.points.shift();
   }
 
+  clear(): void {
+    this.points = [];
+  }
+
   /**
    * The trail as up to FADES lines, oldest first, each with its share of
    * opacity, ending at `head` (where the person is drawn now).

@@ -1,25 +1,30 @@
 import { useLocation, useRoute } from "preact-iso";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { putDraft } from "../fences.ts";
+import { useWhereabouts } from "../follow.ts";
 import { closeGroup, openGroup } from "../live.ts";
 import { MapControls } from "../map/controls.tsx";
 import { liveMap, MapView } from "../map/map.tsx";
+import { strangers } from "../nearby.ts";
 import { wide } from "../settings.ts";
 import { movePin } from "../sharing.ts";
 import { ChatSheet } from "../sheets/chat.tsx";
 import { GroupSheet } from "../sheets/group.tsx";
 import { PeopleSheet } from "../sheets/people.tsx";
 import { QRDialog } from "../sheets/qr.tsx";
+import { ShareSheet } from "../sheets/share.tsx";
 import { Banner, StatusLine } from "../sheets/status.tsx";
 import { YouSheet } from "../sheets/you.tsx";
 import { account, crowd, group, unread } from "../state.ts";
 import { Icon, type IconName } from "../ui/icons.tsx";
 import { Sheet } from "../ui/sheet.tsx";
+import { asksIn } from "../whereabouts.ts";
 import { Welcome } from "./welcome.tsx";
 
-type SheetName = "people" | "chat" | "group" | "you";
+type SheetName = "people" | "chat" | "share" | "group" | "you";
 
-const names: Record<SheetName, string> = { people: "People", chat: "Chat", group: "Group", you: "You" };
-const icons: Record<SheetName, IconName> = { people: "people", chat: "chat", group: "group", you: "gear" };
+const names: Record<SheetName, string> = { people: "People", chat: "Chat", share: "Sharing", group: "Group", you: "You" };
+const icons: Record<SheetName, IconName> = { people: "people", chat: "chat", share: "share", group: "group", you: "gear" };
 
 /** The map of a group with what belongs to it in sheets: over the map on a phone, beside it where there is room. */
 export function GroupPage() {
@@ -27,6 +32,7 @@ export function GroupPage() {
   const { route } = useLocation();
   const [open, setOpen] = useState<SheetName | undefined>(wide.peek() ? "people" : undefined);
   const [problem, setProblem] = useState("");
+  useWhereabouts();
   const stage = useRef<HTMLDivElement>(null);
   const signedIn = account.value != null;
 
@@ -61,6 +67,12 @@ export function GroupPage() {
     liveMap.value?.show(user);
     if (!both) setOpen(undefined);
   };
+  const close = () => void (both || setOpen(undefined));
+  const body = (sheet: SheetName) => {
+    if (sheet === "share") return <ShareSheet />;
+    if (sheet === "group") return <GroupSheet />;
+    return sheet === "you" ? <YouSheet /> : <PeopleSheet onSelect={select} close={close} />;
+  };
   // What panels cover, so that "fit" puts people where they can be seen.
   const padding = () => {
     const width = stage.current?.clientWidth ?? 0;
@@ -74,7 +86,7 @@ export function GroupPage() {
     <div ref={stage} class={`stage${both ? " wide" : ""}`} data-open={both ? "both" : (open ?? "none")}>
       <h1 class="sr">{group.value?.name ?? "Group"}</h1>
       <main class="map-area" aria-label="Map of the group">
-        <MapView padding={padding} onPinMoved={movePin} onSelect={(user) => liveMap.value?.show(user)} />
+        <MapView padding={padding} onPinMoved={movePin} onSelect={(user) => liveMap.value?.show(user)} onTap={putDraft} strangers={strangers} />
         <MapControls />
       </main>
       <header class="bar">
@@ -88,8 +100,8 @@ export function GroupPage() {
       {both ? (
         <>
           <aside class="panel left" aria-label={names[left ?? "people"]}>
-            <Tabs sheets={["people", "group", "you"]} open={left} toggle={toggle} />
-            <div class="panel-body">{left === "group" ? <GroupSheet /> : left === "you" ? <YouSheet /> : <PeopleSheet onSelect={select} />}</div>
+            <Tabs sheets={["people", "share", "group", "you"]} open={left} toggle={toggle} />
+            <div class="panel-body">{body(left ?? "people")}</div>
           </aside>
           <aside class="panel right" aria-label="Chat">
             <h2 class="panel-title">Chat</h2>
@@ -101,11 +113,11 @@ export function GroupPage() {
           {open && (
             <Sheet key={open} name={names[open]} close={() => setOpen(undefined)}>
               {open === "chat" ? <ChatSheet /> : (
-                <div class="panel-body">{open === "people" ? <PeopleSheet onSelect={select} /> : open === "group" ? <GroupSheet /> : <YouSheet />}</div>
+                <div class="panel-body">{body(open)}</div>
               )}
             </Sheet>
           )}
-          <Tabs sheets={["people", "chat", "group", "you"]} open={open} toggle={toggle} />
+          <Tabs sheets={["people", "chat", "share", "group", "you"]} open={open} toggle={toggle} />
         </>
       )}
       <QRDialog />
@@ -121,6 +133,7 @@ function Tabs({ sheets, open, toggle }: { sheets: readonly SheetName[]; open: Sh
           <Icon name={icons[s]} />
           <span>{names[s]}</span>
           {s === "people" && <span class="badge calm" aria-label={`${crowd.value.here} here`}>{crowd.value.here}</span>}
+          {s === "share" && asksIn.value.length > 0 && <span class="badge" aria-label={`${asksIn.value.length} asked`}>{asksIn.value.length}</span>}
           {s === "chat" && unread.value > 0 && <span class="badge" aria-label={`${unread.value} unread`}>{unread.value > 99 ? "99+" : unread.value}</span>}
         </button>
       ))}

@@ -7,11 +7,12 @@ import { group, type Invite, invites, myRole, now } from "../state.ts";
 import { Button, copy } from "../ui/button.tsx";
 import { Icon } from "../ui/icons.tsx";
 import { attempt } from "../ui/toast.tsx";
+import { Places } from "./places.tsx";
 import { showQR } from "./qr.tsx";
 
 const lifetimes = [["1 hour", 3600], ["1 day", 86_400], ["7 days", 604_800], ["30 days", 2_592_000]] as const;
 
-/** The group: its invites, and the way out. */
+/** The group: its places, its invites, and the way out. */
 export function GroupSheet() {
   const { route } = useLocation();
   const [asked, setAsked] = useState(false);
@@ -25,6 +26,7 @@ export function GroupSheet() {
   return (
     <>
       {group.value?.description && <p class="lead small">{group.value.description}</p>}
+      <Places />
       <Invites />
       <h2 class="section">Leave</h2>
       {owner && others ? (

@@ -1,36 +1,38 @@
-import { useState } from "preact/hooks";
+import { ask, block, takeBackAsk } from "../granting.ts";
 import { kick, setRole, transfer } from "../live.ts";
 import { me, myRole, type Role } from "../state.ts";
 import { Button } from "../ui/button.tsx";
-import { Icon } from "../ui/icons.tsx";
+import { toast } from "../ui/toast.tsx";
+import { asksOut, sharers } from "../whereabouts.ts";
+import { PersonMenu } from "./person-menu.tsx";
 
 const rank: Record<Role, number> = { owner: 2, admin: 1, member: 0 };
 
-/** What an owner or admin can do with a member of lower rank. Nothing happens by the first tap. */
+/** What one can do with a member, and an owner or admin with one of lower rank. */
 export function MemberMenu({ user, name, role }: { user: string; name: string; role: Role }) {
-  const [open, setOpen] = useState(false);
-  if (user === me.value || rank[myRole.value] <= rank[role]) return null;
-  const act = (action: () => Promise<void>) => async () => {
-    await action();
-    setOpen(false);
+  if (user === me.value) return null;
+  const asked = asksOut.value.find((a) => a.to.userId === user);
+  const shares = sharers.value.some((s) => s.userId === user);
+  const request = async () => {
+    await ask(user);
+    toast(`${name} is asked, and may say no.`);
   };
   return (
-    <>
-      <button type="button" class="icon-button small" aria-label={`More about ${name}`} aria-expanded={open} data-testid={`menu-${name}`}
-        onClick={() => setOpen(!open)}>
-        <Icon name="more" />
-      </button>
-      {open && (
-        <div class="member-actions" role="group" aria-label={name}>
-          {myRole.value === "owner" && (
+    <PersonMenu user={user} name={name} block={() => block(user)}>
+      {(act) => (
+        <>
+          {asked
+            ? <Button action={act(() => takeBackAsk(asked.askId))}>Take back the question</Button>
+            : !shares && <Button data-testid={`ask-${name}`} action={act(request)}>Ask where they are</Button>}
+          {myRole.value === "owner" && rank[myRole.value] > rank[role] && (
             <>
               <Button action={act(() => setRole(user, role === "admin" ? "member" : "admin"))}>{role === "admin" ? "No longer admin" : "Make admin"}</Button>
               <Button action={act(() => transfer(user))}>Make owner</Button>
             </>
           )}
-          <Button kind="danger" data-testid={`kick-${name}`} action={act(() => kick(user))}>Remove</Button>
-        </div>
+          {rank[myRole.value] > rank[role] && <Button kind="danger" data-testid={`kick-${name}`} action={act(() => kick(user))}>Remove</Button>}
+        </>
       )}
-    </>
+    </PersonMenu>
   );
 }

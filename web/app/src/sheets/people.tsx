@@ -1,20 +1,42 @@
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { ago, clock, freshness } from "../lib/age.ts";
 import { distance, formatDistance } from "../lib/geo.ts";
 import { listEverybody, lookUpSeen } from "../live.ts";
+import { precisionOf, precisionWords } from "../lib/precision.ts";
+import { lookAway } from "../nearby.ts";
 import { units } from "../settings.ts";
 import {
-  absent, account, crowd, type Device, everybody, group, joined, link, main, me, now, people, type Person, present, type Role, type Seen, seen, sharing,
+  absent, account, crowd, type Device, everybody, type Fix, group, joined, link, main, me, now, people, type Person, present, type Role, type Seen, seen, sharing,
   unreached, visibility,
 } from "../state.ts";
 import { Avatar } from "../ui/avatar.tsx";
 import { Button } from "../ui/button.tsx";
 import { MemberMenu } from "./member-menu.tsx";
+import { Nearby } from "./nearby.tsx";
 import { ShareCard } from "./share-card.tsx";
 import { transportName } from "./status.tsx";
 
 /** Who is here, and who of the group is not. */
-export function PeopleSheet({ onSelect }: { onSelect: (user: string) => void }) {
+export function PeopleSheet({ onSelect, close }: { onSelect: (user: string) => void; close: () => void }) {
+  const [tab, setTab] = useState<"group" | "near">("group");
+  const pick = (t: typeof tab) => {
+    setTab(t);
+    if (t === "group") lookAway();
+  };
+  useEffect(() => lookAway, []);
+  return (
+    <>
+      <div class="segments" role="tablist" aria-label="Which people">
+        {([["group", "Group"], ["near", "Nearby"]] as const).map(([id, label]) => (
+          <button key={id} type="button" role="tab" aria-selected={tab === id} data-testid={`people-${id}`} onClick={() => pick(id)}>{label}</button>
+        ))}
+      </div>
+      {tab === "near" ? <Nearby onSelect={close} /> : <GroupPeople onSelect={onSelect} />}
+    </>
+  );
+}
+
+function GroupPeople({ onSelect }: { onSelect: (user: string) => void }) {
   const here = present.value;
   const away = absent.value;
   const hidden = joined.value && visibility.value?.invisible && !people.value.has(me.value);
@@ -93,7 +115,7 @@ function PersonRow({ person, onSelect }: { person: Person; onSelect: (user: stri
   const state = person.unknownSince === undefined ? person.state : "unknown";
   return (
     <li class={`person-row ${state}`} data-testid={`member-${person.name}`} data-user={person.user}
-      data-state={state} data-lat={person.fix?.at.lat} data-lng={person.fix?.at.lng}>
+      data-state={state} data-lat={person.fix?.at.lat} data-lng={person.fix?.at.lng} data-cell={person.fix?.cell}>
       <button type="button" class="row" onClick={() => onSelect(person.user)}>
         <Avatar user={person.user} name={person.name} me={mine} dim={state !== "live"} />
         <span class="grow">
@@ -139,6 +161,12 @@ function Where({ device }: { device: Device }) {
   );
 }
 
+/** To the middle of where they may be; within it that says nothing. */
+function away(metres: number, fix: Fix): string {
+  if (fix.cell === undefined) return formatDistance(metres, units.value);
+  return metres < fix.accuracy ? `less than ${formatDistance(2 * fix.accuracy, units.value)}` : `about ${formatDistance(metres, units.value)}`;
+}
+
 /** Position, always with its age; how far it is when the viewer's own is known. */
 function Position({ person, mine }: { person: Person; mine: boolean }) {
   const own = sharing.value;
@@ -147,8 +175,9 @@ function Position({ person, mine }: { person: Person; mine: boolean }) {
   if (!fix) return <small>position not shared</small>;
   const from = own.mode !== "off" && own.at ? own.at : people.value.get(me.value)?.fix?.at;
   const parts = [ago(fix.captured, now.value)];
-  if (fix.accuracy > 0) parts.push(`±${formatDistance(fix.accuracy, units.value)}`);
-  if (!mine && from) parts.unshift(`${formatDistance(distance(from, fix.at), units.value)} away`);
+  if (fix.cell !== undefined) parts.push(precisionWords(precisionOf(fix.cell), units.value));
+  else if (fix.accuracy > 0) parts.push(`±${formatDistance(fix.accuracy, units.value)}`);
+  if (!mine && from) parts.unshift(`${away(distance(from, fix.at), fix)} away`);
   return (
     <small class="position" data-freshness={person.unknownSince === undefined ? freshness(fix.captured, now.value) : "unknown"}>
       <span class="fresh-dot" aria-hidden="true" />

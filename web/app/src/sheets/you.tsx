@@ -1,6 +1,7 @@
 import { useLocation } from "preact-iso";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import type { Audience } from "@muster/sdk";
+import { loadBlocks, unblock } from "../granting.ts";
 import { changeVisibility, openSecondPerson, pickedRegion, pickRegion, signOut } from "../live.ts";
 import { RegisterForm } from "../pages/sign-in.tsx";
 import { theme, units } from "../settings.ts";
@@ -8,13 +9,16 @@ import { account, link, regions, type Visibility, visibility } from "../state.ts
 import { Avatar } from "../ui/avatar.tsx";
 import { Button } from "../ui/button.tsx";
 import { Icon } from "../ui/icons.tsx";
+import { Segments } from "../ui/segments.tsx";
 import { attempt } from "../ui/toast.tsx";
+import { blocked } from "../whereabouts.ts";
 
 /** Who one is, where one is connected, how the page looks. */
 export function YouSheet() {
   const { route } = useLocation();
   const [keep, setKeep] = useState(false);
   const who = account.value;
+  useEffect(() => void attempt(loadBlocks), []);
   if (!who) return null;
   return (
     <>
@@ -30,6 +34,8 @@ export function YouSheet() {
       {who.guest && keep && <RegisterForm guest done={() => setKeep(false)} />}
 
       {visibility.value && <Presence {...visibility.value} />}
+
+      {blocked.value.length > 0 && <Blocked />}
 
       <h2 class="section">Region</h2>
       <RegionPicker />
@@ -63,6 +69,23 @@ function Presence({ invisible, lastSeenAudience }: Visibility) {
           {Object.entries(audiences).map(([value, label]) => <option key={value} value={value}>{label}</option>)}
         </select>
       </div>
+    </>
+  );
+}
+
+/** Whom one blocked, and the way back. */
+function Blocked() {
+  return (
+    <>
+      <h2 class="section">Blocked</h2>
+      <ul class="items" aria-label="Blocked">
+        {blocked.value.map((b) => (
+          <li key={b.userId} data-testid="blocked">
+            <span class="grow"><strong>{b.username}</strong></span>
+            <Button kind="quiet" action={() => unblock(b.userId)}>Unblock</Button>
+          </li>
+        ))}
+      </ul>
     </>
   );
 }
@@ -102,19 +125,6 @@ function SecondPerson() {
         <Button data-testid="second-person" action={() => openSecondPerson(chosen)}><Icon name="open" /> Open</Button>
       </div>
       <small>A new tab, as another guest of this group.</small>
-    </div>
-  );
-}
-
-function Segments<T extends string>(props: { label: string; value: T; options: readonly (readonly [T, string])[]; pick: (v: T) => void }) {
-  return (
-    <div class="setting">
-      <span id={`set-${props.label}`}>{props.label}</span>
-      <div class="segments" role="radiogroup" aria-labelledby={`set-${props.label}`}>
-        {props.options.map(([value, label]) => (
-          <button key={value} type="button" role="radio" aria-checked={props.value === value} onClick={() => props.pick(value)}>{label}</button>
-        ))}
-      </div>
     </div>
   );
 }

@@ -21,6 +21,13 @@ const paths = {
   more: "M5 12h.01M12 12h.01M19 12h.01",
   door: "M14 4H5v16h9M10 12h11m-4-4 4 4-4 4",
   stop: "M7 7h10v10H7z",
+  share: "M12 14V3m-4 4 4-4 4 4M5 12v8h14v-8",
+  person: "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8Zm-7 8.5a7 7 0 0 1 14 0",
+  link: "M10 14a4 4 0 0 0 5.7 0l3.1-3.1a4 4 0 0 0-5.7-5.7L12 6.3M14 10a4 4 0 0 0-5.7 0l-3.1 3.1a4 4 0 0 0 5.7 5.7l1.1-1.1",
+  radar: "M12 13a1 1 0 1 0 0-2 1 1 0 0 0 0 2Zm-3.5 2.5a5 5 0 0 1 0-7m7 0a5 5 0 0 1 0 7m-9.9 2.9a9 9 0 0 1 0-12.8m12.8 0a9 9 0 0 1 0 12.8",
+  home: "M4 11.5 12 4l8 7.5M6 10v10h12V10",
+  arrow: "M12 21V4m-5.5 6L12 4l5.5 6",
+  pencil: "M4 20l1-4L16 5l3 3L8 19l-4 1Z",
 } as const;
 
 export type IconName = keyof typeof paths;

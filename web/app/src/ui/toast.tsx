@@ -25,7 +25,7 @@ export async function attempt(action: () => Promise<unknown>): Promise<boolean> 
 export function Toast() {
   return (
     <div class="toast-area" role="status" aria-live="polite">
-      {text.value !== "" && <div class="toast">{text.value}</div>}
+      {text.value !== "" && <div class="toast" data-testid="toast">{text.value}</div>}
     </div>
   );
 }
