@@ -18,7 +18,8 @@ import (
 //	session Report ─┐                  ┌─▶ Hub.Report (rooms of the session), Hub.Post (others)
 //	HTTP ───────────┼─▶ Sharer ─Views──┼─▶ Map.Put (whoever is near)
 //	fleet's Ingest ─┘     │            └─▶ Receipts.Told
-//	                      └─Raw─▶ Sharing.Keep (the subject's own track)
+//	                      ├─Raw─▶ Sharing.Keep (the subject's own track)
+//	                      └─the cells it told, sealed─▶ Sharing.Remember
 
 const (
 	// PostDevice stands for a device in fixes that came otherwise than through a
@@ -47,6 +48,9 @@ type Choices struct {
 	Set     *grant.Set // the caller's own; without what posts granted
 	Version uint64     // grows with every change of them
 	Track   bool       // every fix is to be kept: see Sharing.Keep
+
+	Memory   []byte // what Sharing.Remember stored last; nil: nothing
+	Memories uint64 // its version
 }
 
 // Sharing knows what users chose (core/location).
@@ -58,6 +62,10 @@ type Sharing interface {
 	// Keep takes a fix for the user's own track, late ones too. It must not
 	// block, and may be called for a fix again.
 	Keep(user string, raw grant.Raw)
+	// Remember stores a grant.Snapper's memory in place of the one of that version.
+	// It must not block. It may come to nothing, as it does if that version is no
+	// longer the stored one: who then reads the choices gives theirs again.
+	Remember(user string, memory []byte, version uint64)
 }
 
 // Receipts remember who saw whom (core/location). Nothing in it blocks. An

@@ -98,6 +98,9 @@ type Sharing struct {
 	Grants  *grant.Set // the caller's own
 	Version uint64     // of which this is
 	Track   bool       // the user keeps a private track
+
+	Memory   []byte // what Recorder.Remember stored last; nil: nothing
+	Memories uint64 // its version; 0: there is none
 }
 
 // Sharing returns what a user shares, as of version min or later; ErrBehind
@@ -114,14 +117,16 @@ func (s *Store) Sharing(ctx context.Context, user core.UserID, min uint64) (Shar
 		out, grants, zones, ghost = Sharing{}, nil, nil, false
 		rows, err := q.Query(ctx,
 			`SELECT 'user' AS what, NULL::UUID AS id, 0::SMALLINT AS precision, paused_until AS until, version, paused, track,
-			   0::DOUBLE PRECISION AS lat, 0::DOUBLE PRECISION AS lng, 0::DOUBLE PRECISION AS radius
+			   0::DOUBLE PRECISION AS lat, 0::DOUBLE PRECISION AS lng, 0::DOUBLE PRECISION AS radius, NULL::BYTEA AS sealed
 			 FROM location_sharing WHERE user_id = $1
-			 UNION ALL SELECT audience, coalesce(person_id, group_id), precision, expires_at, 0::BIGINT, false, false, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION
+			 UNION ALL SELECT audience, coalesce(person_id, group_id), precision, expires_at, 0::BIGINT, false, false, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, NULL::BYTEA
 			 FROM location_grants WHERE user_id = $1
-			 UNION ALL SELECT 'link', id, precision, expires_at, 0::BIGINT, false, false, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION
+			 UNION ALL SELECT 'link', id, precision, expires_at, 0::BIGINT, false, false, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, NULL::BYTEA
 			 FROM location_links WHERE user_id = $1 AND expires_at > $2
-			 UNION ALL SELECT 'zone', id, precision, NULL::TIMESTAMPTZ, 0::BIGINT, false, false, lat, lng, radius
-			 FROM location_zones WHERE user_id = $1`, user, now)
+			 UNION ALL SELECT 'zone', id, precision, NULL::TIMESTAMPTZ, 0::BIGINT, false, false, lat, lng, radius, NULL::BYTEA
+			 FROM location_zones WHERE user_id = $1
+			 UNION ALL SELECT 'memory', NULL::UUID, 0::SMALLINT, NULL::TIMESTAMPTZ, version, false, false, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, sealed
+			 FROM location_memories WHERE user_id = $1`, user, now)
 		if err != nil {
 			return err
 		}
@@ -132,11 +137,14 @@ func (s *Store) Sharing(ctx context.Context, user core.UserID, min uint64) (Shar
 		var version uint64
 		var paused, track bool
 		var z grant.Zone
-		_, err = pgx.ForEachRow(rows, []any{&what, &id, &p, &until, &version, &paused, &track, &z.Center.Lat, &z.Center.Lng, &z.Radius}, func() error {
+		var sealed []byte
+		_, err = pgx.ForEachRow(rows, []any{&what, &id, &p, &until, &version, &paused, &track, &z.Center.Lat, &z.Center.Lng, &z.Radius, &sealed}, func() error {
 			switch what {
 			case "user":
 				out.Version, out.Track = version, track
 				ghost = isPaused(paused, until, now)
+			case "memory":
+				out.Memory, out.Memories = sealed, version
 			case "zone":
 				z.Precision = grant.Precision(p)
 				zones = append(zones, z)

@@ -21,8 +21,8 @@ import (
 	"github.com/mustermesh/muster/internal/run"
 )
 
-// Recorder writes receipts and private tracks, many at once, behind the back of
-// who reports them: none of its methods blocks. What waits in it is bounded: of
+// Recorder writes receipts, private tracks and memories of told cells, many at
+// once, behind the back of who reports them: none of its methods blocks. What waits in it is bounded: of
 // what comes beyond that nothing is kept, which is counted. What could not be
 // written waits for the next time, and Stop writes what is left. It is a
 // run.Service.
@@ -43,6 +43,7 @@ type pending struct {
 	followed map[followed]time.Time
 	reads    map[read]*reads
 	track    []kept
+	memories map[core.UserID]memory
 }
 
 type told struct {
@@ -76,12 +77,19 @@ type kept struct {
 	view grant.View
 }
 
+// memory is to take the place of the one of that version.
+type memory struct {
+	version uint64
+	sealed  []byte
+}
+
 const (
 	recordEvery = 5 * time.Second
 	recordSoon  = 5_000            // of one kind: then it is written at once
 	recordMost  = 50_000           // of one kind, while the database can't be reached
 	recordBatch = 1_000            // rows in a statement
 	recordLimit = 20 * time.Second // for one
+	memorySize  = 10               // rows of other kinds that a memory takes the room of
 	maxHow      = 32
 )
 
@@ -89,14 +97,14 @@ const (
 func NewRecorder(s *Store, log *slog.Logger, metrics prometheus.Registerer) *Recorder {
 	r := &Recorder{store: s, log: log, full: make(chan struct{}, 1)}
 	r.lost = promauto.With(metrics).NewCounterVec(prometheus.CounterOpts{
-		Name: "muster_location_records_lost_total", Help: "Receipts and fixes of private tracks that there was no room for.",
+		Name: "muster_location_records_lost_total", Help: "Receipts, fixes of private tracks and memories of told cells that there was no room for.",
 	}, []string{"kind"})
 	r.pending.reset()
 	return r
 }
 
 func (p *pending) reset() {
-	*p = pending{told: map[told]time.Time{}, followed: map[followed]time.Time{}, reads: map[read]*reads{}}
+	*p = pending{told: map[told]time.Time{}, followed: map[followed]time.Time{}, reads: map[read]*reads{}, memories: map[core.UserID]memory{}}
 }
 
 // Told notes that a room was told where the subject is. The same from is the
@@ -169,6 +177,17 @@ func (r *Recorder) Keep(user core.UserID, raw grant.Raw) {
 	}
 }
 
+// Remember stores a sealed memory (geo/grant) in place of the one of that version,
+// which Sharing returned; 0: of none. If that is not what is stored by then, or
+// there is no room, it is left out: who reads what is stored gives theirs again.
+func (r *Recorder) Remember(user core.UserID, sealed []byte, version uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.memories[user]; ok || r.roomLocked("memory", memorySize*len(r.memories)) {
+		r.memories[user] = memory{version, sealed}
+	}
+}
+
 // roomLocked reports whether one more can wait beside n of its kind.
 func (r *Recorder) roomLocked(kind string, n int) bool {
 	if n >= recordSoon {
@@ -222,7 +241,7 @@ func (r *Recorder) write(ctx context.Context) {
 	r.pending.reset()
 	r.mu.Unlock()
 	if err := r.store.record(ctx, &p); err != nil {
-		r.log.Warn("receipts and tracks not written, trying again", "err", err)
+		r.log.Warn("receipts, tracks and memories not written, trying again", "err", err)
 		r.putBack(p)
 	}
 }
@@ -242,6 +261,11 @@ func (r *Recorder) putBack(p pending) {
 			m.first, m.last, m.count = n.first, maxTime(m.last, n.last), m.count+n.count
 		} else if r.roomLocked("read", len(r.reads)) {
 			r.reads[k] = n
+		}
+	}
+	for user, m := range p.memories {
+		if _, ok := r.memories[user]; !ok && r.roomLocked("memory", memorySize*len(r.memories)) {
+			r.memories[user] = m
 		}
 	}
 	for _, k := range p.track {
@@ -282,6 +306,11 @@ func (s *Store) record(ctx context.Context, p *pending) error {
 		return s.recordReads(ctx, ks, p.reads)
 	}); err != nil {
 		return fmt.Errorf("write who read: %w", err)
+	}
+	if err := inBatches(ctx, keys(p.memories, compareIDs), func(ctx context.Context, users []core.UserID) error {
+		return s.recordMemories(ctx, users, p.memories)
+	}); err != nil {
+		return fmt.Errorf("write memories: %w", err)
 	}
 	if err := inBatches(ctx, p.track, func(ctx context.Context, points []kept) error {
 		err := s.recordTrack(ctx, points)
@@ -371,6 +400,23 @@ func (s *Store) recordReads(ctx context.Context, ks []read, of map[read]*reads) 
 		err = nil // to count a read twice is no better than to miss it; the others bear being repeated
 	}
 	return written(err, ks, of)
+}
+
+// recordMemories stores each memory that is made of the stored one. One that was
+// stored in between by another node stays.
+func (s *Store) recordMemories(ctx context.Context, users []core.UserID, of map[core.UserID]memory) error {
+	versions, sealed := make([]int64, len(users)), make([][]byte, len(users))
+	for i, u := range users {
+		versions[i], sealed[i] = int64(of[u].version)+1, of[u].sealed
+	}
+	err := s.exec(ctx,
+		`INSERT INTO location_memories (user_id, version, sealed)
+		   SELECT v.user_id, v.version, v.sealed
+		   FROM unnest($1::UUID[], $2::BIGINT[], $3::BYTEA[]) AS v (user_id, version, sealed)
+		   JOIN users u ON u.id = v.user_id ORDER BY v.user_id
+		 ON CONFLICT (user_id) DO UPDATE SET version = excluded.version, sealed = excluded.sealed
+		 WHERE location_memories.version = excluded.version - 1`, users, versions, sealed)
+	return written(err, users, of)
 }
 
 // written takes out what need not be written again.

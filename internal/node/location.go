@@ -216,12 +216,18 @@ func (s sharing) Sharing(ctx context.Context, user string, min uint64) (edge.Cho
 	if err != nil {
 		return edge.Choices{}, err
 	}
-	return edge.Choices{Set: c.Grants, Version: c.Version, Track: c.Track}, nil
+	return edge.Choices{Set: c.Grants, Version: c.Version, Track: c.Track, Memory: c.Memory, Memories: c.Memories}, nil
 }
 
 func (s sharing) Keep(user string, raw grant.Raw) {
 	if id, err := core.ParseUserID(user); err == nil {
 		s.recorder.Keep(id, raw)
+	}
+}
+
+func (s sharing) Remember(user string, memory []byte, version uint64) {
+	if id, err := core.ParseUserID(user); err == nil {
+		s.recorder.Remember(id, memory, version)
 	}
 }
 
@@ -250,8 +256,9 @@ func (s sharing) Read(viewer, subject, how string, p grant.Precision, at time.Ti
 type blocks struct {
 	friends *friends.Store
 
-	mu   sync.Mutex // guards the following
-	kept map[string]blocked
+	mu      sync.Mutex // guards the following
+	kept    map[string]blocked
+	changes uint64 // that were told
 }
 
 type blocked struct {
@@ -270,6 +277,7 @@ func (b *blocks) Blocked(ctx context.Context, viewer string) (map[string]bool, e
 	now := time.Now()
 	b.mu.Lock()
 	k, ok := b.kept[viewer]
+	changes := b.changes
 	b.mu.Unlock()
 	if ok && now.Sub(k.at) < blocksFor {
 		return k.users, nil
@@ -288,6 +296,9 @@ func (b *blocks) Blocked(ctx context.Context, viewer string) (map[string]bool, e
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.changes != changes { // it may be the older answer
+		return k.users, nil
+	}
 	for other := range b.kept { // any: it is asked for again
 		if len(b.kept) < blocksMost {
 			break
@@ -302,6 +313,7 @@ func (b *blocks) forget(user string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.kept, user)
+	b.changes++
 }
 
 // sharingChanges satisfies core/location's Announcer: all nodes hear what a user
@@ -337,6 +349,7 @@ func (s *sharingChanges) all(ctx context.Context, c *peer.SharingChanged) {
 // heard applies it on this node.
 func (s *sharingChanges) heard(c *peer.SharingChanged) {
 	s.blocks.forget(c.GetUser())
+	s.rt.Sessions.BlocksChanged(c.GetUser())
 	if c.GetWithdrawn() != nil {
 		s.rt.Sharer.Withdraw(c.User, c.Withdrawn.AsTime())
 	} else {
@@ -364,4 +377,5 @@ func (noChoices) Sharing(context.Context, string, uint64) (edge.Choices, error) 
 	return edge.Choices{Set: set}, err
 }
 
-func (noChoices) Keep(string, grant.Raw) {}
+func (noChoices) Keep(string, grant.Raw)          {}
+func (noChoices) Remember(string, []byte, uint64) {}
