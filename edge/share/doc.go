@@ -38,6 +38,11 @@
 // known nothing is told; if it can't be read for 30 s no fix is, and if a change
 // can't be read for as long, everything is withdrawn.
 //
+// With them come the cells that were told for the places where they stay, as the
+// last node stored them (Choices.Memory), so that the first view after a restart or
+// at another node is of the same cells. What is learned is stored in turn; if another
+// node was faster, the memories of both are merged.
+//
 // A device that changes its node leaves what it told in its rooms. So when a
 // subject's choices change, each node withdraws from the rooms of the user's
 // sessions what they do not allow, whether it knows that anything is there or not.

@@ -151,6 +151,7 @@ type metrics struct {
 	subjects prometheus.Gauge
 	fixes    *prometheus.CounterVec
 	reads    *prometheus.CounterVec
+	recalls  *prometheus.CounterVec
 	full     prometheus.Counter
 }
 
@@ -162,8 +163,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		subjects: prometheus.NewGauge(prometheus.GaugeOpts(opts("subjects", "Users whose positions this node took of late."))),
 		fixes:    prometheus.NewCounterVec(prometheus.CounterOpts(opts("fixes_total", "Fixes by what came of them.")), []string{"outcome"}),
 		reads:    prometheus.NewCounterVec(prometheus.CounterOpts(opts("reads_total", "Reads of what users chose.")), []string{"outcome"}),
+		recalls:  prometheus.NewCounterVec(prometheus.CounterOpts(opts("recalls_total", "Memories of the cells that were told of users.")), []string{"outcome"}),
 		full:     prometheus.NewCounter(prometheus.CounterOpts(opts("full_total", "Fixes refused because there are too many users."))),
 	}
-	reg.MustRegister(m.subjects, m.fixes, m.reads, m.full)
+	reg.MustRegister(m.subjects, m.fixes, m.reads, m.recalls, m.full)
 	return m
 }

@@ -47,6 +47,10 @@ type subject struct {
 	retry   time.Time   // not before
 	kept    []grant.Raw // for the track, if there is one
 
+	memories uint64 // the version of the snapper's memory that it recalled
+	recalled bool   // it did, be there one or not
+	unsaved  bool   // it gave one away that is not known to be stored
+
 	entries []*entry
 	listed  bool      // entries are those of set, until
 	ends    time.Time // one of the grants ends; zero: never
@@ -268,6 +272,7 @@ func (s *subject) found(now, began time.Time, need uint64, f found, err error) {
 		s.set, s.version, s.read, s.listed = f.Set, f.Version, began, false
 		s.set.Forget(now)
 		s.track, s.barred = f.Track, f.barred
+		s.recall(f.Choices)
 		if began.After(s.hidAt) {
 			s.hidden = f.hidden
 		}
@@ -304,6 +309,7 @@ func (s *subject) settle(now time.Time, again bool) {
 	case s.trusted(now):
 		s.list(now)
 		s.tell(now, again)
+		s.remember()
 		if s.sweep && s.version >= s.need {
 			s.swept(now)
 			s.sweep = false
@@ -344,7 +350,7 @@ func (s *subject) wants(now time.Time) bool {
 	case now.Sub(s.read) < s.h.cfg.Reread:
 		return false
 	}
-	return s.shows(now) || slices.ContainsFunc(s.entries, (*entry).told)
+	return s.shows(now) || s.unsaved || slices.ContainsFunc(s.entries, (*entry).told)
 }
 
 func (e *entry) told() bool { return e.view != (grant.View{}) }

@@ -33,9 +33,18 @@ type world struct {
 	tracks   map[string]bool
 	hidden   map[string]bool
 	out      map[string]bool // "user room": no member
-	down     bool            // the database is
-	asked    int             // reads
-	sent     int             // frames to rooms
+	memories map[string]memory
+	lossy    bool // memories are taken and come to nothing
+	down     bool // the database is
+	asked    int  // reads
+	sent     int  // frames to rooms
+	puts     int  // on the map
+}
+
+// memory is a stored one.
+type memory struct {
+	sealed  []byte
+	version uint64
 }
 
 type key struct{ user, device string }
@@ -44,7 +53,7 @@ func newWorld() *world {
 	return &world{
 		rooms: map[string]map[key]*wire.MemberFix{}, in: map[edge.Client][]string{}, clients: map[string][]edge.Client{},
 		near: map[string]grant.View{}, kept: map[string]int{}, grants: map[string][]grant.Grant{}, zones: map[string][]grant.Zone{},
-		ghosts: map[string]bool{}, versions: map[string]uint64{}, tracks: map[string]bool{}, hidden: map[string]bool{}, out: map[string]bool{},
+		ghosts: map[string]bool{}, versions: map[string]uint64{}, tracks: map[string]bool{}, hidden: map[string]bool{}, out: map[string]bool{}, memories: map[string]memory{},
 	}
 }
 
@@ -150,7 +159,15 @@ func (w *world) Sharing(_ context.Context, user string, min uint64) (edge.Choice
 		return edge.Choices{}, errors.New("the database burns")
 	}
 	set, err := grant.NewSet(w.grants[user], w.zones[user], w.ghosts[user])
-	return edge.Choices{Set: set, Version: w.versions[user], Track: w.tracks[user]}, err
+	return edge.Choices{Set: set, Version: w.versions[user], Track: w.tracks[user], Memory: w.memories[user].sealed, Memories: w.memories[user].version}, err
+}
+
+func (w *world) Remember(user string, sealed []byte, version uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.lossy && w.memories[user].version == version {
+		w.memories[user] = memory{sealed, version + 1}
+	}
 }
 
 func (w *world) Keep(user string, raw grant.Raw) {
@@ -208,6 +225,7 @@ func (p people) Put(user, _ string, v grant.View, _ time.Time) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
 	p.w.near[user] = v
+	p.w.puts++
 }
 
 func (p people) Gone(user string) {
