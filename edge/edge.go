@@ -136,6 +136,14 @@ type Client interface {
 	Superseded(epoch uint64)
 }
 
+// Choosy is a Client that must not see some people where it is. What all of a room
+// are sent it leaves out by itself; what is made for it alone asks first.
+type Choosy interface {
+	// Hidden returns those people, nil as long as they are not known. The map is
+	// not changed; news comes as another one.
+	Hidden() *map[string]bool
+}
+
 // Hub is what sessions use of rooms (edge/hub). Its methods don't block; what
 // they cause comes through the Client. Calls for one client are made by one
 // goroutine at a time and take effect in order.

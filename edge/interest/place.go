@@ -58,7 +58,8 @@ type place struct {
 // seat is whose view it is.
 type seat struct {
 	client edge.Client
-	judged time.Time // when it was last known whom it must not see
+	judged time.Time        // when it was last known whom it must not see
+	hidden *map[string]bool // in a room: these, by the client itself
 }
 
 // note is a frame of the room.
@@ -195,6 +196,21 @@ func (p *place) take(now time.Time) {
 	}
 	for _, op := range ops {
 		op(p)
+	}
+	if p.room != "" {
+		p.heed()
+	}
+}
+
+// heed has the views of a room leave out whom their viewers must not see.
+func (p *place) heed() {
+	for v, x := range p.views {
+		if c, ok := x.client.(edge.Choosy); ok {
+			if h := c.Hidden(); h != nil && h != x.hidden {
+				x.hidden = h
+				p.scene.Hide(v, *h, false)
+			}
+		}
 	}
 }
 

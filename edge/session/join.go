@@ -25,6 +25,9 @@ func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.P
 		if err == nil {
 			err = s.askHidden(ctx)
 		}
+		if err == nil {
+			err = s.askBlocked(ctx)
+		}
 		return err
 	})
 	if err == nil {

@@ -77,6 +77,8 @@ type Deps struct {
 	// Map finds who is near, and Receipts notes who asked. Optional.
 	Map      edge.Map
 	Receipts edge.Receipts
+	// Blocks says who must not see whom. Optional.
+	Blocks edge.Blocks
 	// Areas watches areas of interest; nil: this node has none.
 	Areas edge.Areas
 	// People returns a page of the people of a room, by user id.

@@ -24,6 +24,10 @@ type Session struct {
 	seen     atomic.Int64
 	member   *peer.Member // set by the reader during hello, not changed after; nil before
 
+	asking    sync.Mutex                      // held while the following is asked for
+	blocked   atomic.Pointer[map[string]bool] // whom it must not see; nil: not known
+	blockedAt atomic.Int64                    // as of when, in Unix nanoseconds
+
 	// The reader's own.
 	meter   admit.Client // but for Unasked, which mu guards
 	bad     admit.Bucket // of frames that don't decode
