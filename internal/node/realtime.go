@@ -189,7 +189,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	r.arrivals.cluster, r.arrivals.call = r.Cluster, r.call
 	r.Sessions = session.NewRegistry(sessions, session.Deps{
 		Hub: r.Hub, Members: cfg.Members, Messages: cfg.Messages, Verifier: cfg.Verifier, Settings: cfg.Settings,
-		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Map: r.Map, Receipts: cfg.Receipts, Areas: r.areas, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
+		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Map: r.Map, Receipts: cfg.Receipts, Blocks: cfg.Blocks, Areas: r.areas, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
 	})
 	return r, nil
 }
