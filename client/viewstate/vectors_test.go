@@ -64,6 +64,24 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+// A part of an older key frame between those of a newer one does not take away
+// what the newer one has said.
+func TestAnOlderKeyFrameBetweenParts(t *testing.T) {
+	s, now := viewstate.New(), time.UnixMilli(1_800_000_000_000)
+	at := func(handle uint32, user string) *wire.Sight {
+		return &wire.Sight{Handle: handle, User: user, Lat: new(int32(handle))}
+	}
+	s.Apply(now, &wire.View{Key: 1, Sights: []*wire.Sight{at(1, "ann")}})
+	s.Apply(now, &wire.View{Key: 9, More: true, Sights: []*wire.Sight{at(1, "ann")}})
+	s.Apply(now, &wire.View{Key: 2, Sights: []*wire.Sight{at(1, ""), at(2, "bob")}})
+	s.Apply(now, &wire.View{Key: 9, Sights: []*wire.Sight{at(2, "cid")}})
+	var users []string
+	for _, x := range s.Sights() {
+		users = append(users, x.User)
+	}
+	require.Equal(t, []string{"ann", "cid"}, users)
+}
+
 // Whatever a server sends, the state stays bounded and whole.
 func FuzzApply(f *testing.F) {
 	add := func(frames ...*wire.View) {

@@ -177,7 +177,9 @@ func (s *State) Apply(now time.Time, v *wire.View) []Event {
 
 // part takes a part of a key frame.
 func (s *State) part(now time.Time, v *wire.View) {
-	if !s.waiting && v.GetKey() <= s.key {
+	// Where the area has changed, what the one before still said may come between
+	// the parts of the next one.
+	if !s.waiting && v.GetKey() <= s.key || s.next != nil && v.GetKey() < s.nextKey {
 		s.counters.Stale++
 		return
 	}

@@ -218,6 +218,10 @@ func oddStory(t *testing.T) vectorStory {
 		{Watch: 1, Key: 3, N: 14, Sights: s(&wire.Sight{Handle: 6, Lat: i(1)})},
 		{Watch: 1, Key: 4, Sights: s(&wire.Sight{Handle: 6, Lat: i(1)})},
 		{Watch: 1, Key: 5},
+		// What the area before still says, between the parts of the new one's.
+		{Watch: 1, Key: 9, More: true, Sights: s(&wire.Sight{Handle: 1, User: "ann"})},
+		{Watch: 1, Key: 6, Sights: s(&wire.Sight{Handle: 2, User: "bob"})},
+		{Watch: 1, Key: 9, Sights: s(&wire.Sight{Handle: 2, User: "cid"})},
 	} {
 		w.now = w.now.Add(time.Second)
 		w.tell(v)

@@ -134,7 +134,9 @@ export class View extends Emitter<ViewEvents> {
   }
 
   #part(v: wire.View, now: number): void {
-    if (!this.#waiting && v.key <= this.#key) {
+    // Where the area has changed, what the one before still said may come between
+    // the parts of the next one.
+    if ((!this.#waiting && v.key <= this.#key) || (this.#next && v.key < this.#next.key)) {
       this.#counts.stale++;
       return;
     }
