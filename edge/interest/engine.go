@@ -66,14 +66,18 @@ type watch struct {
 	client edge.Client
 	number uint32
 	place  *place
-	view   *View  // its place's own; where the place changes there is a new one
-	views  uint32 // so many were there
-	stamp  uint64 // of the place, before it was tapped
+	view   *View     // its place's own; where the place changes there is a new one
+	views  uint32    // so many were there
+	began  time.Time // the first one
+	stamp  uint64    // of the place, before it was tapped
 }
 
-// keysOfView is how far apart the key frames of a watch's views are numbered: what
-// the one before may still say is older than what the next one says.
-const keysOfView = 1 << 20
+// above returns a number above those of the key frames that the watch's views have
+// sent or will yet: each sends one at once, and then one every lookEvery at most.
+// So what the view before may still say is older than what the next one says.
+func (x *watch) above(now time.Time) uint32 {
+	return 2*x.views + uint32(2*now.Sub(x.began)/lookEvery)
+}
 
 // New returns an engine that watches once it was started.
 func New(cfg Config) *Engine {
@@ -141,7 +145,7 @@ func (e *Engine) Watch(c edge.Client, w *wire.Watch) error {
 		return err
 	}
 	if x == nil {
-		x = &watch{client: c, number: w.Watch}
+		x = &watch{client: c, number: w.Watch, began: time.Now()}
 		if e.clients[c] == nil {
 			e.clients[c] = map[uint32]*watch{}
 		}
@@ -150,7 +154,7 @@ func (e *Engine) Watch(c edge.Client, w *wire.Watch) error {
 	} else {
 		e.leaveLocked(x)
 	}
-	view := NewView(w.Watch, x.views*keysOfView)
+	view := NewView(w.Watch, x.above(time.Now()))
 	x.place, x.view, x.stamp = next, view, stamp
 	x.views++
 	next.watches++
@@ -198,8 +202,12 @@ func (e *Engine) leaveLocked(x *watch) {
 	p, view := x.place, x.view
 	p.send(func(p *place) { p.remove(view) })
 	if p.room != "" {
-		if !e.watchesLocked(x.client, p, x) {
-			e.cfg.Taps.Tap(x.client, p.room, nil)
+		if heir := e.otherLocked(x.client, p, x); heir != nil {
+			next := heir.view
+			p.send(func(*place) { next.since = min(next.since, view.since) })
+		} else if e.cfg.Taps.Tap(x.client, p.room, nil) {
+			client := x.client
+			p.send(func(p *place) { p.catchUp(client, view.since) })
 		}
 	}
 	if p.watches--; p.watches > 0 {
@@ -214,14 +222,14 @@ func (e *Engine) leaveLocked(x *watch) {
 	p.send(func(p *place) { p.over = true })
 }
 
-// watchesLocked reports whether a client has another watch of a place.
-func (e *Engine) watchesLocked(c edge.Client, p *place, but *watch) bool {
+// otherLocked returns another watch that a client has of a place, or nil.
+func (e *Engine) otherLocked(c edge.Client, p *place, but *watch) *watch {
 	for _, o := range e.clients[c] {
 		if o != but && o.place == p {
-			return true
+			return o
 		}
 	}
-	return false
+	return nil
 }
 
 // Unwatch ends a watch. See edge.Areas.

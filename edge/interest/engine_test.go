@@ -31,6 +31,7 @@ type phone struct {
 	views  map[uint32]*viewstate.State
 	frames int
 	lossy  int
+	fixes  []*wire.MemberFix // told of the room itself
 }
 
 func newPhone(user string) *phone { return &phone{user: user, views: map[uint32]*viewstate.State{}} }
@@ -43,6 +44,10 @@ func (p *phone) Deliver(f *edge.Frame) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m, err := wire.DecodeServer(f.Body())
+	if err == nil && m.GetFixes() != nil {
+		p.fixes = append(p.fixes, m.GetFixes().Fixes...)
+		return
+	}
 	if err != nil || m.GetView() == nil {
 		panic("no view")
 	}
@@ -280,6 +285,63 @@ func TestARoomIsWatched(t *testing.T) {
 		pass(time.Second)
 		require.Nil(t, w.tap[room])
 		require.Empty(t, e.rooms)
+	})
+}
+
+// While an area is watched the room's fixes are not told: when the watch ends the
+// client hears what they said, or it would go on showing who stands still where
+// they were, and who withdrew at all.
+func TestWhatARoomSaidMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		w.tapped[room] = map[edge.Client]bool{}
+		w.fixes = []*wire.MemberFix{fixAt("ann", 1, 52.52, 13.4), fixAt("bob", 1, 48.1, 11.5)}
+		e := startEngine(t, w)
+		p, other := newPhone("me"), newPhone("other")
+		require.NoError(t, e.Watch(other, watchOf(1, room, berlin)))
+		require.NoError(t, e.Watch(p, watchOf(1, room, berlin)))
+		pass(time.Second)
+		w.tell(room, moved(fixAt("ann", 2, 52.53, 13.4)))
+		pass(time.Second)
+		require.NoError(t, e.Watch(p, watchOf(2, room, berlin)))
+		pass(time.Second)
+		e.Unwatch(p, 1)
+		pass(time.Second)
+		require.Empty(t, p.fixes, "it still watches")
+		w.tell(room, moved(&wire.MemberFix{User: "bob", Device: "phone", Epoch: 1, Fix: &wire.Fix{N: 2}}))
+		pass(time.Second)
+
+		e.Unwatch(p, 2)
+		pass(time.Second)
+		last := map[string]*wire.Fix{}
+		for _, f := range p.fixes {
+			last[f.User] = f.Fix
+		}
+		require.EqualValues(t, 2, last["ann"].GetN())
+		require.EqualValues(t, 2, last["bob"].GetN())
+		require.Nil(t, last["bob"].GetPoint())
+		require.Empty(t, other.fixes)
+	})
+}
+
+// However often the area of a watch changes, its key frames are newer each time.
+func TestAWatchThatWandersForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		e := startEngine(t, w)
+		p := newPhone("me")
+		for i := range 5000 {
+			lat := float64(i%80) + 0.25
+			w.set(func() { w.points = []*peer.MapPoint{point("ann", uint64(i+1), lat, 13.4)} })
+			require.NoError(t, e.Watch(p, watchOf(1, "", &wire.Box{South: lat - 0.02, West: 13.3, North: lat + 0.02, East: 13.45})))
+			pass(300 * time.Millisecond)
+		}
+		before := p.frames
+		w.set(func() { w.points = []*peer.MapPoint{point("bob", 1, -40, 13.4)} })
+		require.NoError(t, e.Watch(p, watchOf(1, "", &wire.Box{South: -40.02, West: 13.3, North: -39.98, East: 13.45})))
+		pass(5 * time.Second)
+		require.Greater(t, p.frames, before)
+		require.Equal(t, []string{"bob"}, p.sees(1))
 	})
 }
 

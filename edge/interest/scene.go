@@ -45,6 +45,8 @@ type subject struct {
 	until    int64  // Unix ms: when the fix lapses, or that nothing is known any more is forgotten
 	heard    uint64 // the scene's count when it was last told of
 	shown    bool   // false: withdrawn
+	fix      *wire.MemberFix
+	applied  uint64 // the scene's count of fixes with that one
 }
 
 // Scene is what a node knows of where somebody is who may be seen together: the
@@ -108,6 +110,7 @@ func (s *Scene) Apply(now time.Time, f *wire.MemberFix, until time.Time) {
 	}
 	s.Stats.Applied++
 	sub.epoch, sub.n, sub.session = f.Epoch, fix.N, max(sub.session, f.Epoch)
+	sub.fix, sub.applied = f, s.Stats.Applied
 	if fix.Point == nil {
 		sub.until = now.Add(edge.FixLife).UnixMilli()
 		s.hide(sub)
@@ -227,7 +230,10 @@ func (s *Scene) Lapse(now time.Time) time.Time {
 }
 
 // Add has a view look at the scene, and at no other. Look says where.
-func (s *Scene) Add(v *View) { s.views = append(s.views, v) }
+func (s *Scene) Add(v *View) {
+	v.since = s.Stats.Applied
+	s.views = append(s.views, v)
+}
 
 // Remove ends that.
 func (s *Scene) Remove(v *View) {

@@ -38,9 +38,10 @@ type View struct {
 	key    uint32   // the last key frame
 	n      uint32   // the last frame on top of it
 	keyAt  time.Time
-	again  bool // a key frame is due: the area is new
-	told   bool // something since the key frame
-	short  bool // there are more than maxSights
+	again  bool   // a key frame is due: the area is new
+	told   bool   // something since the key frame
+	short  bool   // there are more than maxSights
+	since  uint64 // how many fixes the scene had applied when it came
 }
 
 // sight is a subject that a view shows, or showed since the last key frame.
