@@ -31,6 +31,13 @@
 // it when. That are intervals and no pairs; they are intersected when the user
 // asks who could see them. Single reads are counted by the hour.
 //
+// # Memories
+//
+// An edge stores through Recorder which cells it told for a user's places, sealed
+// (geo/grant), and reads it with what the user shares. Each is stored in place of
+// the version that it was made of, or not at all: then the edge merges and tries
+// again.
+//
 // # Fences
 //
 // A group's fences are versioned by the group. The owner of the group's room runs
