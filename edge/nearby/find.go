@@ -25,7 +25,8 @@ type found struct {
 
 // near returns the nearest people in order, and whether there are others.
 func (o *owner) near(now time.Time, at geo.Point, radius float64, limit int) (out []found, more bool) {
-	// Those who come and go meanwhile are why it is not exact.
+	// Those who come and go meanwhile are why it is not exact. Who went from one of
+	// the index's roots to another one may be there twice.
 	hits := o.index.Nearest(make([]index.Hit, 0, min(limit+1, 64)), at, limit+1, radius, index.Options{Now: now.UnixMilli()})
 	out = make([]found, 0, min(len(hits), limit))
 	for _, h := range hits {
@@ -43,13 +44,16 @@ func (o *owner) near(now time.Time, at geo.Point, radius float64, limit int) (ou
 		out = append(out, found{p.Person, h.Distance})
 		s.mu.Unlock()
 		if last := &out[len(out)-1]; last.View.Point != h.Point { // it has moved since
-			last.distance = geo.Distance(at, last.View.Point)
+			last.distance = geo.Chord2Distance(at.Vec().Chord2(last.View.Point.Vec()))
+			if last.distance > radius {
+				out = out[:len(out)-1]
+			}
 		}
 	}
 	if !slices.IsSortedFunc(out, nearer) { // some are equally far, or have moved
 		slices.SortFunc(out, nearer)
 	}
-	return out, more
+	return slices.CompactFunc(out, func(a, b found) bool { return a.User == b.User }), more
 }
 
 func nearer(a, b found) int {
