@@ -13,7 +13,7 @@ func CheckBox(b *Box) *Problem {
 	if b == nil || !within(b.South, -90, 90) || !within(b.North, -90, 90) || !within(b.West, -180, 180) || !within(b.East, -180, 180) {
 		return &Problem{CodeBadCoordinates, "latitude is within ±90 and longitude within ±180 degrees"}
 	}
-	if b.South >= b.North || b.West == b.East {
+	if b.South >= b.North || b.West == b.East || b.West == 180 && b.East == -180 {
 		return &Problem{CodeBadRequest, "an area has a south below its north, and a west that is not its east"}
 	}
 	return nil

@@ -27,7 +27,7 @@ type box struct {
 func areaOf(b *wire.Box) area {
 	in := box{south: degrees(b.South), north: degrees(b.North), west: degrees(b.West)}
 	in.width = eastward(in.west, degrees(b.East))
-	if in.width == 0 { // from -180 to 180
+	if in.width == 0 && b.East-b.West > 180 { // from -180 to 180
 		in.width = round
 	}
 	up := (in.north - in.south) / marginShare
