@@ -182,6 +182,7 @@ func TestCoarseViewsAreSentWhenTheyChange(t *testing.T) {
 		w.mu.Lock()
 		frames, puts = w.sent, w.puts
 		w.mu.Unlock()
+		frames-- // the first one withdraws what another node may have told of this session
 		require.InDelta(t, 13, frames, 1)
 		require.InDelta(t, 5, puts, 1)
 		require.Len(t, numbers, frames)

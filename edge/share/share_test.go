@@ -234,3 +234,26 @@ func TestAnOlderReadDoesNotShowWhoHides(t *testing.T) {
 		h.Stop()
 	})
 }
+
+// What somebody took back while their device was between two nodes is withdrawn
+// by the next one, which heard nothing of it.
+func TestAChangeBetweenTwoNodes(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, h *Sharer) {
+		c := w.session("ann", "phone", 1, g1)
+		require.NoError(t, h.Report(c, 1, at(48, 11, time.Now()), []string{g1}))
+		settle(time.Second)
+		require.NotNil(t, w.sees(g1, "ann"))
+		w.mu.Lock()
+		w.versions["ann"]++
+		w.grants["ann"] = []grant.Grant{{Audience: grant.Audience{Kind: grant.Group, ID: "g1"}, Precision: grant.Exact, Expires: time.Now()}}
+		w.mu.Unlock()
+
+		other := New(w.config())
+		require.NoError(t, other.Start(t.Context()))
+		next := w.session("ann", "phone", 2, g1)
+		require.NoError(t, other.Report(next, 1, at(48, 12, time.Now()), nil))
+		settle(2 * time.Second)
+		require.Nil(t, w.sees(g1, "ann"))
+		other.Stop()
+	})
+}

@@ -193,11 +193,12 @@ func (s *subject) device(c edge.Client) *device {
 		case d.client.Member().Device.Epoch > epoch:
 			return nil
 		default: // its next session, which counts anew
-			d.client, d.n, d.top = c, 0, 0
+			d.client, d.n, d.top, s.sweep = c, 0, 0, true
 			return d
 		}
 	}
 	d := &device{id: id, client: c}
+	s.sweep = true // what they chose may have changed while it was between two nodes
 	s.devices = append(s.devices, d)
 	return d
 }
