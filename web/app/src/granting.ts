@@ -1,6 +1,7 @@
 import type { GrantAudience, GrantTerms, Zone } from "@muster/sdk";
 import { api, withdraw } from "./live.ts";
 import type { Point } from "./lib/geo.ts";
+import { liveMap } from "./map/map.tsx";
 import { shareFor, shareLevel } from "./settings.ts";
 import { locate, stopTelling } from "./sharing.ts";
 import { group, sharing } from "./state.ts";
@@ -75,7 +76,7 @@ async function left(): Promise<void> {
 }
 
 function tell(): void {
-  if (sharing.peek().mode === "off") locate(() => {});
+  if (sharing.peek().mode === "off") locate((at) => liveMap.value?.lookAt(at, shareLevel.peek()));
 }
 
 /** What the buttons on the map do: the open group, as it was chosen last, unless somebody is shared with. */

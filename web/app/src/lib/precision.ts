@@ -32,6 +32,11 @@ export function reach(p: Precision): number {
   return edges[resolutionOf(p) ?? -1] ?? 0;
 }
 
+/** "Exact", "District", "~530 m": beside other words. */
+export function precisionShort(p: Precision, units: Units): string {
+  return levels.find(([level]) => level === p)?.[1] ?? `~${formatDistance(reach(p), units)}`;
+}
+
 /** "Exact", "District, within about 1.4 km", "Within about 530 m". */
 export function precisionWords(p: Precision, units: Units): string {
   if (p === "exact") return "Exact";

@@ -150,6 +150,7 @@ export class LiveMap {
 
   /** Shows an area of a precision around a point, all of it. */
   lookAt(at: Point, p: Precision): void {
+    if (p === "exact") return this.goTo(at);
     this.following = false;
     const bounds = new LngLatBounds();
     for (const direction of [0, 90, 180, 270]) bounds.extend(destination(at, direction, 1.6 * reach(p)));

@@ -2,7 +2,7 @@ import { useEffect } from "preact/hooks";
 import type { Neighbour } from "@muster/sdk";
 import { ago } from "../lib/age.ts";
 import { formatDistance, wind } from "../lib/geo.ts";
-import { precisionOf, precisionWords } from "../lib/precision.ts";
+import { precisionOf, precisionShort } from "../lib/precision.ts";
 import { here } from "../granting.ts";
 import { liveMap } from "../map/map.tsx";
 import { blockNearby, lookAround } from "../nearby.ts";
@@ -56,14 +56,13 @@ export function Nearby({ onSelect }: { onSelect: () => void }) {
 }
 
 function Row({ person: p, onSelect }: { person: Neighbour; onSelect: () => void }) {
-  const words = precisionOf(p.fix.cell);
   return (
     <li class="person-row" data-testid={`near-${p.name}`} data-distance={p.distance} data-direction={p.direction}>
       <button type="button" class="row" onClick={() => { liveMap.value?.goTo(p.fix.point); onSelect(); }}>
         <Avatar user={p.user} name={p.name} />
         <span class="grow">
           <strong>{p.name}</strong>
-          <small>{ago(p.fix.captured.getTime(), now.value)} · {precisionWords(words, units.value)}</small>
+          <small>{ago(p.fix.captured.getTime(), now.value)} · {precisionShort(precisionOf(p.fix.cell), units.value)}</small>
         </span>
         <span class="way">
           <span class="num">{formatDistance(p.distance, units.value)}</span>

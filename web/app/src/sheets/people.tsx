@@ -2,7 +2,7 @@ import { useEffect, useState } from "preact/hooks";
 import { ago, clock, freshness } from "../lib/age.ts";
 import { distance, formatDistance } from "../lib/geo.ts";
 import { listEverybody, lookUpSeen } from "../live.ts";
-import { precisionOf, precisionWords } from "../lib/precision.ts";
+import { precisionOf, precisionShort } from "../lib/precision.ts";
 import { lookAway } from "../nearby.ts";
 import { units } from "../settings.ts";
 import {
@@ -175,7 +175,7 @@ function Position({ person, mine }: { person: Person; mine: boolean }) {
   if (!fix) return <small>position not shared</small>;
   const from = own.mode !== "off" && own.at ? own.at : people.value.get(me.value)?.fix?.at;
   const parts = [ago(fix.captured, now.value)];
-  if (fix.cell !== undefined) parts.push(precisionWords(precisionOf(fix.cell), units.value));
+  if (fix.cell !== undefined) parts.push(precisionShort(precisionOf(fix.cell), units.value));
   else if (fix.accuracy > 0) parts.push(`±${formatDistance(fix.accuracy, units.value)}`);
   if (!mine && from) parts.unshift(`${away(distance(from, fix.at), fix)} away`);
   return (

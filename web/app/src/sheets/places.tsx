@@ -82,7 +82,7 @@ function PlaceRow({ fence: f }: { fence: Fence }) {
     );
   }
   return (
-    <li data-testid="fence" data-name={f.name}>
+    <li data-testid="fence" data-name={f.name} data-lat={f.shape.circle?.center.lat} data-lng={f.shape.circle?.center.lng}>
       <button type="button" class="row" onClick={() => void show()}>
         <span class="row-icon"><Icon name="pin" /></span>
         <span class="grow">

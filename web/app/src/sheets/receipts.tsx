@@ -25,6 +25,7 @@ export function Receipts() {
         <span class="grow">Who could see you, last 30 days</span>
         <Button kind="quiet" data-testid="reload-receipts" action={loadReceipts}>Look again</Button>
       </h2>
+      <p class="small muted">The last minute may be missing.</p>
       {all?.length === 0 && <p class="empty small">Nobody so far.</p>}
       <ul class="items" aria-label="Who could see you">
         {all?.map((r) => <Row key={`${r.reader.id} ${r.how} ${r.room} ${r.first.getTime()} ${r.precision}`} receipt={r} />)}

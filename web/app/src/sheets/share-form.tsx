@@ -27,7 +27,7 @@ export function ShareForm() {
   const pick = (v: Level) => {
     shareLevel.value = v;
     const at = here();
-    if (at && v !== "exact") liveMap.value?.lookAt(at, v);
+    if (at) liveMap.value?.lookAt(at, v);
   };
   const send = () => {
     const terms = { precision: level, expiresIn: Number(link ? linkLife : chosen) };
