@@ -209,7 +209,11 @@ func (a *api) reportOperations() {
 			if in.Body.Seq > 0 && !order.newer(who.Login, in.Body.Seq) && in.Body.Timestamp == nil {
 				return success(nil) // late, and nobody knows by how much
 			}
-			return success(a.Location.Live.Report(ctx, who.User, who.Name, raw, groups))
+			err = a.Location.Live.Report(ctx, who.User, who.Name, raw, groups)
+			if err != nil {
+				order.refused(who.Login, in.Body.Seq)
+			}
+			return success(err)
 		})
 
 	register(a, operation{id: "withdraw-location", method: http.MethodDelete, path: "/location/me", tag: tagLocation,
@@ -437,6 +441,16 @@ func newSequences() sequences {
 		MaximumSize: 50_000,
 		Executor:    func(f func()) { f() }, // its upkeep runs in the caller
 	})}
+}
+
+// refused takes a number back whose report was not taken: it comes again.
+func (s sequences) refused(l core.LoginID, n uint64) {
+	s.last.ComputeIfPresent(l, func(last uint64) (uint64, otter.ComputeOp) {
+		if last == n {
+			return 0, otter.InvalidateOp
+		}
+		return last, otter.CancelOp
+	})
 }
 
 // newer notes a login's number and reports whether it is above the last.

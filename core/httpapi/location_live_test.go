@@ -25,6 +25,8 @@ type fakeWhere struct {
 	mu    sync.Mutex
 	users map[core.UserID]*whereUser
 	err   error
+
+	refuse error // of reports
 }
 
 type whereUser struct {
@@ -43,6 +45,9 @@ const fakeLife = 15 * time.Minute
 func (w *fakeWhere) Report(_ context.Context, user core.UserID, name string, raw grant.Raw, groups []core.GroupID) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.refuse != nil {
+		return w.refuse
+	}
 	u := w.users[user]
 	if u == nil {
 		u = &whereUser{name: name, at: grant.NewSnapper([]byte("secret"), user.String()), posts: map[string]time.Time{}}

@@ -23,6 +23,7 @@ import (
 	"github.com/mustermesh/muster/geo"
 	"github.com/mustermesh/muster/geo/grant"
 	"github.com/mustermesh/muster/geo/h3"
+	"github.com/mustermesh/muster/internal/errs"
 )
 
 // at is a place so many metres north of the middle of the tests.
@@ -175,6 +176,18 @@ func TestReportsAreLimited(t *testing.T) {
 	b.report(bo, "", 0)
 	b.advance(10 * time.Second)
 	b.report(ana, "", 0)
+}
+
+// A report that was not taken comes again under its number, which is then new.
+func TestARefusedReportComesAgain(t *testing.T) {
+	b := setup(t)
+	ana := b.guest("Ana")
+	b.where.refuse = errs.New(errs.Unavailable, "retry", "too many people")
+	body := obj{"coordinates": at(0), "seq": 5}
+	b.refused(503, "retry", "POST", "/location/update", ana.token, body)
+	b.where.refuse = nil
+	b.ok("POST", "/location/update", ana.token, body)
+	require.NotEmpty(t, b.where.known())
 }
 
 func TestGrantsOverHTTP(t *testing.T) {

@@ -132,6 +132,10 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, user core.UserID, d Draft
 		}
 		group = &id
 	}
+	// What nobody lists any more must not take the room of what is to come.
+	if _, err := tx.Exec(ctx, `DELETE FROM location_grants WHERE user_id = $1 AND audience <> 'group' AND expires_at <= $2`, user, now); err != nil {
+		return Grant{}, err
+	}
 	var others int
 	if err := tx.QueryRow(ctx, `SELECT count(*) FROM location_grants WHERE user_id = $1`, user).Scan(&others); err != nil {
 		return Grant{}, err
