@@ -1,4 +1,4 @@
-import type { GrantAudience, GrantTerms, Zone } from "@muster/sdk";
+import type { GrantAudience, GrantTerms, Precision, Zone } from "@muster/sdk";
 import { api, withdraw } from "./live.ts";
 import type { Point } from "./lib/geo.ts";
 import { liveMap } from "./map/map.tsx";
@@ -49,14 +49,14 @@ export async function share(a: GrantAudience, t: GrantTerms): Promise<void> {
   await (first ? api.location.changeGrant(first.grantId, t) : api.location.grant(a, t));
   await Promise.all(others.map((g) => api.location.endGrant(g.grantId)));
   await loadGrants();
-  tell();
+  tell(t.precision);
 }
 
 /** Makes a link for whoever gets it. */
 export async function shareByLink(t: GrantTerms): Promise<void> {
   await api.location.createLink(t);
   await loadGrants();
-  tell();
+  tell(t.precision);
 }
 
 export async function revokeLink(id: string): Promise<void> {
@@ -75,8 +75,9 @@ async function left(): Promise<void> {
   if (!shared.peek()) stopTelling();
 }
 
-function tell(): void {
-  if (sharing.peek().mode === "off") locate((at) => liveMap.value?.lookAt(at, shareLevel.peek()));
+/** This device tells where it is, from now on; the map shows what that is to others. */
+function tell(p: Precision): void {
+  if (sharing.peek().mode === "off") locate((at) => liveMap.value?.lookAt(at, p));
 }
 
 /** What the buttons on the map do: the open group, as it was chosen last, unless somebody is shared with. */
@@ -126,7 +127,7 @@ export async function takeBackAsk(id: string): Promise<void> {
 export async function answerAsk(id: string, t: GrantTerms): Promise<void> {
   await api.location.acceptAsk(id, t);
   await Promise.all([loadAsks(), loadGrants()]);
-  tell();
+  tell(t.precision);
 }
 
 export async function declineAsk(id: string): Promise<void> {

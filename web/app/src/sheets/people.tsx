@@ -163,7 +163,7 @@ function Where({ device }: { device: Device }) {
 
 /** To the middle of where they may be; within it that says nothing. */
 function away(metres: number, fix: Fix): string {
-  if (fix.cell === undefined) return formatDistance(metres, units.value);
+  if (fix.cell === undefined) return `${formatDistance(metres, units.value)} away`;
   return metres < fix.accuracy ? `less than ${formatDistance(2 * fix.accuracy, units.value)}` : `about ${formatDistance(metres, units.value)}`;
 }
 
@@ -177,7 +177,7 @@ function Position({ person, mine }: { person: Person; mine: boolean }) {
   const parts = [ago(fix.captured, now.value)];
   if (fix.cell !== undefined) parts.push(precisionShort(precisionOf(fix.cell), units.value));
   else if (fix.accuracy > 0) parts.push(`±${formatDistance(fix.accuracy, units.value)}`);
-  if (!mine && from) parts.unshift(`${away(distance(from, fix.at), fix)} away`);
+  if (!mine && from) parts.unshift(away(distance(from, fix.at), fix));
   return (
     <small class="position" data-freshness={person.unknownSince === undefined ? freshness(fix.captured, now.value) : "unknown"}>
       <span class="fresh-dot" aria-hidden="true" />

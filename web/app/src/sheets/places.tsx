@@ -20,7 +20,9 @@ export function Places() {
     <section class="form" aria-label="Places">
       <h2 class="section">Places</h2>
       {fences.value.length === 0 && !draft.value && <p class="small muted">Mark a place, and the group is told who arrives and leaves.</p>}
-      <ul class="items" aria-label="Places of the group">{fences.value.map((f) => <PlaceRow key={f.fenceId} fence={f} />)}</ul>
+      {fences.value.length > 0 && (
+        <ul class="items" aria-label="Places of the group">{fences.value.map((f) => <PlaceRow key={f.fenceId} fence={f} />)}</ul>
+      )}
       {draft.value ? <NewPlace /> : (
         <Button class="wide-button" data-testid="new-fence" action={() => void (draft.value = { name: "", center: undefined, radius: radii.initial })}>
           <Icon name="plus" /> New place

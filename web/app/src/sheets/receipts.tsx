@@ -27,9 +27,11 @@ export function Receipts() {
       </h2>
       <p class="small muted">The last minute may be missing.</p>
       {all?.length === 0 && <p class="empty small">Nobody so far.</p>}
-      <ul class="items" aria-label="Who could see you">
-        {all?.map((r) => <Row key={`${r.reader.id} ${r.how} ${r.room} ${r.first.getTime()} ${r.precision}`} receipt={r} />)}
-      </ul>
+      {all && all.length > 0 && (
+        <ul class="items" aria-label="Who could see you">
+          {all.map((r) => <Row key={`${r.reader.id} ${r.how} ${r.room} ${r.first.getTime()} ${r.precision}`} receipt={r} />)}
+        </ul>
+      )}
     </section>
   );
 }

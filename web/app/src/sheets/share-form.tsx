@@ -11,7 +11,9 @@ import { liveGrants, preview } from "../whereabouts.ts";
 /** With whom, how precisely, how long. What would be told is drawn on the map. */
 export function ShareForm() {
   const [to, setTo] = useState("group");
-  const level = shareLevel.value;
+  // Strangers are not told what friends are, unless one says so.
+  const [forStrangers, setForStrangers] = useState<Level>("r7");
+  const level = to === "near" ? forStrangers : shareLevel.value;
   const link = to === "link";
   const offered = link ? linkDurations : durations;
   const chosen = offered.some(([, s]) => String(s) === shareFor.value) ? shareFor.value : "3600";
@@ -25,7 +27,8 @@ export function ShareForm() {
     return () => void (preview.value = undefined);
   }, [level]);
   const pick = (v: Level) => {
-    shareLevel.value = v;
+    if (to === "near") setForStrangers(v);
+    else shareLevel.value = v;
     const at = here();
     if (at) liveMap.value?.lookAt(at, v);
   };
