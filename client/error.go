@@ -22,6 +22,8 @@ type Error struct {
 	Message    string // what to do, for people
 	Field      string // the offending input of an HTTP call, if one is named
 	RetryAfter time.Duration
+
+	room string // that it is about; of a session
 }
 
 func (e *Error) Error() string {
@@ -45,7 +47,7 @@ func problem(p *wire.Problem) error {
 }
 
 func refusal(e *wire.Error) *Error {
-	return &Error{Code: e.GetCode(), Message: e.GetMessage(), RetryAfter: millis(e.GetRetryAfterMs())}
+	return &Error{Code: e.GetCode(), Message: e.GetMessage(), RetryAfter: millis(e.GetRetryAfterMs()), room: e.GetRoom()}
 }
 
 // passing reports whether the same request may well succeed later.

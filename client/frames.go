@@ -131,7 +131,7 @@ func (s *Session) snapshotLocked(c *connection, r *Room, snap *wire.Snapshot) {
 	}
 	s.answeredLocked(c, r.id)
 	if fresh {
-		s.offerLocked()
+		s.offerLocked(r.id)
 	}
 	if now := time.Now(); r.watchHole(now) && !snap.GetRecovered() {
 		// The events that held those messages won't come.

@@ -125,9 +125,9 @@ func (r *report) again(s *Session, now time.Time) {
 
 // offerLocked sends the last fix again, since there is a new room that lacks
 // it. It needs a new number: to the server the old one is old news.
-func (s *Session) offerLocked() {
+func (s *Session) offerLocked(room string) {
 	for _, r := range s.reports {
-		if r.sent && len(r.rooms) == 0 {
+		if r.sent && (len(r.rooms) == 0 || slices.Contains(r.rooms, room)) {
 			s.n++
 			old := r.fix // may be on its way out: not changed
 			r.fix = &wire.Fix{
@@ -186,6 +186,13 @@ func (s *Session) sendFixLocked(c *connection, r *report, w *work, now time.Time
 	c.queue = append(c.queue, frame)
 }
 
+// missingLocked reports whether a fix was refused for a room that is on its way
+// back, as it is from now on if that is news: it is taken when the room is here.
+func (s *Session) missingLocked(e *Error) bool {
+	r := s.rooms[e.room]
+	return r != nil && e.Code == wire.CodeNotJoined && r.missedLocked()
+}
+
 // confirmLocked repeats a fix as a request, which is answered.
 func (s *Session) confirmLocked(r *report) {
 	s.counters.FixRepeats++
@@ -197,7 +204,7 @@ func (s *Session) confirmLocked(r *report) {
 		r.confirm = 0
 		refused, ok := errorsAs(err)
 		switch {
-		case ok && refused.passing():
+		case ok && (refused.passing() || s.missingLocked(refused)):
 			r.due = time.Now().Add(max(refused.RetryAfter, time.Second))
 			s.notify()
 		case ok:

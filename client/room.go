@@ -308,6 +308,10 @@ func (r *Room) rejoined(c *connection, recovered bool) {
 func (r *Room) missed() bool {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
+	return r.missedLocked()
+}
+
+func (r *Room) missedLocked() bool {
 	if r.err == nil && r.synced != nil && r.synced == r.s.conn && !r.joining {
 		r.synced = nil
 		r.later(time.Now(), 0)

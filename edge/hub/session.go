@@ -14,7 +14,6 @@ import (
 
 var (
 	errRetry     = errs.New(errs.Unavailable, edge.CodeRetry, "the room can't be reached right now; try again").After(time.Second)
-	errNotJoined = errs.New(errs.Conflict, edge.CodeNotJoined, "join the room first")
 	errNotMember = errs.New(errs.Forbidden, edge.CodeNotMember, "you are not a member of this group")
 )
 

@@ -29,11 +29,6 @@ func newSet(t testing.TB, grants []grant.Grant, zones []grant.Zone, ghost bool) 
 	return s
 }
 
-func exactFor(t testing.TB, person string) *grant.Set {
-	t.Helper()
-	return newSet(t, []grant.Grant{{Audience: grant.Audience{Kind: grant.Person, ID: person}, Precision: grant.Exact}}, nil, false)
-}
-
 // standing returns a snapper of somebody who was at p at noon.
 func standing(t testing.TB, p geo.Point) *grant.Snapper {
 	t.Helper()
