@@ -141,8 +141,10 @@ func (s *subject) take(now time.Time, raw grant.Raw, d *device, n uint64, rooms 
 	case newest:
 		s.raw, s.void, s.from = raw, false, d
 		s.h.metrics.fixes.WithLabelValues("taken").Inc()
-	case d != nil && n > d.n && captured.Equal(s.raw.Captured()) && s.from == d:
-		again = true // said again, perhaps to who was not there before
+	case d != nil && n >= d.n && captured.Equal(s.raw.Captured()) && !s.void && (s.from == d || s.from == nil):
+		// Said again: perhaps to who was not there before, or a room lost it with
+		// the device's last session, or with a join that was refused.
+		s.from, again = d, true
 	case d != nil && n > d.n && captured.After(d.captured):
 		s.aside(now, raw, d, n)
 	default:
@@ -398,7 +400,7 @@ func (s *subject) tell(now time.Time, again bool) {
 		case !ok && (!e.holds || s.hidden || s.void):
 			s.withdraw(now, e)
 		case !ok, !now.Before(lapses(v)): // it lapses by itself
-		case v == e.view && !(again && e.session):
+		case v == e.view && !(again && e.room != "" && v.Precision == grant.Exact):
 			s.goesOn(now, e)
 		case e.room == "":
 			s.begun(now, e, v)
