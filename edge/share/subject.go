@@ -65,6 +65,8 @@ type device struct {
 	n        uint64 // the client's number of its newest fix
 	top      uint64 // the highest number that was told
 	captured time.Time
+	behind   grant.Raw // is to be told beside the newest, once what they chose is known
+	waits    bool      // behind is set
 }
 
 // entry is an audience, and what it was told last.
@@ -136,17 +138,20 @@ func (s *subject) take(now time.Time, raw grant.Raw, d *device, n uint64, rooms 
 	if err != nil {
 		return err
 	}
-	again := false
+	again, beside := false, false
 	switch {
 	case newest:
 		s.raw, s.void, s.from = raw, false, d
+		if d != nil {
+			d.waits = false
+		}
 		s.h.metrics.fixes.WithLabelValues("taken").Inc()
 	case d != nil && n >= d.n && captured.Equal(s.raw.Captured()) && !s.void && (s.from == d || s.from == nil):
 		// Said again: perhaps to who was not there before, or a room lost it with
 		// the device's last session, or with a join that was refused.
 		s.from, again = d, true
-	case d != nil && n > d.n && captured.After(d.captured):
-		s.aside(now, raw, d, n)
+	case d != nil && n >= d.n && !captured.Before(d.captured):
+		beside = true
 	default:
 		s.h.metrics.fixes.WithLabelValues("late").Inc()
 	}
@@ -157,6 +162,9 @@ func (s *subject) take(now time.Time, raw grant.Raw, d *device, n uint64, rooms 
 		}
 	}
 	s.settle(now, again)
+	if beside { // now that rooms which it names know of the user
+		s.aside(now, raw, d, n)
+	}
 	return nil
 }
 
@@ -195,7 +203,7 @@ func (s *subject) device(c edge.Client) *device {
 		case d.client.Member().Device.Epoch > epoch:
 			return nil
 		default: // its next session, which counts anew
-			d.client, d.n, d.top, s.sweep = c, 0, 0, true
+			d.client, d.n, d.top, d.waits, s.sweep = c, 0, 0, false, true
 			return d
 		}
 	}
@@ -312,6 +320,11 @@ func (s *subject) settle(now time.Time, again bool) {
 	case s.trusted(now):
 		s.list(now)
 		s.tell(now, again)
+		for _, d := range s.devices {
+			if d.waits {
+				s.aside(now, d.behind, d, d.n)
+			}
+		}
 		s.remember()
 		if s.sweep && s.version >= s.need {
 			s.swept(now)
@@ -447,7 +460,10 @@ func (s *subject) report(now time.Time, d *device, v grant.View, rooms []string)
 // the exact position may be seen: both there, where the user is, and here.
 func (s *subject) aside(now time.Time, raw grant.Raw, d *device, n uint64) {
 	s.h.metrics.fixes.WithLabelValues("aside").Inc()
-	if !s.trusted(now) || s.hidden || s.void {
+	if d.waits = !s.trusted(now); d.waits {
+		d.behind = raw
+	}
+	if d.waits || s.hidden || s.void {
 		return
 	}
 	s.list(now)
