@@ -22,7 +22,7 @@ func TestHeal(t *testing.T) {
 	m := meshtest.Start(t, 3, 1)
 	r, err := scenario.Heal{
 		Life:  scenario.Life{WAN: scenario.WAN{API: m.API, Net: m.Net, Users: 12, RoomSize: 6}, Fixes: 12, Messages: 6},
-		Nodes: m.Mesh, Cut: 8 * time.Second, Seeds: 2, First: 1,
+		Nodes: m.Mesh, Cut: 16 * time.Second, Seeds: 2, First: 1,
 	}.Run(ctx)
 	require.NoError(t, err)
 	require.NoError(t, r.Broken())
