@@ -80,6 +80,8 @@ type entry struct {
 	session bool       // it may have been told as a session's
 	posted  bool       // or as a post
 	n       uint64     // of the last post
+	by      *device    // whose session told the view last
+	as      uint64     // under which number; 0 once the session ended
 
 	began, noted time.Time // since when it is told at this precision, and when that was last noted
 }
@@ -204,6 +206,11 @@ func (s *subject) device(c edge.Client) *device {
 			return nil
 		default: // its next session, which counts anew
 			d.client, d.n, d.top, d.waits, s.sweep = c, 0, 0, false, true
+			for _, e := range s.entries {
+				if e.by == d {
+					e.as = 0
+				}
+			}
 			return d
 		}
 	}
@@ -399,6 +406,7 @@ func (s *subject) tell(now time.Time, again bool) {
 	shows := s.shows(now) && !s.hidden
 	s.rooms = s.rooms[:0]
 	var exact grant.View
+	repeats := false
 	for _, e := range s.entries {
 		if e.told() && !now.Before(e.until) { // nobody shows it any more
 			s.ended(now, e)
@@ -420,6 +428,9 @@ func (s *subject) tell(now time.Time, again bool) {
 			if s.h.cfg.Map != nil {
 				s.h.cfg.Map.Put(s.user, s.name, v, e.until)
 			}
+		case v == e.view && e.by == s.from && e.as > 0:
+			repeats = true
+			s.goesOn(now, e)
 		case v.Precision == grant.Exact && s.from != nil:
 			s.rooms, exact = append(s.rooms, e.room), v
 			s.begun(now, e, v)
@@ -433,6 +444,9 @@ func (s *subject) tell(now time.Time, again bool) {
 	}
 	if len(s.rooms) > 0 {
 		s.report(now, s.from, exact, s.rooms)
+	}
+	if repeats {
+		s.repeat()
 	}
 	s.entries = slices.DeleteFunc(s.entries, func(e *entry) bool {
 		return !e.holds && !e.told() && now.Sub(e.noted) > edge.FixLife+edge.CoarseLife
@@ -448,10 +462,24 @@ func (s *subject) report(now time.Time, d *device, v grant.View, rooms []string)
 		switch {
 		case !slices.Contains(rooms, e.room):
 		case slices.Contains(missing, e.room):
+			e.as = 0
 			s.post(e, v)
 		default:
-			e.session = true
+			e.session, e.by, e.as = true, d, d.top
 			s.unpost(now, e)
+		}
+	}
+}
+
+// repeat tells the newest fix again under the number that it was told under: to
+// rooms that lost it that is news, to the others it is not.
+func (s *subject) repeat() {
+	for _, e := range s.entries {
+		if e.by == s.from && e.as > 0 && e.session {
+			if missing := s.h.cfg.Hub.Report(s.from.client, fixOf(e.view, e.as), []string{e.room}); len(missing) > 0 {
+				e.as = 0
+				s.post(e, e.view)
+			}
 		}
 	}
 }
@@ -512,7 +540,7 @@ func (s *subject) unsay(now time.Time, e *entry) {
 	if !e.session {
 		return
 	}
-	e.session = false
+	e.session, e.as = false, 0
 	s.rebind()
 	for _, d := range s.devices {
 		d.top++
