@@ -8,7 +8,6 @@
 //	room/       one room as its owner sees it: a pure state machine
 //	hub/        the rooms this node owns, the rooms its sessions are in, and the
 //	            links to other nodes between them
-//	share/      who is told where somebody is, and how precisely
 //	nearby/     the map of discoverable people, spread over regions and nodes
 //	interest/   what changes in the area that a screen shows
 //
@@ -29,9 +28,9 @@ import (
 
 // Identity is who a valid access token speaks for.
 type Identity struct {
-	User    string // uuid
+	User    string // uuid; of a fleet's gateway FleetUser
 	Name    string // display name
-	Login   string // uuid: ends with a sign-out
+	Login   string // uuid: ends with a sign-out; of a gateway that of its key
 	Expires time.Time
 }
 

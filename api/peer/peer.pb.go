@@ -1263,6 +1263,7 @@ type MapQuery struct {
 	// answer that had this version.
 	Box           *wire.Box `protobuf:"bytes,5,opt,name=box,proto3" json:"box,omitempty"`
 	Since         uint64    `protobuf:"varint,6,opt,name=since,proto3" json:"since,omitempty"`
+	Fleet         string    `protobuf:"bytes,7,opt,name=fleet,proto3" json:"fleet,omitempty"` // whose subjects; empty: people
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1337,6 +1338,13 @@ func (x *MapQuery) GetSince() uint64 {
 		return x.Since
 	}
 	return 0
+}
+
+func (x *MapQuery) GetFleet() string {
+	if x != nil {
+		return x.Fleet
+	}
+	return ""
 }
 
 type MapFound struct {
@@ -4011,14 +4019,15 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x03fix\x18\x02 \x01(\v2\x13.muster.wire.v1.FixR\x03fix\x120\n" +
 	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x12\n" +
-	"\x04name\x18\x05 \x01(\tR\x04name\"\xba\x01\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\"\xd0\x01\n" +
 	"\bMapQuery\x12-\n" +
 	"\x06center\x18\x01 \x01(\v2\x15.muster.wire.v1.PointR\x06center\x12\x16\n" +
 	"\x06radius\x18\x02 \x01(\x01R\x06radius\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x14\n" +
 	"\x05cells\x18\x04 \x03(\x06R\x05cells\x12%\n" +
 	"\x03box\x18\x05 \x01(\v2\x13.muster.wire.v1.BoxR\x03box\x12\x14\n" +
-	"\x05since\x18\x06 \x01(\x04R\x05since\"\x96\x01\n" +
+	"\x05since\x18\x06 \x01(\x04R\x05since\x12\x14\n" +
+	"\x05fleet\x18\a \x01(\tR\x05fleet\"\x96\x01\n" +
 	"\bMapFound\x120\n" +
 	"\x06points\x18\x01 \x03(\v2\x18.muster.peer.v1.MapPointR\x06points\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x18\n" +

@@ -1217,10 +1217,13 @@ func (x *Box) GetEast() float64 {
 
 // Discoverable people near a point, the nearest first.
 type Nearby struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Center        *Point                 `protobuf:"bytes,1,opt,name=center,proto3" json:"center,omitempty"`
-	Radius        float64                `protobuf:"fixed64,2,opt,name=radius,proto3" json:"radius,omitempty"` // metres, at most 50,000
-	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`    // at most 100; 0: 20
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Center *Point                 `protobuf:"bytes,1,opt,name=center,proto3" json:"center,omitempty"`
+	Radius float64                `protobuf:"fixed64,2,opt,name=radius,proto3" json:"radius,omitempty"` // metres, at most 50,000
+	Limit  uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`    // at most 100; 0: 20
+	// Instead of people: the subjects of this fleet (its id), which are called
+	// "fleet:<id>:<subject>". Only those that it shows to everybody are there.
+	Fleet         string `protobuf:"bytes,4,opt,name=fleet,proto3" json:"fleet,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1276,10 +1279,18 @@ func (x *Nearby) GetLimit() uint32 {
 	return 0
 }
 
-// For the token of a fleet's gateway alone.
+func (x *Nearby) GetFleet() string {
+	if x != nil {
+		return x.Fleet
+	}
+	return ""
+}
+
+// Fixes of many subjects, from a fleet's gateway: with the token of a fleet, and
+// no other. Each is taken or refused by itself.
 type Ingest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Fixes         []*SubjectFix          `protobuf:"bytes,1,rep,name=fixes,proto3" json:"fixes,omitempty"`
+	Fixes         []*SubjectFix          `protobuf:"bytes,1,rep,name=fixes,proto3" json:"fixes,omitempty"` // at most 1,000, and as many as fit a frame
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1322,9 +1333,12 @@ func (x *Ingest) GetFixes() []*SubjectFix {
 }
 
 type SubjectFix struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"` // of the fleet
-	Fix           *Fix                   `protobuf:"bytes,2,opt,name=fix,proto3" json:"fix,omitempty"`   // n counts the subject's fixes
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the gateway names it: 1 to 64 characters of a-z, A-Z, 0-9 and "-_.".
+	Subject string `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	// By the capture the latest counts; n has no meaning. Without a point: nobody
+	// sees the subject any more.
+	Fix           *Fix `protobuf:"bytes,2,opt,name=fix,proto3" json:"fix,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1359,9 +1373,9 @@ func (*SubjectFix) Descriptor() ([]byte, []int) {
 	return file_wire_wire_proto_rawDescGZIP(), []int{14}
 }
 
-func (x *SubjectFix) GetUser() string {
+func (x *SubjectFix) GetSubject() string {
 	if x != nil {
-		return x.User
+		return x.Subject
 	}
 	return ""
 }
@@ -3897,8 +3911,9 @@ func (x *Ingested) GetRefused() []*Refusal {
 
 type Refusal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // in Ingest.fixes
 	Code          string                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	RetryAfterMs  uint32                 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"` // 0: it is not the time that is wrong
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3933,11 +3948,11 @@ func (*Refusal) Descriptor() ([]byte, []int) {
 	return file_wire_wire_proto_rawDescGZIP(), []int{47}
 }
 
-func (x *Refusal) GetUser() string {
+func (x *Refusal) GetIndex() uint32 {
 	if x != nil {
-		return x.User
+		return x.Index
 	}
-	return ""
+	return 0
 }
 
 func (x *Refusal) GetCode() string {
@@ -3945,6 +3960,13 @@ func (x *Refusal) GetCode() string {
 		return x.Code
 	}
 	return ""
+}
+
+func (x *Refusal) GetRetryAfterMs() uint32 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
 }
 
 type Sent struct {
@@ -4366,16 +4388,17 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x05south\x18\x01 \x01(\x01R\x05south\x12\x12\n" +
 	"\x04west\x18\x02 \x01(\x01R\x04west\x12\x14\n" +
 	"\x05north\x18\x03 \x01(\x01R\x05north\x12\x12\n" +
-	"\x04east\x18\x04 \x01(\x01R\x04east\"e\n" +
+	"\x04east\x18\x04 \x01(\x01R\x04east\"{\n" +
 	"\x06Nearby\x12-\n" +
 	"\x06center\x18\x01 \x01(\v2\x15.muster.wire.v1.PointR\x06center\x12\x16\n" +
 	"\x06radius\x18\x02 \x01(\x01R\x06radius\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\rR\x05limit\":\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05fleet\x18\x04 \x01(\tR\x05fleet\":\n" +
 	"\x06Ingest\x120\n" +
-	"\x05fixes\x18\x01 \x03(\v2\x1a.muster.wire.v1.SubjectFixR\x05fixes\"G\n" +
+	"\x05fixes\x18\x01 \x03(\v2\x1a.muster.wire.v1.SubjectFixR\x05fixes\"M\n" +
 	"\n" +
-	"SubjectFix\x12\x12\n" +
-	"\x04user\x18\x01 \x01(\tR\x04user\x12%\n" +
+	"SubjectFix\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12%\n" +
 	"\x03fix\x18\x02 \x01(\v2\x13.muster.wire.v1.FixR\x03fix\"\n" +
 	"\n" +
 	"\bWithdraw\"\x1d\n" +
@@ -4583,10 +4606,11 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x03fix\x18\x05 \x01(\v2\x13.muster.wire.v1.FixR\x03fix\"S\n" +
 	"\bIngested\x12\x14\n" +
 	"\x05taken\x18\x01 \x01(\rR\x05taken\x121\n" +
-	"\arefused\x18\x02 \x03(\v2\x17.muster.wire.v1.RefusalR\arefused\"1\n" +
-	"\aRefusal\x12\x12\n" +
-	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
-	"\x04code\x18\x02 \x01(\tR\x04code\"9\n" +
+	"\arefused\x18\x02 \x03(\v2\x17.muster.wire.v1.RefusalR\arefused\"Y\n" +
+	"\aRefusal\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\rR\x05index\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\x12$\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\"9\n" +
 	"\x04Sent\x121\n" +
 	"\amessage\x18\x01 \x01(\v2\x17.muster.wire.v1.MessageR\amessage\"\x94\x01\n" +
 	"\n" +
