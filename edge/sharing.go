@@ -134,6 +134,8 @@ type Sharer interface {
 	Withdraw(user string, at time.Time)
 	// Changed tells that a user's choices have a new version.
 	Changed(user string, version uint64)
+	// FleetChanged is Changed for all subjects of a fleet (FleetOf).
+	FleetChanged(fleet string, version uint64)
 	// Gone tells that a session is over: its fixes went with it.
 	Gone(c Client)
 	// Own returns the user's newest fix that this node has, for that user alone.

@@ -189,6 +189,30 @@ func (h *Sharer) Changed(user string, version uint64) {
 	}
 }
 
+// FleetChanged tells that the choices for a fleet's subjects have a new version.
+// See edge.Sharer.
+func (h *Sharer) FleetChanged(fleet string, version uint64) {
+	var all []*subject
+	for i := range h.shards {
+		sh := &h.shards[i]
+		all = all[:0]
+		sh.mu.Lock()
+		for user, s := range sh.subjects {
+			if edge.FleetOf(user) == fleet {
+				all = append(all, s)
+			}
+		}
+		sh.mu.Unlock()
+		for _, s := range all {
+			s.mu.Lock()
+			if !s.over {
+				s.changed(time.Now(), version)
+			}
+			s.mu.Unlock()
+		}
+	}
+}
+
 // SetInvisible tells that a user wants to be seen by nobody, or again by those
 // with a grant.
 func (h *Sharer) SetInvisible(user string, hidden bool) {
