@@ -22,6 +22,7 @@ func shows(v *client.View) []string {
 // Who watches an area of a room is told who is in it, from all regions, also who
 // stood there before, and nothing of the others; after a reconnect again.
 func TestAnAreaOfARoom(t *testing.T) {
+	t.Parallel()
 	m := Start(t, 2, 3)
 	ana, bo := m.Guest(0, "Ana").ConnectTo(client.Auto, m.Endpoint(0, 2), m.Endpoint(0, 1)), m.Guest(1, "Bo").Connect(1, 1, client.Auto)
 	cy, di := m.Guest(0, "Cy").Connect(0, 1, client.Auto), m.Guest(1, "Di").Connect(1, 0, client.Auto)
@@ -79,6 +80,7 @@ func TestAnAreaOfARoom(t *testing.T) {
 // Who watches an area of the map is shown the discoverable people in it, as
 // coarsely as they wish, whom a block takes off it.
 func TestAnAreaOfTheMap(t *testing.T) {
+	t.Parallel()
 	m := Start(t, 2, 2)
 	ann, bob := m.Guest(0, "Ann").Connect(0, 0, client.WebTransportOnly), m.Guest(1, "Bob").Connect(1, 0, client.Auto)
 	cyd, dan := m.Guest(0, "Cyd").Connect(0, 1, client.Auto), m.Guest(1, "Dan").Connect(1, 1, client.Auto)

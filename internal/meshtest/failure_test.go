@@ -64,6 +64,7 @@ func bodies(r *client.Room) (all []string) {
 // moves to another node of its region without a leave. One that can't is gone
 // for everybody once the grace time is over.
 func TestAKilledNode(t *testing.T) {
+	t.Parallel()
 	m := hasty(t, 2, 3)
 	watcher := m.Guest(0, "Watcher")
 	far := m.Guest(1, "Far").Connect(1, 0, client.Auto)
@@ -110,6 +111,7 @@ func TestAKilledNode(t *testing.T) {
 // The owner of a room dies and comes back as a new incarnation that knows
 // nothing. What was acknowledged meanwhile is heard by everybody, once.
 func TestAnOwnerThatRestarts(t *testing.T) {
+	t.Parallel()
 	t.Run("with a session on it", func(t *testing.T) { ownerRestarts(t, true) })
 	t.Run("without", func(t *testing.T) { ownerRestarts(t, false) })
 }
@@ -187,6 +189,7 @@ func ownerRestarts(t *testing.T, onIt bool) {
 // A session that goes to another region takes its last fix along, though its
 // user stays where they are.
 func TestTheLastFixMovesAlong(t *testing.T) {
+	t.Parallel()
 	m := hasty(t, 3, 1)
 	ana, bo := m.Guest(0, "Ana"), m.Guest(1, "Bo")
 	ana.ConnectTo(client.Auto, m.Endpoint(0, 0), m.Endpoint(1, 0))
@@ -209,6 +212,7 @@ func TestTheLastFixMovesAlong(t *testing.T) {
 // Every datagram in five is lost between the regions; positions never go back,
 // and the last one arrives.
 func TestFixesOverALossyNetwork(t *testing.T) {
+	t.Parallel()
 	m := StartWith(t, node.MeshConfig{
 		Regions: 2, Nodes: 2, Net: simnet.Config{Loss: 0.2, Jitter: 30 * time.Millisecond, Seed: 7},
 	})
@@ -279,6 +283,7 @@ func TestAStoppedMeshLeavesNothing(t *testing.T) {
 // sessions back without a leave, but for those who don't come back: they are
 // gone after the grace time, although the node is there.
 func TestANodeThatIsStartedAgain(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(m *Mesh, i int){
 		"after a crash": func(m *Mesh, i int) { m.Kill(i) },
 		"after a stop":  func(m *Mesh, i int) { m.Nodes[i].Stop() },

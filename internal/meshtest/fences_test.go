@@ -22,6 +22,7 @@ import (
 // is told once that she came and once that she went, and the list says the same.
 // Far takes the position back, and goes: nobody is told.
 func TestAFenceWhoseOwnerDies(t *testing.T) {
+	t.Parallel()
 	m := hasty(t, 2, 3)
 	ana, bo := m.Guest(0, "Ana"), m.Guest(0, "Bo")
 	far := m.Guest(1, "Far").Connect(1, 0, client.Auto)

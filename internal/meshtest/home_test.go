@@ -132,6 +132,7 @@ func TestAMessageCostsOneWideRoundTrip(t *testing.T) {
 // A home that can't be reached is said, and soon; what is at home here goes on
 // meanwhile. Nobody is thought to have left, and when the way heals it is used.
 func TestAHomeRegionOutOfReach(t *testing.T) {
+	t.Parallel()
 	m := Start(t, 2, 2)
 	ana := m.Guest(0, "Ana").Connect(0, 0, client.Auto)
 	bo := m.Guest(1, "Bo").Connect(1, 0, client.Auto)
@@ -181,6 +182,7 @@ func TestAHomeRegionOutOfReach(t *testing.T) {
 // A message that was stored and not published, since its node died in between,
 // is heard of in all regions: whoever owns the room at home looks at the number.
 func TestAHomeNodeDiesBetweenCommitAndPublish(t *testing.T) {
+	t.Parallel()
 	for name, dies := range map[string]func(m *Mesh, group string) int{
 		"the owner":    func(m *Mesh, group string) int { return m.owner(0, group) },
 		"another node": func(m *Mesh, group string) int { return (m.owner(0, group) + 1) % 3 },
@@ -215,6 +217,7 @@ func TestAHomeNodeDiesBetweenCommitAndPublish(t *testing.T) {
 // The room's owner at home dies while another region writes: each message that
 // was acknowledged is there once, and so is each at those who listen.
 func TestMessagesOverTheDeathOfTheirHomeNode(t *testing.T) {
+	t.Parallel()
 	const count = 40
 	m := hasty(t, 2, 3)
 	bo := m.Guest(1, "Bo").Connect(1, 0, client.Auto)

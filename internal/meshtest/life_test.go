@@ -18,6 +18,7 @@ import (
 // Two people on two continents: they appear, move, speak and go, over either
 // transport.
 func TestPeopleSeeEachOtherAcrossRegions(t *testing.T) {
+	t.Parallel()
 	for _, how := range []struct {
 		name string
 		dial client.Transport
@@ -69,6 +70,7 @@ func TestPeopleSeeEachOtherAcrossRegions(t *testing.T) {
 // Messages that are sent from all regions at once have dense numbers, and
 // everybody ends up with the same list.
 func TestMessagesOfAllRegionsAreOneList(t *testing.T) {
+	t.Parallel()
 	const users, each = 6, 15
 	m := Start(t, 3, 2)
 	var all []*User
@@ -165,6 +167,7 @@ func TestSigningOutClosesTheSessions(t *testing.T) {
 // said and where people went meanwhile is on both sides afterwards, and nobody
 // is thought to have left.
 func TestACutBetweenRegionsHeals(t *testing.T) {
+	t.Parallel()
 	m := StartWith(t, node.MeshConfig{Regions: 2, Nodes: 2, DatabaseSurvives: true})
 	ana := m.Guest(0, "Ana").Connect(0, 0, client.Auto)
 	bo := m.Guest(1, "Bo").Connect(1, 0, client.Auto)

@@ -110,6 +110,7 @@ func (m *Mesh) here(region int, user, device string) (x *roster.Session) {
 // once if it can be told and when the regions hear of each other again if not;
 // nobody sees the device leave.
 func TestDeviceGoesToAnotherRegion(t *testing.T) {
+	t.Parallel()
 	m := Start(t, 2, 2)
 	ann, bob := m.Guest(0, "Ann"), m.Guest(0, "Bob").Connect(0, 1, client.WebSocketOnly)
 	group := m.Group(bob, ann)

@@ -20,6 +20,7 @@ import (
 // node that has their part of the map dies, and not when one has withdrawn. A
 // region that can't be asked is named.
 func TestNeighboursFindEachOtherAcrossRegions(t *testing.T) {
+	t.Parallel()
 	m := Start(t, 2, 2)
 	ann, bob := m.Guest(0, "Ann").Connect(0, 0, client.WebSocketOnly), m.Guest(1, "Bob").Connect(1, 0, client.WebTransportOnly)
 	cyd := m.Guest(1, "Cyd") // by HTTP alone, and never seen

@@ -65,6 +65,7 @@ func (u *User) where(i int, group, user string) *geo.Point {
 // Somebody who only posts over HTTP is seen in lists and by sessions of all
 // regions, also when the room's owner dies, until they withdraw, at any node.
 func TestSomebodyWithoutASession(t *testing.T) {
+	t.Parallel()
 	m := StartWith(t, node.MeshConfig{Regions: 2, Nodes: 3, DatabaseSurvives: true})
 	ana, bo, cy := m.Guest(0, "Ana"), m.Guest(1, "Bo"), m.Guest(0, "Cy")
 	group := m.Group(ana, bo, cy)

@@ -33,6 +33,7 @@ func (u *User) ask(region int, path string) map[string]any {
 // in every region, and hears everything; who is visible again is back. When
 // they leave, others know when they were here.
 func TestInvisible(t *testing.T) {
+	t.Parallel()
 	m := Start(t, 2, 2)
 	ana, bo := m.Guest(0, "Ana").Connect(0, 1, client.Auto), m.Guest(1, "Bo").Connect(1, 1, client.Auto)
 	near := m.Guest(1, "Cy").Connect(1, 0, client.Auto)

@@ -21,6 +21,7 @@ import (
 // last point of each track, and nothing older ever replaces something newer.
 // MUSTER_REPLAY_SPEED sets the speed; `make prove-replay` takes 60.
 func TestReplayEndsAtTheLastPoint(t *testing.T) {
+	t.Parallel()
 	speed := 600.0
 	if s := os.Getenv("MUSTER_REPLAY_SPEED"); s != "" {
 		var err error

@@ -142,6 +142,7 @@ func (m *Mesh) sessionIn(region int, u *User) (state roster.SessionState, epoch 
 // it was in its rooms. The others see it move; the region that has still been
 // waiting for it lets go of it at once, not after the grace time.
 func TestADeviceRoams(t *testing.T) {
+	t.Parallel()
 	m := StartWith(t, node.MeshConfig{Regions: 3, Nodes: 2, Session: session.Config{Grace: time.Hour}})
 	ana, bo, cy, dee := m.Guest(0, "Ana"), m.Guest(0, "Bo"), m.Guest(1, "Cy"), m.Guest(2, "Dee")
 	group := m.Group(ana, bo, cy, dee)
@@ -212,6 +213,7 @@ func TestADeviceRoams(t *testing.T) {
 // was there goes on elsewhere, without ever having left; when the region is back
 // it lets go of them, and nobody goes back.
 func TestARegionIsLost(t *testing.T) {
+	t.Parallel()
 	m := StartWith(t, node.MeshConfig{Regions: 3, Nodes: 2, Session: session.Config{Grace: time.Hour}})
 	cy, dee := m.Guest(1, "Cy"), m.Guest(2, "Dee")
 	group := m.Group(cy, dee)
@@ -293,6 +295,7 @@ func TestARegionIsLost(t *testing.T) {
 // A device that finds another region nearer goes there by itself, and nobody
 // notices but those who look where it is.
 func TestADeviceGoesHome(t *testing.T) {
+	t.Parallel()
 	m := StartWith(t, node.MeshConfig{Regions: 2, Nodes: 1})
 	ana, bo := m.Guest(0, "Ana"), m.Guest(1, "Bo")
 	group := m.Group(ana, bo)

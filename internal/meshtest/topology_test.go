@@ -16,6 +16,7 @@ import (
 // A region is added to a mesh that runs, and taken away again; nobody else is
 // restarted or disconnected.
 func TestRegionsComeAndGo(t *testing.T) {
+	t.Parallel()
 	m := Start(t, 2, 2)
 	ann, bob := m.Guest(0, "Ann").Connect(0, 0, client.WebSocketOnly), m.Guest(1, "Bob").Connect(1, 1, client.WebTransportOnly)
 	group := m.Group(ann, bob)
@@ -95,6 +96,7 @@ func TestRegionsComeAndGo(t *testing.T) {
 // A region gets a node that only this node's own file names: its region takes it
 // in, and the others learn where it is.
 func TestNodesAreLearned(t *testing.T) {
+	t.Parallel()
 	m := Start(t, 2, 2)
 	ann, bob := m.Guest(0, "Ann").Connect(0, 0, client.WebSocketOnly), m.Guest(1, "Bob")
 	group := m.Group(ann, bob)
