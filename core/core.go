@@ -1,5 +1,5 @@
 // Package core holds the nouns that the domain packages below it share: the
-// ids of users, groups and logins. What must never be lost lives under core,
+// ids of users, groups, logins and fleets. What must never be lost lives under core,
 // in SQL; what must be fast and may be soft lives under edge.
 package core
 
@@ -15,11 +15,13 @@ type (
 	UserID  uuid.UUID
 	GroupID uuid.UUID
 	LoginID uuid.UUID // a login is an authenticated device: one refresh token family
+	FleetID uuid.UUID // a fleet is many subjects, whose fixes come through gateways
 )
 
 func (id UserID) String() string  { return uuid.UUID(id).String() }
 func (id GroupID) String() string { return uuid.UUID(id).String() }
 func (id LoginID) String() string { return uuid.UUID(id).String() }
+func (id FleetID) String() string { return uuid.UUID(id).String() }
 
 // Room returns the id of the group's room, "group:<uuid>".
 func (id GroupID) Room() string { return "group:" + id.String() }

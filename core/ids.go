@@ -15,6 +15,9 @@ func ParseGroupID(s string) (GroupID, error) { id, err := parse(s); return Group
 // ParseLoginID reads an id in its canonical form.
 func ParseLoginID(s string) (LoginID, error) { id, err := parse(s); return LoginID(id), err }
 
+// ParseFleetID reads an id in its canonical form.
+func ParseFleetID(s string) (FleetID, error) { id, err := parse(s); return FleetID(id), err }
+
 func parse(s string) (uuid.UUID, error) {
 	id, err := uuid.Parse(s)
 	if err == nil && id.String() != s { // urn:uuid:…, braces, upper case

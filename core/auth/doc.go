@@ -25,6 +25,9 @@
 // database on the way. What it cannot know, that the login was revoked since,
 // reaches edges by Announcer and, should that be lost, by RevokedSince.
 //
+// A gateway of a fleet has such a token, too, in trade for its key (core/fleets);
+// the claim "fleet" says so, and nothing that is a user's takes it.
+//
 // # Keys
 //
 // Signing keys are rows, the private part sealed with AES-GCM under a secret

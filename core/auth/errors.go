@@ -11,6 +11,7 @@ var (
 	ErrUnauthenticated    = errs.New(errs.Unauthorized, "unauthenticated", "send a valid access token: Authorization: Bearer …")
 	ErrTokenExpired       = errs.New(errs.Unauthorized, "token_expired", "the access token has expired: refresh it")
 	ErrSignedOut          = errs.New(errs.Unauthorized, "signed_out", "this login was ended: sign in again")
+	ErrFleetToken         = errs.New(errs.Forbidden, "fleet_token", "this token is of a fleet's gateway: it opens a session that sends positions, and nothing else; use the token of a user")
 	ErrInvalidCredentials = errs.New(errs.Unauthorized, "invalid_credentials", "the mail address or the password is wrong")
 	ErrRefreshInvalid     = errs.New(errs.Unauthorized, "refresh_invalid", "the refresh token is unknown or has expired: sign in again")
 	ErrRefreshReused      = errs.New(errs.Unauthorized, "refresh_reused", "the refresh token was used before: this login is ended, sign in again")

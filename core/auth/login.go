@@ -93,6 +93,9 @@ func (s *Service) Logout(ctx context.Context, token string) error {
 	if err != nil {
 		return err
 	}
+	if id.Fleet != (core.FleetID{}) {
+		return ErrFleetToken
+	}
 	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		return revoke(ctx, tx, id.Login, reasonSignedOut, s.now())
 	})
@@ -115,13 +118,16 @@ func (s *Service) announceRevoked(ctx context.Context, login core.LoginID) {
 	}
 }
 
-// Authenticate checks an access token and that its login was not ended. HTTP
-// requests use it: they go to the database anyway, so that an ended login is
-// refused everywhere at once.
+// Authenticate checks an access token of a user's, and that its login was not
+// ended. HTTP requests use it: they go to the database anyway, so that an ended
+// login is refused everywhere at once.
 func (s *Service) Authenticate(ctx context.Context, token string) (Identity, error) {
 	id, err := s.verifier.Verify(ctx, token)
 	if err != nil {
 		return Identity{}, err
+	}
+	if id.Fleet != (core.FleetID{}) {
+		return Identity{}, ErrFleetToken
 	}
 	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error { return alive(ctx, q, id.Login) })
 	if err != nil {

@@ -333,6 +333,16 @@ func (s *Service) tokens(ctx context.Context, w who, login core.LoginID, refresh
 	return Tokens{User: w.id, Access: access, Refresh: refresh, Expires: id.Expires}, nil
 }
 
+// Gateway returns an access token for a gateway of a fleet. Its key was checked by
+// the caller (core/fleets), and stands where a user's token has the login: who
+// revokes it announces that like the end of a login.
+func (s *Service) Gateway(ctx context.Context, fleet core.FleetID, key core.LoginID, name string) (token string, expires time.Time, err error) {
+	now := s.now()
+	id := Identity{Fleet: fleet, Login: key, Name: name, Expires: now.Add(s.cfg.AccessTTL)}
+	token, err = s.ring.sign(ctx, s.cfg.Issuer, s.cfg.Audience, id, now)
+	return token, id.Expires, err
+}
+
 func newUser() core.UserID { return core.UserID(uuid.New()) }
 
 // parseEmail returns the address and the form under which it is unique. It

@@ -12,22 +12,26 @@ import (
 	"github.com/mustermesh/muster/core"
 )
 
-// Identity is who a valid access token speaks for.
+// Identity is who a valid access token speaks for: a user, or a gateway of a
+// fleet.
 type Identity struct {
-	User    core.UserID
-	Login   core.LoginID
-	Name    string // username when the token was made
+	User    core.UserID  // zero for a gateway
+	Fleet   core.FleetID // zero for a user
+	Login   core.LoginID // of a gateway its key, which can be ended like a login
+	Name    string       // of the user or fleet when the token was made
 	Guest   bool
 	Expires time.Time
 }
 
 // claims of an access token (RFC 7519 section 4.1), with "sid" as in OpenID
-// Connect Front-Channel Logout and "name" as in OpenID Connect Core 5.1.
+// Connect Front-Channel Logout and "name" as in OpenID Connect Core 5.1. With
+// "fleet" the subject is a fleet, and "sid" the key of its gateway.
 type claims struct {
 	jwt.RegisteredClaims
 	Login string `json:"sid"`
 	Name  string `json:"name"`
 	Guest bool   `json:"guest"`
+	Fleet bool   `json:"fleet,omitempty"`
 }
 
 const (
@@ -41,17 +45,22 @@ const (
 
 // sign returns the access token of id.
 func sign(key ed25519.PrivateKey, kid, issuer, audience string, id Identity, now time.Time) (string, error) {
+	subject, fleet := id.User.String(), id.Fleet != core.FleetID{}
+	if fleet {
+		subject = id.Fleet.String()
+	}
 	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer:    issuer,
 			Audience:  jwt.ClaimStrings{audience},
-			Subject:   id.User.String(),
+			Subject:   subject,
 			IssuedAt:  jwt.NewNumericDate(now),
 			ExpiresAt: jwt.NewNumericDate(id.Expires),
 		},
 		Login: id.Login.String(),
 		Name:  id.Name,
 		Guest: id.Guest,
+		Fleet: fleet,
 	})
 	t.Header["kid"] = kid
 	s, err := t.SignedString(key)
@@ -98,10 +107,16 @@ func (v *Verifier) verify(ctx context.Context, token string, late time.Duration)
 		}
 		return Identity{}, ErrUnauthenticated
 	}
-	user, userErr := core.ParseUserID(c.Subject)
-	login, loginErr := core.ParseLoginID(c.Login)
-	if userErr != nil || loginErr != nil || c.IssuedAt == nil || c.IssuedAt.After(now.Add(leeway)) {
+	id := Identity{Name: c.Name, Guest: c.Guest, Expires: c.ExpiresAt.Time}
+	var subjectErr, loginErr error
+	if c.Fleet {
+		id.Fleet, subjectErr = core.ParseFleetID(c.Subject)
+	} else {
+		id.User, subjectErr = core.ParseUserID(c.Subject)
+	}
+	id.Login, loginErr = core.ParseLoginID(c.Login)
+	if subjectErr != nil || loginErr != nil || c.Fleet && id.Fleet == (core.FleetID{}) || c.IssuedAt == nil || c.IssuedAt.After(now.Add(leeway)) {
 		return Identity{}, ErrUnauthenticated
 	}
-	return Identity{User: user, Login: login, Name: c.Name, Guest: c.Guest, Expires: c.ExpiresAt.Time}, nil
+	return id, nil
 }

@@ -30,7 +30,11 @@ func (v verifier) Verify(token string) (edge.Identity, error) {
 	if err != nil {
 		return edge.Identity{}, err
 	}
-	return edge.Identity{User: id.User.String(), Name: id.Name, Login: id.Login.String(), Expires: id.Expires}, nil
+	user := id.User.String()
+	if id.Fleet != (core.FleetID{}) {
+		user = edge.FleetUser(id.Fleet.String())
+	}
+	return edge.Identity{User: user, Name: id.Name, Login: id.Login.String(), Expires: id.Expires}, nil
 }
 
 // members is core/groups, and for rooms of two core/location, as the edge sees

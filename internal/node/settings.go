@@ -10,6 +10,7 @@ import (
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/presence"
+	"github.com/mustermesh/muster/edge"
 )
 
 // settings is core/presence as the edge sees it: who is invisible, from a cache
@@ -58,6 +59,9 @@ func writeSeen(ctx context.Context, write func(context.Context, map[core.UserID]
 
 // Invisible satisfies edge.Settings.
 func (s *settings) Invisible(ctx context.Context, user string) (bool, error) {
+	if edge.FleetOf(user) != "" { // it chooses otherwise who sees its subjects
+		return false, nil
+	}
 	now := time.Now()
 	s.mu.Lock()
 	k, ok := s.known[user]
@@ -103,7 +107,11 @@ func (s *settings) Changed(ctx context.Context, user string, told bool) (invisib
 }
 
 // Seen satisfies edge.Settings.
-func (s *settings) Seen(user string, at time.Time) { s.seen.Touch(user, at) }
+func (s *settings) Seen(user string, at time.Time) {
+	if edge.FleetOf(user) == "" {
+		s.seen.Touch(user, at)
+	}
+}
 
 // Start begins writing.
 func (s *settings) Start(ctx context.Context) error { return s.seen.Start(ctx) }
