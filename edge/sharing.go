@@ -91,16 +91,17 @@ type Neighbour struct {
 
 // Map is where discoverable people are, in all regions (edge/nearby).
 type Map interface {
-	// Put shows a user until a moment, in place of what was put before. It does
-	// not block.
+	// Put shows a user until a moment, in place of what was put before, or a subject
+	// of a fleet (Subject): each fleet's are apart from people and from those of
+	// others. It does not block.
 	Put(user, name string, view grant.View, until time.Time)
 	// Gone shows a user no more. It does not block.
 	Gone(user string)
 	// Near returns the nearest people within radius metres of a point, but for
-	// the viewer and those who are on no terms with them, at most limit. That some
-	// region can't be asked is no error. Its errors are CodeBadRequest and
-	// CodeRetry.
-	Near(ctx context.Context, viewer string, at geo.Point, radius float64, limit int) (Nearby, error)
+	// the viewer and those who are on no terms with them, at most limit; or the
+	// nearest subjects of a fleet, if one is named. That some region can't be asked
+	// is no error. Its errors are CodeBadRequest and CodeRetry.
+	Near(ctx context.Context, viewer, fleet string, at geo.Point, radius float64, limit int) (Nearby, error)
 }
 
 // Nearby is what Map.Near found.

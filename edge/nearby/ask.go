@@ -148,7 +148,7 @@ func (m *Map) plan(now time.Time, a area, only []regions.RegionID) (p plan) {
 // ---------------------------------------------------------------- near
 
 // Near satisfies edge.Map.
-func (m *Map) Near(ctx context.Context, viewer string, at geo.Point, radius float64, limit int) (edge.Nearby, error) {
+func (m *Map) Near(ctx context.Context, viewer, fleet string, at geo.Point, radius float64, limit int) (edge.Nearby, error) {
 	if limit == 0 {
 		limit = defaultLimit
 	}
@@ -158,21 +158,24 @@ func (m *Map) Near(ctx context.Context, viewer string, at geo.Point, radius floa
 	m.metrics.askedNear.Inc()
 	now := time.Now()
 	defer func() { m.metrics.seconds.Observe(time.Since(now).Seconds()) }()
-	blocked, err := m.cfg.Blocks.Blocked(ctx, viewer)
-	if err != nil {
-		return edge.Nearby{}, err
+	var blocked map[string]bool
+	if fleet == "" {
+		var err error
+		if blocked, err = m.cfg.Blocks.Blocked(ctx, viewer); err != nil {
+			return edge.Nearby{}, err
+		}
 	}
 	a, err := m.circle(now, at, radius)
 	if err != nil {
 		return edge.Nearby{}, err
 	}
 	// So many more that enough are left without the viewer and the blocked ones.
-	q := &peer.MapQuery{Radius: radius, Limit: uint32(min(limit+1+len(blocked), maxFind)), Center: &wire.Point{Lat: at.Lat, Lng: at.Lng}}
+	q := &peer.MapQuery{Radius: radius, Limit: uint32(min(limit+1+len(blocked), maxFind)), Center: &wire.Point{Lat: at.Lat, Lng: at.Lng}, Fleet: fleet}
 	var people []found
 	var out edge.Nearby
 	if m.here(a) {
 		m.metrics.fanOut.Observe(1)
-		people, out.More = m.owner.near(now, at, radius, int(q.Limit))
+		people, out.More = m.owner.near(now, fleet, at, radius, int(q.Limit))
 		if !m.cfg.Roster.Current() {
 			out.Unreached = a.regions
 		}
@@ -245,7 +248,7 @@ func (c *crowdOf) people() []found {
 // near asks one node who is near.
 func (m *Map) near(ctx context.Context, p part, at geo.Point, q *peer.MapQuery) (out []found, more, moved bool, err error) {
 	if p.node == m.cfg.Self {
-		out, more = m.owner.near(time.Now(), at, q.Radius, int(q.Limit))
+		out, more = m.owner.near(time.Now(), q.Fleet, at, q.Radius, int(q.Limit))
 		return out, more, !m.cfg.Roster.Current() || !m.owner.holds(p.cells), nil
 	}
 	a, err := m.call(ctx, p, q)
@@ -254,7 +257,7 @@ func (m *Map) near(ctx context.Context, p part, at geo.Point, q *peer.MapQuery) 
 	}
 	for _, x := range a.Points[:min(len(a.Points), int(q.Limit))] {
 		person, there, ok := personOf(x)
-		if !ok || !there {
+		if !ok || !there || edge.FleetOf(person.User) != q.Fleet {
 			continue
 		}
 		if d := geo.Distance(at, person.View.Point); d <= q.Radius*(1+1e-9) {
@@ -344,7 +347,7 @@ func (m *Map) call(ctx context.Context, p part, q *peer.MapQuery) (*peer.MapFoun
 		return nil, errLost
 	}
 	asked := &peer.MapQuery{
-		Center: q.Center, Radius: q.Radius, Limit: q.Limit, Box: q.Box, Since: q.Since, Cells: make([]uint64, len(p.cells)),
+		Center: q.Center, Radius: q.Radius, Limit: q.Limit, Box: q.Box, Since: q.Since, Fleet: q.Fleet, Cells: make([]uint64, len(p.cells)),
 	}
 	for i, c := range p.cells {
 		asked.Cells[i] = uint64(c)

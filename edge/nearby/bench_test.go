@@ -43,7 +43,7 @@ func BenchmarkNear(b *testing.B) {
 	users, at := city(b, m, n)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		got, err := m.Near(b.Context(), users[i%n], at[i%n], 1000, 20)
+		got, err := m.Near(b.Context(), users[i%n], "", at[i%n], 1000, 20)
 		require.NoError(b, err)
 		require.NotEmpty(b, got.People)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/geo"
 	"github.com/mustermesh/muster/geo/index"
 	"github.com/mustermesh/muster/regions"
@@ -105,7 +106,7 @@ func (m *Map) boxAt(ctx context.Context, p part, b *wire.Box, box index.Box, sin
 	for _, x := range a.Points {
 		if x.GetFix() == nil {
 			out.gone = append(out.gone, x.GetUser())
-		} else if person, there, ok := personOf(x); ok && there && len(out.people) < maxBox {
+		} else if person, there, ok := personOf(x); ok && there && edge.FleetOf(person.User) == "" && len(out.people) < maxBox {
 			out.people = append(out.people, person)
 		}
 	}

@@ -68,7 +68,7 @@ func TestAThirdDenyAThirdGoStale(t *testing.T) {
 		shown := map[string]bool{}
 		for i, f := range w.alive() {
 			for n := i; n < towns; n += 6 {
-				got, err := f.live().Near(t.Context(), "somebody", at[n], 20_000, MaxLimit)
+				got, err := f.live().Near(t.Context(), "somebody", "", at[n], 20_000, MaxLimit)
 				require.NoError(t, err)
 				require.Empty(t, got.Unreached)
 				for _, p := range got.People {
@@ -78,7 +78,7 @@ func TestAThirdDenyAThirdGoStale(t *testing.T) {
 					shown[p.User] = true
 				}
 			}
-			got, err := f.live().Near(t.Context(), "somebody", geo.Point{}, MaxRadius, MaxLimit)
+			got, err := f.live().Near(t.Context(), "somebody", "", geo.Point{}, MaxRadius, MaxLimit)
 			require.NoError(t, err)
 			for _, p := range got.People { // a town may be near
 				require.NotEqual(t, geo.Point{}, p.View.Point)

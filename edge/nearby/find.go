@@ -23,11 +23,16 @@ type found struct {
 	distance float64
 }
 
-// near returns the nearest people in order, and whether there are others.
-func (o *owner) near(now time.Time, at geo.Point, radius float64, limit int) (out []found, more bool) {
+// near returns the nearest in order, people or the subjects of a fleet, and whether
+// there are others.
+func (o *owner) near(now time.Time, fleet string, at geo.Point, radius float64, limit int) (out []found, more bool) {
+	layer := o.layers.get(fleet)
+	if layer == nil {
+		return nil, false
+	}
 	// Those who come and go meanwhile are why it is not exact. Who went from one of
 	// the index's roots to another one may be there twice.
-	hits := o.index.Nearest(make([]index.Hit, 0, min(limit+1, 64)), at, limit+1, radius, index.Options{Now: now.UnixMilli()})
+	hits := layer.index.Nearest(make([]index.Hit, 0, min(limit+1, 64)), at, limit+1, radius, index.Options{Now: now.UnixMilli()})
 	out = make([]found, 0, min(len(hits), limit))
 	for _, h := range hits {
 		if len(out) == limit {
@@ -69,7 +74,7 @@ type boxed struct {
 	more    bool   // there are, but not all are told: it is always the same ones
 }
 
-// box returns who is in a box and in the cells (none: in any), or who changed
+// box returns which people are in a box and in the cells (none: in any), or who changed
 // since the answer that had that version.
 func (o *owner) box(now time.Time, b index.Box, in []geo.Cell, since uint64, limit int) boxed {
 	out := boxed{version: o.stamps.Load()}
@@ -113,10 +118,11 @@ func (o *owner) box(now time.Time, b index.Box, in []geo.Cell, since uint64, lim
 	return out
 }
 
+// eachCell calls f with these cells of people (none: all), locked.
 func (o *owner) eachCell(in []geo.Cell, f func(*cell)) {
 	if len(in) == 0 {
-		for i := range o.cells {
-			cs := &o.cells[i]
+		for i := range o.people.cells {
+			cs := &o.people.cells[i]
 			cs.mu.Lock()
 			for _, c := range cs.of {
 				f(c)
@@ -126,9 +132,9 @@ func (o *owner) eachCell(in []geo.Cell, f func(*cell)) {
 		return
 	}
 	for _, id := range in {
-		cs := o.cellsOf(id)
+		cs, key := o.people.at(id)
 		cs.mu.Lock()
-		if c := cs.of[id]; c != nil {
+		if c := cs.of[key]; c != nil {
 			f(c)
 		}
 		cs.mu.Unlock()

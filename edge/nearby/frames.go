@@ -14,7 +14,7 @@ import (
 
 // What names may be long at most, in bytes.
 const (
-	maxUser = 64
+	maxUser = 128 // a subject's, with its fleet
 	maxName = 1024
 )
 

@@ -100,7 +100,7 @@ func FuzzMapFound(f *testing.F) {
 		m := New(Config{
 			Self: "n", Region: "r", Roster: answers{}, Topology: func() *regions.Topology { return top }, Links: answers{found: &found}, Blocks: noBlocks{},
 		})
-		got, err := m.Near(t.Context(), "viewer", geo.Point{}, 20_000, 10)
+		got, err := m.Near(t.Context(), "viewer", "", geo.Point{}, 20_000, 10)
 		require.NoError(t, err)
 		require.LessOrEqual(t, len(got.People), 10)
 		for _, n := range got.People {

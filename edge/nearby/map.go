@@ -37,7 +37,8 @@ type Config struct {
 	Links    Links
 	Blocks   edge.Blocks
 
-	MaxPoints int                   // optional: that this node owns, or publishes; 4 million
+	MaxPoints int                   // optional: that this node owns, or publishes; 4 million, of fleets three quarters of that
+	MaxFleets int                   // optional: of which this node owns points; 10,000
 	Log       *slog.Logger          // optional
 	Registry  prometheus.Registerer // optional
 }
@@ -62,7 +63,7 @@ type Links interface {
 	Call(ctx context.Context, to regions.NodeID, c *peer.Call) (*peer.Answer, error)
 }
 
-// Person is somebody on the map.
+// Person is somebody on the map, or a subject of a fleet.
 type Person struct {
 	User, Name string
 	View       grant.View
@@ -100,7 +101,7 @@ var _ edge.Map = (*Map)(nil)
 
 // New returns a map that works once it was started.
 func New(cfg Config) *Map {
-	cfg.MaxPoints = cmp.Or(cfg.MaxPoints, 4<<20)
+	cfg.MaxPoints, cfg.MaxFleets = cmp.Or(cfg.MaxPoints, 4<<20), cmp.Or(cfg.MaxFleets, 10_000)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -110,7 +111,7 @@ func New(cfg Config) *Map {
 	m := &Map{cfg: cfg, log: cfg.Log, tag: nodeTag(cfg.Self), wake: make(chan struct{}, 1), down: map[regions.NodeID]bool{}}
 	m.topology = cfg.Topology()
 	m.atlas.Store((*atlas)(nil).next(m.topology, time.Now()))
-	m.owner = newOwner(m.owns, cfg.MaxPoints)
+	m.owner = newOwner(m.owns, cfg.MaxPoints, cfg.MaxFleets)
 	m.publisher.init(cfg.MaxPoints)
 	m.anchors.init()
 	m.ways.init()

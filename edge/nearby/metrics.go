@@ -8,7 +8,7 @@ import (
 type metrics struct {
 	here, in, out                              prometheus.Counter // updates
 	refusedMoved, refusedFull, refusedInvalid  prometheus.Counter
-	superseded                                 prometheus.Counter
+	refusedFleets, superseded                  prometheus.Counter
 	askedNear, askedBox, servedNear, servedBox prometheus.Counter
 	unreached                                  *prometheus.CounterVec
 	fanOut, seconds                            prometheus.Histogram
@@ -17,16 +17,19 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer, m *Map) *metrics {
 	f := promauto.With(r)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "muster_map_points", Help: "People on the map whose points this node has, as the owner of their slots.",
+		Name: "muster_map_points", Help: "People and subjects of fleets on the map whose points this node has, as the owner of their slots.",
 	}, func() float64 { return float64(m.owner.count.Load()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "muster_map_published", Help: "People whom this node puts on the map, with those who went within the last minute.",
+		Name: "muster_map_published", Help: "People and subjects of fleets whom this node puts on the map, with those who went within the last minute.",
 	}, func() float64 { return float64(m.publisher.count.Load()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "muster_map_fleets", Help: "Fleets of which this node has points, each a layer of the map.",
+	}, func() float64 { return float64(m.owner.fleetCount()) })
 	updates := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "muster_map_updates_total", Help: "Points that were put here, sent to other owners (out), or came from other nodes (in).",
 	}, []string{"way"})
 	refused := f.NewCounterVec(prometheus.CounterOpts{
-		Name: "muster_map_refused_total", Help: "Points that were not taken: the slot is another's, there is no room, or they make no sense.",
+		Name: "muster_map_refused_total", Help: "Points that were not taken: the slot is another's, there is no room, there are too many fleets, or they make no sense.",
 	}, []string{"why"})
 	queries := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "muster_map_queries_total", Help: "Questions to the map that began here (asked), or that other nodes asked (served).",
@@ -34,6 +37,7 @@ func newMetrics(r prometheus.Registerer, m *Map) *metrics {
 	return &metrics{
 		here: updates.WithLabelValues("here"), in: updates.WithLabelValues("in"), out: updates.WithLabelValues("out"),
 		refusedMoved: refused.WithLabelValues("moved"), refusedFull: refused.WithLabelValues("full"), refusedInvalid: refused.WithLabelValues("invalid"),
+		refusedFleets: refused.WithLabelValues("fleets"),
 		superseded: f.NewCounter(prometheus.CounterOpts{
 			Name: "muster_map_superseded_total", Help: "People whom this node put on the map and another did later.",
 		}),

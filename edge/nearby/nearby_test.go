@@ -108,7 +108,7 @@ func (o *owner) give(t *testing.T, p Person) outcome {
 }
 
 func (o *owner) all(at geo.Point) (users []string) {
-	people, _ := o.near(time.Now(), at, maxRadius, maxFind)
+	people, _ := o.near(time.Now(), "", at, maxRadius, maxFind)
 	for _, p := range people {
 		users = append(users, p.User)
 	}
@@ -118,7 +118,7 @@ func (o *owner) all(at geo.Point) (users []string) {
 func TestOwnerKeepsTheNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		owned := map[int]bool{}
-		o := newOwner(func(slot int) bool { return !owned[-slot-1] }, 3)
+		o := newOwner(func(slot int) bool { return !owned[-slot-1] }, 3, 10)
 		berlin, nearIt := geo.Point{Lat: 52.52, Lng: 13.4}, geo.Point{Lat: 52.52, Lng: 13.9}
 
 		require.Equal(t, taken, o.give(t, person("a", 5, berlin)))
@@ -144,7 +144,7 @@ func TestOwnerKeepsTheNewest(t *testing.T) {
 		require.Equal(t, []string{"c"}, o.all(berlin), "before anybody sweeps")
 		o.sweep(time.Now())
 		require.EqualValues(t, 1, o.count.Load())
-		require.Equal(t, 1, o.index.Len())
+		require.Equal(t, 1, o.people.index.Len())
 		for range 2 { // they lapse, and that they left is forgotten
 			time.Sleep(2 * life)
 			o.sweep(time.Now())
@@ -152,7 +152,7 @@ func TestOwnerKeepsTheNewest(t *testing.T) {
 		require.Zero(t, o.count.Load())
 		for i := range shards {
 			require.Empty(t, o.users[i].of)
-			require.Empty(t, o.cells[i].of)
+			require.Empty(t, o.people.cells[i].of)
 		}
 
 		// Slots that went take their points with them.
@@ -173,7 +173,7 @@ func TestOwnerKeepsTheNewest(t *testing.T) {
 func TestBoxTellsChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(5, 6))
-		o := newOwner(func(int) bool { return true }, 10_000)
+		o := newOwner(func(int) bool { return true }, 10_000, 10)
 		box := index.Box{South: 52.4, North: 52.6, West: 13.2, East: 13.6}
 		cover, err := index.Viewport(nil, box, resolution, maxCells)
 		require.NoError(t, err)
@@ -282,7 +282,7 @@ func TestUpdatesAreFew(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		require.InDelta(t, 11, in(), 2)
-		people, _ := eu.live().owner.near(time.Now(), dublin, 1000, 10)
+		people, _ := eu.live().owner.near(time.Now(), "", dublin, 1000, 10)
 		require.Len(t, people, 1)
 
 		time.Sleep(3 * time.Second)
@@ -293,7 +293,7 @@ func TestUpdatesAreFew(t *testing.T) {
 		us.live().Put("u", "U", old, time.Now().Add(time.Minute))
 		time.Sleep(100 * time.Millisecond)
 		require.Positive(t, in()-before)
-		people, _ = eu.live().owner.near(time.Now(), dublin, maxRadius, 10)
+		people, _ = eu.live().owner.near(time.Now(), "", dublin, maxRadius, 10)
 		require.Equal(t, grant.Cells(7), people[0].View.Precision, "no finer than what is granted now")
 
 		us.live().Gone("u")
@@ -315,7 +315,7 @@ func TestARegionThatCannotBeReached(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		near := func(f *fake, at geo.Point) edge.Nearby {
-			got, err := f.live().Near(t.Context(), "viewer", at, 20_000, 0)
+			got, err := f.live().Near(t.Context(), "viewer", "", at, 20_000, 0)
 			require.NoError(t, err)
 			return got
 		}
@@ -366,7 +366,7 @@ func TestNearRefuses(t *testing.T) {
 		{geo.Point{Lat: 91}, 1, 1}, {geo.Point{Lat: math.NaN()}, 1, 1}, {geo.Point{}, -1, 1}, {geo.Point{}, math.NaN(), 1},
 		{geo.Point{}, MaxRadius + 1, 1}, {geo.Point{}, 1, MaxLimit + 1}, {geo.Point{}, 1, -1},
 	} {
-		_, err := m.Near(t.Context(), "v", c.at, c.radius, c.limit)
+		_, err := m.Near(t.Context(), "v", "", c.at, c.radius, c.limit)
 		require.ErrorIs(t, err, errNear, "%v", c)
 	}
 	for _, b := range []*wire.Box{nil, {South: 1, North: 0}, {East: 181}, {South: math.NaN()}} {
@@ -374,11 +374,11 @@ func TestNearRefuses(t *testing.T) {
 		require.ErrorIs(t, err, errBox)
 	}
 	broken := errors.New("no database")
-	_, err := soleMap(broken).Near(t.Context(), "v", geo.Point{}, 1, 1)
+	_, err := soleMap(broken).Near(t.Context(), "v", "", geo.Point{}, 1, 1)
 	require.ErrorIs(t, err, broken, "who blocked whom is unknown: nobody is shown")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = m.Near(ctx, "v", geo.Point{}, 1, 1)
+	_, err = m.Near(ctx, "v", "", geo.Point{}, 1, 1)
 	require.NoError(t, err, "nothing had to be waited for")
 }
 

@@ -5,22 +5,21 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/geo"
-	"github.com/mustermesh/muster/geo/index"
 )
 
 // owner is the part of the map that is this node's: the points of its slots.
 //
-// A point is in three places: by its user (a shard of users), by its cell (a
-// shard of cells) and in the index. Users and cells have locks of their own,
-// taken in that order; a point's fields change under both.
+// A point is in three places: by its user (a shard of users), and in its layer by
+// its cell (a shard of cells) and in the index. Users and cells have locks of
+// their own, taken in that order; a point's fields change under both.
 type owner struct {
 	owns  func(slot int) bool // by the roster
 	most  int64
-	index *index.Index
 	users [shards]users
-	cells [shards]cells
 	count atomic.Int64
+	layers
 
 	// stamps number the changes. They begin at the clock, so that a stamp of an
 	// earlier start of this node is below floor, which is up to where it is no
@@ -40,6 +39,7 @@ type users struct {
 
 type point struct {
 	Person
+	layer   *layer
 	id      uint64 // in the index; of each time that a user comes
 	cell    geo.Cell
 	slot    int
@@ -51,12 +51,7 @@ type point struct {
 	place int    // in the cell's members
 }
 
-type cells struct {
-	mu sync.Mutex // guards the following
-	of map[geo.Cell]*cell
-}
-
-// cell is what is in one, and who was until lately.
+// cell is what is in one of a layer, and which people were until lately.
 type cell struct {
 	slot    int
 	members []member
@@ -78,17 +73,16 @@ type departure struct {
 // departures of a cell that are remembered, at most.
 const departures = 4096
 
-func newOwner(owns func(int) bool, most int) *owner {
-	o := &owner{owns: owns, most: int64(most), index: index.New()}
+func newOwner(owns func(int) bool, most, fleets int) *owner {
+	o := &owner{owns: owns, most: int64(most)}
+	o.layers.init(fleets)
 	o.stamps.Store(uint64(time.Now().UnixNano()))
 	o.floor.Store(o.stamps.Load())
 	for i := range shards {
-		o.users[i].of, o.cells[i].of = map[string]*point{}, map[geo.Cell]*cell{}
+		o.users[i].of = map[string]*point{}
 	}
 	return o
 }
-
-func (o *owner) cellsOf(c geo.Cell) *cells { return &o.cells[c.Hash()%shards] }
 
 // outcome is what became of a point.
 type outcome uint8
@@ -98,6 +92,7 @@ const (
 	stale         // there is something as new
 	notOwned
 	full
+	crowded // there are too many fleets
 	invalid
 )
 
@@ -124,13 +119,18 @@ func (o *owner) put(now time.Time, p *Person, c geo.Cell, slot int, expires time
 		return was, stale
 	}
 	if was == nil || was.gone {
-		if o.count.Load() >= o.most {
+		fleet := edge.FleetOf(p.User)
+		if !room(&o.count, o.most, fleet) {
 			return nil, full
 		}
-		was = &point{id: s.newID(shard), rank: rankOf(p.User)}
+		layer := o.enter(fleet)
+		if layer == nil {
+			o.count.Add(-1)
+			return nil, crowded
+		}
+		was = &point{layer: layer, id: s.newID(shard), rank: rankOf(p.User)}
 		s.ids[was.id>>idShard&idMask] = was
 		s.of[p.User] = was
-		o.count.Add(1)
 	} else if was.cell != c {
 		o.unlink(was, now)
 	}
@@ -145,11 +145,11 @@ func (o *owner) put(now time.Time, p *Person, c geo.Cell, slot int, expires time
 
 // last makes a point last until another time.
 func (o *owner) last(p *point, until, expires time.Time) {
-	cs := o.cellsOf(p.cell)
+	cs, key := p.layer.at(p.cell)
 	cs.mu.Lock()
 	if !p.Until.Equal(until) { // which is news to who shows it
 		p.stamp = o.stamps.Add(1)
-		cs.of[p.cell].members[p.place].stamp = p.stamp
+		cs.of[key].members[p.place].stamp = p.stamp
 	}
 	p.Until, p.expires = until, expires.UnixMilli()
 	cs.mu.Unlock()
@@ -159,21 +159,21 @@ func (o *owner) last(p *point, until, expires time.Time) {
 // reindex brings the index up to date with a point.
 func (o *owner) reindex(p *point) {
 	// The order of versions is kept here, so the index gets times that grow.
-	_, _ = o.index.Upsert(p.id, p.View.Point, int64(p.stamp), p.expires)
+	_, _ = p.layer.index.Upsert(p.id, p.View.Point, int64(p.stamp), p.expires)
 }
 
 // link puts what is new of a point under its cell, unless the slot went.
 func (o *owner) link(pt *point, p *Person, c geo.Cell, slot int, expires time.Time) bool {
-	cs := o.cellsOf(c)
+	cs, key := pt.layer.at(c)
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if !o.owns(slot) { // who drops comes after the roster's change
 		return false
 	}
-	in := cs.of[c]
+	in := cs.of[key]
 	if in == nil {
 		in = &cell{slot: slot}
-		cs.of[c] = in
+		cs.of[key] = in
 	}
 	if pt.cell != c {
 		pt.place = len(in.members)
@@ -187,18 +187,26 @@ func (o *owner) link(pt *point, p *Person, c geo.Cell, slot int, expires time.Ti
 
 // unlink takes a point out of its cell.
 func (o *owner) unlink(pt *point, now time.Time) {
-	cs := o.cellsOf(pt.cell)
+	cs, key := pt.layer.at(pt.cell)
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if in := cs.of[pt.cell]; in != nil {
-		in.remove(pt)
-		if len(in.left) >= departures {
-			o.forgotten(in.left[len(in.left)/2].stamp)
-			in.left = append(in.left[:0], in.left[len(in.left)/2+1:]...)
-		}
-		in.left = append(in.left, departure{pt.User, o.stamps.Add(1), now.UnixMilli()})
-	}
 	pt.cell = 0
+	in := cs.of[key]
+	if in == nil {
+		return
+	}
+	in.remove(pt)
+	if pt.layer != &o.people { // of whom boxes tell nobody
+		if len(in.members) == 0 {
+			delete(cs.of, key)
+		}
+		return
+	}
+	if len(in.left) >= departures {
+		o.forgotten(in.left[len(in.left)/2].stamp)
+		in.left = append(in.left[:0], in.left[len(in.left)/2+1:]...)
+	}
+	in.left = append(in.left, departure{pt.User, o.stamps.Add(1), now.UnixMilli()})
 }
 
 // forgotten notes that who left up to a stamp is known no more.
@@ -250,11 +258,12 @@ func (o *owner) take(s *users, p *point) {
 
 // forget takes a point that is in no cell out of the index and the ids.
 func (o *owner) forget(s *users, p *point) {
-	o.index.Remove(p.id)
+	p.layer.index.Remove(p.id)
 	low := uint32(p.id >> idShard & idMask)
 	s.ids[low] = nil
 	s.free = append(s.free, low)
 	o.count.Add(-1)
+	o.leave(p.layer)
 }
 
 // An id is, from the top: how many ids the shard has given, its place in
@@ -281,21 +290,23 @@ func (s *users) newID(shard int) uint64 {
 // drop forgets the points of slots that are this node's no more.
 func (o *owner) drop() {
 	var lost []string
-	for i := range o.cells {
-		cs := &o.cells[i]
-		cs.mu.Lock()
-		for c, in := range cs.of {
-			if o.owns(in.slot) {
-				continue
+	for _, table := range [...]*[shards]cells{o.people.cells, &o.fleets} {
+		for i := range table {
+			cs := &table[i]
+			cs.mu.Lock()
+			for key, in := range cs.of {
+				if o.owns(in.slot) {
+					continue
+				}
+				for _, p := range in.members {
+					lost = append(lost, p.User)
+				}
+				if len(in.members) == 0 {
+					delete(cs.of, key)
+				}
 			}
-			for _, p := range in.members {
-				lost = append(lost, p.User)
-			}
-			if len(in.members) == 0 {
-				delete(cs.of, c)
-			}
+			cs.mu.Unlock()
 		}
-		cs.mu.Unlock()
 	}
 	for _, user := range lost {
 		o.remove(user, func(p *point) bool { return !o.owns(p.slot) })
@@ -318,9 +329,11 @@ func (o *owner) remove(user string, is func(*point) bool) {
 // enough.
 func (o *owner) sweep(now time.Time) {
 	at := now.UnixMilli()
-	for _, id := range o.index.Expire(nil, at) {
-		if user := o.userOf(id); user != "" {
-			o.remove(user, func(p *point) bool { return p.id == id && p.expires <= at })
+	for _, l := range o.layers.all() {
+		for _, id := range l.index.Expire(nil, at) {
+			if user := o.userOf(id); user != "" {
+				o.remove(user, func(p *point) bool { return p.id == id && p.expires <= at })
+			}
 		}
 	}
 	for i := range o.users {
@@ -337,8 +350,8 @@ func (o *owner) sweep(now time.Time) {
 		}
 		s.mu.Unlock()
 	}
-	for i := range o.cells {
-		cs := &o.cells[i]
+	for i := range o.people.cells { // those of fleets go with their last subject
+		cs := &o.people.cells[i]
 		cs.mu.Lock()
 		for c, in := range cs.of {
 			n := 0

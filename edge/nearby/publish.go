@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/geo"
 	"github.com/mustermesh/muster/geo/grant"
 	"github.com/mustermesh/muster/regions"
@@ -187,13 +188,12 @@ func (m *Map) Put(user, name string, view grant.View, until time.Time) {
 	defer s.mu.Unlock()
 	e := s.users[user]
 	if e == nil {
-		if m.publisher.count.Load() >= m.publisher.most {
+		if !room(&m.publisher.count, m.publisher.most, edge.FleetOf(user)) {
 			m.metrics.refusedFull.Inc()
 			return
 		}
 		e = &entry{Person: Person{User: user}}
 		s.users[user] = e
-		m.publisher.count.Add(1)
 	}
 	what := e.put(now, m.tag, name, view, until)
 	if what == same {
@@ -307,5 +307,7 @@ func (m *Map) took(o outcome, slot int) {
 		m.refused(m.cfg.Region, []int{slot})
 	case full:
 		m.metrics.refusedFull.Inc()
+	case crowded:
+		m.metrics.refusedFleets.Inc()
 	}
 }

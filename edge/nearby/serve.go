@@ -24,6 +24,8 @@ func (m *Map) HandleUpdate(from regions.NodeID, u *peer.MapUpdate) {
 			refused.add(slot)
 		case full:
 			m.metrics.refusedFull.Inc()
+		case crowded:
+			m.metrics.refusedFleets.Inc()
 		case invalid:
 			m.metrics.refusedInvalid.Inc()
 		}
@@ -87,7 +89,7 @@ func (s *slotSet) add(slot int) {
 	}
 }
 
-var errQuery = errs.New(errs.Invalid, edge.CodeBadRequest, "the map is asked with a point and up to 50 km, or a box, and up to 64 cells")
+var errQuery = errs.New(errs.Invalid, edge.CodeBadRequest, "the map is asked with a point and up to 50 km, or a box of people, and up to 64 cells")
 
 // HandleQuery answers what another node asks of this one's part of the map.
 func (m *Map) HandleQuery(q *peer.MapQuery) (*peer.MapFound, error) {
@@ -99,7 +101,7 @@ func (m *Map) HandleQuery(q *peer.MapQuery) (*peer.MapFound, error) {
 	out := &peer.MapFound{Moved: !m.cfg.Roster.Current() || !m.owner.holds(cells)}
 	if q.Box != nil {
 		box, ok := boxOf(q.Box)
-		if !ok {
+		if !ok || q.Fleet != "" {
 			return nil, errQuery
 		}
 		m.metrics.servedBox.Inc()
@@ -118,7 +120,7 @@ func (m *Map) HandleQuery(q *peer.MapQuery) (*peer.MapFound, error) {
 		return nil, errQuery
 	}
 	m.metrics.servedNear.Inc()
-	people, more := m.owner.near(now, at, q.Radius, min(int(q.Limit), maxFind))
+	people, more := m.owner.near(now, q.Fleet, at, q.Radius, min(int(q.Limit), maxFind))
 	for i := range people {
 		out.Points = append(out.Points, pointOf(&people[i].Person))
 	}

@@ -356,7 +356,7 @@ func (s *story) look() {
 	f := s.anywhere()
 	viewer := s.people[s.random(len(s.people))]
 	at, radius := s.somewhere()
-	got, err := f.live().Near(context.Background(), viewer.id, at, radius, 1+s.random(MaxLimit))
+	got, err := f.live().Near(context.Background(), viewer.id, "", at, radius, 1+s.random(MaxLimit))
 	require.NoError(s.t, err)
 	last := 0.0
 	for _, n := range got.People {
@@ -427,7 +427,7 @@ func (s *story) compare(round int) {
 			s.mu.Lock()
 			s.blocked = map[string]map[string]bool{viewer.id: blocked}
 			s.mu.Unlock()
-			got, err := f.live().Near(context.Background(), viewer.id, at, radius, limit)
+			got, err := f.live().Near(context.Background(), viewer.id, "", at, radius, limit)
 			require.NoError(s.t, err)
 			require.Empty(s.t, got.Unreached)
 

@@ -485,9 +485,9 @@ func (w *world) trace(user string) (out string) {
 		o := &m.owner.users[shardOf(user)]
 		o.mu.Lock()
 		if p := o.of[user]; p != nil {
-			_, in := m.owner.index.Get(p.id)
+			_, in := p.layer.index.Get(p.id)
 			out += fmt.Sprintf("\n%s owns %s: v%d gone %v expires %d slot %d owned %v indexed %v", f.id, user, p.Version, p.gone, p.expires, p.slot, m.owns(p.slot), in)
-			out += fmt.Sprintf(" at %v, nearest there %v, within %v", p.View.Point, len(m.owner.index.Nearest(nil, p.View.Point, 10, 1, index.Options{})), len(m.owner.index.Nearest(nil, p.View.Point, 10000, 50000, index.Options{})))
+			out += fmt.Sprintf(" at %v, nearest there %v, within %v", p.View.Point, len(p.layer.index.Nearest(nil, p.View.Point, 10, 1, index.Options{})), len(p.layer.index.Nearest(nil, p.View.Point, 10000, 50000, index.Options{})))
 		}
 		o.mu.Unlock()
 		m.anchors.mu.Lock()

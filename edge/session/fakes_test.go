@@ -246,7 +246,7 @@ func (sharer) Gone(edge.Client) {}
 // crowd is a map on which everybody is near.
 type crowd struct{ edge.Map }
 
-func (crowd) Near(_ context.Context, viewer string, at geo.Point, radius float64, limit int) (edge.Nearby, error) {
+func (crowd) Near(_ context.Context, viewer, fleet string, at geo.Point, radius float64, limit int) (edge.Nearby, error) {
 	found := edge.Nearby{More: true}
 	for i := range limit {
 		found.People = append(found.People, edge.Neighbour{User: fmt.Sprint(i), Distance: radius, View: grant.View{Point: at}})

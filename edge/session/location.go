@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -93,15 +94,26 @@ func (s *Session) nearby(id uint64, n *wire.Nearby) {
 		s.refuse(id, "", &wire.Problem{Code: wire.CodeBadRequest, Message: "radius is at most 50,000 metres"})
 		return
 	}
+	if !fleetLike(n.Fleet) {
+		s.refuse(id, "", &wire.Problem{Code: wire.CodeBadRequest, Message: "a fleet is named by its id"})
+		return
+	}
 	limit := int(min(n.Limit, maxNearby))
 	if limit == 0 {
 		limit = defaultNearby
 	}
-	s.enqueue(id, "", func(ctx context.Context) { s.near(ctx, id, at, n.Radius, limit) })
+	s.enqueue(id, "", func(ctx context.Context) { s.near(ctx, id, n.Fleet, at, n.Radius, limit) })
+}
+
+// fleetLike reports whether it may be the id of a fleet, or is empty. That there is
+// such a fleet, and that it shows itself, is for the map to know: what is not shown
+// is not there.
+func fleetLike(id string) bool {
+	return len(id) <= 64 && strings.Trim(id, "0123456789abcdef-") == ""
 }
 
 // near answers who is near. Distances are to what the viewer may know.
-func (s *Session) near(ctx context.Context, id uint64, at geo.Point, radius float64, limit int) {
+func (s *Session) near(ctx context.Context, id uint64, fleet string, at geo.Point, radius float64, limit int) {
 	d := &s.registry.deps
 	if d.Map == nil {
 		s.refuse(id, "", errs.New(errs.Unavailable, edge.CodeRetry, "this node keeps no map"))
@@ -109,7 +121,7 @@ func (s *Session) near(ctx context.Context, id uint64, at geo.Point, radius floa
 	}
 	var found edge.Nearby
 	err := s.registry.ask(ctx, func() (err error) {
-		found, err = d.Map.Near(ctx, s.member.User, at, radius, limit)
+		found, err = d.Map.Near(ctx, s.member.User, fleet, at, radius, limit)
 		return err
 	})
 	if err != nil {
@@ -125,7 +137,7 @@ func (s *Session) near(ctx context.Context, id uint64, at geo.Point, radius floa
 		out.People = append(out.People, &wire.Neighbour{
 			User: p.User, Name: p.Name, Distance: p.Distance, Direction: p.Bearing, Fix: viewFix(p.View),
 		})
-		if d.Receipts != nil {
+		if d.Receipts != nil && fleet == "" {
 			d.Receipts.Read(s.member.User, p.User, "nearby", p.View.Precision, now)
 		}
 	}

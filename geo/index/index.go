@@ -12,15 +12,22 @@ import (
 // All methods may be called from many goroutines.
 type Index struct {
 	base   [baseCells]atomic.Pointer[node]
-	center [baseCells]geo.Vec
+	center *[baseCells]geo.Vec
 	grow   sync.Mutex // held to link and unlink what is above roots, and roots
-	shards [1 << shardBits]shard
+	shards []shard
+	bits   uint8 // how many of a number are its shard's
 	len    atomic.Int64
 }
 
 // New returns an empty index.
-func New() *Index {
-	x := &Index{center: baseCenters()}
+func New() *Index { return Sharded(8) }
+
+// Sharded returns an empty index that spreads its ids over 2 to the power of bits
+// locks, at most 8. Each takes some hundred bytes with the first points, and where
+// there are few only few can write at once.
+func Sharded(bits uint8) *Index {
+	bits = min(bits, 8)
+	x := &Index{center: baseCenters(), shards: make([]shard, 1<<bits), bits: bits}
 	for i := range x.shards {
 		x.shards[i].init()
 	}
@@ -57,7 +64,7 @@ func (x *Index) Upsert(id uint64, p geo.Point, captured, expires int64) (bool, e
 	if expires != 0 {
 		s.earliest = min(s.earliest, expires)
 	}
-	to := item{v: v, entry: (i-1)<<shardBits | number, expires: seconds(expires)}
+	to := item{v: v, entry: (i-1)<<x.bits | number, expires: seconds(expires)}
 	path := pathOf(cell)
 	old := e.root
 	if old != nil && old.cell == cell.Parent(rootRes) {

@@ -9,8 +9,7 @@ import (
 )
 
 const (
-	shardBits = 8
-	chunkBits = 6
+	chunkBits = 4
 	never     = math.MaxInt64
 )
 
@@ -54,7 +53,7 @@ func (s *shard) init() {
 // shard returns where an id belongs, its number, and the id's hash.
 func (x *Index) shard(id uint64) (s *shard, number uint32, hash uint64) {
 	hash = geo.Cell(id).Hash()
-	number = uint32(hash >> (64 - shardBits))
+	number = uint32(hash >> 32 >> (32 - x.bits))
 	return &x.shards[number], number, hash
 }
 
@@ -72,7 +71,7 @@ func (s *shard) find(id, hash uint64) (slot int, plusOne uint32) {
 
 // entry returns an entry by its number with the shard's.
 func (x *Index) entry(number uint32) *entry {
-	return x.shards[number&(1<<shardBits-1)].at(number >> shardBits)
+	return x.shards[number&(1<<x.bits-1)].at(number >> x.bits)
 }
 
 func (s *shard) at(i uint32) *entry {

@@ -86,7 +86,8 @@ func center(cell geo.Cell) geo.Vec {
 }
 
 // baseCenters are the centres of the base cells.
-var baseCenters = sync.OnceValue(func() (all [baseCells]geo.Vec) {
+var baseCenters = sync.OnceValue(func() *[baseCells]geo.Vec {
+	all := new([baseCells]geo.Vec)
 	for base := range all {
 		all[base] = center(geo.Cell(1<<59 | uint64(base)<<45 | (1<<45 - 1)))
 	}

@@ -180,7 +180,7 @@ func viewOf(f *wire.Fix) grant.View {
 func (l live) Own(user core.UserID) (grant.Raw, bool) { return l.rt.Sharer.Own(user.String()) }
 
 func (l live) Near(ctx context.Context, viewer core.UserID, center geo.Point, radius float64, limit int) ([]location.Sight, bool, error) {
-	found, err := l.rt.Map.Near(ctx, viewer.String(), center, radius, limit)
+	found, err := l.rt.Map.Near(ctx, viewer.String(), "", center, radius, limit)
 	if err != nil {
 		return nil, false, err
 	}
@@ -201,13 +201,18 @@ func (l live) Near(ctx context.Context, viewer core.UserID, center geo.Point, ra
 
 // ---------------------------------------------------------------- the edge asks core
 
-// sharing is core/location as the edge sees it.
+// sharing is core/location, and for the subjects of fleets core/fleets, as the edge
+// sees it. Of subjects nothing is kept or noted.
 type sharing struct {
 	store    *location.Store
 	recorder *location.Recorder
+	fleets   *fleetChoices
 }
 
 func (s sharing) Sharing(ctx context.Context, user string, min uint64) (edge.Choices, error) {
+	if fleet := edge.FleetOf(user); fleet != "" {
+		return s.fleets.Choices(ctx, fleet, min)
+	}
 	id, err := core.ParseUserID(user)
 	if err != nil {
 		return edge.Choices{}, err
@@ -325,6 +330,7 @@ type sharingChanges struct {
 	tell   *tell
 	rt     *Realtime
 	blocks *blocks
+	fleets *fleetChoices
 	rooms  *membershipAnnouncer
 }
 
@@ -351,6 +357,11 @@ func (s *sharingChanges) all(ctx context.Context, c *peer.SharingChanged) {
 
 // heard applies it on this node.
 func (s *sharingChanges) heard(c *peer.SharingChanged) {
+	if fleet := edge.FleetOf(c.GetUser()); fleet != "" {
+		s.fleets.Changed(fleet, c.GetVersion())
+		s.rt.Sharer.FleetChanged(fleet, c.GetVersion())
+		return
+	}
 	s.blocks.forget(c.GetUser())
 	s.rt.Sessions.BlocksChanged(c.GetUser())
 	if c.GetWithdrawn() != nil {
