@@ -201,6 +201,7 @@ const (
 	CodeSignedOut       errs.Code = wire.CodeSignedOut
 	CodeBadDevice       errs.Code = wire.CodeBadDevice
 	CodeBadRoom         errs.Code = wire.CodeBadRoom
+	CodeForbidden       errs.Code = wire.CodeForbidden
 	CodeNotMember       errs.Code = wire.CodeNotMember
 	CodeNotJoined       errs.Code = wire.CodeNotJoined
 	CodeTooManyRooms    errs.Code = wire.CodeTooManyRooms

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // Limits of single values.
@@ -114,13 +116,20 @@ func CheckSend(clientID, body string) *Problem {
 // CheckFix checks a fix as of now: a point on the globe, a plausible error,
 // and a time of capture that is neither ahead of our clock nor long past.
 func CheckFix(f *Fix, now time.Time) *Problem {
+	p := checkFix(f, now)
+	if p == nil && f.N == 0 {
+		p = &Problem{CodeBadFix, "number a session's fixes from 1 in n"}
+	}
+	return p
+}
+
+// checkFix is CheckFix but for the number.
+func checkFix(f *Fix, now time.Time) *Problem {
 	p := f.GetPoint()
 	if p == nil || !within(p.Lat, -90, 90) || !within(p.Lng, -180, 180) {
 		return &Problem{CodeBadCoordinates, "latitude is within ±90 and longitude within ±180 degrees"}
 	}
 	switch {
-	case f.N == 0:
-		return &Problem{CodeBadFix, "number a session's fixes from 1 in n"}
 	case !within(float64(f.Accuracy), 0, MaxAccuracy):
 		return &Problem{CodeBadFix, "accuracy is 0 to 100,000 metres"}
 	case f.Speed != nil && !within(float64(*f.Speed), 0, MaxSpeed):
@@ -129,10 +138,15 @@ func CheckFix(f *Fix, now time.Time) *Problem {
 		return &Problem{CodeBadFix, "heading is 0 to 360 degrees"}
 	case f.Battery != nil && !within(float64(*f.Battery), 0, 1):
 		return &Problem{CodeBadFix, "battery is 0 to 1"}
-	case !f.Captured.IsValid(): // also when missing
+	}
+	return checkCaptured(f.Captured, now)
+}
+
+func checkCaptured(t *timestamppb.Timestamp, now time.Time) *Problem {
+	if !t.IsValid() { // also when missing
 		return &Problem{CodeBadFix, "captured is the time of the fix"}
 	}
-	switch at := f.Captured.AsTime(); {
+	switch at := t.AsTime(); {
 	case at.After(now.Add(MaxFixAhead)):
 		return &Problem{CodeFixInFuture, "set the device's clock: the fix is from the future"}
 	case at.Before(now.Add(-MaxFixAge)):

@@ -10,12 +10,14 @@ const (
 	CodeTokenExpired    = "token_expired"
 	CodeSignedOut       = "signed_out" // the login was ended
 	CodeBadDevice       = "bad_device"
-	CodeBadRoom         = "bad_room" // not a room id
+	CodeBadRoom         = "bad_room"  // not a room id
+	CodeForbidden       = "forbidden" // a fleet's gateway asks what is a user's, or a user what is a gateway's
 	CodeNotMember       = "not_member"
 	CodeNotJoined       = "not_joined"
 	CodeTooManyRooms    = "too_many_rooms"
 	CodeBadCoordinates  = "bad_coordinates" // NaN, infinite, out of range
 	CodeBadFix          = "bad_fix"         // accuracy, speed, heading, n
+	CodeBadSubject      = "bad_subject"     // the name of a fleet's subject
 	CodeFixInFuture     = "fix_in_future"
 	CodeFixTooOld       = "fix_too_old"
 	CodeBadMessage      = "bad_message" // empty, too long, not UTF-8, no client id
