@@ -1,7 +1,10 @@
-// Package peers speaks to a room of Muster and to a channel of Centrifugo as
-// cheaply as a client can, so that a benchmark of the two measures the servers:
-// one WebSocket a member, frames counted and never decoded whole. The SDKs do
-// much more; what they do costs the client.
+// Package peers speaks to servers of ours and of others as cheaply as a client
+// can, so that a benchmark of several measures the servers.
+//
+// Rooms are those of Muster and channels of Centrifugo: one WebSocket a member,
+// frames counted and never decoded whole. The SDKs do much more; what they do
+// costs the client. Points are a fleet's subjects in Muster, through the Go SDK,
+// and the keys of Tile38 and Redis.
 package peers
 
 import (
