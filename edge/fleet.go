@@ -25,3 +25,13 @@ func FleetOf(user string) string {
 	fleet, _, _ := strings.Cut(rest, ":")
 	return fleet
 }
+
+// SubjectOf returns how a subject's gateway names it; "" for all else.
+func SubjectOf(user string) string {
+	rest, ok := strings.CutPrefix(user, fleetPrefix)
+	if !ok {
+		return ""
+	}
+	_, subject, _ := strings.Cut(rest, ":")
+	return subject
+}
