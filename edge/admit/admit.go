@@ -10,7 +10,10 @@
 // from: when that one is empty too, the connection is closed.
 package admit
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Rate is a bucket's size and gain.
 type Rate struct{ PerSecond, Burst float64 }
@@ -60,7 +63,7 @@ const (
 )
 
 // Limits are what one session may send. The zero value of a field means its
-// default, which a person with a phone doesn't come near.
+// default.
 type Limits struct {
 	Frames   Rate // of any kind
 	Bytes    Rate
@@ -70,22 +73,28 @@ type Limits struct {
 	Abuse    float64 // how many times over the limits closes the connection
 }
 
-// Defaults fills in what is zero.
+// Defaults fills in what is zero, for a user: a person with a phone doesn't come
+// near.
 func (l Limits) Defaults() Limits {
-	rate := func(r *Rate, perSecond, burst float64) {
-		if *r == (Rate{}) {
-			*r = Rate{perSecond, burst}
-		}
+	return l.or(Limits{
+		Frames: Rate{100, 300}, // a resume joins 64 rooms at once
+		Bytes:  Rate{128 << 10, 512 << 10}, Messages: Rate{10, 50}, Fixes: Rate{50, 100}, Errors: Rate{5, 20}, Abuse: 10,
+	})
+}
+
+// GatewayDefaults fills in what is zero, for a gateway of a fleet: its subjects have
+// limits of their own, and this is what keeps it from taking a whole node.
+func (l Limits) GatewayDefaults() Limits {
+	return l.or(Limits{
+		Frames: Rate{50_000, 100_000}, Bytes: Rate{64 << 20, 128 << 20}, Fixes: Rate{200_000, 400_000},
+	}).Defaults()
+}
+
+func (l Limits) or(d Limits) Limits {
+	return Limits{
+		Frames: cmp.Or(l.Frames, d.Frames), Bytes: cmp.Or(l.Bytes, d.Bytes), Messages: cmp.Or(l.Messages, d.Messages),
+		Fixes: cmp.Or(l.Fixes, d.Fixes), Errors: cmp.Or(l.Errors, d.Errors), Abuse: cmp.Or(l.Abuse, d.Abuse),
 	}
-	rate(&l.Frames, 100, 300) // a resume joins 64 rooms at once
-	rate(&l.Bytes, 128<<10, 512<<10)
-	rate(&l.Messages, 10, 50)
-	rate(&l.Fixes, 50, 100)
-	rate(&l.Errors, 5, 20)
-	if l.Abuse == 0 {
-		l.Abuse = 10
-	}
-	return l
 }
 
 // Verdict is the answer to a frame.
@@ -100,15 +109,16 @@ type Client struct {
 	frames, bytes, messages, fixes, errors, abuse Bucket
 }
 
-// Frame meters a frame of the given kind and size in bytes.
-func (c *Client) Frame(now time.Time, l *Limits, k Kind, size int) Verdict {
+// Frame meters a frame of the given kind, with so many of what that is, and size in
+// bytes.
+func (c *Client) Frame(now time.Time, l *Limits, k Kind, of, size int) Verdict {
 	wait := max(c.frames.Take(now, l.Frames, 1), c.bytes.Take(now, l.Bytes, float64(size)))
 	if wait == 0 {
 		switch k {
 		case Message:
-			wait = c.messages.Take(now, l.Messages, 1)
+			wait = c.messages.Take(now, l.Messages, float64(of))
 		case Fix:
-			wait = c.fixes.Take(now, l.Fixes, 1)
+			wait = c.fixes.Take(now, l.Fixes, float64(of))
 		}
 	}
 	if wait == 0 {

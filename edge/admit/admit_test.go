@@ -40,19 +40,19 @@ func TestClientLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var client Client
 			for range c.pass {
-				require.Equal(t, Verdict{}, client.Frame(start, &l, c.kind, c.size))
+				require.Equal(t, Verdict{}, client.Frame(start, &l, c.kind, 1, c.size))
 			}
-			v := client.Frame(start, &l, c.kind, c.size)
+			v := client.Frame(start, &l, c.kind, 1, c.size)
 			require.NotZero(t, v.Wait)
 			require.False(t, v.Close)
-			require.Equal(t, Verdict{}, client.Frame(start.Add(v.Wait), &l, c.kind, c.size))
+			require.Equal(t, Verdict{}, client.Frame(start.Add(v.Wait), &l, c.kind, 1, c.size))
 		})
 	}
 	var client Client
 	var v Verdict
 	n := 0
 	for ; !v.Close; n++ {
-		v = client.Frame(start, &l, Other, 1)
+		v = client.Frame(start, &l, Other, 1, 1)
 	}
 	require.Equal(t, 300+3000+1, n, "ten times over is abuse")
 
@@ -60,7 +60,22 @@ func TestClientLimits(t *testing.T) {
 		require.True(t, client.Unasked(start, &l))
 	}
 	require.False(t, client.Unasked(start, &l))
-	require.Zero(t, testing.AllocsPerRun(100, func() { client.Frame(start, &l, Fix, 40) }))
+	require.Zero(t, testing.AllocsPerRun(100, func() { client.Frame(start, &l, Fix, 1, 40) }))
+}
+
+// A gateway's fixes count one by one, however they are packed.
+func TestGatewayLimits(t *testing.T) {
+	l := Limits{Errors: Rate{1, 2}}.GatewayDefaults()
+	require.Equal(t, Rate{1, 2}, l.Errors)
+	require.NotZero(t, l.Abuse)
+	var c Client
+	for range 400 {
+		require.Equal(t, Verdict{}, c.Frame(start, &l, Fix, 1000, 60<<10))
+	}
+	v := c.Frame(start, &l, Fix, 1000, 60<<10)
+	require.Equal(t, Verdict{Wait: 5 * time.Millisecond}, v)
+	require.Equal(t, Verdict{}, c.Frame(start.Add(v.Wait), &l, Fix, 1000, 60<<10))
+	require.Equal(t, Verdict{}, c.Frame(start.Add(v.Wait), &l, Other, 1, 10), "other frames go on")
 }
 
 func TestGate(t *testing.T) {

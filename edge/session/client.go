@@ -84,7 +84,7 @@ func (s *Session) done(re uint64) {
 func (s *Session) refuse(re uint64, room string, err error) {
 	if re == 0 {
 		s.mu.Lock()
-		ok := s.meter.Unasked(time.Now(), &s.registry.config.Limits)
+		ok := s.meter.Unasked(time.Now(), s.limits())
 		s.mu.Unlock()
 		if !ok {
 			return
@@ -94,6 +94,12 @@ func (s *Session) refuse(re uint64, room string, err error) {
 }
 
 func (s *Session) sendError(re uint64, room string, err error) {
+	e := s.errorOf(room, err)
+	s.send(&wire.ServerFrame{Re: re, Body: &wire.ServerFrame_Error{Error: e}})
+}
+
+// errorOf is a failure as the client is told of it. It is counted.
+func (s *Session) errorOf(room string, err error) *wire.Error {
 	e := &wire.Error{Room: room}
 	var p *wire.Problem
 	switch {
@@ -109,7 +115,7 @@ func (s *Session) sendError(re uint64, room string, err error) {
 		e.Code, e.Message, e.RetryAfterMs = string(known.Code), known.Message, millis(known.RetryAfter)
 	}
 	s.registry.deps.Metrics.errors.WithLabelValues(e.Code).Inc()
-	s.send(&wire.ServerFrame{Re: re, Body: &wire.ServerFrame_Error{Error: e}})
+	return e
 }
 
 func millis(d time.Duration) uint32 { return uint32((d + time.Millisecond - 1) / time.Millisecond) }

@@ -85,12 +85,17 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 	if left := notFollowed(h, opened.Rooms); len(left) > 0 {
 		time.AfterFunc(notFollowedFor, func() { r.run(func() { s.abandon(s.notJoined(left)) }) })
 	}
-	s.follow(h.Follows, func() {
+	follows := h.Follows
+	if s.fleet() != "" && len(follows) > 0 {
+		s.refuse(0, "", forbidden)
+		follows = nil
+	}
+	s.follow(follows, func() {
 		if previous != nil {
 			previous.relieve(wire.Reason_MOVED)
 		}
 		if r.deps.Arrived != nil && (from.region != "" || opened.PreviousEpoch == 0) {
-			r.deps.Arrived(s.id(), from.region, len(h.Follows) > 0)
+			r.deps.Arrived(s.id(), from.region, len(follows) > 0)
 		}
 	})
 	if plan != nil { // since the hello
@@ -209,6 +214,8 @@ func (s *Session) verify(token string) (edge.Identity, error) {
 		return id, err
 	case !id.Expires.After(time.Now()):
 		return id, errs.New(errs.Unauthorized, edge.CodeTokenExpired, "get a fresh access token")
+	case edge.SubjectOf(id.User) != "":
+		return id, errs.New(errs.Unauthorized, edge.CodeUnauthenticated, "the subject of a fleet has no session")
 	case s.registry.isRevoked(id.Login):
 		return id, errs.New(errs.Unauthorized, edge.CodeSignedOut, "you signed out: sign in again")
 	}

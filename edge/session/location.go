@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -94,22 +93,17 @@ func (s *Session) nearby(id uint64, n *wire.Nearby) {
 		s.refuse(id, "", &wire.Problem{Code: wire.CodeBadRequest, Message: "radius is at most 50,000 metres"})
 		return
 	}
-	if !fleetLike(n.Fleet) {
-		s.refuse(id, "", &wire.Problem{Code: wire.CodeBadRequest, Message: "a fleet is named by its id"})
-		return
+	if n.Fleet != "" {
+		if p := wire.CheckFleet(n.Fleet); p != nil {
+			s.refuse(id, "", p)
+			return
+		}
 	}
 	limit := int(min(n.Limit, maxNearby))
 	if limit == 0 {
 		limit = defaultNearby
 	}
 	s.enqueue(id, "", func(ctx context.Context) { s.near(ctx, id, n.Fleet, at, n.Radius, limit) })
-}
-
-// fleetLike reports whether it may be the id of a fleet, or is empty. That there is
-// such a fleet, and that it shows itself, is for the map to know: what is not shown
-// is not there.
-func fleetLike(id string) bool {
-	return len(id) <= 64 && strings.Trim(id, "0123456789abcdef-") == ""
 }
 
 // near answers who is near. Distances are to what the viewer may know.

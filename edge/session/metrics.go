@@ -2,6 +2,8 @@ package session
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mustermesh/muster/api/wire"
 )
 
 // Metrics are what operators see of sessions.
@@ -9,7 +11,7 @@ type Metrics struct {
 	sessions    *prometheus.GaugeVec
 	transitions *prometheus.CounterVec
 	illegal     *prometheus.CounterVec
-	frames      *prometheus.CounterVec
+	frames      map[string]prometheus.Counter // by kind
 	errors      *prometheus.CounterVec
 	closes      *prometheus.CounterVec
 }
@@ -25,12 +27,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"state"}),
 		transitions: counter("transitions_total", "Changes of a session's state.", "from", "event"),
 		illegal:     counter("transitions_refused_total", "Events that a session's state does not allow.", "from", "event"),
-		frames:      counter("frames_total", "Frames received, by kind.", "kind"),
+		frames:      map[string]prometheus.Counter{},
 		errors:      counter("errors_total", "Frames refused, by code.", "code"),
 		closes:      counter("closes_total", "Connections that the node closed, by code.", "code"),
 	}
+	frames := counter("frames_total", "Frames received, by kind.", "kind")
+	m.frames[badFrame] = frames.WithLabelValues(badFrame)
+	kinds := new(wire.ClientFrame).ProtoReflect().Descriptor().Oneofs().ByName("body").Fields()
+	for i := range kinds.Len() {
+		kind := string(kinds.Get(i).Name())
+		m.frames[kind] = frames.WithLabelValues(kind)
+	}
 	if reg != nil {
-		reg.MustRegister(m.sessions, m.transitions, m.illegal, m.frames, m.errors, m.closes)
+		reg.MustRegister(m.sessions, m.transitions, m.illegal, frames, m.errors, m.closes)
 	}
 	return m
 }

@@ -37,6 +37,7 @@ type Config struct {
 	AtOnce   int           // requests of all sessions that core works on, but for messages: 256
 	Devices  int           // sessions of one user on this node: 64. All of them are in every snapshot.
 	Limits   admit.Limits
+	Gateways admit.Limits // of a fleet's gateway
 	Gate     admit.GateConfig
 
 	// TicketKey signs tickets: the same on all nodes. Without one, tickets are
@@ -54,7 +55,7 @@ func (c Config) defaults() Config {
 	c.InFlight = cmp.Or(c.InFlight, 16)
 	c.AtOnce = cmp.Or(c.AtOnce, 256)
 	c.Devices = cmp.Or(c.Devices, 64)
-	c.Limits = c.Limits.Defaults()
+	c.Limits, c.Gateways = c.Limits.Defaults(), c.Gateways.GatewayDefaults()
 	if len(c.TicketKey) == 0 {
 		c.TicketKey = make([]byte, 32)
 		_, _ = rand.Read(c.TicketKey) // it never fails

@@ -20,9 +20,9 @@ func (s *Session) frame(f *wire.ClientFrame, size int, err error) {
 	now := time.Now()
 	s.seen.Store(int64(now.Sub(s.registry.began)))
 	id := f.GetId()
-	kind, name := kindOf(f)
-	s.registry.deps.Metrics.frames.WithLabelValues(name).Inc()
-	if v := s.meter.Frame(now, &s.registry.config.Limits, kind, size); v.Wait > 0 {
+	kind, of, name := kindOf(f)
+	s.registry.deps.Metrics.frames[name].Inc()
+	if v := s.meter.Frame(now, s.limits(), kind, of, size); v.Wait > 0 {
 		slower := errs.New(errs.RateLimited, edge.CodeRateLimited, "send less").After(v.Wait)
 		if v.Close {
 			s.close(&wire.Close{Code: wire.CodeRateLimited, Message: slower.Message, RetryAfterMs: 10_000})
@@ -53,43 +53,55 @@ func (s *Session) frame(f *wire.ClientFrame, size int, err error) {
 	}
 }
 
-func kindOf(f *wire.ClientFrame) (admit.Kind, string) {
+// badFrame is the kind of what is no frame.
+const badFrame = "bad"
+
+// kindOf returns what a frame is, and how many of what is limited are in it.
+func kindOf(f *wire.ClientFrame) (k admit.Kind, of int, name string) {
 	switch f.GetBody().(type) {
 	case *wire.ClientFrame_Hello:
-		return admit.Other, "hello"
+		name = "hello"
 	case *wire.ClientFrame_Reauth:
-		return admit.Other, "reauth"
+		name = "reauth"
 	case *wire.ClientFrame_Join:
-		return admit.Other, "join"
+		name = "join"
 	case *wire.ClientFrame_Leave:
-		return admit.Other, "leave"
+		name = "leave"
 	case *wire.ClientFrame_Report:
-		return admit.Fix, "report"
+		return admit.Fix, 1, "report"
+	case *wire.ClientFrame_Ingest:
+		return admit.Fix, len(f.GetIngest().GetFixes()), "ingest"
 	case *wire.ClientFrame_Send:
-		return admit.Message, "send"
+		return admit.Message, 1, "send"
 	case *wire.ClientFrame_History:
-		return admit.Other, "history"
+		name = "history"
 	case *wire.ClientFrame_ListPeople:
-		return admit.Other, "list_people"
+		name = "list_people"
 	case *wire.ClientFrame_Watch:
-		return admit.Other, "watch"
+		name = "watch"
 	case *wire.ClientFrame_Unwatch:
-		return admit.Other, "unwatch"
+		name = "unwatch"
 	case *wire.ClientFrame_Nearby:
-		return admit.Other, "nearby"
+		name = "nearby"
 	case *wire.ClientFrame_Withdraw:
-		return admit.Other, "withdraw"
+		name = "withdraw"
 	case *wire.ClientFrame_Ping:
-		return admit.Other, "ping"
+		name = "ping"
 	case *wire.ClientFrame_Bye:
-		return admit.Other, "bye"
+		name = "bye"
+	default:
+		name = badFrame
 	}
-	return admit.Other, "bad"
+	return admit.Other, 1, name
 }
 
 // request handles a frame of a live session. A oneof may be set and its
 // message nil in principle; the getters make that an empty message.
 func (s *Session) request(id uint64, f *wire.ClientFrame) {
+	if !s.may(f) {
+		s.refuse(id, "", forbidden)
+		return
+	}
 	switch f.Body.(type) {
 	case *wire.ClientFrame_Hello:
 		s.refuse(id, "", &wire.Problem{Code: wire.CodeBadRequest, Message: "hello was said already: open another connection"})
@@ -132,6 +144,8 @@ func (s *Session) request(id uint64, f *wire.ClientFrame) {
 		s.unwatch(id, f.GetUnwatch().GetWatch())
 	case *wire.ClientFrame_Nearby:
 		s.nearby(id, f.GetNearby())
+	case *wire.ClientFrame_Ingest:
+		s.ingest(id, f.GetIngest().GetFixes())
 	case *wire.ClientFrame_Withdraw:
 		s.enqueue(id, "", func(ctx context.Context) { s.withdraw(ctx, id) })
 	case *wire.ClientFrame_Ping:

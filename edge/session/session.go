@@ -397,7 +397,7 @@ func (s *Session) abandon(rooms []string) {
 
 // wasHere notes that the user was here until now.
 func (r *Registry) wasHere(s *Session) {
-	if r.deps.Settings != nil {
+	if r.deps.Settings != nil && s.fleet() == "" {
 		r.deps.Settings.Seen(s.member.User, time.Now())
 	}
 }

@@ -55,7 +55,7 @@ import (
 // Handler takes what a client sends: a frame, or the reason why there is none
 // (wire.ErrBadFrame, or wire.ErrTooLarge, after which the connection closes; the
 // frame may still have an id). size is in bytes. It is called by one goroutine
-// at a time.
+// at a time. The memory of an Ingest is used again when it returns: see wire.Decoder.
 type Handler func(f *wire.ClientFrame, size int, err error)
 
 // Conn is a connection to a client.
@@ -122,6 +122,7 @@ type Server struct {
 	accept  func(Conn) (Handler, func(error))
 	life    run.Lifecycle
 	scratch sync.Pool // *scratch
+	ingests wire.Pool
 	ws      *gws.Upgrader
 	wt      *webtransport.Server // nil without UDP
 	// Set by Start.

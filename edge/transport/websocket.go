@@ -60,7 +60,7 @@ func (s *Server) WebSocket() http.Handler {
 			return
 		}
 		c := socket.Session().(*wsConn)
-		c.net, c.socket, c.remote, c.json = nc, socket, remote, socket.SubProtocol() == wire.JSON
+		c.net, c.socket, c.remote, c.json, c.ingests = nc, socket, remote, socket.SubProtocol() == wire.JSON, &s.ingests
 		c.outbox = outbox{link: c, config: &s.config, pool: &s.scratch}
 		nc.json = c.json
 		// In a goroutine of its own, so that the HTTP server's stack and
@@ -77,12 +77,13 @@ func (s *Server) WebSocket() http.Handler {
 type wsConn struct {
 	gws.SessionStorage
 	outbox
-	net    *wsNet
-	socket *gws.Conn
-	remote netip.Addr
-	json   bool
-	handle Handler
-	why    error // read after the read loop
+	net     *wsNet
+	socket  *gws.Conn
+	remote  netip.Addr
+	json    bool
+	handle  Handler
+	ingests *wire.Pool
+	why     error // read after the read loop
 }
 
 func (c *wsConn) Transport() wire.Transport { return wire.Transport_WEBSOCKET }
@@ -156,6 +157,7 @@ func (c *wsConn) message(kind gws.Opcode, b []byte) {
 		c.handle(nil, len(b), fmt.Errorf("%w: the subprotocol has the other kind of messages", wire.ErrBadFrame))
 		return
 	}
+	d := c.ingests.Decoder()
 	for len(b) > 0 && !c.ended() {
 		var f *wire.ClientFrame
 		var one []byte
@@ -167,10 +169,11 @@ func (c *wsConn) message(kind gws.Opcode, b []byte) {
 			f, err = wire.DecodeClientJSON(one)
 		} else {
 			if one, b, err = wire.Split(b, wire.MaxClientFrame); err == nil {
-				f, err = wire.DecodeClient(one)
+				f, err = d.Client(one)
 			}
 		}
 		c.handle(f, max(len(one), 1), err)
+		d.Release()
 		if errors.Is(err, wire.ErrTooLarge) {
 			c.Close(&wire.Close{Code: wire.CodeTooLarge, Message: "a frame has at most 64 KiB"})
 		}

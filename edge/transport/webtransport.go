@@ -64,7 +64,7 @@ func (s *Server) newWebTransport() *webtransport.Server {
 			http.Error(w, "this is a WebTransport endpoint", http.StatusBadRequest)
 			return
 		}
-		c := &wtConn{session: session, remote: remote}
+		c := &wtConn{session: session, remote: remote, ingests: &s.ingests}
 		c.outbox = outbox{link: c, config: &s.config, pool: &s.scratch}
 		if !s.serve(c) {
 			c.shut(closeNumber(Draining()), wire.CodeDraining)
@@ -98,6 +98,7 @@ type wtConn struct {
 	session *webtransport.Session
 	stream  atomic.Pointer[webtransport.Stream] // nil until the client opened it
 	remote  netip.Addr
+	ingests *wire.Pool
 }
 
 func (c *wtConn) Transport() wire.Transport { return wire.Transport_WEBTRANSPORT }
@@ -127,6 +128,7 @@ func (c *wtConn) readStream(h Handler) error {
 	}
 	c.stream.Store(stream)
 	r := wire.NewReader(stream, wire.MaxClientFrame)
+	d := c.ingests.Decoder()
 	for {
 		b, err := r.Next()
 		switch {
@@ -139,8 +141,9 @@ func (c *wtConn) readStream(h Handler) error {
 		case err != nil:
 			return err
 		}
-		f, err := wire.DecodeClient(b)
+		f, err := d.Client(b)
 		h(f, len(b)+1, err)
+		d.Release()
 	}
 }
 
