@@ -22,6 +22,7 @@ import (
 
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/fleets"
 	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/presence"
 	"github.com/mustermesh/muster/core/users"
@@ -40,6 +41,7 @@ type Config struct {
 	Live     Live            // nil: nobody's state is known
 	Edges    Edges           // nil: no /api/v1/edge
 	Location *Location       // nil: no operations on positions, fences and blocks
+	Fleets   *fleets.Store   // nil: no operations on fleets
 
 	Assets  fs.FS    // holds docs/swagger-ui.css and docs/swagger-ui-bundle.js; nil: /docs links to the document only
 	Origins []string // of pages that may call the API, or "*"; default: none but its own
@@ -134,6 +136,9 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.Location != nil {
 		a.locationOperations()
+	}
+	if cfg.Fleets != nil {
+		a.fleetOperations()
 	}
 	if cfg.Edges != nil {
 		a.edgeOperations()

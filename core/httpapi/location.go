@@ -126,6 +126,14 @@ type NearbyPerson struct {
 	Whereabouts
 }
 
+// NearbySubject is a subject of a fleet.
+type NearbySubject struct {
+	SubjectID string  `json:"subject_id" doc:"As the fleet's gateways name it"`
+	Distance  float64 `json:"distance" doc:"Metres, to the position that everybody may know"`
+	Direction float64 `json:"direction" doc:"Degrees from true north"`
+	Whereabouts
+}
+
 // SharingPerson is somebody who granted the signed-in user something.
 type SharingPerson struct {
 	UserID    string       `json:"user_id"`
@@ -318,6 +326,7 @@ type NearbyInput struct {
 	Limit  int     `query:"limit" default:"20" minimum:"1" maximum:"100"`
 	Lat    float64 `query:"lat" minimum:"-90" maximum:"90" doc:"The centre, with lng. Default: where you are"`
 	Lng    float64 `query:"lng" minimum:"-180" maximum:"180"`
+	Fleet  string  `query:"fleet" doc:"The id of a fleet: instead of people its subjects, if it shows them"`
 
 	located bool
 }
@@ -331,14 +340,23 @@ func (in *NearbyInput) Resolve(ctx huma.Context) (problems []error) {
 func (a *api) nearOperations() {
 	type nearbyOutput struct {
 		Body struct {
-			People []NearbyPerson `json:"people" nullable:"false" doc:"The nearest first"`
-			More   bool           `json:"more" doc:"There are others within the radius"`
+			People    []NearbyPerson  `json:"people" nullable:"false" doc:"The nearest first"`
+			Subjects  []NearbySubject `json:"subjects" nullable:"false" doc:"With fleet: the nearest first, and no people"`
+			More      bool            `json:"more" doc:"There are others within the radius"`
+			Unreached []string        `json:"unreached" nullable:"false" doc:"Regions that could not be asked, or not for all that is theirs: somebody there may be missing"`
 		}
 	}
 	register(a, operation{id: "nearby", method: http.MethodGet, path: "/location/nearby", tag: tagLocation,
-		summary: "Discoverable people near you, the nearest first, at the precision that they chose"},
+		summary: "Discoverable people near you, or the subjects of a fleet, the nearest first, at the precision that they chose"},
 		func(ctx context.Context, in *NearbyInput) (*nearbyOutput, error) {
 			me, now := caller(ctx).User, a.Now()
+			var fleet core.FleetID
+			if in.Fleet != "" {
+				var err error
+				if fleet, err = fleetID(in.Fleet, "query.fleet"); err != nil {
+					return nil, err
+				}
+			}
 			center := geo.Point{Lat: in.Lat, Lng: in.Lng}
 			if !in.located {
 				raw, ok := a.Location.Live.Own(me)
@@ -347,20 +365,27 @@ func (a *api) nearOperations() {
 				}
 				center = grant.Own(raw).Point
 			}
-			found, more, err := a.Location.Live.Near(ctx, me, center, in.Radius, in.Limit)
+			found, err := a.Location.Live.Near(ctx, me, fleet, center, in.Radius, in.Limit)
 			if err != nil {
 				return nil, err
+			}
+			out := &nearbyOutput{}
+			out.Body.People, out.Body.Subjects, out.Body.More = []NearbyPerson{}, []NearbySubject{}, found.More
+			out.Body.Unreached = append([]string{}, found.Unreached...)
+			if in.Fleet != "" { // nobody's position is read
+				for _, d := range location.Distances(center, location.Visible(found.Sights, nil, now)) {
+					out.Body.Subjects = append(out.Body.Subjects, NearbySubject{d.Subject, metres(d.Metres), degrees(d.Bearing), whereaboutsOf(d.View, now)})
+				}
+				return out, nil
 			}
 			hidden, err := a.Location.Blocks.Hidden(ctx, me)
 			if err != nil {
 				return nil, err
 			}
-			found = location.Visible(found, append(hidden, me), now)
-			a.noteReads(me, found, "nearby", now)
-			out := &nearbyOutput{}
-			out.Body.People, out.Body.More = make([]NearbyPerson, len(found)), more
-			for i, d := range location.Distances(center, found) {
-				out.Body.People[i] = NearbyPerson{d.User.String(), d.Name, metres(d.Metres), degrees(d.Bearing), whereaboutsOf(d.View, now)}
+			people := location.Visible(found.Sights, append(hidden, me), now)
+			a.noteReads(me, people, "nearby", now)
+			for _, d := range location.Distances(center, people) {
+				out.Body.People = append(out.Body.People, NearbyPerson{d.User.String(), d.Name, metres(d.Metres), degrees(d.Bearing), whereaboutsOf(d.View, now)})
 			}
 			return out, nil
 		})

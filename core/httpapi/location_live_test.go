@@ -26,7 +26,9 @@ type fakeWhere struct {
 	users map[core.UserID]*whereUser
 	err   error
 
-	refuse error // of reports
+	refuse    error // of reports
+	subjects  map[core.FleetID][]location.Sight
+	unreached []string
 }
 
 type whereUser struct {
@@ -127,7 +129,13 @@ func (w *fakeWhere) Room(ctx context.Context, room string) (out []location.Sight
 	return out, w.err
 }
 
-func (w *fakeWhere) Near(ctx context.Context, viewer core.UserID, center geo.Point, radius float64, limit int) (out []location.Sight, more bool, err error) {
+func (w *fakeWhere) Near(ctx context.Context, viewer core.UserID, fleet core.FleetID, center geo.Point, radius float64, limit int) (found location.Found, err error) {
+	found.Unreached = w.unreached
+	if fleet != (core.FleetID{}) {
+		found.Sights = w.subjects[fleet]
+		return found, w.err
+	}
+	var out []location.Sight
 	for _, id := range w.known() {
 		if s, ok := w.view(ctx, id, grant.Audience{Kind: grant.Discoverable}); ok && geo.Distance(center, s.View.Point) <= radius {
 			out = append(out, s)
@@ -137,7 +145,8 @@ func (w *fakeWhere) Near(ctx context.Context, viewer core.UserID, center geo.Poi
 		return cmp.Compare(geo.Distance(center, x.View.Point), geo.Distance(center, y.View.Point))
 	})
 	if len(out) > limit {
-		out, more = out[:limit], true
+		out, found.More = out[:limit], true
 	}
-	return out, more, w.err
+	found.Sights = out
+	return found, w.err
 }

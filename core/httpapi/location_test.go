@@ -616,8 +616,8 @@ type crowd struct {
 }
 
 func (c *crowd) Room(context.Context, string) ([]location.Sight, error) { return c.sights, nil }
-func (c *crowd) Near(_ context.Context, _ core.UserID, _ geo.Point, _ float64, _ int) ([]location.Sight, bool, error) {
-	return c.sights, false, nil
+func (c *crowd) Near(_ context.Context, _ core.UserID, _ core.FleetID, _ geo.Point, _ float64, _ int) (location.Found, error) {
+	return location.Found{Sights: c.sights}, nil
 }
 
 // Of 10,000 people a third denies the permission, and a third went stale.

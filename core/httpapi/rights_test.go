@@ -18,6 +18,9 @@ func TestEveryOperationChecksWhoAsks(t *testing.T) {
 	b.ok("DELETE", "/groups/"+group+"/members/"+bob.id, ana.token, nil)
 	b.ok("POST", "/auth/logout", out.token, nil)
 
+	fleet := b.ok("POST", "/fleets", ana.token, obj{"name": "Scooters"})
+	gateway := b.gateway(ana, fleet.str("fleet_id"))
+
 	bodies := map[string]obj{ // what gets past the schema
 		"create-group":    {"name": "x"},
 		"join-group":      {"invite_code": "BCDFGHJKM0"},
@@ -35,11 +38,13 @@ func TestEveryOperationChecksWhoAsks(t *testing.T) {
 		"block":           {"user_id": eve.id},
 		"create-fence":    {"name": "x", "shape": obj{"circle": obj{"center": obj{"lat": 45, "lng": 13}, "radius": 300}}},
 		"put-meeting":     {"meet_distance": 100},
+		"create-fleet":    {"name": "x"},
 		"upgrade":         {"username": "Up", "email": "up@example.org", "password": "correct horse battery"},
 	}
-	public := map[string]bool{"register": true, "login": true, "guest": true, "refresh": true, "logout": true, "keys": true, "edge": true, "edge-probe": true, "demo": true, "open-link": true}
+	public := map[string]bool{"register": true, "login": true, "guest": true, "refresh": true, "logout": true, "keys": true, "edge": true, "edge-probe": true, "demo": true, "open-link": true, "fleet-token": true}
 	path := strings.NewReplacer("{group_id}", group, "{user_id}", ana.id, "{invite_code}", "BCDFGHJKM0",
-		"{grant_id}", uuid.NewString(), "{zone_id}", uuid.NewString(), "{ask_id}", uuid.NewString(), "{link}", uuid.NewString(), "{fence_id}", uuid.NewString()).Replace
+		"{grant_id}", uuid.NewString(), "{zone_id}", uuid.NewString(), "{ask_id}", uuid.NewString(), "{link}", uuid.NewString(), "{fence_id}", uuid.NewString(),
+		"{fleet_id}", fleet.str("fleet_id"), "{key_id}", uuid.NewString()).Replace
 
 	doc := b.ok("GET", "/openapi.json", "", nil).body
 	checked := 0
@@ -64,6 +69,11 @@ func TestEveryOperationChecksWhoAsks(t *testing.T) {
 			b.refused(401, "unauthenticated", method, where, "", body)
 			b.refused(401, "unauthenticated", method, where, "x."+ana.token, body)
 			b.refused(401, "signed_out", method, where, out.token, body)
+			b.refused(403, "fleet_token", method, where, gateway, body)
+			if strings.Contains(template, "{fleet_id}") {
+				b.refused(404, "fleet_not_found", method, where, eve.token, body)
+				b.refused(404, "fleet_not_found", method, strings.Replace(where, fleet.str("fleet_id"), uuid.NewString(), 1), ana.token, body)
+			}
 			if strings.Contains(template, "{group_id}") {
 				b.refused(404, "not_member", method, where, eve.token, body)
 				b.refused(404, "not_member", method, where, bob.token, body) // was one

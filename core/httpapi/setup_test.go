@@ -24,6 +24,7 @@ import (
 	"github.com/mustermesh/muster/core/chat"
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/db/devdb"
+	"github.com/mustermesh/muster/core/fleets"
 	"github.com/mustermesh/muster/core/friends"
 	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/location"
@@ -43,6 +44,8 @@ type bundle struct {
 	where   *fakeWhere
 	record  *location.Recorder
 	places  *location.Store
+	auth    *auth.Service
+	fleets  *fleets.Store
 
 	mu      sync.Mutex
 	now     time.Time
@@ -170,7 +173,9 @@ func setup(t *testing.T, change ...func(*Config)) *bundle {
 	b.live = &fakeLive{rooms: map[string][]*wire.Person{}, states: map[string]wire.State{}}
 	places, err := location.New(b.db, []byte("0123456789abcdef0123456789abcdef"), location.Config{Now: b.clock, Announce: b, LinkBase: "https://example.org/l/"})
 	require.NoError(t, err)
-	b.places = places
+	b.places, b.auth = places, a
+	b.fleets, err = fleets.New(b.db, []byte("0123456789abcdef0123456789abcdef"), fleets.Config{Now: b.clock, Announce: b})
+	require.NoError(t, err)
 	b.record = location.NewRecorder(places, log, nil)
 	b.where = newFakeWhere(b)
 	b.sent = &sentMessages{Chat: chat.New(b.db)}
@@ -179,9 +184,9 @@ func setup(t *testing.T, change ...func(*Config)) *bundle {
 		DB: b.db, Auth: a, Users: users.New(b.db, b.clock),
 		Groups:   groups.New(b.db, "eu-west", groups.Config{Now: b.clock, Announce: b, Leaving: places, LinkBase: "https://example.org/join/"}),
 		Messages: b.sent, Presence: presence.New(b.db, b), Live: b.live, Edges: &testEdges{},
-		Location: &Location{Store: places, Recorder: b.record, Blocks: friends.New(b.db, places, b.clock), Live: b.where},
-		Assets:   fstest.MapFS{"docs/swagger-ui.css": {Data: []byte("/* css */")}, "docs/swagger-ui-bundle.js": {Data: []byte("/* js */")}},
-		Origins:  []string{"https://app.example.org"}, Log: log, Metrics: b.metrics, Now: b.clock,
+		Location: &Location{Store: places, Recorder: b.record, Blocks: friends.New(b.db, places, b.clock), Live: b.where}, Fleets: b.fleets,
+		Assets:  fstest.MapFS{"docs/swagger-ui.css": {Data: []byte("/* css */")}, "docs/swagger-ui-bundle.js": {Data: []byte("/* js */")}},
+		Origins: []string{"https://app.example.org"}, Log: log, Metrics: b.metrics, Now: b.clock,
 	}
 	for _, f := range change {
 		f(&cfg)

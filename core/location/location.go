@@ -45,16 +45,24 @@ type Live interface {
 	Own(user core.UserID) (grant.Raw, bool)
 	// Near returns the discoverable people within a radius in metres, the nearest
 	// first, without the viewer, whom they blocked or are blocked by, and what
-	// lapsed. more: there are others.
-	Near(ctx context.Context, viewer core.UserID, center geo.Point, radius float64, limit int) (list []Sight, more bool, err error)
+	// lapsed; or the subjects of a fleet, unless that is zero.
+	Near(ctx context.Context, viewer core.UserID, fleet core.FleetID, center geo.Point, radius float64, limit int) (Found, error)
+}
+
+// Found is who is near.
+type Found struct {
+	Sights    []Sight  // the nearest first
+	More      bool     // there are others
+	Unreached []string // regions that could not be asked, or not for all that is theirs
 }
 
 // Sight is somebody's position as an audience sees it.
 type Sight struct {
-	User  core.UserID
-	Name  string // may be empty
-	View  grant.View
-	Until time.Time // when it lapses
+	User    core.UserID
+	Subject string // of a fleet, instead of a user
+	Name    string // may be empty
+	View    grant.View
+	Until   time.Time // when it lapses
 }
 
 // Announcer tells other nodes what changed, after the commit. Both methods

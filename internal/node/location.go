@@ -179,24 +179,34 @@ func viewOf(f *wire.Fix) grant.View {
 
 func (l live) Own(user core.UserID) (grant.Raw, bool) { return l.rt.Sharer.Own(user.String()) }
 
-func (l live) Near(ctx context.Context, viewer core.UserID, center geo.Point, radius float64, limit int) ([]location.Sight, bool, error) {
-	found, err := l.rt.Map.Near(ctx, viewer.String(), "", center, radius, limit)
+func (l live) Near(ctx context.Context, viewer core.UserID, fleet core.FleetID, center geo.Point, radius float64, limit int) (out location.Found, err error) {
+	layer := ""
+	if fleet != (core.FleetID{}) {
+		layer = fleet.String()
+	}
+	found, err := l.rt.Map.Near(ctx, viewer.String(), layer, center, radius, limit)
 	if err != nil {
-		return nil, false, err
+		return out, err
 	}
-	var out []location.Sight
+	out.More = found.More
+	for _, r := range found.Unreached {
+		out.Unreached = append(out.Unreached, string(r))
+	}
 	for _, p := range found.People {
-		user, err := core.ParseUserID(p.User)
-		if err != nil {
-			continue
-		}
-		until := p.View.Captured.Add(edge.FixLife)
+		s := location.Sight{Name: p.Name, View: p.View, Until: p.View.Captured.Add(edge.FixLife)}
 		if p.View.Cell != 0 {
-			until = until.Add(edge.CoarseLife)
+			s.Until = s.Until.Add(edge.CoarseLife)
 		}
-		out = append(out, location.Sight{User: user, Name: p.Name, View: p.View, Until: until})
+		if layer == "" {
+			s.User, err = core.ParseUserID(p.User)
+		} else {
+			s.Subject = edge.SubjectOf(p.User)
+		}
+		if err == nil {
+			out.Sights = append(out.Sights, s)
+		}
 	}
-	return out, found.More, nil
+	return out, nil
 }
 
 // ---------------------------------------------------------------- the edge asks core

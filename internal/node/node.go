@@ -15,7 +15,7 @@
 //	settings       how users want to be seen
 //	realtime       rooms, links to other nodes, the region's roster, sessions
 //	watch          how the regions stand, for whoever asks where to go
-//	revocations    ended logins
+//	revocations    ended logins, and keys of gateways
 //	transport      WebTransport; from here on clients arrive
 //	HTTP           API, WebSocket, web app
 //	DNS            answers for the edge's zone, if this node does
@@ -48,6 +48,7 @@ import (
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/chat"
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/fleets"
 	"github.com/mustermesh/muster/core/friends"
 	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/httpapi"
@@ -159,6 +160,12 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	owned, err := fleets.New(cfg.DB, cfg.Secret, fleets.Config{Announce: fleetChanges{changes, revoked}})
+	if err != nil {
+		return nil, err
+	}
+	shown := newFleetChoices(owned.Choices)
+	changes.fleets = shown
 	recorder := location.NewRecorder(where, n.log, cfg.Metrics)
 	friendships := friends.New(cfg.DB, where, time.Now)
 	changes.blocks = newBlocks(friendships)
@@ -184,7 +191,7 @@ func New(cfg Config) (*Node, error) {
 	n.rt, err = NewRealtime(RealtimeConfig{
 		ID: cfg.ID, Directory: cfg.Directory, Started: started, Secret: cfg.Secret, Raft: cfg.Raft, Memory: cfg.Memory,
 		Members: standings, Messages: home, Verifier: verifier{accounts.Verifier()}, Settings: seen, Activity: touches,
-		Sharing: sharing{where, recorder}, Receipts: sharing{where, recorder}, Blocks: changes.blocks, Withdraw: changes.withdraw, Fences: fencing{where},
+		Sharing: sharing{where, recorder, shown}, Receipts: sharing{where, recorder, shown}, Blocks: changes.blocks, Withdraw: changes.withdraw, Fences: fencing{where},
 		Session: cfg.Session, Capacity: cfg.Capacity, Drain: cfg.Drain, Log: n.log, Metrics: cfg.Metrics,
 	})
 	if err != nil {
@@ -212,7 +219,7 @@ func New(cfg Config) (*Node, error) {
 	others.call = peers.Call
 	appearances.settings, appearances.rt = seen, n.rt
 	changes.rt = n.rt
-	revoked.since, revoked.close = accounts.RevokedSince, n.rt.Sessions.Revoke
+	revoked.since, revoked.close = endedSince(accounts.RevokedSince, owned.RevokedSince), n.rt.Sessions.Revoke
 	n.rt.links.revoke, n.rt.links.presence = n.rt.Sessions.Revoke, appearances.heard
 	n.rt.links.sharing = changes.heard
 	n.rt.links.store = home.receive
@@ -229,7 +236,7 @@ func New(cfg Config) (*Node, error) {
 	assets, _ := web.Dist()
 	api, err := httpapi.New(httpapi.Config{
 		DB: cfg.DB, Auth: accounts, Users: people, Groups: teams,
-		Location: &httpapi.Location{Store: where, Recorder: recorder, Blocks: friendships, Live: live{n.rt, changes}},
+		Location: &httpapi.Location{Store: where, Recorder: recorder, Blocks: friendships, Live: live{n.rt, changes}}, Fleets: owned,
 		Messages: conversation{messages, home, n.rt.Hub}, Presence: present, Live: n.rt, Edges: newDirectory(&cfg, n.region, watch),
 		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: withoutProxy(cfg.ClientAddr),
 		AddressLimit: cfg.Limits.Address, UserLimit: cfg.Limits.User,
@@ -242,7 +249,7 @@ func New(cfg Config) (*Node, error) {
 
 	n.group.Add("auth", accounts)
 	n.group.Add("housekeeping", &housekeeping{log: n.log, work: func(ctx context.Context) error {
-		return errors.Join(httpapi.SweepIdempotencyKeys(ctx, cfg.DB, time.Now()), where.Sweep(ctx))
+		return errors.Join(httpapi.SweepIdempotencyKeys(ctx, cfg.DB, time.Now()), where.Sweep(ctx), owned.Sweep(ctx))
 	}})
 	n.group.Add("chat", stopper(messages.Stop))
 	n.group.Add("activity", touches)

@@ -13,7 +13,8 @@ import (
 )
 
 // revocations ends sessions of logins that were ended while their access
-// tokens are still valid by signature. A node hears of them from the node that
+// tokens are still valid by signature. The key of a fleet's gateway is such a
+// login, too. A node hears of them from the node that
 // ended the login, and asks the database now and then in case it did not.
 type revocations struct {
 	tell  *tell
@@ -69,6 +70,20 @@ func (r *revocations) poll(ctx context.Context, since time.Time) error {
 		r.close(l.String())
 	}
 	return nil
+}
+
+// endedSince joins several sources of what was ended.
+func endedSince(sources ...func(context.Context, time.Time) ([]core.LoginID, error)) func(context.Context, time.Time) ([]core.LoginID, error) {
+	return func(ctx context.Context, t time.Time) (all []core.LoginID, err error) {
+		for _, since := range sources {
+			ended, err := since(ctx, t)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, ended...)
+		}
+		return all, nil
+	}
 }
 
 // LoginRevoked satisfies core/auth's Announcer: it tells every node, and waits
