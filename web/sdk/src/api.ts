@@ -106,7 +106,10 @@ export const groupRoom = (groupId: string): string => `group:${groupId}`;
 
 export class Api {
   /** Who may see where the user is, who looked, and the fences of groups. */
-  readonly location = new LocationApi((method, path, o) => this.#call(method, path, o));
+  readonly location = new LocationApi(
+    (method, path, { onNext, ...o } = {}) => this.#call(method, path, { ...o, ...(onNext && { onLink: (link) => onNext(nextPage(link)) }) }),
+    (path) => this.#download(path),
+  );
 
   readonly #base: string;
   readonly #tokens: TokenStore;
@@ -370,13 +373,33 @@ export class Api {
     if (o.anonymous) return this.#fetchJson(method, path, o.body);
     // The same key on the second try: the first one may have been carried out.
     const key = method === "GET" ? undefined : crypto.randomUUID();
+    return this.#withToken((token) => this.#fetchJson(method, path, o.body, token, key, o.onLink));
+  }
+
+  async #withToken<T>(f: (token: string) => Promise<T>): Promise<T> {
     const token = await this.accessToken();
     try {
-      return await this.#fetchJson(method, path, o.body, token, key, o.onLink);
+      return await f(token);
     } catch (e) {
       if (!(e instanceof MusterError) || e.code !== "token_expired") throw e;
-      return this.#fetchJson(method, path, o.body, await this.refresh(token), key, o.onLink);
+      return f(await this.refresh(token));
     }
+  }
+
+  /** A file, of any size: it takes as long as it takes. */
+  #download(path: string): Promise<Blob> {
+    return this.#withToken(async (token) => {
+      let res: Response;
+      let body: Blob;
+      try {
+        res = await this.#fetch(`${this.#base}/api/v1${path}`, { headers: { authorization: `Bearer ${token}` } });
+        body = await res.blob();
+      } catch (e) {
+        throw new MusterError("network", "the server could not be reached", { cause: e });
+      }
+      if (!res.ok) throw problem(res, isJson(res) ? (JSON.parse(await body.text()) as Json) : {});
+      return body;
+    });
   }
 
   async #fetchJson(method: string, path: string, body?: Json, token?: string, key?: string, onLink?: OnLink): Promise<Json> {

@@ -26,6 +26,7 @@ export type {
   Grant,
   GrantAudience,
   GrantTerms,
+  GroupFences,
   LocationApi,
   NamedUser,
   PastCrossing,
@@ -34,6 +35,8 @@ export type {
   ShareLink,
   SharingPerson,
   SharingState,
+  TrackRange,
+  TrackState,
   Whereabouts,
   Zone,
 } from "./location.js";

@@ -125,6 +125,14 @@ export interface Fence {
   readonly createdBy?: string;
 }
 
+/** What a group is told of: who comes and goes at its places, and which members meet. */
+export interface GroupFences {
+  /** The oldest first. */
+  readonly fences: readonly Fence[];
+  /** Metres at which two members meet; 0: that is not told. */
+  readonly meetDistance: number;
+}
+
 /** What a group was told of its fences, or of two members. */
 export interface PastCrossing {
   readonly id: string;
@@ -134,17 +142,40 @@ export interface PastCrossing {
   readonly user: string;
   readonly other?: string;
   readonly at: Date;
+  /** Through, between two positions. */
+  readonly passed: boolean;
 }
 
-export type Call = (method: string, path: string, o?: { body?: Json; anonymous?: boolean }) => Promise<Json>;
+/** How the signed-in user's private track stands: where they were, for them alone. */
+export interface TrackState {
+  /** Off until it is switched on. */
+  readonly enabled: boolean;
+  /** Points are deleted after so many days. */
+  readonly retentionDays: number;
+  readonly points: number;
+  /** Of the oldest and the newest point. */
+  readonly first?: Date;
+  readonly last?: Date;
+}
+
+/** From a time on, and until before another; absent: no bound. */
+export interface TrackRange {
+  readonly from?: Date;
+  readonly until?: Date;
+}
+
+export type Call = (method: string, path: string, o?: { body?: Json; anonymous?: boolean; onNext?: (path: string | undefined) => void }) => Promise<Json>;
+export type Download = (path: string) => Promise<Blob>;
 
 const id = encodeURIComponent;
 
 export class LocationApi {
   readonly #call: Call;
+  readonly #download: Download;
 
-  constructor(call: Call) {
+  constructor(call: Call, download: Download) {
     this.#call = call;
+    this.#download = download;
   }
 
   // ------------------------------------------------------------ grants
@@ -277,22 +308,62 @@ export class LocationApi {
     return list((await this.#call("GET", "/blocks?limit=200")).blocks).map(toUser);
   }
 
+  // ------------------------------------------------------------- track
+
+  async track(): Promise<TrackState> {
+    return toTrack(await this.#call("GET", "/location/track"));
+  }
+
+  /** Switches the track on or off; without a retention it stays as it was, at first 30 days. What is there stays until it is too old, or deleted. */
+  async setTrack(enabled: boolean, retentionDays?: number): Promise<TrackState> {
+    const body = { enabled, ...(retentionDays !== undefined && { retention_days: retentionDays }) };
+    return toTrack(await this.#call("PUT", "/location/track", { body }));
+  }
+
+  /** The oldest first; `more`: there are others in the range after `most` of them, or a few further ones. */
+  async trackPoints(range: TrackRange = {}, most = 10_000): Promise<{ points: Whereabouts[]; more: boolean }> {
+    const points: Whereabouts[] = [];
+    let next: string | undefined = `/location/track/points?${query({ limit: String(Math.min(most, TRACK_PAGE)), ...bounds(range) })}`;
+    while (next !== undefined && points.length < most) {
+      const page: Json = await this.#call("GET", next, { onNext: (path) => (next = path) });
+      points.push(...list(page.points).map(toWhereabouts));
+    }
+    return { points, more: next !== undefined };
+  }
+
+  /** The track as a file: GPX 1.1, or GeoJSON with one point per feature. */
+  async exportTrack(format: "gpx" | "geojson", range: TrackRange = {}): Promise<Blob> {
+    return this.#download(`/location/track/export?${query({ format, ...bounds(range) })}`);
+  }
+
+  /** Deletes the points of a range, or all; returns how many there were. */
+  async deleteTrack(range: TrackRange = {}): Promise<number> {
+    return Number((await this.#call("DELETE", `/location/track?${query(bounds(range))}`)).deleted);
+  }
+
   // ------------------------------------------------------------ fences
 
-  async fences(groupId: string): Promise<Fence[]> {
-    return list((await this.#call("GET", `/groups/${id(groupId)}/fences`)).fences).map(toFence);
+  async fences(groupId: string): Promise<GroupFences> {
+    const r = await this.#call("GET", `/groups/${id(groupId)}/fences`);
+    return { fences: list(r.fences).map(toFence), meetDistance: Number(r.meet_distance) };
   }
 
   async createFence(groupId: string, f: { name: string; shape: FenceShape }): Promise<Fence> {
     return toFence(await this.#call("POST", `/groups/${id(groupId)}/fences`, { body: { ...f } }));
   }
 
-  async renameFence(groupId: string, fenceId: string, name: string): Promise<Fence> {
-    return toFence(await this.#call("PATCH", `/groups/${id(groupId)}/fences/${id(fenceId)}`, { body: { name } }));
+  /** Its maker, the owner and admins may. With another shape visits are counted anew. */
+  async changeFence(groupId: string, fenceId: string, change: { name?: string; shape?: FenceShape }): Promise<Fence> {
+    return toFence(await this.#call("PATCH", `/groups/${id(groupId)}/fences/${id(fenceId)}`, { body: { ...change } }));
   }
 
   async deleteFence(groupId: string, fenceId: string): Promise<void> {
     await this.#call("DELETE", `/groups/${id(groupId)}/fences/${id(fenceId)}`);
+  }
+
+  /** At how many metres two members meet, 10 to 10,000; 0: that is not told. Owner and admins may. */
+  async setMeetDistance(groupId: string, metres: number): Promise<void> {
+    await this.#call("PUT", `/groups/${id(groupId)}/meeting`, { body: { meet_distance: metres } });
   }
 
   /** The latest first. */
@@ -304,10 +375,18 @@ export class LocationApi {
       user: text(c.user_id),
       ...(text(c.other_id) !== "" && { other: text(c.other_id) }),
       at: date(c.at),
+      passed: c.passed === true,
     }));
   }
 }
 
+const TRACK_PAGE = 2000;
+
+const query = (q: Record<string, string>): string => String(new URLSearchParams(q));
+const bounds = (r: TrackRange): Record<string, string> => ({
+  ...(r.from && { from: r.from.toISOString() }),
+  ...(r.until && { until: r.until.toISOString() }),
+});
 const text = (v: unknown): string => (typeof v === "string" ? v : "");
 const list = (v: unknown): Json[] => (Array.isArray(v) ? (v as Json[]) : []);
 const object = (v: unknown): Json => (v !== null && typeof v === "object" ? (v as Json) : {});
@@ -368,6 +447,14 @@ const toWhereabouts = (w: Json): Whereabouts => ({
   precision: precision(w.precision),
   ...(typeof w.accuracy === "number" && { accuracy: w.accuracy }),
   ...(text(w.cell) !== "" && { cell: text(w.cell) }),
+});
+
+const toTrack = (t: Json): TrackState => ({
+  enabled: t.enabled === true,
+  retentionDays: Number(t.retention_days),
+  points: Number(t.points),
+  ...(text(t.first) !== "" && { first: date(t.first) }),
+  ...(text(t.last) !== "" && { last: date(t.last) }),
 });
 
 function toFence(f: Json): Fence {

@@ -187,3 +187,32 @@ test("how one wants to be seen, and how others look", async () => {
   expect(await api.userPresence("u2")).toEqual({ state: "offline", lastSeen: new Date("2026-11-22T10:00:00Z") });
   expect(await api.userPresence("u3")).toEqual({ state: "unknown" });
 });
+
+test("a track is read page by page, and no further than wanted", async () => {
+  const point = (n: number) => ({ coordinates: { lat: n, lng: 10 }, timestamp: "2026-01-02T03:04:05Z", age: 1, precision: "exact" });
+  const second = "/location/track/points?limit=2000&cursor=x";
+  const { api, calls } = server((c) =>
+    c.path === second
+      ? json({ points: [point(2)] })
+      : json({ points: [point(1)] }, { headers: { link: `</api/v1${second}>; rel="next"` } }),
+  );
+  const from = new Date("2026-01-02T00:00:00Z");
+  const all = await api.location.trackPoints({ from });
+  expect([all.points.map((p) => p.point.lat), all.more]).toEqual([[1, 2], false]);
+  expect(calls.map((c) => c.path)).toEqual(["/location/track/points?limit=2000&from=2026-01-02T00%3A00%3A00.000Z", second]);
+  expect(await api.location.trackPoints({}, 1)).toMatchObject({ points: [{ point: { lat: 1, lng: 10 } }], more: true });
+});
+
+test("a track comes as a file, also when the token has expired; what is refused keeps the server's words", async () => {
+  let refused = false;
+  const { api, calls } = server((c) => {
+    if (c.path === "/auth/refresh") return json({ token: "new", refresh_token: "r2" });
+    if (c.headers.authorization !== "Bearer new") return problem(401, "token_expired");
+    return refused ? problem(429, "rate_limited") : new Response("<gpx/>", { headers: { "content-type": "application/gpx+xml" } });
+  });
+  const file = await api.location.exportTrack("gpx", { until: new Date("2026-01-02T00:00:00Z") });
+  expect([await file.text(), file.type]).toEqual(["<gpx/>", "application/gpx+xml"]);
+  expect(calls.at(-1)!.path).toBe("/location/track/export?format=gpx&until=2026-01-02T00%3A00%3A00.000Z");
+  refused = true;
+  await expect(api.location.exportTrack("geojson")).rejects.toMatchObject({ code: "rate_limited", message: "what to do" });
+});
