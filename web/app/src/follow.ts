@@ -6,7 +6,9 @@ import { lookAway } from "./nearby.ts";
 import { group, joined } from "./state.ts";
 import { groupVersion } from "./whereabouts.ts";
 
-const EVERY = 20_000; // ms: nothing tells of a new ask, or of somebody new who shares
+// ms. The session has no event for a new ask, nor for somebody new who shares, so
+// they are asked for: only while the page is visible, and at once when it becomes so.
+const EVERY = 20_000;
 
 /** While a group is open: what there is to know of places, asks and those who share. */
 export function useWhereabouts(): void {

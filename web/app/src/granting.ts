@@ -69,10 +69,10 @@ export async function stopGrant(id: string): Promise<void> {
   await left();
 }
 
-/** Something was taken back; with nobody left this device need not tell. */
+/** Something was taken back; with nobody left this device need not tell, but for the user's own track. */
 async function left(): Promise<void> {
-  await loadGrants();
-  if (!shared.peek()) stopTelling();
+  const [t] = await Promise.all([api.location.track(), loadGrants()]);
+  if (!shared.peek() && !t.enabled) stopTelling();
 }
 
 /** This device tells where it is, from now on; the map shows what that is to others. */

@@ -10,12 +10,16 @@ import { around } from "./whereabouts.ts";
 
 const RADIUS = 5000; // metres
 const MOST = 30;
+const STALE = 30_000; // ms
 
 export async function lookAround(center: Point): Promise<void> {
   const s = await connected();
   const found = await s.nearby(center, RADIUS, MOST);
   around.value = { ...found, center, at: Date.now() };
 }
+
+/** Whether those who were found may be elsewhere by now, or gone: nobody has looked for so long. */
+export const isStale = (at: number, now: number): boolean => now - at > STALE;
 
 /** Those who were found, for the map. */
 export function strangers(): ReadonlyMap<string, Person> {

@@ -1,5 +1,7 @@
 import { computed, signal } from "@preact/signals";
-import type { Ask, Fence, Grant, NamedUser, Neighbour, Precision, Receipt, ShareLink, SharingPerson, Zone } from "@muster/sdk";
+import type {
+  Ask, Fence, Grant, NamedUser, Neighbour, Precision, Receipt, ShareLink, SharingPerson, TrackState, Whereabouts, Zone,
+} from "@muster/sdk";
 import type { Point } from "./lib/geo.ts";
 import { now } from "./state.ts";
 
@@ -17,6 +19,7 @@ export const sharers = signal<readonly SharingPerson[]>([]); // who shares with 
 export const blocked = signal<readonly NamedUser[]>([]);
 export const receipts = signal<readonly Receipt[] | undefined>(undefined);
 export const fences = signal<readonly Fence[]>([]); // of the open group
+export const meetDistance = signal(0); // metres at which two of the open group meet; 0: not told
 export const crossings = signal<readonly { id: string; text: string; at: number }[]>([]); // the latest first
 export const groupVersion = signal(0); // grows when something of the open group changed
 
@@ -32,10 +35,24 @@ export const around = signal<Around | undefined>(undefined);
 
 /** What the share form would tell, drawn on the map; undefined: the form is closed. */
 export const preview = signal<Precision | undefined>(undefined);
-/** The place that is being drawn. */
-export const draft = signal<{ name: string; center: Point | undefined; radius: number } | undefined>(undefined);
+/** A place that is being drawn, or changed. What is drawn of both kinds is kept while one chooses. */
+export interface Draft {
+  fence: string | undefined; // the one that is changed
+  name: string;
+  kind: "circle" | "outline" | "cells"; // cells are left as they are
+  center: Point | undefined;
+  radius: number;
+  corners: readonly Point[];
+  holes: readonly (readonly Point[])[];
+}
+export const draft = signal<Draft | undefined>(undefined);
 /** Home zones are drawn for as long as the sheet that lists them is open. */
 export const showZones = signal(false);
+
+/** The user's own track. */
+export const track = signal<TrackState | undefined>(undefined);
+/** A day of it, drawn for as long as the screen is open; `more`: it is not all of the day. */
+export const trackDay = signal<{ day: string; points: readonly Whereabouts[]; more: boolean } | undefined>(undefined);
 
 const holds = (expires: Date | undefined, t: number) => expires === undefined || expires.getTime() > t;
 
@@ -56,4 +73,6 @@ export function forgetWhereabouts(): void {
   sharers.value = [];
   blocked.value = [];
   receipts.value = undefined;
+  track.value = undefined;
+  trackDay.value = undefined;
 }

@@ -6,16 +6,17 @@ import {
 import "maplibre-gl/dist/maplibre-gl.css";
 import workerUrl from "maplibre-gl/dist/maplibre-gl-worker.mjs?worker&url";
 import type { Precision } from "@muster/sdk";
-import { destination, nearLng, type Point } from "../lib/geo.ts";
+import { nearLng, type Point } from "../lib/geo.ts";
 import { reach } from "../lib/precision.ts";
 import { dark, reducedMotion, units } from "../settings.ts";
 import { me, now, people, type Person, sharing } from "../state.ts";
-import { draft, fences, preview, showZones, zones } from "../whereabouts.ts";
+import { draft, fences, preview, showZones, trackDay, zones } from "../whereabouts.ts";
+import { DraftHandles } from "./draft-handles.ts";
 import { grid } from "./grid.ts";
 import { OwnPin } from "./own-pin.ts";
 import { PersonMarker } from "./person-marker.ts";
 import { Places } from "./places.ts";
-import { cell, cellOf, circle, collect, empty, fence, type H3, loadH3, zone } from "./shapes.ts";
+import { cell, cellOf, collect, drafted, empty, fence, type H3, loadH3, reaching, tracked, zone } from "./shapes.ts";
 import { palettes, style } from "./style.ts";
 import { TrailCanvas } from "./trail-canvas.ts";
 import { type Detail, loadWorld } from "./world.ts";
@@ -39,6 +40,7 @@ const TRAILS_EVERY = 100; // ms between redraws of the trails
 const FINE_FROM = 5.5; // zoom
 const NEAR = 10.5; // zoom: near enough for one person, with places around that have names
 const NEARER = 12; // to tell several apart
+const NEAREST = 15.5; // for what lies within a few steps
 const failed = (err: unknown) => console.error("map:", err);
 setWorkerUrl(workerUrl);
 
@@ -46,6 +48,7 @@ export class LiveMap {
   private readonly map: MapLibre;
   private readonly own: OwnPin;
   private readonly trails: TrailCanvas;
+  private readonly handles: DraftHandles;
   private readonly markers = new Map<string, PersonMarker>();
   private readonly places = new Places();
   private readonly disposers: (() => void)[] = [];
@@ -79,6 +82,7 @@ export class LiveMap {
     this.map.addControl(new AttributionControl({ compact: true, customAttribution: "MapLibre" }), "bottom-left");
     this.trails = new TrailCanvas(this.map);
     this.own = new OwnPin(this.map, options.onPinMoved);
+    this.handles = new DraftHandles(this.map);
 
     // Not "load": that waits until nothing changes, and people move all the time.
     this.map.once("style.load").then(() => {
@@ -86,6 +90,7 @@ export class LiveMap {
       this.drawCells();
       this.drawFences();
       this.drawPlans();
+      this.drawTrack();
     }, failed);
     this.map.on("moveend", () => this.settle());
     this.map.on("movestart", (event) => {
@@ -101,8 +106,10 @@ export class LiveMap {
       effect(() => this.takePeople(new Map([...options.strangers(), ...people.value]))),
       effect(() => this.drawFences()),
       effect(() => this.drawPlans()),
+      effect(() => this.drawTrack()),
       effect(() => {
-        this.map.getCanvas().style.cursor = draft.value ? "crosshair" : "";
+        this.handles.update(draft.value);
+        this.map.getCanvas().style.cursor = draft.value && draft.value.kind !== "cells" ? "crosshair" : "";
       }),
       effect(() => {
         now.value;
@@ -150,11 +157,20 @@ export class LiveMap {
 
   /** Shows an area of a precision around a point, all of it. */
   lookAt(at: Point, p: Precision): void {
-    if (p === "exact") return this.goTo(at);
+    if (p === "exact") this.goTo(at);
+    else this.lookAtAll(reaching(at, 1.6 * reach(p)), 0);
+  }
+
+  /** Has all of these in sight; `margin`: CSS pixels around them. */
+  lookAtAll(points: readonly Point[], margin = 32): void {
+    const first = points[0];
+    if (!first) return;
     this.following = false;
     const bounds = new LngLatBounds();
-    for (const direction of [0, 90, 180, 270]) bounds.extend(destination(at, direction, 1.6 * reach(p)));
-    this.map.fitBounds(bounds, { padding: this.options.padding(), animate: !reducedMotion.peek(), duration: 600 });
+    for (const p of points) bounds.extend([nearLng(p.lng, first.lng), p.lat]);
+    const { top, right, bottom, left } = this.options.padding();
+    const padding = { top: top + margin, right: right + margin, bottom: bottom + margin, left: left + margin };
+    this.map.fitBounds(bounds, { padding, maxZoom: NEAREST, animate: !reducedMotion.peek(), duration: 600 });
   }
 
   zoomBy(steps: number): void {
@@ -263,7 +279,8 @@ export class LiveMap {
 
   private drawFences(): void {
     const h3 = this.wantH3(fences.value.some((f) => f.shape.cells));
-    this.data("fences", collect(fences.value.flatMap((f) => fence(f, h3))));
+    const changed = draft.value?.kind === "cells" ? undefined : draft.value?.fence; // drawn as it is to be
+    this.data("fences", collect(fences.value.filter((f) => f.fenceId !== changed).flatMap((f) => fence(f, h3))));
   }
 
   private drawPlans(): void {
@@ -274,8 +291,12 @@ export class LiveMap {
     this.data("plans", collect([
       ...(showZones.value ? zones.value.map(zone) : []),
       ...(told ? [cell(h3, told)] : []),
-      ...(d?.center ? [circle(d.center, d.radius)] : []),
+      ...(d ? drafted(d) : []),
     ]));
+  }
+
+  private drawTrack(): void {
+    this.data("track", collect(tracked(trackDay.value?.points ?? [])));
   }
 
   /** h3-js is loaded when a cell is wanted, and what waits for it is drawn then. */
@@ -316,6 +337,7 @@ export class LiveMap {
     const t = now.peek();
     for (const marker of this.markers.values()) marker.label(zoom, units.peek(), t);
     this.own.update(sharing.peek(), units.peek());
+    this.handles.place();
     if (performance.now() - this.trailsDrawn > 1000) this.drawTrails(performance.now());
   }
 

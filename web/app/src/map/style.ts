@@ -38,6 +38,7 @@ export function style(p: Palette): StyleSpecification {
       cells: { type: "geojson", data: none },
       fences: { type: "geojson", data: none },
       plans: { type: "geojson", data: none },
+      track: { type: "geojson", data: none },
       places: { type: "geojson", data: none, attribution: "GeoNames (CC BY 4.0)" },
     },
     layers: [
@@ -56,6 +57,26 @@ export function style(p: Palette): StyleSpecification {
       // What only the viewer sees: zones, a place that is being drawn, an area that would be told.
       { id: "plans", type: "fill", source: "plans", paint: { "fill-color": p.accent, "fill-opacity": 0.14 } },
       { id: "plan-edges", type: "line", source: "plans", paint: { "line-color": p.accent, "line-width": 2, "line-dasharray": [2, 1.5] } },
+      // Where the viewer was, for the viewer alone.
+      {
+        id: "track-gaps", type: "line", source: "track", filter: ["==", ["get", "gap"], true],
+        paint: { "line-color": p.text, "line-width": 2, "line-opacity": 0.7, "line-dasharray": [1, 2] },
+      },
+      {
+        id: "track-casing", type: "line", source: "track", filter: ["==", ["get", "gap"], false],
+        layout: { "line-cap": "round", "line-join": "round" }, paint: { "line-color": p.halo, "line-width": 7 },
+      },
+      {
+        id: "track", type: "line", source: "track", filter: ["==", ["get", "gap"], false],
+        layout: { "line-cap": "round", "line-join": "round" }, paint: { "line-color": p.accent, "line-width": 4 },
+      },
+      {
+        id: "track-ends", type: "circle", source: "track", filter: ["has", "end"],
+        paint: {
+          "circle-color": ["match", ["get", "end"], "first", p.halo, p.accent], "circle-radius": ["match", ["get", "end"], "", 3.5, 6],
+          "circle-stroke-color": ["match", ["get", "end"], "last", p.halo, p.accent], "circle-stroke-width": ["match", ["get", "end"], "", 0, 3],
+        },
+      },
       {
         id: "places", type: "symbol", source: "places",
         filter: ["<=", ["get", "zoom"], ["+", ["zoom"], 0.01]],

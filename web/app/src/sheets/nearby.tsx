@@ -1,11 +1,11 @@
 import { useEffect } from "preact/hooks";
 import type { Neighbour } from "@muster/sdk";
-import { ago } from "../lib/age.ts";
+import { ago, freshness } from "../lib/age.ts";
 import { formatDistance, wind } from "../lib/geo.ts";
 import { precisionOf, precisionShort } from "../lib/precision.ts";
 import { here } from "../granting.ts";
 import { liveMap } from "../map/map.tsx";
-import { blockNearby, lookAround } from "../nearby.ts";
+import { blockNearby, isStale, lookAround } from "../nearby.ts";
 import { units } from "../settings.ts";
 import { me, now, people } from "../state.ts";
 import { Avatar } from "../ui/avatar.tsx";
@@ -33,6 +33,7 @@ export function Nearby({ onSelect }: { onSelect: () => void }) {
     return () => clearInterval(timer);
   }, [open]);
   const found = around.value;
+  const stale = found !== undefined && isStale(found.at, now.value);
   return (
     <section class="form" aria-label="People nearby">
       {!open && (
@@ -43,26 +44,40 @@ export function Nearby({ onSelect }: { onSelect: () => void }) {
       )}
       {found && (
         <>
-          <h2 class="section">Nearby, {ago(found.at, now.value)} <span class="count">{found.people.length}{found.more ? "+" : ""}</span></h2>
-          {found.people.length === 0 && <p class="empty small">Nobody within 5 km who wants to be found.</p>}
-          <ul class="people" aria-label="Nearby">
+          <h2 class="section" data-testid="near-age" data-stale={stale}>Nearby, {ago(found.at, now.value)} <span class="count">{found.people.length}{found.more ? "+" : ""}</span></h2>
+          <div role="status">
+            {stale && <p class="caution small" data-testid="near-stale">{open ? "It can't be looked again right now. " : ""}They may have moved on, or be gone.</p>}
+            {found.unreached.length > 0 && (
+              <p class="caution small" data-testid="near-unreached">{regionList(found.unreached)} can't be asked right now. People who are told there may be missing.</p>
+            )}
+          </div>
+          {found.people.length === 0 && (
+            <p class="empty small">{found.unreached.length > 0 ? "Nobody that the others know of within 5 km." : "Nobody within 5 km who wants to be found."}</p>
+          )}
+          <ul class={`people${stale ? " stale" : ""}`} aria-label="Nearby">
             {found.people.map((p) => <Row key={p.user} person={p} onSelect={onSelect} />)}
           </ul>
-          {found.unreached.length > 0 && <p class="small muted">{found.unreached.join(", ")} can't be asked now: somebody may be missing.</p>}
         </>
       )}
     </section>
   );
 }
 
+/** "ap-south", "ap-south and us-east". */
+const regionList = (names: readonly string[]) => new Intl.ListFormat("en").format(names);
+
 function Row({ person: p, onSelect }: { person: Neighbour; onSelect: () => void }) {
+  const fresh = freshness(p.fix.captured.getTime(), now.value);
   return (
-    <li class="person-row" data-testid={`near-${p.name}`} data-distance={p.distance} data-direction={p.direction}>
+    <li class="person-row" data-testid={`near-${p.name}`} data-distance={p.distance} data-direction={p.direction} data-freshness={fresh}>
       <button type="button" class="row" onClick={() => { liveMap.value?.goTo(p.fix.point); onSelect(); }}>
         <Avatar user={p.user} name={p.name} />
         <span class="grow">
           <strong>{p.name}</strong>
-          <small>{ago(p.fix.captured.getTime(), now.value)} · {precisionShort(precisionOf(p.fix.cell), units.value)}</small>
+          <small class="position" data-freshness={fresh}>
+            <span class="fresh-dot" aria-hidden="true" />
+            {ago(p.fix.captured.getTime(), now.value)}{fresh === "old" && <> · <em>old</em></>} · {precisionShort(precisionOf(p.fix.cell), units.value)}
+          </small>
         </span>
         <span class="way">
           <span class="num">{formatDistance(p.distance, units.value)}</span>

@@ -1,5 +1,5 @@
 import { useLocation } from "preact-iso";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Audience } from "@muster/sdk";
 import { loadBlocks, unblock } from "../granting.ts";
 import { changeVisibility, openSecondPerson, pickedRegion, pickRegion, signOut } from "../live.ts";
@@ -11,15 +11,24 @@ import { Button } from "../ui/button.tsx";
 import { Icon } from "../ui/icons.tsx";
 import { Segments } from "../ui/segments.tsx";
 import { attempt } from "../ui/toast.tsx";
+import { loadTrack } from "../track.ts";
 import { blocked } from "../whereabouts.ts";
+import { TrackScreen, trackWords } from "./track.tsx";
 
 /** Who one is, where one is connected, how the page looks. */
 export function YouSheet() {
   const { route } = useLocation();
   const [keep, setKeep] = useState(false);
+  const [screen, setScreen] = useState<"you" | "track">("you");
+  const way = useRef<HTMLButtonElement>(null); // to the track, and where the focus is when one comes back
   const who = account.value;
-  useEffect(() => void attempt(loadBlocks), []);
+  useEffect(() => void attempt(() => Promise.all([loadBlocks(), loadTrack()])), []);
   if (!who) return null;
+  const back = () => {
+    setScreen("you");
+    requestAnimationFrame(() => way.current?.focus());
+  };
+  if (screen === "track") return <TrackScreen back={back} />;
   return (
     <>
       <div class="row still">
@@ -34,6 +43,13 @@ export function YouSheet() {
       {who.guest && keep && <RegisterForm guest done={() => setKeep(false)} />}
 
       {visibility.value && <Presence {...visibility.value} />}
+
+      <h2 class="section">Where you were</h2>
+      <button ref={way} type="button" class="row way-on" data-testid="open-track" onClick={() => setScreen("track")}>
+        <span class="row-icon"><Icon name="route" /></span>
+        <span class="grow"><strong>Your track</strong><small>{trackWords()}</small></span>
+        <span class="flip"><Icon name="back" /></span>
+      </button>
 
       {blocked.value.length > 0 && <Blocked />}
 
