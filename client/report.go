@@ -22,6 +22,28 @@ type Fix struct {
 	Captured time.Time // zero: now
 }
 
+// wire writes a fix, without a number.
+func (f Fix) wire(now time.Time) *wire.Fix {
+	if f.Captured.IsZero() {
+		f.Captured = now
+	}
+	w := &wire.Fix{
+		Point:    &wire.Point{Lat: f.Point.Lat, Lng: f.Point.Lng},
+		Accuracy: float32(f.Accuracy),
+		Captured: timestamppb.New(f.Captured),
+	}
+	if f.Speed != nil {
+		w.Speed = new(float32(*f.Speed))
+	}
+	if f.Heading != nil {
+		w.Heading = new(float32(*f.Heading))
+	}
+	if f.Battery != nil {
+		w.Battery = new(float32(*f.Battery))
+	}
+	return w
+}
+
 // report is the last fix for one set of rooms.
 type report struct {
 	fix      *wire.Fix
@@ -46,24 +68,8 @@ const maxReports = 64
 // makes no sense is refused with the server's codes.
 func (s *Session) Report(fix Fix, rooms ...string) error {
 	now := time.Now()
-	if fix.Captured.IsZero() {
-		fix.Captured = now
-	}
-	f := &wire.Fix{
-		Point:    &wire.Point{Lat: fix.Point.Lat, Lng: fix.Point.Lng},
-		Accuracy: float32(fix.Accuracy),
-		Captured: timestamppb.New(fix.Captured),
-		N:        1,
-	}
-	if fix.Speed != nil {
-		f.Speed = new(float32(*fix.Speed))
-	}
-	if fix.Heading != nil {
-		f.Heading = new(float32(*fix.Heading))
-	}
-	if fix.Battery != nil {
-		f.Battery = new(float32(*fix.Battery))
-	}
+	f := fix.wire(now)
+	f.N = 1
 	if err := problem(wire.CheckFix(f, now)); err != nil {
 		return err
 	}
