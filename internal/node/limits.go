@@ -14,6 +14,7 @@ type LimitsConfig struct {
 	Address     RateConfig `yaml:"address"`     // sign-ups, sign-ins, refreshes and joins, each, per client address
 	User        RateConfig `yaml:"user"`        // a user's requests to the HTTP API
 	Connections RateConfig `yaml:"connections"` // of sessions, per client address
+	Gateway     RateConfig `yaml:"gateway"`     // fixes of a session of a fleet's gateway
 }
 
 // RateConfig is a bucket: so many at once, then so many a second.
@@ -38,12 +39,13 @@ func (r RateConfig) limit() auth.Limit {
 
 // apply puts the limits where the node looks for them.
 func (l LimitsConfig) apply(c *Config) error {
-	for name, r := range map[string]RateConfig{"address": l.Address, "user": l.User, "connections": l.Connections} {
+	for name, r := range map[string]RateConfig{"address": l.Address, "user": l.User, "connections": l.Connections, "gateway": l.Gateway} {
 		if err := r.check(name); err != nil {
 			return err
 		}
 	}
 	c.Limits.Address, c.Limits.User = l.Address.limit(), l.User.limit()
 	c.Session.Gate.Address = admit.Rate{PerSecond: l.Connections.PerSecond, Burst: float64(l.Connections.Burst)}
+	c.Session.Gateways.Fixes = admit.Rate{PerSecond: l.Gateway.PerSecond, Burst: float64(l.Gateway.Burst)}
 	return nil
 }
