@@ -12,6 +12,7 @@ export type Code =
   | "bad_ticket"
   | "bad_device"
   | "bad_room"
+  | "forbidden"
   | "not_member"
   | "not_joined"
   | "too_many_rooms"

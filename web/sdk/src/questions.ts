@@ -29,19 +29,28 @@ export async function history(
   return { messages: a.value.messages.map(toMessage), more: a.value.more };
 }
 
-export async function nearby(requests: Requests, center: Point, radius: number, limit: number): Promise<Neighbours> {
-  const value = create(wire.NearbySchema, { center: create(wire.PointSchema, center), radius, limit: Math.min(limit, maxNear) });
+export async function nearby(
+  requests: Requests,
+  center: Point,
+  radius: number,
+  limit: number,
+  fleet: string,
+): Promise<Neighbours> {
+  const value = create(wire.NearbySchema, { center: create(wire.PointSchema, center), radius, limit: Math.min(limit, maxNear), fleet });
   const a = await requests.request({ case: "nearby", value });
   if (a.case !== "neighbours") throw odd();
   const { people, more, unreached } = a.value;
   return {
     people: people.flatMap(({ user, name, distance, direction, fix }) =>
-      fix ? [{ user, name, distance, direction, fix: toFix(fix) }] : [],
+      fix ? [{ user, name, ...subjectOf(user), distance, direction, fix: toFix(fix) }] : [],
     ),
     more,
     unreached,
   };
 }
+
+/** The subject of a fleet, which is called `fleet:<id>:<subject>`. */
+const subjectOf = (user: string) => (user.startsWith("fleet:") ? { subject: user.slice(user.lastIndexOf(":") + 1) } : {});
 
 /** `unreached`: the regions of which what is listed may not be the latest. */
 export async function listPeople(

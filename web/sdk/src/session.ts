@@ -254,10 +254,14 @@ export class Session extends Emitter<SessionEvents> {
     await this.#requests.request({ case: "withdraw", value: create(wire.WithdrawSchema) });
   }
 
-  /** The discoverable people near a point, at most `limit` (100 is the most), within at most 50,000 metres. */
-  async nearby(center: Point, radius: number, limit = 20): Promise<Neighbours> {
+  /**
+   * The discoverable people near a point, at most `limit` (100 is the most), within at
+   * most 50,000 metres. With `fleet` (its id) instead the subjects of that fleet, as
+   * far as it shows them to everybody.
+   */
+  async nearby(center: Point, radius: number, limit = 20, o: { fleet?: string } = {}): Promise<Neighbours> {
     this.#open();
-    return nearby(this.#requests, center, radius, limit);
+    return nearby(this.#requests, center, radius, limit, o.fleet ?? "");
   }
 
   /**

@@ -60,6 +60,8 @@ export interface Sight {
 export interface Neighbour {
   readonly user: string;
   readonly name: string;
+  /** Of a fleet, as its gateways name it; `user` names the fleet, too. */
+  readonly subject?: string;
   /** Metres, to what may be known of where they are. */
   readonly distance: number;
   /** Degrees from true north. */

@@ -515,6 +515,12 @@ describe("fixes", () => {
       more: false,
       unreached: ["us"],
     });
+
+    const fleet = session.nearby({ lat: 52, lng: 13 }, 1000, 5, { fleet: "f" });
+    const ask = server.link.last("nearby");
+    expect(ask.body.value).toMatchObject({ limit: 5, fleet: "f" });
+    server.link.say({ case: "neighbours", value: create(wire.NeighboursSchema, { people: [{ user: "fleet:f:bus-7", fix }] }) }, ask.id);
+    expect((await fleet).people[0]).toMatchObject({ user: "fleet:f:bus-7", subject: "bus-7" });
   });
 
   test("a fix for one room is not replaced by one for another", async () => {
