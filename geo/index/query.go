@@ -32,7 +32,7 @@ type Options struct {
 
 // wants reports whether a query with the options wants a point. It reads the
 // entry only if it must.
-func (x *Index) wants(o *Options, it *item) bool {
+func (x *Tree) wants(o *Options, it *item) bool {
 	if o.Now != 0 && it.expires != 0 {
 		switch now := seconds(o.Now); {
 		case it.expires < now:
@@ -41,13 +41,13 @@ func (x *Index) wants(o *Options, it *item) bool {
 			return false
 		}
 	}
-	return o.Keep == nil || o.Keep(x.entry(it.entry).id)
+	return o.Keep == nil || o.Keep(x.entry(it.entry).ID)
 }
 
 // Within appends the points that are at most radius metres from center to dst,
 // in no particular order. A center that is not valid or a radius that is no
 // number finds nothing.
-func (x *Index) Within(dst []Hit, center geo.Point, radius float64, opt Options) []Hit {
+func (x *Tree) Within(dst []Hit, center geo.Point, radius float64, opt Options) []Hit {
 	if !center.Valid() || !(radius >= 0) {
 		return dst
 	}
@@ -65,7 +65,7 @@ func (x *Index) Within(dst []Hit, center geo.Point, radius float64, opt Options)
 }
 
 type within struct {
-	x     *Index
+	x     *Tree
 	opt   Options
 	dst   []Hit
 	most  int
@@ -111,23 +111,21 @@ func (q *within) visit(n *node) bool {
 // Nearest appends the k points nearest to center that are at most maxRadius
 // metres away to dst, nearest first, those equally far by id. A center that is
 // not valid or a radius that is no number finds nothing.
-func (x *Index) Nearest(dst []Hit, center geo.Point, k int, maxRadius float64, opt Options) []Hit {
-	if !center.Valid() || !(maxRadius >= 0) || k <= 0 {
+func (x *Tree) Nearest(dst []Hit, center geo.Point, k int, maxRadius float64, opt Options) []Hit {
+	q := newNearest(x, center, k, maxRadius, opt)
+	if q == nil {
 		return dst
 	}
-	room := fewPool.Get().(*[few]candidate)
-	defer fewPool.Put(room)
-	q := nearest{x: x, opt: opt, k: k, v: center.Vec(), limit: geo.Chord2(maxRadius), best: room[:0], hits: dst, from: len(dst)}
-	q.reach = math.Sqrt(q.limit)
+	defer q.free()
+	q.hits = dst
 	q.visitBases()
-	slices.SortFunc(q.best, q.compare)
-	// Bring the hits into that order, in place: what was at a position that is
-	// already taken was swapped to where its own hit came from.
 	hits := q.hits[len(dst):]
+	// Bring the hits into order, in place: what was at a position that is already
+	// taken was swapped to where its own hit came from.
 	for i := range q.best {
-		at := int(q.best[i].hit)
+		at := int(q.best[i].read)
 		for at < i {
-			at = int(q.best[at].hit)
+			at = int(q.best[at].read)
 		}
 		hits[i], hits[at] = hits[at], hits[i]
 		hits[i].Distance = geo.Chord2Distance(q.best[i].chord2)
@@ -135,13 +133,52 @@ func (x *Index) Nearest(dst []Hit, center geo.Point, k int, maxRadius float64, o
 	return q.hits[:len(dst)+len(q.best)]
 }
 
-// few is how many candidates most queries have at most; fewPool has room for them.
+// Near is an entry that a query found.
+type Near struct {
+	Look     int // which call of look was for it
+	Distance float64
+}
+
+// NearestFunc is Nearest for those who keep the entries: look is called for those
+// that are returned, and maybe for some more, with what Put's set writes guarded.
+func (x *Tree) NearestFunc(dst []Near, center geo.Point, k int, maxRadius float64, opt Options, look func(*Entry)) []Near {
+	q := newNearest(x, center, k, maxRadius, opt)
+	if q == nil {
+		return dst
+	}
+	defer q.free()
+	q.look = look
+	q.visitBases()
+	for i := range q.best {
+		dst = append(dst, Near{int(q.best[i].read), geo.Chord2Distance(q.best[i].chord2)})
+	}
+	return dst
+}
+
+func newNearest(x *Tree, center geo.Point, k int, maxRadius float64, opt Options) *nearest {
+	if !center.Valid() || !(maxRadius >= 0) || k <= 0 {
+		return nil
+	}
+	q := nearestPool.Get().(*nearest)
+	*q = nearest{x: x, opt: opt, k: k, v: center.Vec(), limit: geo.Chord2(maxRadius), best: q.best[:0]}
+	q.reach = math.Sqrt(q.limit)
+	return q
+}
+
+func (q *nearest) free() {
+	if cap(q.best) <= 16*few {
+		*q = nearest{best: q.best[:0]}
+		nearestPool.Put(q)
+	}
+}
+
+// few is how many candidates most queries have at most.
 const few = 64
 
-var fewPool = sync.Pool{New: func() any { return new([few]candidate) }}
+var nearestPool = sync.Pool{New: func() any { return &nearest{best: make([]candidate, 0, few)} }}
 
 type nearest struct {
-	x   *Index
+	x   *Tree
 	opt Options
 	k   int
 	v   geo.Vec
@@ -149,17 +186,19 @@ type nearest struct {
 	// the greatest radius, and once there are k candidates the worst of them.
 	limit, reach float64
 	best         []candidate // a heap with the worst first, when there are k
-	hits         []Hit       // all that were candidates when their root was left
-	from         int         // where they begin
-	seen         int64       // of no meaning: makes entries be looked at
+	look         func(*Entry) // nil: hits are made
+	hits         []Hit
+	reads        int32 // how many were looked at or made
+	seen         int64 // of no meaning: makes entries be looked at
 }
 
 // candidate is a point that may be among the nearest. If they are few, its entry
 // is read when all of its root was visited, and it still may.
 type candidate struct {
 	chord2 float64
+	id     uint64 // if it was read
 	entry  uint32
-	hit    int32 // in hits, after from, or -1
+	read   int32 // which call of look that was, or -1
 }
 
 func (q *nearest) compare(a, b candidate) int {
@@ -173,10 +212,10 @@ func (q *nearest) compare(a, b candidate) int {
 }
 
 func (q *nearest) id(c candidate) uint64 {
-	if c.hit >= 0 {
-		return q.hits[q.from+int(c.hit)].ID
+	if c.read >= 0 {
+		return c.id
 	}
-	return q.x.entry(c.entry).id // in a root that is still locked
+	return q.x.entry(c.entry).ID // in a root that is still locked
 }
 
 // visitBases visits the base cells, those with the nearest centres first.
@@ -194,6 +233,7 @@ func (q *nearest) visitBases() {
 		}
 	}
 	q.visitAll(nodes[:n], far[:n], 0)
+	slices.SortFunc(q.best, q.compare)
 }
 
 // visitAll visits nodes of one resolution, those with the nearest centres first,
@@ -250,12 +290,12 @@ func (q *nearest) leave(r *root) {
 		// Look at all of them first: then they come from memory at the same time, and
 		// not one after the other.
 		for i := range q.best {
-			if c := &q.best[i]; c.hit < 0 {
+			if c := &q.best[i]; c.read < 0 {
 				q.seen += q.x.entry(c.entry).captured
 			}
 		}
 		for i := range q.best {
-			if c := &q.best[i]; c.hit < 0 {
+			if c := &q.best[i]; c.read < 0 {
 				q.read(c)
 			}
 		}
@@ -264,13 +304,19 @@ func (q *nearest) leave(r *root) {
 }
 
 func (q *nearest) read(c *candidate) {
-	c.hit = int32(len(q.hits) - q.from)
-	q.hits = append(q.hits, q.x.entry(c.entry).hit(0))
+	e := q.x.entry(c.entry)
+	c.id, c.read = e.ID, q.reads
+	q.reads++
+	if q.look != nil {
+		q.look(e)
+	} else {
+		q.hits = append(q.hits, e.hit(0))
+	}
 }
 
 // offer takes a point as a candidate if it is better than the worst.
 func (q *nearest) offer(chord2 float64, it *item) {
-	c := candidate{chord2, it.entry, -1}
+	c := candidate{chord2, 0, it.entry, -1}
 	full := len(q.best) == q.k
 	if full && q.compare(c, q.best[0]) > 0 || !q.x.wants(&q.opt, it) {
 		return
@@ -312,7 +358,7 @@ func (q *nearest) sink(i int) {
 
 // InCells appends the points in any of the cells to dst, in no particular order
 // and each once. Cells may be of different resolutions.
-func (x *Index) InCells(dst []Hit, cells []geo.Cell, opt Options) []Hit {
+func (x *Tree) InCells(dst []Hit, cells []geo.Cell, opt Options) []Hit {
 	q := inCells{x: x, opt: opt, dst: dst, most: len(dst) + opt.Limit}
 	if opt.Limit <= 0 {
 		q.most = math.MaxInt
@@ -345,7 +391,7 @@ func first(c geo.Cell) uint64 {
 }
 
 type inCells struct {
-	x    *Index
+	x    *Tree
 	opt  Options
 	dst  []Hit
 	most int
@@ -414,7 +460,7 @@ func (q *inCells) below(n *node, path uint32, free int) bool {
 }
 
 // Occupied appends the cells of resolution 6 that hold points to dst.
-func (x *Index) Occupied(dst []geo.Cell) []geo.Cell {
+func (x *Tree) Occupied(dst []geo.Cell) []geo.Cell {
 	for b := range x.base {
 		if n := x.base[b].Load(); n != nil {
 			dst = n.occupied(dst)

@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	chunkBits = 4
+	shardBits = 8
+	chunkBits = 6
 	never     = math.MaxInt64
 )
 
@@ -26,23 +27,7 @@ type shard struct {
 	earliest int64                    // nothing expires before
 }
 
-type chunk [1 << chunkBits]entry
-
-// entry is a point, 64 bytes. Its shard's lock guards root, its root's lock leaf
-// and pos. The other fields are written with both held, and read with either.
-type entry struct {
-	id                uint64
-	p                 geo.Point
-	captured, expires int64
-	root              *root  // nil if the entry is not in use
-	leaf              *node  // its bucket
-	pos               uint32 // where in it
-	path              uint32 // the digits of its cell of resolution 15 below its root
-}
-
-func (e *entry) hit(chord2 float64) Hit {
-	return Hit{e.id, e.p, geo.Chord2Distance(chord2), e.captured, e.expires}
-}
+type chunk [1 << chunkBits]Entry
 
 func (s *shard) init() {
 	s.ids = make([]uint32, 8)
@@ -53,7 +38,7 @@ func (s *shard) init() {
 // shard returns where an id belongs, its number, and the id's hash.
 func (x *Index) shard(id uint64) (s *shard, number uint32, hash uint64) {
 	hash = geo.Cell(id).Hash()
-	number = uint32(hash >> 32 >> (32 - x.bits))
+	number = uint32(hash >> (64 - shardBits))
 	return &x.shards[number], number, hash
 }
 
@@ -63,18 +48,18 @@ func (x *Index) shard(id uint64) (s *shard, number uint32, hash uint64) {
 func (s *shard) find(id, hash uint64) (slot int, plusOne uint32) {
 	mask := len(s.ids) - 1
 	for slot = int(hash) & mask; ; slot = (slot + 1) & mask {
-		if n := s.ids[slot]; n == 0 || s.at(n-1).id == id {
+		if n := s.ids[slot]; n == 0 || s.at(n-1).ID == id {
 			return slot, n
 		}
 	}
 }
 
 // entry returns an entry by its number with the shard's.
-func (x *Index) entry(number uint32) *entry {
-	return x.shards[number&(1<<x.bits-1)].at(number >> x.bits)
+func (x *Index) entry(number uint32) *Entry {
+	return x.shards[number&(1<<shardBits-1)].at(number >> shardBits)
 }
 
-func (s *shard) at(i uint32) *entry {
+func (s *shard) at(i uint32) *Entry {
 	return &(*s.chunks.Load())[i>>chunkBits][i&(1<<chunkBits-1)]
 }
 
@@ -92,14 +77,14 @@ func (s *shard) add(slot int, id uint64) uint32 {
 			s.chunks.Store(&chunks)
 		}
 	}
-	*s.at(i) = entry{id: id}
+	*s.at(i) = Entry{ID: id}
 	s.ids[slot] = i + 1
 	if s.count++; s.count > len(s.ids)*4/5 {
 		old := s.ids
 		s.ids = make([]uint32, 2*len(old))
 		for _, n := range old {
 			if n != 0 {
-				slot, _ := s.find(s.at(n-1).id, geo.Cell(s.at(n-1).id).Hash())
+				slot, _ := s.find(s.at(n-1).ID, geo.Cell(s.at(n-1).ID).Hash())
 				s.ids[slot] = n
 			}
 		}
@@ -110,14 +95,14 @@ func (s *shard) add(slot int, id uint64) uint32 {
 // free takes away the entry at a slot, whose point is in no bucket any more.
 func (s *shard) free(slot int) {
 	i := s.ids[slot] - 1
-	*s.at(i) = entry{pos: s.unused}
+	*s.at(i) = Entry{pos: s.unused}
 	s.unused = i + 1
 	s.count--
 	// What comes after it moves up, unless it would pass its own place.
 	mask := len(s.ids) - 1
 	hole := slot
 	for next := (hole + 1) & mask; s.ids[next] != 0; next = (next + 1) & mask {
-		home := int(geo.Cell(s.at(s.ids[next]-1).id).Hash()) & mask
+		home := int(geo.Cell(s.at(s.ids[next]-1).ID).Hash()) & mask
 		if (next-home)&mask >= (next-hole)&mask {
 			s.ids[hole] = s.ids[next]
 			hole = next

@@ -22,6 +22,137 @@ const (
 	bucketMin = 16 // a divided cell with fewer is made one bucket again
 )
 
+// Tree is what an Index is without its ids: for those who know their points by
+// other means, and have an Entry in what they keep of each.
+type Tree struct {
+	base   [baseCells]atomic.Pointer[node]
+	center *[baseCells]geo.Vec
+	grow   sync.Mutex // held to link and unlink what is above roots, and roots
+	len    atomic.Int64
+	entry  func(number uint32) *Entry
+}
+
+// NewTree returns an empty tree of the entries that have these numbers. They must
+// not be anywhere else as long as they are in it. entry is called all the time, and
+// with locks held.
+func NewTree(entry func(number uint32) *Entry) *Tree {
+	x := new(Tree)
+	x.init(entry)
+	return x
+}
+
+func (x *Tree) init(entry func(uint32) *Entry) { x.center, x.entry = baseCenters(), entry }
+
+// Entry is a point, 64 bytes. Whoever keeps it has a lock for it, held in Put and
+// Take, which guards ID and root; its root's lock guards leaf and pos. The other
+// fields are written with both held, and read with either.
+type Entry struct {
+	ID                uint64 // as hits have it; it is not changed in a tree
+	p                 geo.Point
+	captured, expires int64
+	root              *root  // nil if the entry is in no tree
+	leaf              *node  // its bucket
+	pos               uint32 // where in it
+	path              uint32 // the digits of its cell of resolution 15 below its root
+}
+
+// In reports whether an entry is in a tree.
+func (e *Entry) In() bool { return e.root != nil }
+
+// Point returns where it is.
+func (e *Entry) Point() geo.Point { return e.p }
+
+// Captured and Expires return what was given to Put.
+func (e *Entry) Captured() int64 { return e.captured }
+
+func (e *Entry) Expires() int64 { return e.expires }
+
+func (e *Entry) hit(chord2 float64) Hit {
+	return Hit{e.ID, e.p, geo.Chord2Distance(chord2), e.captured, e.expires}
+}
+
+// Place is a point with what is computed of it.
+type Place struct {
+	p    geo.Point
+	v    geo.Vec
+	cell geo.Cell
+}
+
+// Locate computes where a point is. The error says that it is none.
+func Locate(p geo.Point) (Place, error) {
+	if !p.Valid() {
+		_, err := h3.CellOf(p, geo.MaxResolution)
+		return Place{}, err
+	}
+	v := p.Vec()
+	cell, err := h3.CellOfVec(v, p, geo.MaxResolution)
+	return Place{p, v, cell}, err
+}
+
+// Cell returns the cell of resolution 15 that the place is in.
+func (to *Place) Cell() geo.Cell { return to.cell }
+
+// Put puts an entry into the tree, or moves it. set, if not nil, is called when
+// queries don't see it: what it writes may be read with Options.See.
+func (x *Tree) Put(e *Entry, number uint32, to *Place, captured, expires int64, set func()) {
+	it := item{v: to.v, entry: number, expires: seconds(expires)}
+	path, cell := pathOf(to.cell), to.cell.Parent(rootRes)
+	old := e.root
+	if old != nil && old.cell == cell {
+		old.mu.Lock()
+		if e.leaf.reaches(e.path, path) {
+			e.leaf.items[e.pos], e.path = it, path
+		} else {
+			old.remove(x, e)
+			old.insert(x, e, it, path)
+		}
+		e.p, e.captured, e.expires = to.p, captured, expires
+		if set != nil {
+			set()
+		}
+		old.mu.Unlock()
+		return
+	}
+	r := x.lockRoots(cell, old)
+	if old != nil {
+		old.remove(x, e)
+	} else {
+		x.len.Add(1)
+	}
+	r.insert(x, e, it, path)
+	e.p, e.captured, e.expires, e.root = to.p, captured, expires, r
+	if set != nil {
+		set()
+	}
+	r.mu.Unlock()
+	if old != nil {
+		empty := old.top.size() == 0
+		old.mu.Unlock()
+		if empty {
+			x.prune(old)
+		}
+	}
+}
+
+// Take takes an entry that is in the tree out of it.
+func (x *Tree) Take(e *Entry) {
+	r := e.root
+	r.mu.Lock()
+	r.remove(x, e)
+	e.leaf = nil
+	empty := r.top.size() == 0
+	r.mu.Unlock()
+	e.root = nil
+	if empty {
+		x.prune(r)
+	}
+	x.len.Add(-1)
+}
+
+// Len returns how many points there are, with those that have expired and were
+// not taken away yet.
+func (x *Tree) Len() int { return int(x.len.Load()) }
+
 // item is a point as queries read it, 32 bytes: what decides whether it counts,
 // so that the entry, which is somewhere else in memory, is read only if it does.
 type item struct {
@@ -98,7 +229,7 @@ func (n *node) size() int { return len(n.items) + int(n.count) }
 
 // lockRoots returns the root of a cell of resolution 6, made if it isn't there,
 // locked together with another one that has points, or none.
-func (x *Index) lockRoots(cell geo.Cell, other *root) *root {
+func (x *Tree) lockRoots(cell geo.Cell, other *root) *root {
 	for r := x.find(cell); ; r = nil {
 		if r == nil {
 			r = x.link(cell)
@@ -121,7 +252,7 @@ func (x *Index) lockRoots(cell geo.Cell, other *root) *root {
 }
 
 // find returns a root, or nil.
-func (x *Index) find(cell geo.Cell) *root {
+func (x *Tree) find(cell geo.Cell) *root {
 	n := x.base[cell.BaseCell()].Load()
 	for res := 1; n != nil && res <= rootRes; res++ {
 		n = n.kids.node[cell.Digit(res)].Load()
@@ -133,7 +264,7 @@ func (x *Index) find(cell geo.Cell) *root {
 }
 
 // link makes a root and what is missing above it.
-func (x *Index) link(cell geo.Cell) *root {
+func (x *Tree) link(cell geo.Cell) *root {
 	x.grow.Lock()
 	defer x.grow.Unlock()
 	n := x.base[cell.BaseCell()].Load()
@@ -161,7 +292,7 @@ func (x *Index) link(cell geo.Cell) *root {
 
 // prune unlinks a root that is empty, and what is above it as long as nothing
 // else is below that.
-func (x *Index) prune(r *root) {
+func (x *Tree) prune(r *root) {
 	x.grow.Lock()
 	defer x.grow.Unlock()
 	r.mu.Lock()
@@ -192,7 +323,7 @@ func (n *node) reaches(mine, path uint32) bool {
 }
 
 // insert puts a point into the bucket where it belongs.
-func (r *root) insert(x *Index, e *entry, it item, path uint32) {
+func (r *root) insert(x *Tree, e *Entry, it item, path uint32) {
 	e.path = path
 	n := &r.top
 	for n.kids != nil {
@@ -221,7 +352,7 @@ func (r *root) kid(n *node, path uint32) *node {
 
 // push appends to a bucket. Buckets grow by half, not to twice their size, which
 // is what most of their memory would be.
-func (n *node) push(e *entry, it item) {
+func (n *node) push(e *Entry, it item) {
 	if len(n.items) == cap(n.items) {
 		n.resize(max(2, len(n.items)*3/2))
 	}
@@ -234,7 +365,7 @@ func (n *node) resize(capacity int) {
 }
 
 // divide makes a bucket's points those of its children.
-func (r *root) divide(x *Index, n *node) {
+func (r *root) divide(x *Tree, n *node) {
 	items := n.items
 	n.items, n.kids, n.count = nil, new(kids), int32(len(items))
 	for _, it := range items {
@@ -244,7 +375,7 @@ func (r *root) divide(x *Index, n *node) {
 }
 
 // remove takes a point out of its bucket.
-func (r *root) remove(x *Index, e *entry) {
+func (r *root) remove(x *Tree, e *Entry) {
 	n, last := e.leaf, len(e.leaf.items)-1
 	if int(e.pos) != last {
 		n.items[e.pos] = n.items[last]
@@ -266,7 +397,7 @@ func (r *root) remove(x *Index, e *entry) {
 }
 
 // gather moves all points below to a bucket.
-func (n *node) gather(x *Index, from *kids) {
+func (n *node) gather(x *Tree, from *kids) {
 	for d := range from.node {
 		k := from.node[d].Load()
 		if k == nil {
