@@ -11,6 +11,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -23,6 +26,7 @@ import (
 	"time"
 
 	"github.com/mustermesh/muster/client"
+	"github.com/mustermesh/muster/edge/transport"
 	"github.com/mustermesh/muster/regions"
 	"github.com/mustermesh/muster/regions/peerlink"
 )
@@ -37,6 +41,9 @@ type Config struct {
 	Dir      string   // for everything that is written; it has to exist
 	Database string   // URL of an empty or migrated database
 	Nodes    int      // default 3
+	// WebTransport has the nodes speak it, and so TLS, for HTTP too; without it
+	// they do as behind a proxy, over WebSocket alone.
+	WebTransport bool
 
 	DrainRate     float64       // clients a second that a draining node sends away; 0: the default
 	DrainDeadline time.Duration // how long one may take; 0: the default
@@ -47,6 +54,7 @@ type Fleet struct {
 	Nodes []*Process
 	cfg   Config
 	admin *http.Client // of the admin addresses
+	tls   *tls.Config  // of clients; nil without TLS
 }
 
 // New writes what the processes need; nothing runs yet.
@@ -67,6 +75,13 @@ func (f *Fleet) write() error {
 	if err := os.WriteFile(filepath.Join(f.cfg.Dir, "secret"), []byte(strings.Repeat("5e", 32)), 0o600); err != nil {
 		return err
 	}
+	scheme, public := "", "" // what TLS adds to URLs and to configurations
+	if f.cfg.WebTransport {
+		if err := f.certificate(); err != nil {
+			return err
+		}
+		scheme, public = "s", "tls: {cert: public.pem, key: public-key.pem}\n"
+	}
 	topology := "regions:\n  - name: " + Region + "\n    location: {lat: 52.52, lng: 13.4}\n    nodes:\n"
 	for i := range f.cfg.Nodes {
 		p := &Process{ID: regions.NodeID(fmt.Sprintf("%s-%d", Region, i+1)), fleet: f}
@@ -80,9 +95,18 @@ func (f *Fleet) write() error {
 		if p.Admin, err = free("tcp"); err != nil {
 			return err
 		}
-		p.HTTP, p.WS = "http://"+web, "ws://"+web+"/ws"
+		p.HTTP, p.WS = "http"+scheme+"://"+web, "ws"+scheme+"://"+web+"/ws"
+		extra := public
+		if f.cfg.WebTransport {
+			listen, err := free("udp")
+			if err != nil {
+				return err
+			}
+			p.WT = "https://" + listen + "/wt"
+			extra += "webtransport: " + listen + "\n"
+		}
 		p.log = filepath.Join(f.cfg.Dir, string(p.ID)+".log")
-		topology += fmt.Sprintf("      - {id: %s, peer: %q, http: %q, ws: %q}\n", p.ID, peer, p.HTTP, p.WS)
+		topology += fmt.Sprintf("      - {id: %s, peer: %q, http: %q, ws: %q, wt: %q}\n", p.ID, peer, p.HTTP, p.WS, p.WT)
 		cert, err := authority.Issue(Region, p.ID)
 		if err != nil {
 			return err
@@ -103,7 +127,7 @@ limits:
   address: {burst: 20000, per_second: 20000}
   connections: {burst: 20000, per_second: 20000}
 drain: {rate: %[5]g, deadline: %[6]s}
-`, p.ID, web, peer, p.Admin, f.cfg.DrainRate, f.cfg.DrainDeadline)
+%[7]s`, p.ID, web, peer, p.Admin, f.cfg.DrainRate, f.cfg.DrainDeadline, extra)
 		if err := os.WriteFile(f.config(p), []byte(config), 0o600); err != nil {
 			return err
 		}
@@ -113,6 +137,31 @@ drain: {rate: %[5]g, deadline: %[6]s}
 }
 
 func (f *Fleet) config(p *Process) string { return filepath.Join(f.cfg.Dir, string(p.ID)+".yaml") }
+
+// certificate makes one for all nodes, which clients trust.
+func (f *Fleet) certificate() error {
+	cert, _, err := transport.SelfSigned([]string{"127.0.0.1"}, transport.MaxSelfSigned)
+	if err != nil {
+		return err
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		return err
+	}
+	for name, block := range map[string]*pem.Block{
+		"public.pem": {Type: "CERTIFICATE", Bytes: cert.Certificate[0]}, "public-key.pem": {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		if err := os.WriteFile(filepath.Join(f.cfg.Dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			return err
+		}
+	}
+	f.tls = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+	f.tls.RootCAs.AddCert(cert.Leaf)
+	return nil
+}
+
+// TLS is what clients trust; nil if the nodes don't speak it.
+func (f *Fleet) TLS() *tls.Config { return f.tls.Clone() }
 
 // free returns an address of this machine that nobody listens on.
 func free(network string) (string, error) {
@@ -172,7 +221,7 @@ func (f *Fleet) Endpoints(first int) []client.Endpoint {
 	var list []client.Endpoint
 	for i := range f.Nodes {
 		p := f.Nodes[(first+i)%len(f.Nodes)]
-		list = append(list, client.Endpoint{Region: Region, Node: string(p.ID), WS: p.WS})
+		list = append(list, client.Endpoint{Region: Region, Node: string(p.ID), WS: p.WS, WT: p.WT})
 	}
 	return list
 }
@@ -194,7 +243,7 @@ func (f *Fleet) API() string { return f.Nodes[0].HTTP }
 // Client is for the HTTP API of whichever node answers: what can't connect
 // asks the next one. Close its idle connections at the end.
 func (f *Fleet) Client() *http.Client {
-	return &http.Client{Timeout: 30 * time.Second, Transport: &anyNode{f, &http.Transport{MaxIdleConnsPerHost: 64}}}
+	return &http.Client{Timeout: 30 * time.Second, Transport: &anyNode{f, &http.Transport{MaxIdleConnsPerHost: 64, TLSClientConfig: f.TLS()}}}
 }
 
 type anyNode struct {
@@ -206,7 +255,7 @@ func (a *anyNode) RoundTrip(r *http.Request) (*http.Response, error) {
 	var last error
 	for _, p := range a.fleet.Nodes {
 		try := r.Clone(r.Context())
-		try.URL.Host = strings.TrimPrefix(p.HTTP, "http://")
+		_, try.URL.Host, _ = strings.Cut(p.HTTP, "://")
 		try.Host = ""
 		if r.GetBody != nil {
 			body, err := r.GetBody()

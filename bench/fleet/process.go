@@ -25,6 +25,7 @@ import (
 type Process struct {
 	ID       regions.NodeID
 	HTTP, WS string
+	WT       string // empty without WebTransport
 	Admin    string // address
 	fleet    *Fleet
 	log      string

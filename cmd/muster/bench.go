@@ -27,6 +27,7 @@ type BenchCmd struct {
 	Drain     BenchDrainCmd     `cmd:"" help:"A rolling upgrade under load: what people notice of it."`
 	Failover  BenchFailoverCmd  `cmd:"" help:"The leader dies under load: how long rooms are dead, and what is lost."`
 	Fanout    BenchFanoutCmd    `cmd:"" help:"What one process delivers per second of its CPU, beside Centrifugo."`
+	Geo       BenchGeoCmd       `cmd:"" help:"What one process does with moving points per second of its CPU, beside Tile38 and Redis."`
 	Idle      BenchIdleCmd      `cmd:"" help:"What sessions cost that do nothing but be there."`
 	Opens     BenchOpensCmd     `cmd:"" help:"How many sessions a region opens a second, with its log on disk."`
 	Roster    BenchRosterCmd    `cmd:"" help:"A full roster loses a node, then all of them: how long until all sessions are back."`
