@@ -492,7 +492,8 @@ func (t *turn) saw(l *local) {
 func (t *turn) attach(fd *feed) {
 	t.h.metrics.reattach.Inc()
 	if len(fd.locals) > 0 {
-		a := &peer.Attach{Room: fd.room, Unreached: fd.beyond, Posts: t.sl.posts[fd.room].list()}
+		t.repost()
+		a := &peer.Attach{Room: fd.room, Unreached: fd.beyond}
 		for _, p := range fd.at {
 			a.Positions = append(a.Positions, &wire.Position{Region: p.Region, Epoch: p.Epoch, Seq: p.Seq})
 		}

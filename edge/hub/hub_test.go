@@ -355,3 +355,19 @@ func TestAnEmptyRoomIsForgottenButNotItsNumbers(t *testing.T) {
 		require.Greater(t, again.at["a"].Seq, ann.at["a"].Seq)
 	})
 }
+
+// Fixes that are reported before a Join is answered come in any order, too.
+func TestTheNewestFixComesInWithItsSession(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		bob := m.join("bob", "a3")
+		ann := m.session("ann", "a2")
+		m.hubs["a2"].Join(ann, edge.Join{Room: testRoom, Re: 9, Membership: edge.Membership{Version: 1}})
+		for _, n := range []uint64{3, 5, 4} {
+			require.Empty(t, m.hubs["a2"].Report(ann, fixN(n), []string{testRoom}))
+		}
+		settle(5 * time.Second)
+		bob.mu.Lock()
+		defer bob.mu.Unlock()
+		require.EqualValues(t, 5, bob.fixes["ann/"+ann.member.Device.Device].GetFix().GetN())
+	})
+}

@@ -245,6 +245,7 @@ func (l fakeLinks) Send(to regions.NodeID, f *peer.Frame) {
 	l.m.sent(l.from, to, f, nil)
 	b, err := f.MarshalVT()
 	require.NoError(l.m.t, err)
+	require.LessOrEqual(l.m.t, len(b), 4<<20, "links take no more")
 	l.m.wires[[2]regions.NodeID{l.from, to}].send(func() {
 		var f peer.Frame
 		if f.UnmarshalVT(b) == nil {

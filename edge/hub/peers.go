@@ -288,11 +288,12 @@ func (t *turn) reach() {
 	if fd != nil {
 		t.attach(fd)
 	}
-	kept := t.sl.posts[t.room]
-	if _, said := t.sl.said[t.room]; (said || len(kept) > 0) && (fd == nil || len(fd.locals) == 0) {
-		// What we published may have been lost: an Attach without members has the
-		// owner look.
-		t.toOwner(&peer.Frame{Body: &peer.Frame_Attach{Attach: &peer.Attach{Room: t.room, Posts: kept.list()}}})
+	if fd == nil || len(fd.locals) == 0 {
+		if _, said := t.sl.said[t.room]; !t.repost() && said {
+			// What we published may have been lost: an Attach without members has the
+			// owner look.
+			t.toOwner(&peer.Frame{Body: &peer.Frame_Attach{Attach: &peer.Attach{Room: t.room}}})
+		}
 	}
 	// An owner that is this node answers at once, which ends some of them.
 	for _, w := range slices.Clone(t.sl.waiters[t.room]) {

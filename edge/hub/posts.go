@@ -2,7 +2,6 @@ package hub
 
 import (
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/mustermesh/muster/api/peer"
@@ -14,8 +13,27 @@ import (
 // says them again to whoever owns the room next.
 type posts map[string]*peer.Post
 
-func (p posts) list() []*peer.Post {
-	return slices.Collect(maps.Values(p))
+// postBytes is how many bytes of posts go in one frame, which may have a few
+// times that.
+const postBytes = 512 << 10
+
+// repost says the room's posts to its owner, in Attaches without members, and
+// reports whether there were any.
+func (t *turn) repost() bool {
+	kept := t.sl.posts[t.room]
+	a, size := &peer.Attach{Room: t.room}, 0
+	say := func() { t.toOwner(&peer.Frame{Body: &peer.Frame_Attach{Attach: a}}) }
+	for _, p := range kept {
+		a.Posts = append(a.Posts, p)
+		if size += p.SizeVT(); size >= postBytes {
+			say()
+			a, size = &peer.Attach{Room: t.room}, 0
+		}
+	}
+	if size > 0 {
+		say()
+	}
+	return len(kept) > 0
 }
 
 // Post spreads and keeps a post. See edge.Hub.

@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,5 +111,22 @@ func TestPostsWithoutSessions(t *testing.T) {
 		settle(20 * time.Minute)
 		list, _, _ := m.hubs["a1"].Fixes(testRoom)
 		require.Empty(t, list.Fixes)
+	})
+}
+
+// All posts that a node keeps for a room are more than a link takes at once.
+func TestManyPosts(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		const many = 2_500
+		name := strings.Repeat("z", 2_000)
+		for i := range many {
+			m.hubs["a3"].Post(postN(fmt.Sprint(name, i), 10, edge.FixLife))
+		}
+		settle(time.Second)
+		m.regions["a"].move(testSlot, "a2")
+		settle(5 * time.Second)
+		list, _, here := m.hubs["a2"].Fixes(testRoom)
+		require.True(t, here)
+		require.Len(t, list.Fixes, many)
 	})
 }

@@ -233,7 +233,7 @@ func (h *Hub) report(c edge.Client, room string, mf *wire.MemberFix) bool {
 	}
 	if l == nil {
 		q := t.unanswered(fd, c)
-		if q != nil {
+		if q != nil && news(q.fix, mf) {
 			q.fix = mf // it comes in with the client
 		}
 		t.end()
@@ -267,12 +267,18 @@ func (t *turn) unanswered(fd *feed, c edge.Client) *join {
 // each other: what is older than what the room has is not wrong, only late. Each
 // room is asked for itself, since a fix may be for some.
 func (t *turn) report(l *local, mf *wire.MemberFix) bool {
-	if l.fix != nil && l.fix.Epoch == mf.Epoch && mf.Fix.N <= l.fix.Fix.N {
+	if !news(l.fix, mf) {
 		return false
 	}
 	l.fix = mf
 	t.toOwner(&peer.Frame{Body: &peer.Frame_Report{Report: &peer.Report{Room: t.room, Fix: mf}}})
 	return true
+}
+
+// news reports whether a fix comes after another one of the same session's, or of
+// an earlier session of the device.
+func news(old, mf *wire.MemberFix) bool {
+	return old == nil || old.Epoch != mf.Epoch || mf.Fix.N > old.Fix.N
 }
 
 // Publish spreads a stored message. See edge.Hub.
