@@ -1,14 +1,20 @@
 package share
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/edge/admit"
 	"github.com/mustermesh/muster/geo/grant"
 )
 
@@ -44,7 +50,7 @@ func walker(tb testing.TB, grants ...grant.Grant) (h *Sharer, c *client, hub *no
 	require.Eventually(tb, func() bool {
 		s := h.lock("ann", false)
 		defer s.mu.Unlock()
-		return !s.read.IsZero()
+		return !s.asOf.IsZero()
 	}, 10*time.Second, time.Millisecond)
 	return h, c, hub
 }
@@ -82,3 +88,103 @@ func BenchmarkReport(b *testing.B) {
 		})
 	}
 }
+
+// still is a map that takes what it is given.
+type still struct {
+	edge.Map
+	puts int
+}
+
+func (m *still) Put(string, string, grant.View, time.Time) { m.puts++ }
+func (m *still) Gone(string)                               {}
+
+// scooters is a Sharer with a fleet of so many subjects, who are seen at a
+// precision.
+func scooters(tb testing.TB, n int, p grant.Precision) (h *Sharer, users []string) {
+	w := newWorld()
+	w.grants["fleet:f"] = []grant.Grant{{Audience: grant.Audience{Kind: grant.Discoverable}, Precision: p}}
+	cfg := w.config()
+	cfg.Map, cfg.Rate = &still{}, admit.Rate{PerSecond: 1e9, Burst: 1e9}
+	h = New(cfg)
+	require.NoError(tb, h.Start(tb.Context()))
+	tb.Cleanup(h.Stop)
+	users = make([]string, n)
+	now := time.Now()
+	for i := range users {
+		users[i] = edge.Subject("f", fmt.Sprintf("d290f1ee-6c54-4b01-90e6-%012d", i))
+		require.NoError(tb, h.Post(users[i], "", at(48, 11+float64(i)/1e6, now), nil))
+	}
+	require.Eventually(tb, func() bool { c := h.fleet("f").chosen.Load(); return h.fleet("f").trusted(c, time.Now()) }, 10*time.Second, time.Millisecond)
+	return h, users
+}
+
+// What a fleet's fix costs: nothing that is not thrown away at once.
+func TestFixesOfFleetsAllocateNothing(t *testing.T) {
+	h, users := scooters(t, 100, grant.Exact)
+	raws := make([]grant.Raw, 2000)
+	for i := range raws {
+		raws[i] = at(48, 11, time.Now().Add(time.Duration(i)*time.Microsecond))
+	}
+	i := 0
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		_ = h.Post(users[i%100], "", raws[i], nil)
+		i++
+	}))
+	require.GreaterOrEqual(t, h.cfg.Map.(*still).puts, 1001)
+}
+
+// BenchmarkFleet says what fixes of a fleet cost, of which making them is
+// BenchmarkRaw, and a subject, the string that names it included.
+func BenchmarkFleet(b *testing.B) {
+	for _, n := range []int{100_000, 1_000_000} {
+		for name, p := range map[string]grant.Precision{"exact": grant.Exact, "cells": grant.Cells(8)} {
+			if p != grant.Exact && n > 100_000 {
+				continue
+			}
+			b.Run(fmt.Sprint(name, "/", n), func(b *testing.B) {
+				before := heap()
+				h, users := scooters(b, n, p)
+				size := float64(heap()-before) / float64(n)
+				rand.Shuffle(n, func(i, j int) { users[i], users[j] = users[j], users[i] })
+				now, i := time.Now(), 0
+				b.ReportAllocs()
+				began := busy(b)
+				for b.Loop() {
+					now = now.Add(time.Microsecond)
+					_ = h.Post(strings.Clone(users[i]), "", at(48, 11, now), nil)
+					if i++; i == n {
+						i = 0
+					}
+				}
+				b.ReportMetric(float64(busy(b)-began)/float64(b.N), "cpu-ns/op")
+				b.ReportMetric(size, "B/subject")
+			})
+		}
+	}
+}
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// busy is how long this process has computed: other than the time of a benchmark
+// that tells something on a machine that does something else beside.
+func busy(tb testing.TB) time.Duration {
+	var u unix.Rusage
+	require.NoError(tb, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func BenchmarkRaw(b *testing.B) {
+	b.ReportAllocs()
+	now := time.Now()
+	for b.Loop() {
+		now = now.Add(time.Microsecond)
+		kept = at(48, 11, now)
+	}
+}
+
+var kept grant.Raw

@@ -38,6 +38,10 @@
 // known nothing is told; if it can't be read for 30 s no fix is, and if a change
 // can't be read for as long, everything is withdrawn.
 //
+// What changed is read before all that is only to be looked at again, and some
+// readers read nothing else: however many subjects there are and however slow the
+// database is, what was taken back waits for no more than its own read.
+//
 // With them come the cells that were told for the places where they stay, as the
 // last node stored them (Choices.Memory), so that the first view after a restart or
 // at another node is of the same cells. What is learned is stored in turn; if another
@@ -46,4 +50,15 @@
 // A device that changes its node leaves what it told in its rooms. So when a
 // subject's choices change, each node withdraws from the rooms of the user's
 // sessions what they do not allow, whether it knows that anything is there or not.
+//
+// # Fleets
+//
+// The subjects of a fleet (edge.Subject) have one audience, whoever is near, and no
+// choices of their own, devices, rooms, tracks or receipts. There may be a million
+// of them at a node, so one is a unit: its newest fix and a mark of what was told.
+// What the fleet shows is read once for all of them. When it changes, or its grant
+// ends, all are looked at (walk); otherwise nothing is done for one but when a fix
+// comes, and now and then to see who fell silent. Snappers are kept of those alone
+// who are told by cells: a unit takes some 330 bytes with its name and fix, with a
+// snapper ten times that. (BenchmarkFleet measures both.)
 package share

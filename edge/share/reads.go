@@ -14,50 +14,115 @@ import (
 	"github.com/mustermesh/muster/internal/errs"
 )
 
-// reads is the list of subjects whose choices are to be read. Each is in it at
-// most once, so it is bounded by the subjects.
+// reads are the lists of those whose choices are to be read: what changed goes
+// first, so that what was taken back does not wait until everybody's choices were
+// looked at again. Each is in them at most once, so they are bounded by the
+// subjects.
 type reads struct {
-	mu    sync.Mutex
-	queue []*subject
-	wake  chan struct{}
+	mu     sync.Mutex
+	first  []reader
+	rest   []reader
+	wake   chan struct{}
+	urgent chan struct{} // for those who read nothing else
 }
 
-func (r *reads) put(s *subject) {
-	r.mu.Lock()
-	r.queue = append(r.queue, s)
-	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default: // every reader was told
-	}
+// reader is a subject or a fleet.
+type reader interface {
+	read(ctx context.Context)
+	place() *place
 }
 
-func (r *reads) take() *subject {
+// place is a reader's in the list of the rest; reads.mu guards it.
+type place struct {
+	listed bool // it is there
+	waits  bool // and was not put before the others meanwhile
+}
+
+// put has a reader read that waits for nothing yet.
+func (r *reads) put(s reader, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.queue) == 0 {
+	if p := s.place(); first {
+		r.firstLocked(s)
+	} else if p.waits = true; !p.listed {
+		p.listed = true
+		r.rest = append(r.rest, s)
+		wake(r.wake)
+	}
+}
+
+// hurry puts a reader before the others, if it waits among the rest.
+func (r *reads) hurry(s reader) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := s.place(); p.waits {
+		p.waits = false
+		r.firstLocked(s)
+	}
+}
+
+func (r *reads) firstLocked(s reader) {
+	r.first = append(r.first, s)
+	wake(r.urgent)
+	wake(r.wake)
+}
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // all who listen were told
+	}
+}
+
+// take returns who is next, nil for nobody.
+func (r *reads) take(firstOnly bool) reader {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := pop(&r.first); s != nil || firstOnly {
+		return s
+	}
+	for {
+		s := pop(&r.rest)
+		if s == nil {
+			return nil
+		}
+		p := s.place()
+		p.listed = false
+		if p.waits {
+			p.waits = false
+			return s
+		}
+	}
+}
+
+func pop(queue *[]reader) (s reader) {
+	if len(*queue) == 0 {
 		return nil
 	}
-	s := r.queue[0]
-	r.queue[0] = nil
-	if r.queue = r.queue[1:]; len(r.queue) == 0 {
-		r.queue = nil
+	s, (*queue)[0] = (*queue)[0], nil
+	if *queue = (*queue)[1:]; len(*queue) == 0 {
+		*queue = nil
 	}
 	return s
 }
 
-func (h *Sharer) runReads(ctx context.Context) {
+// runReads reads what is next, or what changed alone.
+func (h *Sharer) runReads(ctx context.Context, firstOnly bool) {
+	wake := h.reads.wake
+	if firstOnly {
+		wake = h.reads.urgent
+	}
 	for {
-		s := h.reads.take()
+		s := h.reads.take(firstOnly)
 		if s == nil {
 			select {
 			case <-ctx.Done():
 				return
-			case <-h.reads.wake:
+			case <-wake:
 			}
 			continue
 		}
-		h.read(ctx, s)
+		s.read(ctx)
 	}
 }
 
@@ -68,7 +133,10 @@ type found struct {
 	barred map[string]bool // rooms of groups that the subject is no member of
 }
 
-func (h *Sharer) read(ctx context.Context, s *subject) {
+func (s *subject) place() *place { return &s.at }
+
+func (s *subject) read(ctx context.Context) {
+	h := s.h
 	s.mu.Lock()
 	need, named := s.need, s.set.Posts()
 	s.mu.Unlock()
@@ -149,10 +217,13 @@ func (h *Sharer) isIn(user, room string) bool {
 
 type metrics struct {
 	subjects prometheus.Gauge
+	ofFleets prometheus.Gauge
 	fixes    *prometheus.CounterVec
-	reads    *prometheus.CounterVec
-	recalls  *prometheus.CounterVec
-	full     prometheus.Counter
+	// Of fixes, those that come often:
+	taken, late, limited, aside prometheus.Counter
+	reads                       *prometheus.CounterVec
+	recalls                     *prometheus.CounterVec
+	full                        prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -161,11 +232,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		subjects: prometheus.NewGauge(prometheus.GaugeOpts(opts("subjects", "Users whose positions this node took of late."))),
+		ofFleets: prometheus.NewGauge(prometheus.GaugeOpts(opts("fleet_subjects", "Subjects of fleets, likewise."))),
 		fixes:    prometheus.NewCounterVec(prometheus.CounterOpts(opts("fixes_total", "Fixes by what came of them.")), []string{"outcome"}),
 		reads:    prometheus.NewCounterVec(prometheus.CounterOpts(opts("reads_total", "Reads of what users chose.")), []string{"outcome"}),
 		recalls:  prometheus.NewCounterVec(prometheus.CounterOpts(opts("recalls_total", "Memories of the cells that were told of users.")), []string{"outcome"}),
-		full:     prometheus.NewCounter(prometheus.CounterOpts(opts("full_total", "Fixes refused because there are too many users."))),
+		full:     prometheus.NewCounter(prometheus.CounterOpts(opts("full_total", "Fixes refused because there are too many users or subjects of fleets."))),
 	}
-	reg.MustRegister(m.subjects, m.fixes, m.reads, m.recalls, m.full)
+	m.taken, m.late = m.fixes.WithLabelValues("taken"), m.fixes.WithLabelValues("late")
+	m.limited, m.aside = m.fixes.WithLabelValues("limited"), m.fixes.WithLabelValues("aside")
+	reg.MustRegister(m.subjects, m.ofFleets, m.fixes, m.reads, m.recalls, m.full)
 	return m
 }

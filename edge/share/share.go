@@ -31,14 +31,17 @@ type Config struct {
 	Receipts edge.Receipts                   // optional
 	Clients  func(user string) []edge.Client // the user's sessions on this node; optional
 
-	Rate     admit.Rate    // of fixes of one user, whatever devices: 100 a second, 200 at once
-	Most     int           // subjects: 250,000
-	Reread   time.Duration // what they chose is read again when it is so old: 20 s
-	Lapse    time.Duration // and trusted no longer than: 30 s
-	Remember time.Duration // a subject who says nothing is forgotten after: 2 h
-	Readers  int           // reads at the same time: 16
-	Log      *slog.Logger
-	Metrics  prometheus.Registerer
+	Rate admit.Rate // of fixes of one user, whatever devices: 100 a second, 200 at once
+	Most int        // users: 250,000
+	// Subjects of fleets: 2,000,000 that are seen exactly, of which one is a fleet's
+	// half at most. One that is told by cells takes the room of 8.
+	MostOfFleets, MostOfFleet int
+	Reread                    time.Duration // what they chose is read again when it is so old: 20 s
+	Lapse                     time.Duration // and trusted no longer than: 30 s
+	Remember                  time.Duration // a subject who says nothing is forgotten after: 2 h
+	Readers                   int           // reads at the same time: 16; a quarter as many are for what changed alone
+	Log                       *slog.Logger
+	Metrics                   prometheus.Registerer
 }
 
 func (c Config) defaults() Config {
@@ -46,6 +49,8 @@ func (c Config) defaults() Config {
 		c.Rate = admit.Rate{PerSecond: 100, Burst: 200}
 	}
 	c.Most = cmp.Or(c.Most, 250_000)
+	c.MostOfFleets = cmp.Or(c.MostOfFleets, 2_000_000)
+	c.MostOfFleet = cmp.Or(c.MostOfFleet, max(1, c.MostOfFleets/2))
 	c.Reread = cmp.Or(c.Reread, 20*time.Second)
 	c.Lapse = cmp.Or(c.Lapse, 30*time.Second)
 	c.Remember = cmp.Or(c.Remember, 2*time.Hour)
@@ -67,6 +72,10 @@ const (
 	unkept    = 16                     // fixes that wait until it is known whether they are kept
 	noteEvery = time.Minute            // how often a receipt that goes on is noted
 	maxNamed  = 64                     // groups that a subject's fixes may have named and that still hold
+
+	mostFleets  = 50_000
+	plainWeight = 1 // of a subject that is seen exactly: some 330 bytes with its name and fix
+	cellsWeight = 8 // and by cells: some 4 KB
 )
 
 // Sharer implements edge.Sharer. It is a run.Service.
@@ -78,6 +87,10 @@ type Sharer struct {
 	size    atomic.Int64
 	shards  [shards]shard
 	reads   reads
+
+	fleetSize atomic.Int64 // of the subjects of fleets, by weight
+	fleetsMu  sync.RWMutex // guards the following; taken before a shard's
+	fleets    map[string]*fleet
 }
 
 // shard is a part of the subjects.
@@ -90,9 +103,9 @@ var _ edge.Sharer = (*Sharer)(nil)
 
 // New returns a Sharer that works once it was started.
 func New(cfg Config) *Sharer {
-	h := &Sharer{cfg: cfg.defaults(), seed: maphash.MakeSeed()}
+	h := &Sharer{cfg: cfg.defaults(), seed: maphash.MakeSeed(), fleets: map[string]*fleet{}}
 	h.metrics = newMetrics(h.cfg.Metrics)
-	h.reads.wake = make(chan struct{}, h.cfg.Readers)
+	h.reads.wake, h.reads.urgent = make(chan struct{}, h.cfg.Readers), make(chan struct{}, h.urgentReaders())
 	for i := range h.shards {
 		h.shards[i].subjects = map[string]*subject{}
 	}
@@ -103,12 +116,17 @@ func New(cfg Config) *Sharer {
 func (h *Sharer) Start(ctx context.Context) error {
 	return h.life.Start(ctx, func(ctx context.Context) error {
 		for range h.cfg.Readers {
-			h.life.Go(func() { h.runReads(ctx) })
+			h.life.Go(func() { h.runReads(ctx, false) })
+		}
+		for range h.urgentReaders() {
+			h.life.Go(func() { h.runReads(ctx, true) })
 		}
 		h.life.Go(func() { h.runTicks(ctx) })
 		return nil
 	})
 }
+
+func (h *Sharer) urgentReaders() int { return max(1, h.cfg.Readers/4) }
 
 // Stop ends that. What was told stays told.
 func (h *Sharer) Stop() { h.life.Stop(nil) }
@@ -164,6 +182,9 @@ func (h *Sharer) Report(c edge.Client, n uint64, raw grant.Raw, rooms []string) 
 
 // Post takes a fix without a session. See edge.Sharer.
 func (h *Sharer) Post(user, name string, raw grant.Raw, rooms []string) error {
+	if id := edge.FleetOf(user); id != "" {
+		return h.postOf(id, user, raw)
+	}
 	s := h.lock(user, true)
 	if s == nil {
 		return errFull
@@ -175,6 +196,13 @@ func (h *Sharer) Post(user, name string, raw grant.Raw, rooms []string) error {
 
 // Withdraw has everybody forget where a user was. See edge.Sharer.
 func (h *Sharer) Withdraw(user string, at time.Time) {
+	if id := edge.FleetOf(user); id != "" {
+		if f, sh, u := h.lockUnit(id, user, true); u != nil {
+			defer sh.mu.Unlock()
+			f.withdrawAll(u, time.Now(), at)
+		}
+		return
+	}
 	if s := h.lock(user, h.here(user)); s != nil {
 		defer s.mu.Unlock()
 		s.withdrawAll(time.Now(), at)
@@ -183,33 +211,13 @@ func (h *Sharer) Withdraw(user string, at time.Time) {
 
 // Changed tells that a user's choices have a new version. See edge.Sharer.
 func (h *Sharer) Changed(user string, version uint64) {
+	if id := edge.FleetOf(user); id != "" {
+		h.FleetChanged(id, version)
+		return
+	}
 	if s := h.lock(user, h.here(user)); s != nil {
 		defer s.mu.Unlock()
 		s.changed(time.Now(), version)
-	}
-}
-
-// FleetChanged tells that the choices for a fleet's subjects have a new version.
-// See edge.Sharer.
-func (h *Sharer) FleetChanged(fleet string, version uint64) {
-	var all []*subject
-	for i := range h.shards {
-		sh := &h.shards[i]
-		all = all[:0]
-		sh.mu.Lock()
-		for user, s := range sh.subjects {
-			if edge.FleetOf(user) == fleet {
-				all = append(all, s)
-			}
-		}
-		sh.mu.Unlock()
-		for _, s := range all {
-			s.mu.Lock()
-			if !s.over {
-				s.changed(time.Now(), version)
-			}
-			s.mu.Unlock()
-		}
 	}
 }
 
@@ -236,6 +244,14 @@ func (h *Sharer) Gone(c edge.Client) {
 
 // Own returns a user's newest fix that this node has. See edge.Sharer.
 func (h *Sharer) Own(user string) (grant.Raw, bool) {
+	if id := edge.FleetOf(user); id != "" {
+		_, sh, u := h.lockUnit(id, user, false)
+		if u == nil {
+			return grant.Raw{}, false
+		}
+		defer sh.mu.Unlock()
+		return u.raw, !u.void() && time.Now().UnixNano()-u.at < int64(edge.FixLife)
+	}
 	s := h.lock(user, false)
 	if s == nil {
 		return grant.Raw{}, false
@@ -253,7 +269,7 @@ func (h *Sharer) runTicks(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	var due []*subject
-	for {
+	for turn := 0; ; turn++ {
 		select {
 		case <-ctx.Done():
 			return
@@ -275,6 +291,7 @@ func (h *Sharer) runTicks(ctx context.Context) {
 			}
 		}
 		clear(due)
+		h.tickFleets(now, turn)
 	}
 }
 

@@ -2,6 +2,7 @@ package share
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -256,4 +257,71 @@ func TestAChangeBetweenTwoNodes(t *testing.T) {
 		require.Nil(t, w.sees(g1, "ann"))
 		other.Stop()
 	})
+}
+
+// crawling is a database that answers nothing until it is told to.
+type crawling struct {
+	*world
+	asked  chan string
+	answer chan struct{}
+}
+
+func (c crawling) Sharing(ctx context.Context, user string, min uint64) (edge.Choices, error) {
+	c.asked <- user
+	<-c.answer
+	return c.world.Sharing(ctx, user, min)
+}
+
+// What somebody takes back is read before all that only is to be looked at again,
+// however much that is and however slow: nothing is between it and its own read.
+func TestARevocationOvertakes(t *testing.T) {
+	const others = 100_000
+	w := newWorld()
+	cfg := w.config()
+	slow := crawling{w, make(chan string), make(chan struct{})}
+	cfg.Sharing, cfg.Members, cfg.Readers = slow, w, 4
+	h := New(cfg)
+	w.grants["ann"], w.versions["ann"] = []grant.Grant{to(grant.Exact)}, 1
+	require.NoError(t, h.Post("ann", "", at(48, 11, time.Now()), nil))
+	require.NoError(t, h.Start(t.Context()))
+	require.Equal(t, "ann", <-slow.asked)
+	slow.answer <- struct{}{}
+	require.Eventually(t, func() bool { _, ok := w.onMap("ann"); return ok }, 10*time.Second, time.Millisecond)
+
+	for i := range others {
+		require.NoError(t, h.Post(fmt.Sprint(i), "", at(48, 11, time.Now()), nil))
+	}
+	for range cfg.Readers { // all are stuck
+		require.NotEqual(t, "ann", <-slow.asked)
+	}
+	ann := h.lock("ann", false) // she waits for her own turn, too, behind them
+	ann.asOf = ann.asOf.Add(-25 * time.Second)
+	ann.settle(time.Now(), false)
+	require.True(t, ann.reading)
+	ann.mu.Unlock()
+
+	w.mu.Lock()
+	w.grants["ann"], w.versions["ann"] = nil, 2
+	w.mu.Unlock()
+	h.Changed("ann", 2)
+	require.Equal(t, "ann", <-slow.asked)
+	slow.answer <- struct{}{}
+	for ok := true; ok; _, ok = w.onMap("ann") { // one of the stuck ones may have got the answer
+		select {
+		case slow.answer <- struct{}{}:
+		case <-slow.asked:
+		case <-time.After(time.Millisecond):
+		}
+	}
+	h.reads.mu.Lock()
+	require.Greater(t, len(h.reads.rest), others*9/10)
+	require.Empty(t, h.reads.first)
+	h.reads.mu.Unlock()
+	go func() { // the others may end
+		for range slow.asked {
+		}
+	}()
+	close(slow.answer)
+	h.Stop()
+	close(slow.asked)
 }

@@ -19,6 +19,7 @@ type subject struct {
 	h    *Sharer
 	user string
 	due  atomic.Int64 // when something is to be done, in Unix nanoseconds
+	at   place
 
 	mu      sync.Mutex // guards the following
 	over    bool       // it was forgotten
@@ -35,7 +36,7 @@ type subject struct {
 	// What they chose, as of the last read that succeeded.
 	set     *grant.Set // never nil
 	version uint64
-	read    time.Time // when it began; zero: nothing is known
+	asOf    time.Time // when it began; zero: nothing is known
 	track   bool
 	hidden  bool
 	hidAt   time.Time // when they said so last; a read that began before is older
@@ -122,14 +123,14 @@ func nothing() *grant.Set {
 // take takes a fix: of a device's session, its n-th, or of none.
 func (s *subject) take(now time.Time, raw grant.Raw, d *device, n uint64, rooms []string) error {
 	if wait := s.bucket.Take(now, s.h.cfg.Rate, 1); wait > 0 {
-		s.h.metrics.fixes.WithLabelValues("limited").Inc()
+		s.h.metrics.limited.Inc()
 		return errs.New(errs.RateLimited, edge.CodeRateLimited, "send fewer positions").After(wait)
 	}
 	s.used = now
 	s.keep(raw)
 	captured := raw.Captured()
 	if now.Sub(captured) >= edge.FixLife || !captured.After(s.since) {
-		s.h.metrics.fixes.WithLabelValues("late").Inc()
+		s.h.metrics.late.Inc()
 		s.plan(now) // it may be the first
 		return nil
 	}
@@ -147,7 +148,7 @@ func (s *subject) take(now time.Time, raw grant.Raw, d *device, n uint64, rooms 
 		if d != nil {
 			d.waits = false
 		}
-		s.h.metrics.fixes.WithLabelValues("taken").Inc()
+		s.h.metrics.taken.Inc()
 	case d != nil && n >= d.n && captured.Equal(s.raw.Captured()) && !s.void && (s.from == d || s.from == nil):
 		// Said again: perhaps to who was not there before, or a room lost it with
 		// the device's last session, or with a join that was refused.
@@ -155,7 +156,7 @@ func (s *subject) take(now time.Time, raw grant.Raw, d *device, n uint64, rooms 
 	case d != nil && n >= d.n && !captured.Before(d.captured):
 		beside = true
 	default:
-		s.h.metrics.fixes.WithLabelValues("late").Inc()
+		s.h.metrics.late.Inc()
 	}
 	if d != nil && n > d.n {
 		d.n = n
@@ -189,7 +190,7 @@ func (s *subject) keep(raw grant.Raw) {
 	switch {
 	case s.track:
 		s.h.cfg.Sharing.Keep(s.user, raw)
-	case s.read.IsZero() && len(s.kept) < unkept:
+	case s.asOf.IsZero() && len(s.kept) < unkept:
 		s.kept = append(s.kept, raw)
 	}
 }
@@ -240,7 +241,7 @@ func (s *subject) gone(c edge.Client) {
 func (s *subject) withdrawAll(now, at time.Time) {
 	s.used, s.void = now, true
 	s.since = latest(s.since, at, s.raw.Captured())
-	s.set, s.read, s.listed, s.sweep, s.kept = nothing(), time.Time{}, false, true, nil
+	s.set, s.asOf, s.listed, s.sweep, s.kept = nothing(), time.Time{}, false, true, nil
 	for _, e := range s.entries {
 		s.withdraw(now, e)
 	}
@@ -271,9 +272,14 @@ func (s *subject) changed(now time.Time, version uint64) {
 
 // ask puts the subject on the list of reads.
 func (s *subject) ask(now time.Time) {
-	if !s.reading && !now.Before(s.retry) {
+	changed := !s.asked.IsZero()
+	switch {
+	case now.Before(s.retry):
+	case !s.reading:
 		s.reading = true
-		s.h.reads.put(s)
+		s.h.reads.put(s, changed)
+	case changed:
+		s.h.reads.hurry(s)
 	}
 }
 
@@ -287,7 +293,7 @@ func (s *subject) found(now, began time.Time, need uint64, f found, err error) {
 		for group, until := range s.set.Posts() {
 			f.Set.Post(group, until)
 		}
-		s.set, s.version, s.read, s.listed = f.Set, f.Version, began, false
+		s.set, s.version, s.asOf, s.listed = f.Set, f.Version, began, false
 		s.set.Forget(now)
 		s.track, s.barred = f.Track, f.barred
 		s.recall(f.Choices)
@@ -312,7 +318,7 @@ func (s *subject) found(now, began time.Time, need uint64, f found, err error) {
 // trusted reports whether what they chose is known well enough to tell more: it
 // is not while a change of it is still to be read.
 func (s *subject) trusted(now time.Time) bool {
-	return !s.read.IsZero() && s.asked.IsZero() && now.Sub(s.read) < s.h.cfg.Lapse
+	return !s.asOf.IsZero() && s.asked.IsZero() && now.Sub(s.asOf) < s.h.cfg.Lapse
 }
 
 // shows reports whether there is a fix that may be told at all.
@@ -370,7 +376,7 @@ func (s *subject) wants(now time.Time) bool {
 	switch {
 	case !s.asked.IsZero(), s.sweep, len(s.kept) > 0:
 		return true
-	case now.Sub(s.read) < s.h.cfg.Reread:
+	case now.Sub(s.asOf) < s.h.cfg.Reread:
 		return false
 	}
 	return s.shows(now) || s.unsaved || slices.ContainsFunc(s.entries, (*entry).told)
@@ -487,7 +493,7 @@ func (s *subject) repeat() {
 // aside tells a fix that is the newest of its device but not of the user, where
 // the exact position may be seen: both there, where the user is, and here.
 func (s *subject) aside(now time.Time, raw grant.Raw, d *device, n uint64) {
-	s.h.metrics.fixes.WithLabelValues("aside").Inc()
+	s.h.metrics.aside.Inc()
 	if d.waits = !s.trusted(now); d.waits {
 		d.behind = raw
 	}

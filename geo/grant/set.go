@@ -99,6 +99,13 @@ func (s *Set) granted(now time.Time, a Audience) Precision {
 	return p
 }
 
+// Plain reports whether an audience sees the newest fix or nothing, whatever was
+// before: who asks for it needs no Snapper that heard the others. It may become
+// otherwise only in another Set.
+func (s *Set) Plain(a Audience) bool {
+	return len(s.zones) == 0 && !slices.ContainsFunc(s.grants[a], func(g Grant) bool { return g.Precision != Exact })
+}
+
 // For decides how finely somebody sees the subject: somebody who is all of the
 // audiences, such as a person and a member of a group, gets the finest of the
 // grants that hold for one of them, lowered by the zones that the subject is

@@ -18,7 +18,7 @@ import (
 type Snapper struct {
 	secret  []byte
 	subject string
-	phase   time.Duration
+	phase   time.Duration // of the subject's moments; -1 until it is needed
 	raw     Raw
 	// told is made when the first coarse view or a zone asks for it, since most
 	// of a fleet never needs it, and then kept for good. It is a pointer for the
@@ -49,8 +49,7 @@ func Period(resolution int) time.Duration {
 // NewSnapper starts without a fix. The secret is the cluster's own; with the
 // subject's id it decides when the subject's moments are.
 func NewSnapper(secret []byte, subject string) *Snapper {
-	n := binary.BigEndian.Uint64(derive(secret, "moments of "+subject))
-	return &Snapper{secret: secret, subject: subject, phase: time.Duration(n % uint64(longest))}
+	return &Snapper{secret: secret, subject: subject, phase: -1}
 }
 
 // Take takes a fix that arrived now. It reports whether that changed anything:
@@ -124,6 +123,10 @@ func (s *Snapper) step(now time.Time) error {
 
 // moment returns the subject's last moment of a resolution.
 func (s *Snapper) moment(res int, now time.Time) time.Time {
+	if s.phase < 0 {
+		n := binary.BigEndian.Uint64(derive(s.secret, "moments of "+s.subject))
+		s.phase = time.Duration(n % uint64(longest))
+	}
 	return now.UTC().Add(-s.phase).Truncate(Period(res)).Add(s.phase)
 }
 

@@ -419,8 +419,12 @@ func TestMomentsAreTheSubjectsOwn(t *testing.T) {
 	phases := map[time.Duration]bool{}
 	for i := range 100 {
 		a := NewSnapper([]byte("secret"), fmt.Sprint(i))
-		require.Equal(t, a.phase, NewSnapper([]byte("secret"), fmt.Sprint(i)).phase)
-		require.NotEqual(t, a.phase, NewSnapper([]byte("other"), fmt.Sprint(i)).phase)
+		b, c := NewSnapper([]byte("secret"), fmt.Sprint(i)), NewSnapper([]byte("other"), fmt.Sprint(i))
+		for _, s := range []*Snapper{a, b, c} {
+			s.moment(0, midnight)
+		}
+		require.Equal(t, a.phase, b.phase)
+		require.NotEqual(t, a.phase, c.phase)
 		require.True(t, a.phase >= 0 && a.phase < longest)
 		phases[a.phase] = true
 		for r := range MaxResolution {
