@@ -39,8 +39,8 @@ func (g *gateway) Move(ctx context.Context, moves []Move) error {
 	if err != nil {
 		return fmt.Errorf("muster: %w", err)
 	}
-	if len(got.Refused) > 0 || got.Taken != len(moves) {
-		return fmt.Errorf("muster: took %d of %d fixes; refused: %v", got.Taken, len(moves), got.Refused)
+	if len(got.Refused) > 0 {
+		return fmt.Errorf("muster: took %d of %d fixes: %w", got.Taken, len(moves), got.Refused[0].Err)
 	}
 	return nil
 }
