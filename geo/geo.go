@@ -42,11 +42,38 @@ func Distance(a, b Point) float64 {
 // Bearing returns the initial bearing of the great circle from a to b, in
 // degrees from true north, in [0, 360). It is 0 for equal points; from a pole it
 // is measured against the meridian that a.Lng names.
-func Bearing(a, b Point) float64 {
-	lat1, lat2, d := radians(a.Lat), radians(b.Lat), radians(b.Lng-a.Lng)
-	y := math.Sin(d) * math.Cos(lat2)
-	x := math.Cos(lat1)*math.Sin(lat2) - math.Sin(lat1)*math.Cos(lat2)*math.Cos(d)
-	return turn(math.Atan2(y, x) * 180 / math.Pi)
+func Bearing(a, b Point) float64 { return a.Bearings().To(b) }
+
+// Bearings are those from one point, for who asks for many.
+type Bearings struct {
+	from     Point
+	sin, cos float64 // of the latitude
+}
+
+// Bearings returns the bearings from p.
+func (p Point) Bearings() Bearings {
+	sin, cos := math.Sincos(radians(p.Lat))
+	return Bearings{p, sin, cos}
+}
+
+// To returns the bearing to another point.
+func (from Bearings) To(b Point) float64 {
+	// The usual x is cos·sin' - sin·cos'·cosLng; this is the same without taking
+	// the difference of what is nearly equal.
+	sinLat, versLat := sinVers(radians(b.Lat - from.from.Lat))
+	sinLng, versLng := sinVers(radians(b.Lng - from.from.Lng))
+	cosLat := from.cos*(1-versLat) - from.sin*sinLat // of b
+	return turn(math.Atan2(sinLng*cosLat, sinLat+from.sin*cosLat*versLng) * 180 / math.Pi)
+}
+
+// sinVers returns an angle's sine, and one less its cosine: for what is up to
+// 100 km away by series, of which the next terms are less than rounding.
+func sinVers(x float64) (sin, vers float64) {
+	if x2 := x * x; x2 < 3e-4 {
+		return x * (1 - x2/6*(1-x2/20*(1-x2/42))), x2 / 2 * (1 - x2/12*(1-x2/30*(1-x2/56)))
+	}
+	half := math.Sin(x / 2)
+	return math.Sin(x), 2 * half * half
 }
 
 // Destination returns the point that is reached from p along the great circle

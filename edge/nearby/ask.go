@@ -12,6 +12,7 @@ import (
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/geo/grant"
 	"github.com/mustermesh/muster/geo/index"
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/regions"
@@ -170,18 +171,26 @@ func (m *Map) Near(ctx context.Context, viewer, fleet string, at geo.Point, radi
 		return edge.Nearby{}, err
 	}
 	// So many more that enough are left without the viewer and the blocked ones.
-	q := &peer.MapQuery{Radius: radius, Limit: uint32(min(limit+1+len(blocked), maxFind)), Center: &wire.Point{Lat: at.Lat, Lng: at.Lng}, Fleet: fleet}
-	var people []found
-	var out edge.Nearby
+	most := min(limit+1+len(blocked), maxFind)
+	see := picker{viewer: viewer, rank: rankOf(viewer), blocked: blocked, limit: limit, from: at.Bearings()}
 	if m.here(a) {
 		m.metrics.fanOut.Observe(1)
-		people, out.More = m.owner.near(now, fleet, at, radius, int(q.Limit))
+		l, more := m.owner.look(now, fleet, at, radius, most)
+		see.out.People, see.out.More = make([]edge.Neighbour, 0, min(limit, len(l.near))), more
+		see.now = now.UnixMilli()
+		for _, n := range l.near {
+			if s := &l.seen[n.Look]; see.wants(s.user, s.rank, s.until) {
+				see.add(s.user, s.name, s.view(s.at), n.Distance)
+			}
+		}
+		l.free()
 		if !m.cfg.Roster.Current() {
-			out.Unreached = a.regions
+			see.out.Unreached = a.regions
 		}
 	} else {
+		q := &peer.MapQuery{Radius: radius, Limit: uint32(most), Center: &wire.Point{Lat: at.Lat, Lng: at.Lng}, Fleet: fleet}
 		var all crowdOf
-		out.Unreached = m.ask(ctx, now, a, func(p part) (moved bool, err error) {
+		see.out.Unreached = m.ask(ctx, now, a, func(p part) (moved bool, err error) {
 			fs, more, moved, err := m.near(ctx, p, at, q)
 			if err == nil {
 				all.add(fs, more)
@@ -191,24 +200,45 @@ func (m *Map) Near(ctx context.Context, viewer, fleet string, at geo.Point, radi
 		if err := ctx.Err(); err != nil {
 			return edge.Nearby{}, context.Cause(ctx)
 		}
-		people, out.More = all.people(), all.more
-	}
-	now = time.Now()
-	out.People = make([]edge.Neighbour, 0, min(limit, len(people)))
-	for i := range people {
-		p := &people[i]
-		if p.User == viewer || blocked[p.User] || !p.Until.After(now) {
-			continue
+		people := all.people()
+		see.out.More = all.more
+		see.now = time.Now().UnixMilli()
+		for i := range people {
+			if p := &people[i]; see.wants(p.User, rankOf(p.User), p.Until.UnixMilli()) {
+				see.add(p.User, p.Name, p.View, p.distance)
+			}
 		}
-		if len(out.People) == limit {
-			out.More = true
-			break
-		}
-		out.People = append(out.People, edge.Neighbour{
-			User: p.User, Name: p.Name, View: p.View, Distance: p.distance, Bearing: geo.Bearing(at, p.View.Point),
-		})
 	}
-	return out, nil
+	return see.out, nil
+}
+
+// picker takes those for a viewer from who is near, the nearest first.
+type picker struct {
+	viewer  string
+	rank    uint32 // of the viewer
+	blocked map[string]bool
+	limit   int
+	now     int64 // Unix ms
+	from    geo.Bearings
+	out     edge.Nearby
+}
+
+// wants reports whether somebody is to be shown.
+func (s *picker) wants(user string, rank uint32, until int64) bool {
+	if rank == s.rank && user == s.viewer || s.blocked[user] || until <= s.now {
+		return false
+	}
+	if len(s.out.People) == s.limit {
+		s.out.More = true
+		return false
+	}
+	return true
+}
+
+func (s *picker) add(user, name string, view grant.View, distance float64) {
+	s.out.People = append(s.out.People, edge.Neighbour{
+		User: user, Name: name, View: view, Distance: distance, Bearing: s.from.To(view.Point),
+	})
 }
 
 // crowdOf gathers what owners answer.

@@ -3,6 +3,7 @@ package nearby
 import (
 	"cmp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/mustermesh/muster/geo"
@@ -23,42 +24,100 @@ type found struct {
 	distance float64
 }
 
-// near returns the nearest in order, people or the subjects of a fleet, and whether
-// there are others.
-func (o *owner) near(now time.Time, fleet string, at geo.Point, radius float64, limit int) (out []found, more bool) {
+// sighting is what a query reads of somebody.
+type sighting struct {
+	held
+	at    geo.Point
+	user  string
+	rank  uint32 // so that names, which are elsewhere, need not be compared
+	id    uint64
+	stamp int64
+}
+
+// looker has room for what a query finds.
+type looker struct {
+	o    *owner
+	near []index.Near
+	seen []sighting
+	look func(*index.Entry)
+}
+
+var lookers = sync.Pool{New: func() any {
+	l := new(looker)
+	l.look = func(e *index.Entry) {
+		p := l.o.at(uint32(e.ID))
+		l.seen = append(l.seen, sighting{p.own.held, e.Point(), p.user, p.own.rank, e.ID, e.Captured()})
+	}
+	return l
+}}
+
+// look finds the nearest in order, people or the subjects of a fleet, and reports
+// whether there are others. free ends the use of what it found.
+func (o *owner) look(now time.Time, fleet string, at geo.Point, radius float64, limit int) (l *looker, more bool) {
+	l = lookers.Get().(*looker)
 	layer := o.layers.get(fleet)
 	if layer == nil {
-		return nil, false
+		return l, false
 	}
-	// Those who come and go meanwhile are why it is not exact. Who went from one of
-	// the index's roots to another one may be there twice.
-	hits := layer.index.Nearest(make([]index.Hit, 0, min(limit+1, 64)), at, limit+1, radius, index.Options{Now: now.UnixMilli()})
-	out = make([]found, 0, min(len(hits), limit))
-	for _, h := range hits {
-		if len(out) == limit {
-			more = true
-			break
-		}
-		s := &o.users[h.ID%shards]
-		s.mu.Lock()
-		p := s.byID(h.ID)
-		if p == nil {
-			s.mu.Unlock()
-			continue
-		}
-		out = append(out, found{p.Person, h.Distance})
-		s.mu.Unlock()
-		if last := &out[len(out)-1]; last.View.Point != h.Point { // it has moved since
-			last.distance = geo.Chord2Distance(at.Vec().Chord2(last.View.Point.Vec()))
-			if last.distance > radius {
-				out = out[:len(out)-1]
-			}
-		}
+	l.o = o
+	l.near = layer.tree.NearestFunc(l.near, at, limit+1, radius, index.Options{Now: now.UnixMilli()}, l.look)
+	if more = len(l.near) > limit; more {
+		l.near = l.near[:limit]
 	}
-	if !slices.IsSortedFunc(out, nearer) { // some are equally far, or have moved
-		slices.SortFunc(out, nearer)
+	l.once()
+	// Those who are equally far.
+	nearer := func(a, b index.Near) int {
+		if a.Distance != b.Distance {
+			return cmp.Compare(a.Distance, b.Distance)
+		}
+		return cmp.Compare(l.seen[a.Look].user, l.seen[b.Look].user)
 	}
-	return slices.CompactFunc(out, func(a, b found) bool { return a.User == b.User }), more
+	if !slices.IsSortedFunc(l.near, nearer) {
+		slices.SortFunc(l.near, nearer)
+	}
+	return l, more
+}
+
+// once leaves those who were found twice, as they went from one of the tree's roots
+// to another one meanwhile, where they were last.
+func (l *looker) once() {
+	var bits [32]uint64
+	maybe := false
+	for _, n := range l.near {
+		id := l.seen[n.Look].id
+		word, bit := id>>6%32, uint64(1)<<(id&63)
+		maybe = maybe || bits[word]&bit != 0
+		bits[word] |= bit
+	}
+	if !maybe {
+		return
+	}
+	last := map[uint64]int64{}
+	for _, n := range l.near {
+		s := &l.seen[n.Look]
+		last[s.id] = max(last[s.id], s.stamp)
+	}
+	l.near = slices.DeleteFunc(l.near, func(n index.Near) bool { return l.seen[n.Look].stamp < last[l.seen[n.Look].id] })
+}
+
+func (l *looker) free() {
+	clear(l.seen)
+	if cap(l.seen) <= 256 {
+		l.o, l.near, l.seen = nil, l.near[:0], l.seen[:0]
+		lookers.Put(l)
+	}
+}
+
+// near is look for those who keep what was found.
+func (o *owner) near(now time.Time, fleet string, at geo.Point, radius float64, limit int) (out []found, more bool) {
+	l, more := o.look(now, fleet, at, radius, limit)
+	defer l.free()
+	out = make([]found, len(l.near))
+	for i, n := range l.near {
+		s := &l.seen[n.Look]
+		out[i] = found{s.person(s.user, s.at), n.Distance}
+	}
+	return out, more
 }
 
 func nearer(a, b found) int {
@@ -85,14 +144,15 @@ func (o *owner) box(now time.Time, b index.Box, in []geo.Cell, since uint64, lim
 			for i := len(c.left) - 1; i >= 0 && c.left[i].stamp > since; i-- {
 				out.gone = append(out.gone, c.left[i].user)
 			}
-			for _, p := range c.members {
+			for i := range c.members {
+				p := &c.members[i]
 				switch {
 				case p.stamp <= since:
-				case !b.Contains(p.View.Point):
-					out.gone = append(out.gone, p.User)
+				case !b.Contains(p.Point()):
+					out.gone = append(out.gone, p.user)
 				default:
 					if n++; n <= limit {
-						out.people = append(out.people, p.Person)
+						out.people = append(out.people, p.person())
 					}
 				}
 			}
@@ -106,8 +166,8 @@ func (o *owner) box(now time.Time, b index.Box, in []geo.Cell, since uint64, lim
 	var all crowd
 	o.eachCell(in, func(c *cell) {
 		for _, p := range c.members {
-			if b.Contains(p.View.Point) && p.expires > at {
-				out.more = all.add(p.point, limit) || out.more
+			if b.Contains(p.Point()) && p.Expires() > at {
+				out.more = all.add(p.someone, limit) || out.more
 			}
 		}
 	})
@@ -154,20 +214,20 @@ type ranked struct {
 }
 
 // add reports whether somebody had no place.
-func (c *crowd) add(p *point, limit int) bool {
+func (c *crowd) add(p *someone, limit int) bool {
 	h := *c
 	if len(h) < limit {
-		h = append(h, ranked{p.rank, p.Person})
+		h = append(h, ranked{p.own.rank, p.person()})
 		for i := len(h) - 1; i > 0 && h[(i-1)/2].rank < h[i].rank; i = (i - 1) / 2 {
 			h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
 		}
 		*c = h
 		return false
 	}
-	if limit == 0 || p.rank >= h[0].rank {
+	if limit == 0 || p.own.rank >= h[0].rank {
 		return true
 	}
-	h[0] = ranked{p.rank, p.Person}
+	h[0] = ranked{p.own.rank, p.person()}
 	for i := 0; ; {
 		top := i
 		for _, child := range [...]int{2*i + 1, 2*i + 2} {

@@ -36,14 +36,16 @@ func FuzzHandleUpdate(f *testing.F) {
 		m.Put("u", "U", exactView(geo.Point{Lat: 50}), time.Now().Add(time.Hour))
 		m.HandleUpdate("other", &u)
 		require.LessOrEqual(t, m.owner.count.Load(), int64(len(u.Points)+1))
-		for i := range m.owner.users {
-			for user, p := range m.owner.users[i].of {
-				require.True(t, p.gone || p.View.Point.Valid())
-				require.LessOrEqual(t, len(user), maxUser)
-				require.Equal(t, user, p.User)
-			}
+		for i := range m.owner.shards {
+			s := &m.owner.shards[i]
+			s.each(func(p *someone) {
+				require.True(t, p.own.state != there || p.Point().Valid())
+				require.LessOrEqual(t, len(p.user), maxUser)
+				_, _, tag := m.owner.of(p.user)
+				require.Same(t, p, s.find(p.user, tag))
+			})
 		}
-		m.owner.sweep(time.Now())
+		m.owner.sweep(time.Now(), 0, 1)
 	})
 }
 

@@ -21,13 +21,13 @@ const overlap = time.Minute
 // maxPast bounds the changes that overlap; of more the oldest are forgotten.
 const maxPast = 4
 
-// cellOf returns the cell in which a view is: a function of the view alone, so
-// that publisher and owner agree.
-func cellOf(v *grant.View) (geo.Cell, error) {
+// homeOf returns the cell in which a view is, whose point is there: a function of
+// the view alone, so that publisher and owner agree.
+func homeOf(v *grant.View, to *index.Place) geo.Cell {
 	if c := v.Cell.Parent(resolution); c != 0 {
-		return c, nil
+		return c
 	}
-	return index.CellOf(v.Point, resolution)
+	return to.Cell().Parent(resolution)
 }
 
 // slotOf returns the slot of a cell.

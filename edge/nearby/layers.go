@@ -14,16 +14,17 @@ type layers struct {
 	people layer
 	fleets [shards]cells // of all of them
 	most   int
+	byNo   func(number uint32) *index.Entry
 
-	mu sync.RWMutex // guards the following, and their counts
-	of map[string]*layer
+	mu      sync.RWMutex // guards the following, and their counts
+	byFleet map[string]*layer
 }
 
 // layer is those who are shown together: people, or the subjects of one fleet.
 // However many a fleet has, nobody waits for them who asks for others.
 type layer struct {
 	fleet string // "": people
-	index *index.Index
+	tree  *index.Tree
 	cells *[shards]cells
 	count int // of the points of a fleet
 }
@@ -38,13 +39,9 @@ type cellKey struct {
 	cell  geo.Cell
 }
 
-// fleetShards is how many locks a fleet's index has, as a power of two: an index
-// of thousands of fleets with a few subjects each is not to be all empty rooms.
-const fleetShards = 3
-
-func (l *layers) init(most int) {
-	l.most, l.of = most, map[string]*layer{}
-	l.people = layer{index: index.New(), cells: new([shards]cells)}
+func (l *layers) init(most int, entry func(uint32) *index.Entry) {
+	l.byNo, l.most, l.byFleet = entry, most, map[string]*layer{}
+	l.people = layer{tree: index.NewTree(entry), cells: new([shards]cells)}
 	for i := range shards {
 		l.people.cells[i].of, l.fleets[i].of = map[cellKey]*cell{}, map[cellKey]*cell{}
 	}
@@ -57,7 +54,7 @@ func (l *layers) get(fleet string) *layer {
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.of[fleet]
+	return l.byFleet[fleet]
 }
 
 // enter returns the layer of a fleet, which has a point more from here on; nil if
@@ -68,13 +65,13 @@ func (l *layers) enter(fleet string) *layer {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	in := l.of[fleet]
+	in := l.byFleet[fleet]
 	if in == nil {
-		if len(l.of) >= l.most {
+		if len(l.byFleet) >= l.most {
 			return nil
 		}
-		in = &layer{fleet: fleet, index: index.Sharded(fleetShards), cells: &l.fleets}
-		l.of[fleet] = in
+		in = &layer{fleet: fleet, tree: index.NewTree(l.byNo), cells: &l.fleets}
+		l.byFleet[fleet] = in
 	}
 	in.count++
 	return in
@@ -88,24 +85,14 @@ func (l *layers) leave(of *layer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if of.count--; of.count == 0 {
-		delete(l.of, of.fleet)
+		delete(l.byFleet, of.fleet)
 	}
-}
-
-func (l *layers) all() []*layer {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	out := append(make([]*layer, 0, 1+len(l.of)), &l.people)
-	for _, of := range l.of {
-		out = append(out, of)
-	}
-	return out
 }
 
 func (l *layers) fleetCount() int {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return len(l.of)
+	return len(l.byFleet)
 }
 
 // at returns where a cell of the layer is.

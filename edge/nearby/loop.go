@@ -13,7 +13,7 @@ func (m *Map) run(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	var leased, swept time.Time
-	next := 0 // the shard whose leases come next
+	next, part := 0, 0 // the shard whose leases come next, and what is swept then
 	for {
 		select {
 		case <-ctx.Done():
@@ -28,7 +28,7 @@ func (m *Map) run(ctx context.Context) {
 		var out outbox
 		m.flush(now, &out)
 		for leased.IsZero() || now.Sub(leased) >= lease/shards { // so all have their turn within a lease
-			m.renew(now, &m.publisher.shards[next], &out)
+			m.renew(now, &m.owner.shards[next], &out)
 			if next = (next + 1) % shards; next == 0 {
 				m.anchors.sweep(now)
 			}
@@ -39,7 +39,8 @@ func (m *Map) run(ctx context.Context) {
 		m.send(&out)
 		if now.Sub(swept) >= sweepEvery {
 			swept = now
-			m.owner.sweep(now)
+			m.owner.sweep(now, part, sweepParts)
+			part = (part + 1) % sweepParts
 		}
 	}
 }
@@ -86,42 +87,45 @@ func (m *Map) toAgain(now time.Time) again {
 // retell goes through what is published: others may be to be told, or the same
 // ones anew.
 func (m *Map) retell(now time.Time, what *again) {
-	for i := range m.publisher.shards {
-		s := &m.publisher.shards[i]
+	for i := range m.owner.shards {
+		s := &m.owner.shards[i]
 		s.mu.Lock()
-		for _, e := range s.users {
-			if !what.concerns(e) {
-				continue
+		s.each(func(p *someone) {
+			e := &p.pub
+			if e.state == nobody || !what.concerns(e) {
+				return
 			}
-			changed := !e.gone && m.move(now, e)
-			for _, t := range e.told {
-				changed = changed || what.has(t, e.slot)
+			changed := e.state == there && m.move(now, s, p)
+			for _, t := range list(e.told) {
+				changed = changed || what.has(t, int(e.slot))
 			}
 			if !changed {
-				continue
+				return
 			}
-			if !e.gone {
-				m.keep(now, e)
+			if e.state == there {
+				m.keep(now, s, p, nil)
 			}
-			m.mark(s, e, true)
-		}
+			m.mark(s, p, true)
+		})
 		s.mu.Unlock()
 	}
 }
 
 // flush tells what is due.
 func (m *Map) flush(now time.Time, out *outbox) {
-	for i := range m.publisher.shards {
-		s := &m.publisher.shards[i]
+	for i := range m.owner.shards {
+		s := &m.owner.shards[i]
 		s.mu.Lock()
 		waiting := s.dirty[:0]
-		for _, e := range s.dirty {
+		for _, p := range s.dirty {
+			e := &p.pub
 			if !e.due(now) {
-				waiting = append(waiting, e)
+				waiting = append(waiting, p)
 				continue
 			}
 			e.dirty, e.urgent = false, false
-			m.tell(now, e, out)
+			m.tell(now, p, out)
+			s.tidy(p)
 		}
 		clear(s.dirty[len(waiting):])
 		s.dirty = waiting
@@ -130,42 +134,44 @@ func (m *Map) flush(now time.Time, out *outbox) {
 }
 
 // tell tells an entry to all who are to know.
-func (m *Map) tell(now time.Time, e *entry, out *outbox) {
-	if !e.Until.After(now) {
+func (m *Map) tell(now time.Time, someone *someone, out *outbox) {
+	e, user := &someone.pub, someone.user
+	if e.state == nobody || e.until <= now.UnixMilli() {
 		return // nobody needs to be told
 	}
-	e.sent = now
-	for _, t := range e.left {
-		out.point(m, t.node, gonePoint(e.User, e.Version-step))
+	e.sent = now.UnixMilli()
+	for _, t := range list(e.left) {
+		out.point(m, t.node, gonePoint(user, e.version-step))
 	}
 	e.left = nil
 	var p *peer.MapPoint
-	for _, t := range e.told {
+	for _, t := range list(e.told) {
 		switch {
 		case !m.elsewhere(t):
 			continue
-		case p == nil && e.gone:
-			p = gonePoint(e.User, e.Version)
+		case p == nil && e.state == gone:
+			p = gonePoint(user, e.version)
 		case p == nil:
-			p = pointOf(&e.Person)
+			is := e.person(user, e.at)
+			p = pointOf(&is)
 		}
 		m.metrics.out.Inc()
 		out.point(m, t.node, p)
 	}
-	if !e.claim || e.gone {
+	if !e.claim || e.state == gone {
 		return
 	}
 	e.claim = false
 	if m.oneNode() {
 		return
 	}
-	switch anchor := m.ownerIn(m.atlas.Load().anchor(e.User), anchorSlot(e.User)); anchor {
+	switch anchor := m.ownerIn(m.atlas.Load().anchor(user), anchorSlot(user)); anchor {
 	case "": // with the next lease
 	case m.cfg.Self:
-		m.claimed(out, now, m.cfg.Self, e.User, e.Version)
+		m.claimed(out, now, m.cfg.Self, user, e.version)
 	default:
 		u := out.to(m, anchor)
-		u.Claims = append(u.Claims, &peer.MapClaim{User: e.User, Version: e.Version})
+		u.Claims = append(u.Claims, &peer.MapClaim{User: user, Version: e.version})
 	}
 }
 
@@ -188,21 +194,26 @@ func (m *Map) oneNode() bool {
 }
 
 // renew tells the points of a shard again, and forgets those that are over.
-func (m *Map) renew(now time.Time, s *published, out *outbox) {
+func (m *Map) renew(now time.Time, s *shard, out *outbox) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for user, e := range s.users {
-		if !e.Until.After(now) {
-			delete(s.users, user)
+	s.each(func(p *someone) {
+		e := &p.pub
+		switch {
+		case e.state == nobody:
+			return
+		case e.until <= now.UnixMilli():
+			*e = entry{dirty: e.dirty}
 			m.publisher.count.Add(-1)
-			continue
+			s.tidy(p)
+			return
 		}
-		e.claim = !e.gone
-		if len(e.told) == 0 && !e.gone && m.move(now, e) { // nobody owned the slot
-			m.keep(now, e)
+		e.claim = e.state == there
+		if e.told == nil && e.state == there && m.move(now, s, p) { // nobody owned the slot
+			m.keep(now, s, p, nil)
 		}
-		m.tell(now, e, out)
-	}
+		m.tell(now, p, out)
+	})
 }
 
 // outbox is frames by the node they are for; those that are full have gone.

@@ -22,7 +22,8 @@ const (
 	rate        = 2 * time.Second        // between two updates of one user
 	lease       = 20 * time.Second       // every point and claim is told again so often
 	life        = time.Minute            // and forgotten when it was not told for so long
-	sweepEvery  = time.Second            // what lapsed is taken away so often
+	sweepEvery  = time.Second            // what lapsed is taken away so often,
+	sweepParts  = 4                      // a part of it at a time
 	refuseAgain = 500 * time.Millisecond // after an owner refused points it is told again
 	batch       = 256                    // points or claims of a frame
 	maxFrame    = 4096                   // that are taken of one
@@ -112,7 +113,7 @@ func New(cfg Config) *Map {
 	m.topology = cfg.Topology()
 	m.atlas.Store((*atlas)(nil).next(m.topology, time.Now()))
 	m.owner = newOwner(m.owns, cfg.MaxPoints, cfg.MaxFleets)
-	m.publisher.init(cfg.MaxPoints)
+	m.publisher.most = int64(cfg.MaxPoints)
 	m.anchors.init()
 	m.ways.init()
 	m.metrics = newMetrics(cfg.Registry, m)

@@ -27,8 +27,7 @@ func TestWhoMovesIsFoundOnce(t *testing.T) {
 			}
 			at := []geo.Point{a, b, {Lat: 53.5, Lng: 13.36}}[v%3]
 			p := person("ann", v, at)
-			c, _ := cellOf(&p.View)
-			o.put(time.Now(), &p, c, slotOf(c), p.until(time.Now()), nil)
+			o.give(t, p)
 		}
 	})
 	defer wg.Wait()

@@ -101,10 +101,10 @@ func person(user string, version uint64, p geo.Point) Person {
 
 func (o *owner) give(t *testing.T, p Person) outcome {
 	t.Helper()
-	c, err := cellOf(&p.View)
+	to, err := index.Locate(p.View.Point)
 	require.NoError(t, err)
-	_, out := o.put(time.Now(), &p, c, slotOf(c), p.until(time.Now()), nil)
-	return out
+	c := homeOf(&p.View, &to)
+	return o.put(time.Now(), &p, &to, c, slotOf(c), p.until(time.Now()))
 }
 
 func (o *owner) all(at geo.Point) (users []string) {
@@ -142,16 +142,16 @@ func TestOwnerKeepsTheNewest(t *testing.T) {
 		require.Equal(t, stale, o.give(t, person("c", 1, berlin)))
 		time.Sleep(21 * time.Second)
 		require.Equal(t, []string{"c"}, o.all(berlin), "before anybody sweeps")
-		o.sweep(time.Now())
+		o.sweep(time.Now(), 0, 1)
 		require.EqualValues(t, 1, o.count.Load())
-		require.Equal(t, 1, o.people.index.Len())
+		require.Equal(t, 1, o.people.tree.Len())
 		for range 2 { // they lapse, and that they left is forgotten
 			time.Sleep(2 * life)
-			o.sweep(time.Now())
+			o.sweep(time.Now(), 0, 1)
 		}
 		require.Zero(t, o.count.Load())
 		for i := range shards {
-			require.Empty(t, o.users[i].of)
+			require.Zero(t, o.shards[i].count)
 			require.Empty(t, o.people.cells[i].of)
 		}
 
@@ -199,14 +199,14 @@ func TestBoxTellsChanges(t *testing.T) {
 				}
 			}
 			time.Sleep(time.Duration(rng.IntN(3000)) * time.Millisecond)
-			o.sweep(time.Now())
+			o.sweep(time.Now(), 0, 1)
 			want := map[string]uint64{}
-			for i := range o.users {
-				for _, p := range o.users[i].of {
-					if !p.gone && box.Contains(p.View.Point) && p.expires > time.Now().UnixMilli() {
-						want[p.User] = p.Version
+			for i := range o.shards {
+				o.shards[i].each(func(p *someone) {
+					if p.own.state == there && box.Contains(p.Point()) && p.Expires() > time.Now().UnixMilli() {
+						want[p.user] = p.own.version
 					}
-				}
+				})
 			}
 			for name, m := range copies {
 				if name != "all" && rng.IntN(4) == 0 || step < 10 && name == "few" {

@@ -1,23 +1,23 @@
 package nearby
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/geo/index"
 )
 
 // owner is the part of the map that is this node's: the points of its slots.
 //
-// A point is in three places: by its user (a shard of users), and in its layer by
-// its cell (a shard of cells) and in the index. Users and cells have locks of
-// their own, taken in that order; a point's fields change under both.
+// A point is in three places: in the book, and in its layer by its cell (a shard
+// of cells) and in the tree. They have locks of their own, taken in that order. A
+// point changes with all of them held.
 type owner struct {
+	book
 	owns  func(slot int) bool // by the roster
 	most  int64
-	users [shards]users
 	count atomic.Int64
 	layers
 
@@ -28,31 +28,35 @@ type owner struct {
 	floor  atomic.Uint64
 }
 
-type users struct {
-	mu     sync.Mutex // guards the following
-	of     map[string]*point
-	ids    []*point // by the low bits of an id
-	free   []uint32
-	given  uint32
-	graves []*point // the oldest first
-}
+// state is what somebody is to the owner, or to the publisher.
+type state uint8
 
+const (
+	nobody state = iota
+	there
+	gone // a grave: nothing of that version or below comes back
+)
+
+// point is somebody's, as the owner has it. Where it is, when it expires and the
+// stamp of the last change are in the entry.
 type point struct {
-	Person
-	layer   *layer
-	id      uint64 // in the index; of each time that a user comes
-	cell    geo.Cell
-	slot    int
-	expires int64  // Unix ms
-	rank    uint32 // among all, at random: who is shown where not all can be
-	gone    bool   // a grave: nothing of that version or below comes back
-
-	stamp uint64 // of the last change
-	place int    // in the cell's members
+	held  // of a grave, the version and until when it is one
+	layer *layer
+	in    *cell
+	place uint32 // in the cell's members
+	rank  uint32 // among all, at random: who is shown where not all can be
+	state state
 }
+
+func (p *someone) stamp() uint64 { return uint64(p.Captured()) }
+
+// person returns what the owner has.
+func (p *someone) person() Person { return p.own.person(p.user, p.Point()) }
 
 // cell is what is in one of a layer, and which people were until lately.
 type cell struct {
+	lock    *cells
+	key     cellKey
 	slot    int
 	members []member
 	left    []departure // the oldest first
@@ -61,7 +65,7 @@ type cell struct {
 // member is a point, with its stamp where looking through them all is quick.
 type member struct {
 	stamp uint64
-	*point
+	*someone
 }
 
 type departure struct {
@@ -75,12 +79,10 @@ const departures = 4096
 
 func newOwner(owns func(int) bool, most, fleets int) *owner {
 	o := &owner{owns: owns, most: int64(most)}
-	o.layers.init(fleets)
+	o.book.init()
+	o.layers.init(fleets, o.book.entry)
 	o.stamps.Store(uint64(time.Now().UnixNano()))
 	o.floor.Store(o.stamps.Load())
-	for i := range shards {
-		o.users[i].of = map[string]*point{}
-	}
 	return o
 }
 
@@ -97,108 +99,109 @@ const (
 )
 
 // put takes a person's point, which lapses at expires if it is not told again. A
-// version that is there already lasts longer. It returns where the point is: who
-// brings that again saves looking it up.
-func (o *owner) put(now time.Time, p *Person, c geo.Cell, slot int, expires time.Time, at *point) (*point, outcome) {
+// version that is there already lasts longer.
+func (o *owner) put(now time.Time, p *Person, to *index.Place, c geo.Cell, slot int, expires time.Time) outcome {
 	if !o.owns(slot) {
-		return nil, notOwned
+		return notOwned
 	}
-	shard := shardOf(p.User)
-	s := &o.users[shard]
+	h := hold(p.Name, &p.View, p.Until, p.Version)
+	s, number, tag := o.of(p.User)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	was := at
-	if was == nil || s.byID(was.id) != was {
-		was = s.of[p.User]
+	is := s.find(p.User, tag)
+	if is == nil {
+		is = s.add(p.User, number, tag)
+		defer s.tidy(is)
 	}
-	if was != nil && p.Version <= was.Version {
-		if p.Version < was.Version || was.gone {
-			return nil, stale
+	return o.set(now, s, is, &h, to, c, slot, expires.UnixMilli())
+}
+
+// set is put for somebody in the book, whose shard is locked.
+func (o *owner) set(now time.Time, s *shard, p *someone, h *held, to *index.Place, c geo.Cell, slot int, expires int64) outcome {
+	if p.own.state != nobody && h.version <= p.own.version {
+		if h.version < p.own.version || p.own.state == gone {
+			return stale
 		}
-		o.last(was, p.Until, expires)
-		return was, stale
+		o.last(s, p, h.until, expires)
+		return stale
 	}
-	if was == nil || was.gone {
-		fleet := edge.FleetOf(p.User)
+	if p.own.state != there {
+		fleet := edge.FleetOf(p.user)
 		if !room(&o.count, o.most, fleet) {
-			return nil, full
+			return full
 		}
 		layer := o.enter(fleet)
 		if layer == nil {
 			o.count.Add(-1)
-			return nil, crowded
+			return crowded
 		}
-		was = &point{layer: layer, id: s.newID(shard), rank: rankOf(p.User)}
-		s.ids[was.id>>idShard&idMask] = was
-		s.of[p.User] = was
-	} else if was.cell != c {
-		o.unlink(was, now)
+		p.own = point{layer: layer, rank: rankOf(p.user), state: there}
+	} else if p.own.in.key.cell != c {
+		o.unlink(p, now)
 	}
-	if !o.link(was, p, c, slot, expires) {
-		o.take(s, was)
-		delete(s.of, p.User)
-		return nil, notOwned
+	if !o.link(p, h, to, c, slot, expires) {
+		o.take(p, now)
+		return notOwned
 	}
-	o.reindex(was)
-	return was, taken
+	s.earliest = min(s.earliest, expires)
+	return taken
 }
 
 // last makes a point last until another time.
-func (o *owner) last(p *point, until, expires time.Time) {
-	cs, key := p.layer.at(p.cell)
-	cs.mu.Lock()
-	if !p.Until.Equal(until) { // which is news to who shows it
-		p.stamp = o.stamps.Add(1)
-		cs.of[key].members[p.place].stamp = p.stamp
+func (o *owner) last(s *shard, p *someone, until, expires int64) {
+	in := p.own.in
+	in.lock.mu.Lock()
+	defer in.lock.mu.Unlock()
+	stamp := p.stamp()
+	if p.own.until != until { // which is news to who shows it
+		stamp = o.stamps.Add(1)
+		in.members[p.own.place].stamp = stamp
 	}
-	p.Until, p.expires = until, expires.UnixMilli()
-	cs.mu.Unlock()
-	o.reindex(p)
-}
-
-// reindex brings the index up to date with a point.
-func (o *owner) reindex(p *point) {
-	// The order of versions is kept here, so the index gets times that grow.
-	_, _ = p.layer.index.Upsert(p.id, p.View.Point, int64(p.stamp), p.expires)
+	p.own.layer.tree.Extend(&p.Entry, int64(stamp), expires, func() { p.own.until = until })
+	s.earliest = min(s.earliest, expires)
 }
 
 // link puts what is new of a point under its cell, unless the slot went.
-func (o *owner) link(pt *point, p *Person, c geo.Cell, slot int, expires time.Time) bool {
-	cs, key := pt.layer.at(c)
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
+func (o *owner) link(p *someone, h *held, to *index.Place, c geo.Cell, slot int, expires int64) bool {
+	own := &p.own
+	var lock *cells
+	var key cellKey
+	if own.in != nil {
+		lock = own.in.lock
+	} else {
+		lock, key = own.layer.at(c)
+	}
+	lock.mu.Lock()
+	defer lock.mu.Unlock()
 	if !o.owns(slot) { // who drops comes after the roster's change
 		return false
 	}
-	in := cs.of[key]
-	if in == nil {
-		in = &cell{slot: slot}
-		cs.of[key] = in
+	if own.in == nil {
+		in := lock.of[key]
+		if in == nil {
+			in = &cell{lock: lock, key: key, slot: slot}
+			lock.of[key] = in
+		}
+		own.in, own.place = in, uint32(len(in.members))
+		in.members = append(in.members, member{someone: p})
 	}
-	if pt.cell != c {
-		pt.place = len(in.members)
-		in.members = append(in.members, member{point: pt})
-	}
-	pt.Person, pt.cell, pt.slot, pt.expires = *p, c, slot, expires.UnixMilli()
-	pt.stamp = o.stamps.Add(1)
-	in.members[pt.place].stamp = pt.stamp
+	stamp := o.stamps.Add(1)
+	own.in.members[own.place].stamp = stamp
+	// The order of versions is kept here: what the tree is told is the newest.
+	own.layer.tree.Put(&p.Entry, uint32(p.ID), to, int64(stamp), expires, func() { own.held = *h })
 	return true
 }
 
 // unlink takes a point out of its cell.
-func (o *owner) unlink(pt *point, now time.Time) {
-	cs, key := pt.layer.at(pt.cell)
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	pt.cell = 0
-	in := cs.of[key]
-	if in == nil {
-		return
-	}
-	in.remove(pt)
-	if pt.layer != &o.people { // of whom boxes tell nobody
+func (o *owner) unlink(p *someone, now time.Time) {
+	in := p.own.in
+	p.own.in = nil
+	in.lock.mu.Lock()
+	defer in.lock.mu.Unlock()
+	in.remove(p)
+	if p.own.layer != &o.people { // of whom boxes tell nobody
 		if len(in.members) == 0 {
-			delete(cs.of, key)
+			delete(in.lock.of, in.key)
 		}
 		return
 	}
@@ -206,7 +209,7 @@ func (o *owner) unlink(pt *point, now time.Time) {
 		o.forgotten(in.left[len(in.left)/2].stamp)
 		in.left = append(in.left[:0], in.left[len(in.left)/2+1:]...)
 	}
-	in.left = append(in.left, departure{pt.User, o.stamps.Add(1), now.UnixMilli()})
+	in.left = append(in.left, departure{p.user, o.stamps.Add(1), now.UnixMilli()})
 }
 
 // forgotten notes that who left up to a stamp is known no more.
@@ -219,10 +222,10 @@ func (o *owner) forgotten(stamp uint64) {
 	}
 }
 
-func (c *cell) remove(p *point) {
+func (c *cell) remove(p *someone) {
 	last := len(c.members) - 1
-	c.members[p.place] = c.members[last]
-	c.members[p.place].place = p.place
+	c.members[p.own.place] = c.members[last]
+	c.members[p.own.place].own.place = p.own.place
 	c.members[last] = member{}
 	c.members = c.members[:last]
 }
@@ -230,61 +233,43 @@ func (c *cell) remove(p *point) {
 // gone takes a user's point of that version or an older one away, and refuses
 // such until the given time.
 func (o *owner) gone(user string, version uint64, until time.Time) {
-	s := &o.users[shardOf(user)]
+	s, number, tag := o.of(user)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	was := s.of[user]
-	if was != nil && was.Version > version {
+	p := s.find(user, tag)
+	if p == nil {
+		if s.count >= 2*int(o.most)/shards+64 {
+			return // it lapses
+		}
+		p = s.add(user, number, tag)
+	}
+	o.bury(s, p, version, until.UnixMilli())
+}
+
+// bury is gone for somebody in the book, whose shard is locked.
+func (o *owner) bury(s *shard, p *someone, version uint64, until int64) {
+	if p.own.state != nobody && p.own.version > version {
 		return
 	}
-	if was == nil && len(s.of) >= 2*int(o.most)/shards+64 {
-		return // it lapses
-	}
-	if was != nil && !was.gone {
-		o.take(s, was)
-	}
-	grave := &point{Person: Person{User: user, Version: version}, expires: until.UnixMilli(), gone: true}
-	s.of[user] = grave
-	s.graves = append(s.graves, grave)
+	o.take(p, time.Now())
+	p.own = point{held: held{version: version, until: until}, state: gone}
+	s.graves = append(s.graves, grave{p, until})
 }
 
-// take takes a point away from everywhere but users.of.
-func (o *owner) take(s *users, p *point) {
-	if p.cell != 0 {
-		o.unlink(p, time.Now())
+// take takes a point, if there is one, away from everywhere but the book.
+func (o *owner) take(p *someone, now time.Time) {
+	if p.own.state != there {
+		return
 	}
-	o.forget(s, p)
-}
-
-// forget takes a point that is in no cell out of the index and the ids.
-func (o *owner) forget(s *users, p *point) {
-	p.layer.index.Remove(p.id)
-	low := uint32(p.id >> idShard & idMask)
-	s.ids[low] = nil
-	s.free = append(s.free, low)
+	if p.own.in != nil {
+		o.unlink(p, now)
+	}
+	if p.In() {
+		p.own.layer.tree.Take(&p.Entry)
+	}
 	o.count.Add(-1)
-	o.leave(p.layer)
-}
-
-// An id is, from the top: how many ids the shard has given, its place in
-// users.ids, the shard. So an id that the index had a moment ago finds the same
-// point or none.
-const (
-	idShard = 6 // bits
-	idPlace = 26
-	idMask  = 1<<idPlace - 1
-)
-
-func (s *users) newID(shard int) uint64 {
-	var low uint32
-	if n := len(s.free); n > 0 {
-		low, s.free = s.free[n-1], s.free[:n-1]
-	} else {
-		low = uint32(len(s.ids))
-		s.ids = append(s.ids, nil)
-	}
-	s.given++
-	return uint64(s.given)<<(idShard+idPlace) | uint64(low)<<idShard | uint64(shard)
+	o.leave(p.own.layer)
+	p.own = point{}
 }
 
 // drop forgets the points of slots that are this node's no more.
@@ -299,7 +284,7 @@ func (o *owner) drop() {
 					continue
 				}
 				for _, p := range in.members {
-					lost = append(lost, p.User)
+					lost = append(lost, p.user)
 				}
 				if len(in.members) == 0 {
 					delete(cs.of, key)
@@ -309,46 +294,51 @@ func (o *owner) drop() {
 		}
 	}
 	for _, user := range lost {
-		o.remove(user, func(p *point) bool { return !o.owns(p.slot) })
+		s, _, tag := o.of(user)
+		s.mu.Lock()
+		if p := s.find(user, tag); p != nil && p.own.state == there && !o.owns(p.own.in.slot) {
+			o.take(p, time.Now())
+			s.tidy(p)
+		}
+		s.mu.Unlock()
 	}
 	o.forgotten(o.stamps.Add(1))
 }
 
-// remove takes a user's point away, without a grave, if it is as told.
-func (o *owner) remove(user string, is func(*point) bool) {
-	s := &o.users[shardOf(user)]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p := s.of[user]; p != nil && !p.gone && is(p) {
-		o.take(s, p)
-		delete(s.of, user)
-	}
-}
-
 // sweep takes away what has lapsed, and what was remembered of it for long
-// enough.
-func (o *owner) sweep(now time.Time) {
+// enough. It does one of so many parts of the book.
+func (o *owner) sweep(now time.Time, part, parts int) {
 	at := now.UnixMilli()
-	for _, l := range o.layers.all() {
-		for _, id := range l.index.Expire(nil, at) {
-			if user := o.userOf(id); user != "" {
-				o.remove(user, func(p *point) bool { return p.id == id && p.expires <= at })
-			}
-		}
-	}
-	for i := range o.users {
-		s := &o.users[i]
+	for i := part; i < shards; i += parts {
+		s := &o.shards[i]
 		s.mu.Lock()
+		if s.earliest <= at {
+			s.earliest = never
+			s.each(func(p *someone) {
+				switch {
+				case p.own.state != there:
+				case p.Expires() <= at:
+					o.take(p, now)
+					s.tidy(p)
+				default:
+					s.earliest = min(s.earliest, p.Expires())
+				}
+			})
+		}
 		n := 0
-		for ; n < len(s.graves) && s.graves[n].expires <= at; n++ {
-			if g := s.graves[n]; s.of[g.User] == g {
-				delete(s.of, g.User)
+		for ; n < len(s.graves) && s.graves[n].until <= at; n++ {
+			if p := s.graves[n].someone; p.own.state == gone && p.own.until <= at {
+				p.own = point{}
+				s.tidy(p)
 			}
 		}
 		if s.graves = s.graves[n:]; len(s.graves) == 0 {
 			s.graves = nil
 		}
 		s.mu.Unlock()
+	}
+	if part > 0 {
+		return
 	}
 	for i := range o.people.cells { // those of fleets go with their last subject
 		cs := &o.people.cells[i]
@@ -370,23 +360,4 @@ func (o *owner) sweep(now time.Time) {
 		}
 		cs.mu.Unlock()
 	}
-}
-
-func (o *owner) userOf(id uint64) string {
-	s := &o.users[id%shards]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p := s.byID(id); p != nil {
-		return p.User
-	}
-	return ""
-}
-
-func (s *users) byID(id uint64) *point {
-	if low := id >> idShard & idMask; low < uint64(len(s.ids)) {
-		if p := s.ids[low]; p != nil && p.id == id {
-			return p
-		}
-	}
-	return nil
 }

@@ -3,39 +3,21 @@ package nearby
 import (
 	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/geo"
 	"github.com/mustermesh/muster/geo/grant"
+	"github.com/mustermesh/muster/geo/index"
 	"github.com/mustermesh/muster/regions"
 )
-
-const shards = 64
-
-func shardOf(user string) int { return int(geo.Cell(fnv64(offset64, user)).Hash() % shards) }
 
 // publisher is what this node publishes: a view of each user who reports
 // through it and is discoverable.
 type publisher struct {
-	shards [shards]published
-	count  atomic.Int64
-	most   int64
-}
-
-type published struct {
-	mu    sync.Mutex // guards the following, and the entries
-	users map[string]*entry
-	dirty []*entry // that have something to tell others
-}
-
-func (p *publisher) init(most int) {
-	p.most = int64(most)
-	for i := range p.shards {
-		p.shards[i].users = map[string]*entry{}
-	}
+	count atomic.Int64
+	most  int64
 }
 
 // target is a node that is to have a point, as the owner of its slot in a region.
@@ -47,17 +29,17 @@ type target struct {
 // entry is one user's. A user who is gone stays as an entry for as long as
 // owners might have to be told so again.
 type entry struct {
-	Person
-	cell geo.Cell
-	slot int
-	told []target // who has the point, or is about to
-	left []target // who had it, and is to forget it
-	sent time.Time
-	here *point // where the owner has it, if that is this node
+	held
+	at   geo.Point
+	home geo.Cell
+	told *[]target // who has the point, or is about to; nil: nobody
+	left *[]target // who had it, and is to forget it; nil: nobody
+	sent int64     // Unix ms
+	slot int32     // of the home
 
+	state  state
 	dirty  bool // is in its shard's list
 	urgent bool // does not wait for its turn
-	gone   bool
 	claim  bool // is to be told to the anchor
 }
 
@@ -70,44 +52,60 @@ const (
 	urgent             // one that others shall not wait for
 )
 
-// put takes a view. The cell and the targets are the caller's to bring up to
-// date, after urgent and moved.
-func (e *entry) put(now time.Time, node uint64, name string, view grant.View, until time.Time) news {
-	fresh := e.gone || !e.Until.After(now) // or there was nothing yet
-	if !fresh && e.View == view && e.Name == name {
-		e.Until = until
+// put takes a view, which gets its version. The home and the targets are the
+// caller's to bring up to date, after urgent and moved.
+func (e *entry) put(now time.Time, node uint64, h *held, at geo.Point) news {
+	fresh := e.state != there || e.until <= now.UnixMilli()
+	if !fresh && e.at == at && e.shows(h) {
+		e.until = h.until
 		return same
 	}
 	what := moved
-	if fresh || view.Precision != e.View.Precision {
+	if fresh || h.grant != e.grant {
 		what = urgent
 	}
 	e.claim = e.claim || fresh
-	e.Version = versionOf(view.Captured, now, e.Version, node)
-	e.Name, e.View, e.Until, e.gone = name, view, until, false
+	h.version = versionOf(time.Unix(h.seconds, 0), now, e.version, node)
+	e.held, e.at, e.state = *h, at, there
 	return what
 }
 
 // leave ends an entry.
-func (e *entry) leave(now time.Time) { e.gone, e.Until, e.claim = true, now.Add(life), false }
+func (e *entry) leave(now time.Time) {
+	e.state, e.until, e.claim = gone, now.Add(life).UnixMilli(), false
+}
 
 // retarget makes others those that are to have the point, and returns who is no
 // more; whoever is or was told so knows it by the version.
-func (e *entry) retarget(targets []target) (lost []target) {
-	for _, t := range e.told {
-		if !slices.ContainsFunc(targets, func(n target) bool { return n.node == t.node }) {
+func (e *entry) retarget(targets *[]target) (lost []target) {
+	has := func(t target) bool {
+		return slices.ContainsFunc(list(targets), func(n target) bool { return n.node == t.node })
+	}
+	for _, t := range list(e.told) {
+		if !has(t) {
 			lost = append(lost, t)
 		}
 	}
-	e.left = slices.DeleteFunc(e.left, func(l target) bool {
-		return slices.ContainsFunc(targets, func(n target) bool { return n.node == l.node })
-	})
+	if e.left != nil {
+		if *e.left = slices.DeleteFunc(*e.left, has); len(*e.left) == 0 {
+			e.left = nil
+		}
+	}
 	e.told = targets
 	return lost
 }
 
+func list(ts *[]target) []target {
+	if ts == nil {
+		return nil
+	}
+	return *ts
+}
+
 // due reports whether an entry that has something to tell may.
-func (e *entry) due(now time.Time) bool { return e.urgent || now.Sub(e.sent) >= rate }
+func (e *entry) due(now time.Time) bool {
+	return e.urgent || now.UnixMilli()-e.sent >= rate.Milliseconds()
+}
 
 // again is what is to be told anew though it did not change.
 type again struct {
@@ -162,7 +160,7 @@ func (a *again) concerns(e *entry) bool {
 			return true
 		}
 	}
-	return a.look || slices.ContainsFunc(e.told, func(t target) bool { return a.nodes[t.node] })
+	return a.look || slices.ContainsFunc(list(e.told), func(t target) bool { return a.nodes[t.node] })
 }
 
 // has reports whether a target is to be told a point of a slot anew.
@@ -179,81 +177,87 @@ func (m *Map) Put(user, name string, view grant.View, until time.Time) {
 	if user == "" || !until.After(now) {
 		return
 	}
-	cell, err := cellOf(&view)
+	h := hold(name, &view, until, 0)
+	s, number, tag := m.owner.of(user)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.find(user, tag)
+	// Here and not before: what is known of them is still on its way from memory.
+	to, err := index.Locate(view.Point)
 	if err != nil {
 		return // not a point
 	}
-	s := &m.publisher.shards[shardOf(user)]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.users[user]
-	if e == nil {
+	if p == nil || p.pub.state == nobody {
 		if !room(&m.publisher.count, m.publisher.most, edge.FleetOf(user)) {
 			m.metrics.refusedFull.Inc()
 			return
 		}
-		e = &entry{Person: Person{User: user}}
-		s.users[user] = e
+		if p == nil {
+			p = s.add(user, number, tag)
+		}
 	}
-	what := e.put(now, m.tag, name, view, until)
+	e := &p.pub
+	what := e.put(now, m.tag, &h, view.Point)
 	if what == same {
-		m.keep(now, e)
+		m.keep(now, s, p, &to)
 		return
 	}
-	if e.cell != cell || len(e.told) == 0 {
-		e.cell, e.slot = cell, slotOf(cell)
-		if m.move(now, e) {
+	if home := homeOf(&view, &to); e.home != home || e.told == nil {
+		e.home, e.slot = home, int32(slotOf(home))
+		if m.move(now, s, p) {
 			what = urgent
 		}
 	}
-	m.keep(now, e)
-	m.mark(s, e, what == urgent)
+	m.keep(now, s, p, &to)
+	m.mark(s, p, what == urgent)
 }
 
 // Gone satisfies edge.Map. It takes away what this node published: of what others
 // did they know, and are told by those who know that it is to go.
 func (m *Map) Gone(user string) {
-	s := &m.publisher.shards[shardOf(user)]
+	s, _, tag := m.owner.of(user)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.users[user]; e != nil && !e.gone {
-		m.leave(s, e)
+	if p := s.find(user, tag); p != nil && p.pub.state == there {
+		m.leave(s, p)
 	}
 }
 
 // superseded hears that another node published a user later than this one.
 func (m *Map) superseded(user string, version uint64) {
-	s := &m.publisher.shards[shardOf(user)]
+	s, _, tag := m.owner.of(user)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch e := s.users[user]; {
-	case e == nil || e.gone:
-	case e.Version < version:
+	switch p := s.find(user, tag); {
+	case p == nil || p.pub.state != there:
+	case p.pub.version < version:
 		m.metrics.superseded.Inc()
-		m.leave(s, e)
+		m.leave(s, p)
 	default: // the user was here since
-		e.claim = true
-		m.mark(s, e, true)
+		p.pub.claim = true
+		m.mark(s, p, true)
 	}
 }
 
-func (m *Map) leave(s *published, e *entry) {
+func (m *Map) leave(s *shard, p *someone) {
+	e := &p.pub
 	e.leave(time.Now())
-	if m.toldHere(e.told) {
-		m.owner.gone(e.User, e.Version, e.Until)
+	if m.toldHere(list(e.told)) {
+		m.owner.bury(s, p, e.version, e.until)
 	}
-	m.mark(s, e, true)
+	m.mark(s, p, true)
 }
 
 // mark puts an entry into the list of those that have something to tell others.
-func (m *Map) mark(s *published, e *entry, now bool) {
-	if !e.claim && len(e.left) == 0 && !slices.ContainsFunc(e.told, m.elsewhere) {
+func (m *Map) mark(s *shard, p *someone, now bool) {
+	e := &p.pub
+	if !e.claim && e.left == nil && !slices.ContainsFunc(list(e.told), m.elsewhere) {
 		return
 	}
 	e.urgent = e.urgent || now
 	if !e.dirty {
 		e.dirty = true
-		s.dirty = append(s.dirty, e)
+		s.dirty = append(s.dirty, p)
 	}
 	if now {
 		m.stir()
@@ -268,36 +272,70 @@ func (m *Map) toldHere(ts []target) bool {
 
 // move looks up who is to have an entry's point, and reports whether that are
 // others than before; those have it forgotten.
-func (m *Map) move(now time.Time, e *entry) bool {
+func (m *Map) move(now time.Time, s *shard, p *someone) bool {
+	e := &p.pub
 	var homes [maxPast + 1]regions.RegionID
-	targets := make([]target, 0, 1)
-	for _, region := range m.atlas.Load().homesOf(homes[:0], e.cell, now) {
-		if node := m.ownerIn(region, e.slot); node != "" {
+	var room [maxPast + 1]target
+	targets := room[:0]
+	for _, region := range m.atlas.Load().homesOf(homes[:0], e.home, now) {
+		if node := m.ownerIn(region, int(e.slot)); node != "" {
 			targets = append(targets, target{region, node})
 		}
 	}
-	if slices.Equal(targets, e.told) {
+	if slices.Equal(targets, list(e.told)) {
 		return false
 	}
-	for _, t := range e.retarget(targets) {
+	for _, t := range e.retarget(s.targets(targets)) {
 		if m.elsewhere(t) {
-			e.left = append(e.left, t)
+			if e.left == nil {
+				e.left = new([]target)
+			}
+			*e.left = append(*e.left, t)
 		} else {
-			m.owner.gone(e.User, e.Version, now.Add(life))
+			m.owner.bury(s, p, e.version, now.Add(life).UnixMilli())
 		}
 	}
-	e.Version += step // whoever was told "gone" and has it again knows that it is news
+	e.version += step // whoever was told "gone" and has it again knows that it is news
 	return true
 }
 
-// keep has this node's own part of the map know an entry, if that is its place.
-func (m *Map) keep(now time.Time, e *entry) {
-	if m.toldHere(e.told) {
-		m.metrics.here.Inc()
-		at, o := m.owner.put(now, &e.Person, e.cell, e.slot, e.Until, e.here)
-		e.here = at
-		m.took(o, e.slot)
+// targets returns a list that may be kept, the same one for many; nil if it is
+// empty.
+func (s *shard) targets(ts []target) *[]target {
+	if len(ts) == 0 {
+		return nil
 	}
+	known := s.told[ts[0]]
+	if len(ts) > 1 || known == nil {
+		clone := slices.Clone(ts)
+		known = &clone
+	}
+	if len(ts) == 1 {
+		s.told[ts[0]] = known
+	}
+	return known
+}
+
+// keep has this node's own part of the map know an entry, if that is its place.
+// to is where it is; nil if that is still to be computed.
+func (m *Map) keep(now time.Time, s *shard, p *someone, to *index.Place) {
+	e := &p.pub
+	if !m.toldHere(list(e.told)) {
+		return
+	}
+	if to == nil {
+		place, err := index.Locate(e.at)
+		if err != nil {
+			return // it would not be here
+		}
+		to = &place
+	}
+	m.metrics.here.Inc()
+	o := notOwned
+	if m.owner.owns(int(e.slot)) {
+		o = m.owner.set(now, s, p, &e.held, to, e.home, int(e.slot), e.until)
+	}
+	m.took(o, int(e.slot))
 }
 
 // took counts what became of a point.

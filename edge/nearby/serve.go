@@ -6,6 +6,7 @@ import (
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/geo/index"
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/regions"
 )
@@ -67,13 +68,13 @@ func (m *Map) take(now time.Time, p *peer.MapPoint) (slot int, o outcome) {
 	case !person.Until.After(now):
 		return 0, stale
 	}
-	cell, err := cellOf(&person.View)
+	to, err := index.Locate(person.View.Point)
 	if err != nil {
 		return 0, invalid
 	}
-	slot = slotOf(cell)
-	_, o = m.owner.put(now, &person, cell, slot, person.until(now), nil)
-	return slot, o
+	home := homeOf(&person.View, &to)
+	slot = slotOf(home)
+	return slot, m.owner.put(now, &person, &to, home, slot, person.until(now))
 }
 
 // slotSet is slots, each once.

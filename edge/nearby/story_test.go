@@ -59,13 +59,13 @@ func spots() (out []geo.Point) {
 type story struct {
 	*world
 	spots  []geo.Point
-	people []*someone
+	people []*oneOf
 	areas  []*watched
-	later  map[regions.NodeID][]*someone // withdrawals that a node is still to hear of
+	later  map[regions.NodeID][]*oneOf // withdrawals that a node is still to hear of
 }
 
-// someone is a user, as the oracle has them.
-type someone struct {
+// oneOf the users, as the oracle has them.
+type oneOf struct {
 	id    string
 	at    *fake
 	spot  geo.Point
@@ -87,9 +87,9 @@ type watched struct {
 }
 
 func newStory(t *testing.T, seed uint64) *story {
-	s := &story{world: newWorld(t, seed, 3, 3), spots: spots(), later: map[regions.NodeID][]*someone{}}
+	s := &story{world: newWorld(t, seed, 3, 3), spots: spots(), later: map[regions.NodeID][]*oneOf{}}
 	for i := range 240 {
-		p := &someone{id: fmt.Sprintf("user-%03d", i), spot: s.spots[i%len(s.spots)], res: -1, posts: i%5 == 0}
+		p := &oneOf{id: fmt.Sprintf("user-%03d", i), spot: s.spots[i%len(s.spots)], res: -1, posts: i%5 == 0}
 		if i%3 == 0 {
 			p.res = 3 + s.random(8)
 		}
@@ -148,7 +148,7 @@ func (s *story) run(rounds, steps int) {
 }
 
 // report has somebody report.
-func (s *story) report(p *someone) {
+func (s *story) report(p *oneOf) {
 	m := p.at.live()
 	if m == nil {
 		return
@@ -179,7 +179,7 @@ func coarse(v grant.View, res int) grant.View {
 }
 
 // roam has somebody go on at another node.
-func (s *story) roam(p *someone) {
+func (s *story) roam(p *oneOf) {
 	was := p.at
 	p.at = s.anywhere()
 	if m := was.live(); m != nil && !p.posts && s.random(2) == 0 { // the session there ended
@@ -190,7 +190,7 @@ func (s *story) roam(p *someone) {
 
 // late brings a fix of minutes ago to some other node, as a balancer may: nothing
 // changes.
-func (s *story) late(p *someone) {
+func (s *story) late(p *oneOf) {
 	f := s.anywhere()
 	m := f.live()
 	if f.id == p.at.id || !p.shown || !p.until.After(time.Now().Add(time.Minute)) {
@@ -202,7 +202,7 @@ func (s *story) late(p *someone) {
 }
 
 // withdraw has somebody withdraw, which nodes that can't be reached hear later.
-func (s *story) withdraw(p *someone) {
+func (s *story) withdraw(p *oneOf) {
 	if p.at.live() == nil {
 		return
 	}
@@ -360,7 +360,7 @@ func (s *story) look() {
 	require.NoError(s.t, err)
 	last := 0.0
 	for _, n := range got.People {
-		p := s.people[slices.IndexFunc(s.people, func(p *someone) bool { return p.id == n.User })]
+		p := s.people[slices.IndexFunc(s.people, func(p *oneOf) bool { return p.id == n.User })]
 		require.NotEqual(s.t, viewer.id, n.User)
 		require.False(s.t, !p.over.IsZero() && time.Since(p.over) > life+time.Second, "%s is shown %v after the withdrawal", n.User, time.Since(p.over))
 		require.InDelta(s.t, geo.Distance(at, n.View.Point), n.Distance, 0.01)
@@ -404,7 +404,7 @@ func (s *story) watch() {
 	}
 }
 
-func (s *story) visible() (out []*someone) {
+func (s *story) visible() (out []*oneOf) {
 	for _, p := range s.people {
 		if p.shown && p.until.After(time.Now()) {
 			out = append(out, p)
@@ -431,10 +431,10 @@ func (s *story) compare(round int) {
 			require.NoError(s.t, err)
 			require.Empty(s.t, got.Unreached)
 
-			want := slices.DeleteFunc(slices.Clone(visible), func(p *someone) bool {
+			want := slices.DeleteFunc(slices.Clone(visible), func(p *oneOf) bool {
 				return p == viewer || blocked[p.id] || geo.Distance(at, p.view.Point) > radius
 			})
-			slices.SortFunc(want, func(a, b *someone) int {
+			slices.SortFunc(want, func(a, b *oneOf) int {
 				return nearer(found{Person{User: a.id}, geo.Distance(at, a.view.Point)}, found{Person{User: b.id}, geo.Distance(at, b.view.Point)})
 			})
 			what := fmt.Sprintf("round %d, %s, %d nearest within %v m of %v: %s", round, f.id, limit, radius, at, s.difference(at, want, got))
@@ -443,7 +443,7 @@ func (s *story) compare(round int) {
 			require.Len(s.t, got.People, len(want), what)
 			for i, n := range got.People {
 				require.InDelta(s.t, geo.Distance(at, want[i].view.Point), n.Distance, 0.01, what)
-				j := slices.IndexFunc(visible, func(p *someone) bool { return p.id == n.User })
+				j := slices.IndexFunc(visible, func(p *oneOf) bool { return p.id == n.User })
 				require.GreaterOrEqual(s.t, j, 0, what)
 				require.Equal(s.t, visible[j].view, n.View, what)
 				require.Equal(s.t, "name of "+n.User, n.Name)
@@ -466,7 +466,7 @@ func (s *story) compare(round int) {
 	}
 }
 
-func (s *story) difference(at geo.Point, want []*someone, got edge.Nearby) string {
+func (s *story) difference(at geo.Point, want []*oneOf, got edge.Nearby) string {
 	missing := map[string]bool{}
 	for _, p := range want {
 		missing[p.id] = true

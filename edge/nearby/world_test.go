@@ -476,20 +476,17 @@ func (w *world) adopt(top *regions.Topology) {
 func (w *world) trace(user string) (out string) {
 	for _, f := range w.alive() {
 		m := f.live()
-		s := &m.publisher.shards[shardOf(user)]
+		s, _, tag := m.owner.of(user)
 		s.mu.Lock()
-		if e := s.users[user]; e != nil {
-			out += fmt.Sprintf("\n%s publishes %s: v%d gone %v until %v told %v slot %d dirty %v", f.id, user, e.Version, e.gone, e.Until.UTC(), e.told, e.slot, e.dirty)
+		if p := s.find(user, tag); p != nil {
+			e, o := &p.pub, &p.own
+			out += fmt.Sprintf("\n%s publishes %s: v%d state %v until %v told %v slot %d dirty %v", f.id, user, e.version, e.state, time.UnixMilli(e.until).UTC(), list(e.told), e.slot, e.dirty)
+			out += fmt.Sprintf("\n%s owns %s: v%d state %v expires %d in the tree %v", f.id, user, o.version, o.state, p.Expires(), p.In())
+			if o.state == there {
+				out += fmt.Sprintf(" at %v slot %d owned %v, nearest there %v, within %v", p.Point(), o.in.slot, m.owns(o.in.slot), len(o.layer.tree.Nearest(nil, p.Point(), 10, 1, index.Options{})), len(o.layer.tree.Nearest(nil, p.Point(), 10000, 50000, index.Options{})))
+			}
 		}
 		s.mu.Unlock()
-		o := &m.owner.users[shardOf(user)]
-		o.mu.Lock()
-		if p := o.of[user]; p != nil {
-			_, in := p.layer.index.Get(p.id)
-			out += fmt.Sprintf("\n%s owns %s: v%d gone %v expires %d slot %d owned %v indexed %v", f.id, user, p.Version, p.gone, p.expires, p.slot, m.owns(p.slot), in)
-			out += fmt.Sprintf(" at %v, nearest there %v, within %v", p.View.Point, len(p.layer.index.Nearest(nil, p.View.Point, 10, 1, index.Options{})), len(p.layer.index.Nearest(nil, p.View.Point, 10000, 50000, index.Options{})))
-		}
-		o.mu.Unlock()
 		m.anchors.mu.Lock()
 		if c, ok := m.anchors.of[user]; ok {
 			out += fmt.Sprintf("\n%s anchors %s: v%d of %s", f.id, user, c.version, c.node)

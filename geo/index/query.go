@@ -185,7 +185,7 @@ type nearest struct {
 	// What is further than limit, the square of reach, doesn't count: at first
 	// the greatest radius, and once there are k candidates the worst of them.
 	limit, reach float64
-	best         []candidate // a heap with the worst first, when there are k
+	best         []candidate  // a heap with the worst first, when there are k
 	look         func(*Entry) // nil: hits are made
 	hits         []Hit
 	reads        int32 // how many were looked at or made
@@ -202,16 +202,17 @@ type candidate struct {
 }
 
 func (q *nearest) compare(a, b candidate) int {
-	if a.chord2 == b.chord2 {
-		return cmp.Compare(q.id(a), q.id(b))
+	if q.worse(&a, &b) {
+		return 1
 	}
-	if a.chord2 < b.chord2 {
-		return -1
-	}
-	return 1
+	return -1
 }
 
-func (q *nearest) id(c candidate) uint64 {
+func (q *nearest) worse(a, b *candidate) bool {
+	return a.chord2 > b.chord2 || a.chord2 == b.chord2 && q.id(a) > q.id(b)
+}
+
+func (q *nearest) id(c *candidate) uint64 {
 	if c.read >= 0 {
 		return c.id
 	}
@@ -318,7 +319,7 @@ func (q *nearest) read(c *candidate) {
 func (q *nearest) offer(chord2 float64, it *item) {
 	c := candidate{chord2, 0, it.entry, -1}
 	full := len(q.best) == q.k
-	if full && q.compare(c, q.best[0]) > 0 || !q.x.wants(&q.opt, it) {
+	if full && q.worse(&c, &q.best[0]) || !q.x.wants(&q.opt, it) {
 		return
 	}
 	if q.k > few { // else it is cheaper to see first who remains
@@ -344,7 +345,7 @@ func (q *nearest) sink(i int) {
 	for {
 		worst := i
 		for k := 2*i + 1; k <= 2*i+2 && k < len(q.best); k++ {
-			if q.compare(q.best[k], q.best[worst]) > 0 {
+			if q.worse(&q.best[k], &q.best[worst]) {
 				worst = k
 			}
 		}

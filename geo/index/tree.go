@@ -134,6 +134,17 @@ func (x *Tree) Put(e *Entry, number uint32, to *Place, captured, expires int64, 
 	}
 }
 
+// Extend is Put for an entry that stays where it is.
+func (x *Tree) Extend(e *Entry, captured, expires int64, set func()) {
+	e.root.mu.Lock()
+	defer e.root.mu.Unlock()
+	e.leaf.items[e.pos].expires = seconds(expires)
+	e.captured, e.expires = captured, expires
+	if set != nil {
+		set()
+	}
+}
+
 // Take takes an entry that is in the tree out of it.
 func (x *Tree) Take(e *Entry) {
 	r := e.root
