@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -504,8 +505,9 @@ func TestTrackOverHTTP(t *testing.T) {
 
 	require.EqualValues(t, 3, b.ok("DELETE", "/location/track?"+span, ana.token, nil).body["deleted"])
 	require.EqualValues(t, 17, b.ok("DELETE", "/location/track", ana.token, nil).body["deleted"])
-	require.NotContains(t, b.log.String(), "45.3", "no position is logged")
-	require.NotContains(t, b.log.String(), "13.96")
+	log := regexp.MustCompile(`"time":"[^"]*"`).ReplaceAllString(b.log.String(), "") // seconds may look like degrees
+	require.NotContains(t, log, "45.3", "no position is logged")
+	require.NotContains(t, log, "13.96")
 }
 
 // A long export is read page by page.
