@@ -48,6 +48,9 @@ type Choices struct {
 	Set     *grant.Set // the caller's own; without what posts granted
 	Version uint64     // grows with every change of them
 	Track   bool       // every fix is to be kept: see Sharing.Keep
+	// Withdrawn is when they last took their position back, zero for never: see
+	// Sharer.Withdraw, of which a node may not have heard.
+	Withdrawn time.Time
 
 	Memory   []byte // what Sharing.Remember stored last; nil: nothing
 	Memories uint64 // its version

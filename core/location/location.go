@@ -106,6 +106,9 @@ type Sharing struct {
 	Grants  *grant.Set // the caller's own
 	Version uint64     // of which this is
 	Track   bool       // the user keeps a private track
+	// Withdrawn is when they last took their position back: what was captured
+	// until then is to be shown no more.
+	Withdrawn time.Time
 
 	Memory   []byte // what Recorder.Remember stored last; nil: nothing
 	Memories uint64 // its version; 0: there is none
@@ -125,15 +128,15 @@ func (s *Store) Sharing(ctx context.Context, user core.UserID, min uint64) (Shar
 		out, grants, zones, ghost = Sharing{}, nil, nil, false
 		rows, err := q.Query(ctx,
 			`SELECT 'user' AS what, NULL::UUID AS id, 0::SMALLINT AS precision, paused_until AS until, version, paused, track,
-			   0::DOUBLE PRECISION AS lat, 0::DOUBLE PRECISION AS lng, 0::DOUBLE PRECISION AS radius, NULL::BYTEA AS sealed
+			   0::DOUBLE PRECISION AS lat, 0::DOUBLE PRECISION AS lng, 0::DOUBLE PRECISION AS radius, NULL::BYTEA AS sealed, withdrawn_at
 			 FROM location_sharing WHERE user_id = $1
-			 UNION ALL SELECT audience, coalesce(person_id, group_id), precision, expires_at, 0::BIGINT, false, false, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, NULL::BYTEA
+			 UNION ALL SELECT audience, coalesce(person_id, group_id), precision, expires_at, 0::BIGINT, false, false, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, NULL::BYTEA, NULL::TIMESTAMPTZ
 			 FROM location_grants WHERE user_id = $1
-			 UNION ALL SELECT 'link', id, precision, expires_at, 0::BIGINT, false, false, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, NULL::BYTEA
+			 UNION ALL SELECT 'link', id, precision, expires_at, 0::BIGINT, false, false, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, NULL::BYTEA, NULL::TIMESTAMPTZ
 			 FROM location_links WHERE user_id = $1 AND expires_at > $2
-			 UNION ALL SELECT 'zone', id, precision, NULL::TIMESTAMPTZ, 0::BIGINT, false, false, lat, lng, radius, NULL::BYTEA
+			 UNION ALL SELECT 'zone', id, precision, NULL::TIMESTAMPTZ, 0::BIGINT, false, false, lat, lng, radius, NULL::BYTEA, NULL::TIMESTAMPTZ
 			 FROM location_zones WHERE user_id = $1
-			 UNION ALL SELECT 'memory', NULL::UUID, 0::SMALLINT, NULL::TIMESTAMPTZ, version, false, false, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, sealed
+			 UNION ALL SELECT 'memory', NULL::UUID, 0::SMALLINT, NULL::TIMESTAMPTZ, version, false, false, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, 0::DOUBLE PRECISION, sealed, NULL::TIMESTAMPTZ
 			 FROM location_memories WHERE user_id = $1`, user, now)
 		if err != nil {
 			return err
@@ -141,15 +144,15 @@ func (s *Store) Sharing(ctx context.Context, user core.UserID, min uint64) (Shar
 		var what string
 		var id *uuid.UUID
 		var p int16
-		var until *time.Time
+		var until, withdrawn *time.Time
 		var version uint64
 		var paused, track bool
 		var z grant.Zone
 		var sealed []byte
-		_, err = pgx.ForEachRow(rows, []any{&what, &id, &p, &until, &version, &paused, &track, &z.Center.Lat, &z.Center.Lng, &z.Radius, &sealed}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&what, &id, &p, &until, &version, &paused, &track, &z.Center.Lat, &z.Center.Lng, &z.Radius, &sealed, &withdrawn}, func() error {
 			switch what {
 			case "user":
-				out.Version, out.Track = version, track
+				out.Version, out.Track, out.Withdrawn = version, track, orZero(withdrawn)
 				ghost = isPaused(paused, until, now)
 			case "memory":
 				out.Memory, out.Memories = sealed, version
@@ -180,6 +183,24 @@ func (s *Store) Sharing(ctx context.Context, user core.UserID, min uint64) (Shar
 		return Sharing{}, fmt.Errorf("read sharing: %w", err)
 	}
 	return out, nil
+}
+
+// SetWithdrawn stores that a user took their position back at a moment. Nodes that
+// are told of that do it at once; those that missed it do when they read again what
+// the user shares.
+func (s *Store) SetWithdrawn(ctx context.Context, user core.UserID, at time.Time) error {
+	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		if err := bump(ctx, tx, user); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx,
+			`UPDATE location_sharing SET withdrawn_at = greatest(coalesce(withdrawn_at, $2::TIMESTAMPTZ), $2::TIMESTAMPTZ) WHERE user_id = $1`, user, stored(at))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("store a withdrawal: %w", err)
+	}
+	return nil
 }
 
 // ---------------------------------------------------------------- versions

@@ -415,3 +415,23 @@ func TestZonesAndPause(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "r6", b.sees(ana, discoverable))
 }
+
+// When somebody took their position back is part of what nodes read, and the last
+// time counts whatever the order in which it was stored.
+func TestWithdrawn(t *testing.T) {
+	b := setup(t)
+	ctx := t.Context()
+	ana := b.user()
+	at := b.now.Add(1500 * time.Microsecond)
+	s, err := b.Sharing(ctx, ana, 0)
+	require.NoError(t, err)
+	require.Zero(t, s.Withdrawn)
+	for i, d := range []time.Duration{0, time.Second, -time.Hour} {
+		require.NoError(t, b.SetWithdrawn(ctx, ana, at.Add(d)))
+		s, err = b.Sharing(ctx, ana, uint64(i)+1)
+		require.NoError(t, err)
+		require.Equal(t, uint64(i)+1, s.Version)
+	}
+	require.Equal(t, at.Add(time.Second), s.Withdrawn)
+	require.Empty(t, b.heard(), "who takes it back tells nodes by themselves")
+}

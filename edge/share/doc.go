@@ -36,7 +36,8 @@
 // is read when it is needed first, after every change that is told (Changed), and
 // again before it is 30 s old as long as somebody sees something. Until it is
 // known nothing is told; if it can't be read for 30 s no fix is, and if a change
-// can't be read for as long, everything is withdrawn.
+// can't be read for as long, everything is withdrawn. When they last took their
+// position back is among it (Choices.Withdrawn), for nodes that were not told.
 //
 // What changed is read before all that is only to be looked at again, and some
 // readers read nothing else: however many subjects there are and however slow the

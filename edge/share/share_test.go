@@ -325,3 +325,48 @@ func TestARevocationOvertakes(t *testing.T) {
 	h.Stop()
 	close(slow.asked)
 }
+
+// Who took their position back is shown by no node that was not told of it, once
+// it read that: neither what it had, nor what groups were named then, nor what a
+// device says again. What the device says next is shown again.
+func TestAWithdrawalThatWasMissed(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, h *Sharer) {
+		w.mu.Lock()
+		w.grants["ann"] = []grant.Grant{to(grant.Exact), {Audience: grant.Audience{Kind: grant.Person, ID: "bob"}, Precision: grant.Cells(7)}}
+		w.mu.Unlock()
+		const g2, bob = groupRoom + "g2", "direct:ann:bob"
+		phone, tablet := w.session("ann", "phone", 1, g1, g2), w.session("ann", "tablet", 1, g1, g2)
+		sees := func(yes bool) {
+			t.Helper()
+			_, near := w.onMap("ann")
+			require.Equal(t, []bool{yes, yes, yes}, []bool{w.sees(g1, "ann") != nil, w.sees(bob, "ann") != nil, near})
+		}
+		last := at(48, 12, time.Now().Add(5*time.Second)) // its clock is ahead
+		require.NoError(t, h.Report(tablet, 1, at(48, 11, time.Now()), []string{g1}))
+		require.NoError(t, h.Report(phone, 1, last, []string{g1}))
+		settle(time.Second)
+		sees(true)
+
+		w.mu.Lock()
+		w.tookBack["ann"], w.versions["ann"] = time.Now(), 1
+		w.mu.Unlock()
+		settle(30 * time.Second)
+		sees(false)
+		require.Nil(t, w.sees(g1, "ann"))
+		_, ok := h.Own("ann")
+		require.False(t, ok)
+
+		require.NoError(t, h.Report(phone, 2, last, []string{g1}))
+		other := New(w.config()) // and by one that knew nothing of the user
+		require.NoError(t, other.Start(t.Context()))
+		require.NoError(t, other.Post("ann", "Ann", at(48, 13, time.Now().Add(-time.Minute)), []string{g1}))
+		settle(time.Second)
+		sees(false)
+		other.Stop()
+		require.NoError(t, h.Report(phone, 3, at(48, 14, time.Now().Add(5*time.Second)), []string{g2}))
+		settle(time.Second)
+		require.Nil(t, w.sees(g1, "ann"), "it is not named by what came since")
+		require.NotNil(t, w.sees(g2, "ann"))
+		require.NotNil(t, w.sees(bob, "ann"))
+	})
+}

@@ -28,6 +28,7 @@ type subject struct {
 	used    time.Time // the last fix or change
 	snapper *grant.Snapper
 	raw     grant.Raw // the newest of all devices
+	came    time.Time // when that arrived
 	void    bool      // it was withdrawn
 	from    *device   // whose that is; nil: it came without a session
 	devices []*device
@@ -144,7 +145,7 @@ func (s *subject) take(now time.Time, raw grant.Raw, d *device, n uint64, rooms 
 	again, beside := false, false
 	switch {
 	case newest:
-		s.raw, s.void, s.from = raw, false, d
+		s.raw, s.came, s.void, s.from = raw, now, false, d
 		if d != nil {
 			d.waits = false
 		}
@@ -249,6 +250,24 @@ func (s *subject) withdrawAll(now, at time.Time) {
 	s.settle(now, false)
 }
 
+// missed forgets where the subject was up to a withdrawal that this node was not
+// told of, if there was one. Of the newest fix that is what arrived until then too:
+// clocks of devices may be ahead.
+func (s *subject) missed(now, at time.Time) {
+	if !at.After(s.since) {
+		return
+	}
+	s.since = at
+	if !s.came.After(at) {
+		s.since = latest(at, s.raw.Captured())
+	}
+	s.void = !s.raw.Captured().After(s.since)
+	for _, e := range s.entries { // what other devices told too: the rest is told again
+		s.withdraw(now, e)
+	}
+	s.sweep = true
+}
+
 func (s *subject) setHidden(now time.Time, hidden bool) {
 	s.hidAt = now
 	if s.hidden = hidden; hidden {
@@ -290,8 +309,11 @@ func (s *subject) found(now, began time.Time, need uint64, f found, err error) {
 		s.retry = now.Add(readAgain)
 	}
 	if err == nil && f.Version >= s.version { // else a replica is behind
+		s.missed(now, f.Withdrawn)
 		for group, until := range s.set.Posts() {
-			f.Set.Post(group, until)
+			if until.After(s.since.Add(edge.FixLife)) { // else a fix that was withdrawn named it
+				f.Set.Post(group, until)
+			}
 		}
 		s.set, s.version, s.asOf, s.listed = f.Set, f.Version, began, false
 		s.set.Forget(now)

@@ -31,6 +31,7 @@ type world struct {
 	ghosts   map[string]bool
 	versions map[string]uint64
 	tracks   map[string]bool
+	tookBack map[string]time.Time
 	hidden   map[string]bool
 	out      map[string]bool // "user room": no member
 	memories map[string]memory
@@ -53,7 +54,7 @@ func newWorld() *world {
 	return &world{
 		rooms: map[string]map[key]*wire.MemberFix{}, in: map[edge.Client][]string{}, clients: map[string][]edge.Client{},
 		near: map[string]grant.View{}, kept: map[string]int{}, grants: map[string][]grant.Grant{}, zones: map[string][]grant.Zone{},
-		ghosts: map[string]bool{}, versions: map[string]uint64{}, tracks: map[string]bool{}, hidden: map[string]bool{}, out: map[string]bool{}, memories: map[string]memory{},
+		ghosts: map[string]bool{}, versions: map[string]uint64{}, tracks: map[string]bool{}, tookBack: map[string]time.Time{}, hidden: map[string]bool{}, out: map[string]bool{}, memories: map[string]memory{},
 	}
 }
 
@@ -159,7 +160,7 @@ func (w *world) Sharing(_ context.Context, user string, min uint64) (edge.Choice
 		return edge.Choices{}, errors.New("the database burns")
 	}
 	set, err := grant.NewSet(w.grants[user], w.zones[user], w.ghosts[user])
-	return edge.Choices{Set: set, Version: w.versions[user], Track: w.tracks[user], Memory: w.memories[user].sealed, Memories: w.memories[user].version}, err
+	return edge.Choices{Set: set, Version: w.versions[user], Track: w.tracks[user], Withdrawn: w.tookBack[user], Memory: w.memories[user].sealed, Memories: w.memories[user].version}, err
 }
 
 func (w *world) Remember(user string, sealed []byte, version uint64) {

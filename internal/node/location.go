@@ -231,7 +231,7 @@ func (s sharing) Sharing(ctx context.Context, user string, min uint64) (edge.Cho
 	if err != nil {
 		return edge.Choices{}, err
 	}
-	return edge.Choices{Set: c.Grants, Version: c.Version, Track: c.Track, Memory: c.Memory, Memories: c.Memories}, nil
+	return edge.Choices{Set: c.Grants, Version: c.Version, Track: c.Track, Withdrawn: c.Withdrawn, Memory: c.Memory, Memories: c.Memories}, nil
 }
 
 func (s sharing) Keep(user string, raw grant.Raw) {
@@ -342,6 +342,8 @@ type sharingChanges struct {
 	blocks *blocks
 	fleets *fleetChoices
 	rooms  *membershipAnnouncer
+	// withdrawn stores that somebody took their position back.
+	withdrawn func(ctx context.Context, user core.UserID, at time.Time) error
 }
 
 var _ location.Announcer = (*sharingChanges)(nil)
@@ -354,10 +356,16 @@ func (s *sharingChanges) MembershipChanged(ctx context.Context, room string, ver
 	s.rooms.MembershipChanged(ctx, room, version)
 }
 
-// withdraw has all nodes forget where a user is.
+// withdraw has all nodes forget where a user is: those that can be told do it
+// before it is stored, the others once they read it.
 func (s *sharingChanges) withdraw(ctx context.Context, user string) error {
-	s.all(ctx, &peer.SharingChanged{User: user, Withdrawn: timestamppb.Now()})
-	return nil
+	at := time.Now()
+	s.all(ctx, &peer.SharingChanged{User: user, Withdrawn: timestamppb.New(at)})
+	id, err := core.ParseUserID(user)
+	if err != nil {
+		return err
+	}
+	return s.withdrawn(ctx, id, at)
 }
 
 func (s *sharingChanges) all(ctx context.Context, c *peer.SharingChanged) {

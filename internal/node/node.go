@@ -160,6 +160,7 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	changes.withdrawn = where.SetWithdrawn
 	owned, err := fleets.New(cfg.DB, cfg.Secret, fleets.Config{Announce: fleetChanges{changes, revoked}})
 	if err != nil {
 		return nil, err
