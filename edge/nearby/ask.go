@@ -175,11 +175,10 @@ func (m *Map) Near(ctx context.Context, viewer, fleet string, at geo.Point, radi
 	see := picker{viewer: viewer, rank: rankOf(viewer), blocked: blocked, limit: limit, from: at.Bearings()}
 	if m.here(a) {
 		m.metrics.fanOut.Observe(1)
-		l, more := m.owner.look(now, fleet, at, radius, most)
+		l, more := m.owner.look(now, fleet, at, radius, most, false)
 		see.out.People, see.out.More = make([]edge.Neighbour, 0, min(limit, len(l.near))), more
-		see.now = now.UnixMilli()
 		for _, n := range l.near {
-			if s := &l.seen[n.Look]; see.wants(s.user, s.rank, s.until) {
+			if s := &l.seen[n.Look]; see.wants(s.user, s.rank) {
 				see.add(s.user, s.name, s.view(s.at), n.Distance)
 			}
 		}
@@ -202,9 +201,9 @@ func (m *Map) Near(ctx context.Context, viewer, fleet string, at geo.Point, radi
 		}
 		people := all.people()
 		see.out.More = all.more
-		see.now = time.Now().UnixMilli()
+		now = time.Now()
 		for i := range people {
-			if p := &people[i]; see.wants(p.User, rankOf(p.User), p.Until.UnixMilli()) {
+			if p := &people[i]; p.Until.After(now) && see.wants(p.User, rankOf(p.User)) {
 				see.add(p.User, p.Name, p.View, p.distance)
 			}
 		}
@@ -218,14 +217,13 @@ type picker struct {
 	rank    uint32 // of the viewer
 	blocked map[string]bool
 	limit   int
-	now     int64 // Unix ms
 	from    geo.Bearings
 	out     edge.Nearby
 }
 
 // wants reports whether somebody is to be shown.
-func (s *picker) wants(user string, rank uint32, until int64) bool {
-	if rank == s.rank && user == s.viewer || s.blocked[user] || until <= s.now {
+func (s *picker) wants(user string, rank uint32) bool {
+	if rank == s.rank && user == s.viewer || s.blocked[user] {
 		return false
 	}
 	if len(s.out.People) == s.limit {

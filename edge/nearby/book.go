@@ -15,7 +15,7 @@ import (
 const (
 	shards    = 64 // as a power of two: shardBits
 	shardBits = 6
-	chunkBits = 6
+	chunkBits = 7 // 40 KB: from 32 KB on memory begins at a line of the cache
 	never     = math.MaxInt64
 )
 
@@ -38,11 +38,22 @@ type shard struct {
 	dirty    []*someone               // who has something to tell others
 	graves   []grave                  // the oldest first
 	earliest int64                    // no point expires before
+	ahead    uint64                   // of no meaning: makes someone be looked at
 	told     map[target]*[]target     // lists of one, which are always the same few
 }
 
+// tag stands for a name: 96 bits of two hashes that nobody else can compute, which
+// no two of some millions have in common. Names themselves would be one more page.
+type tag struct {
+	a uint64
+	b uint32
+}
+
 // row is free if place is 0; else that is one more than the place.
-type row struct{ tag, place uint32 }
+type row struct {
+	tag
+	place uint32
+}
 
 // grave is who may be dead, until a moment.
 type grave struct {
@@ -62,23 +73,32 @@ type someone struct {
 
 // held is what is known of somebody but for the point, which is elsewhere.
 type held struct {
+	shown
+	readings [3]float32 // speed, heading, battery
+	until    int64      // when the view lapses, Unix ms
+	version  uint64
+}
+
+// shown is what of it queries read of everybody: with the name it is one line of
+// the processor's cache.
+type shown struct {
 	name     string
 	cell     geo.Cell // 0 where it is exact
 	seconds  int64    // of the capture, since 1970
 	nanos    int32
 	accuracy float32
-	readings [3]float32 // speed, heading, battery
-	known    uint8      // a bit for each of them
+	known    uint8 // a bit for each of the readings
 	grant    grant.Precision
-	until    int64 // when the view lapses, Unix ms
-	version  uint64
+	rank     uint32 // of the owner's: among all, at random; who is shown where not all can be
 }
 
 // hold returns how a view is held.
 func hold(name string, v *grant.View, until time.Time, version uint64) held {
 	h := held{
-		name: name, cell: v.Cell, seconds: v.Captured.Unix(), nanos: int32(v.Captured.Nanosecond()), accuracy: v.Accuracy,
-		readings: [3]float32{v.Speed.Value, v.Heading.Value, v.Battery.Value}, grant: v.Precision, until: until.UnixMilli(), version: version,
+		shown: shown{
+			name: name, cell: v.Cell, seconds: v.Captured.Unix(), nanos: int32(v.Captured.Nanosecond()), accuracy: v.Accuracy, grant: v.Precision,
+		},
+		readings: [3]float32{v.Speed.Value, v.Heading.Value, v.Battery.Value}, until: until.UnixMilli(), version: version,
 	}
 	for i, r := range [...]bool{v.Speed.Known, v.Heading.Known, v.Battery.Known} {
 		if r {
@@ -90,14 +110,18 @@ func hold(name string, v *grant.View, until time.Time, version uint64) held {
 
 // view returns what was held.
 func (h *held) view(at geo.Point) grant.View {
+	v := h.coarse(at)
 	reading := func(i int) grant.Reading { return grant.Reading{Value: h.readings[i], Known: h.known>>i&1 != 0} }
-	return grant.View{
-		Point: at, Precision: h.grant, Cell: h.cell, Accuracy: h.accuracy,
-		Speed: reading(0), Heading: reading(1), Battery: reading(2), Captured: h.captured(),
-	}
+	v.Speed, v.Heading, v.Battery = reading(0), reading(1), reading(2)
+	return v
 }
 
-func (h *held) captured() time.Time { return time.Unix(h.seconds, int64(h.nanos)).UTC() }
+// coarse is view without the readings.
+func (h *shown) coarse(at geo.Point) grant.View {
+	return grant.View{
+		Point: at, Precision: h.grant, Cell: h.cell, Accuracy: h.accuracy, Captured: time.Unix(h.seconds, int64(h.nanos)).UTC(),
+	}
+}
 
 // shows reports whether this is what a view and a name say.
 func (h *held) shows(o *held) bool {
@@ -117,14 +141,13 @@ func (b *book) init() {
 	}
 }
 
-// seed makes names spread as nobody else knows.
-var seed = maphash.MakeSeed()
+var hashSeeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
-// of returns the shard of a name, its number, and what the shard finds it by.
-func (b *book) of(user string) (s *shard, number, tag uint32) {
-	h := maphash.String(seed, user)
+// of returns the shard of a name, its number, and the name's tag.
+func (b *book) of(user string) (s *shard, number uint32, t tag) {
+	h := maphash.String(hashSeeds[1], user)
 	number = uint32(h % shards)
-	return &b.shards[number], number, uint32(h >> 32)
+	return &b.shards[number], number, tag{maphash.String(hashSeeds[0], user), uint32(h >> 32)}
 }
 
 // entry returns the entry of a number, for the trees.
@@ -137,13 +160,11 @@ func (s *shard) at(place uint32) *someone {
 }
 
 // find returns somebody, or nil.
-func (s *shard) find(user string, tag uint32) *someone {
-	mask := uint32(len(s.table) - 1)
-	for i := tag & mask; s.table[i].place != 0; i = (i + 1) & mask {
-		if s.table[i].tag == tag {
-			if p := s.at(s.table[i].place - 1); p.user == user {
-				return p
-			}
+func (s *shard) find(t tag) *someone {
+	mask := uint64(len(s.table) - 1)
+	for i := t.a & mask; s.table[i].place != 0; i = (i + 1) & mask {
+		if s.table[i].tag == t {
+			return s.at(s.table[i].place - 1)
 		}
 	}
 	return nil
@@ -152,7 +173,7 @@ func (s *shard) find(user string, tag uint32) *someone {
 // add adds somebody who is not there. The id has the number in its low half, and
 // above that how many there were before in the shard: so an id that was read a
 // moment ago means the same one or nobody.
-func (s *shard) add(user string, number, tag uint32) *someone {
+func (s *shard) add(user string, number uint32, t tag) *someone {
 	place := s.used
 	if n := len(s.unused); n > 0 {
 		place, s.unused = s.unused[n-1], s.unused[:n-1]
@@ -173,7 +194,7 @@ func (s *shard) add(user string, number, tag uint32) *someone {
 			}
 		}
 	}
-	s.table[s.free(tag)] = row{tag, place + 1}
+	s.table[s.free(t)] = row{t, place + 1}
 	p := s.at(place)
 	s.given++
 	p.user, p.ID = user, uint64(s.given)<<32|uint64(place<<shardBits|number)
@@ -181,9 +202,9 @@ func (s *shard) add(user string, number, tag uint32) *someone {
 }
 
 // free returns where in the table something new goes.
-func (s *shard) free(tag uint32) uint32 {
-	mask := uint32(len(s.table) - 1)
-	i := tag & mask
+func (s *shard) free(t tag) uint64 {
+	mask := uint64(len(s.table) - 1)
+	i := t.a & mask
 	for s.table[i].place != 0 {
 		i = (i + 1) & mask
 	}
@@ -196,15 +217,14 @@ func (s *shard) tidy(p *someone) {
 		return
 	}
 	place := uint32(p.ID) >> shardBits
-	mask := uint32(len(s.table) - 1)
-	tag := uint32(maphash.String(seed, p.user) >> 32)
-	hole := tag & mask
+	mask := uint64(len(s.table) - 1)
+	hole := maphash.String(hashSeeds[0], p.user) & mask
 	for s.table[hole].place != place+1 {
 		hole = (hole + 1) & mask
 	}
 	// What comes after it moves up, unless it would pass its own place.
 	for next := (hole + 1) & mask; s.table[next].place != 0; next = (next + 1) & mask {
-		if (next-s.table[next].tag)&mask >= (next-hole)&mask {
+		if (next-s.table[next].a)&mask >= (next-hole)&mask {
 			s.table[hole] = s.table[next]
 			hole = next
 		}

@@ -29,7 +29,6 @@ type sighting struct {
 	held
 	at    geo.Point
 	user  string
-	rank  uint32 // so that names, which are elsewhere, need not be compared
 	id    uint64
 	stamp int64
 }
@@ -40,26 +39,31 @@ type looker struct {
 	near []index.Near
 	seen []sighting
 	look func(*index.Entry)
+	all  bool // until and version, too
 }
 
 var lookers = sync.Pool{New: func() any {
 	l := new(looker)
 	l.look = func(e *index.Entry) {
 		p := l.o.at(uint32(e.ID))
-		l.seen = append(l.seen, sighting{p.own.held, e.Point(), p.user, p.own.rank, e.ID, e.Captured()})
+		l.seen = append(l.seen, sighting{held{shown: p.own.shown}, e.Point(), p.user, e.ID, e.Captured()})
+		if l.all || p.own.known != 0 {
+			l.seen[len(l.seen)-1].held = p.own.held
+		}
 	}
 	return l
 }}
 
 // look finds the nearest in order, people or the subjects of a fleet, and reports
-// whether there are others. free ends the use of what it found.
-func (o *owner) look(now time.Time, fleet string, at geo.Point, radius float64, limit int) (l *looker, more bool) {
+// whether there are others. free ends the use of what it found. Without all, it is
+// not known until when they are there, but that they are now.
+func (o *owner) look(now time.Time, fleet string, at geo.Point, radius float64, limit int, all bool) (l *looker, more bool) {
 	l = lookers.Get().(*looker)
 	layer := o.layers.get(fleet)
 	if layer == nil {
 		return l, false
 	}
-	l.o = o
+	l.o, l.all = o, all
 	l.near = layer.tree.NearestFunc(l.near, at, limit+1, radius, index.Options{Now: now.UnixMilli()}, l.look)
 	if more = len(l.near) > limit; more {
 		l.near = l.near[:limit]
@@ -110,7 +114,7 @@ func (l *looker) free() {
 
 // near is look for those who keep what was found.
 func (o *owner) near(now time.Time, fleet string, at geo.Point, radius float64, limit int) (out []found, more bool) {
-	l, more := o.look(now, fleet, at, radius, limit)
+	l, more := o.look(now, fleet, at, radius, limit, true)
 	defer l.free()
 	out = make([]found, len(l.near))
 	for i, n := range l.near {

@@ -42,7 +42,7 @@ func FuzzHandleUpdate(f *testing.F) {
 				require.True(t, p.own.state != there || p.Point().Valid())
 				require.LessOrEqual(t, len(p.user), maxUser)
 				_, _, tag := m.owner.of(p.user)
-				require.Same(t, p, s.find(p.user, tag))
+				require.Same(t, p, s.find(tag))
 			})
 		}
 		m.owner.sweep(time.Now(), 0, 1)

@@ -44,7 +44,6 @@ type point struct {
 	layer *layer
 	in    *cell
 	place uint32 // in the cell's members
-	rank  uint32 // among all, at random: who is shown where not all can be
 	state state
 }
 
@@ -108,7 +107,7 @@ func (o *owner) put(now time.Time, p *Person, to *index.Place, c geo.Cell, slot 
 	s, number, tag := o.of(p.User)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	is := s.find(p.User, tag)
+	is := s.find(tag)
 	if is == nil {
 		is = s.add(p.User, number, tag)
 		defer s.tidy(is)
@@ -135,7 +134,8 @@ func (o *owner) set(now time.Time, s *shard, p *someone, h *held, to *index.Plac
 			o.count.Add(-1)
 			return crowded
 		}
-		p.own = point{layer: layer, rank: rankOf(p.user), state: there}
+		p.own = point{layer: layer, state: there}
+		p.own.rank = rankOf(p.user)
 	} else if p.own.in.key.cell != c {
 		o.unlink(p, now)
 	}
@@ -188,7 +188,11 @@ func (o *owner) link(p *someone, h *held, to *index.Place, c geo.Cell, slot int,
 	stamp := o.stamps.Add(1)
 	own.in.members[own.place].stamp = stamp
 	// The order of versions is kept here: what the tree is told is the newest.
-	own.layer.tree.Put(&p.Entry, uint32(p.ID), to, int64(stamp), expires, func() { own.held = *h })
+	own.layer.tree.Put(&p.Entry, uint32(p.ID), to, int64(stamp), expires, func() {
+		rank := own.rank
+		own.held = *h
+		own.rank = rank
+	})
 	return true
 }
 
@@ -236,7 +240,7 @@ func (o *owner) gone(user string, version uint64, until time.Time) {
 	s, number, tag := o.of(user)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.find(user, tag)
+	p := s.find(tag)
 	if p == nil {
 		if s.count >= 2*int(o.most)/shards+64 {
 			return // it lapses
@@ -296,7 +300,7 @@ func (o *owner) drop() {
 	for _, user := range lost {
 		s, _, tag := o.of(user)
 		s.mu.Lock()
-		if p := s.find(user, tag); p != nil && p.own.state == there && !o.owns(p.own.in.slot) {
+		if p := s.find(tag); p != nil && p.own.state == there && !o.owns(p.own.in.slot) {
 			o.take(p, time.Now())
 			s.tidy(p)
 		}

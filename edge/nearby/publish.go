@@ -181,7 +181,10 @@ func (m *Map) Put(user, name string, view grant.View, until time.Time) {
 	s, number, tag := m.owner.of(user)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.find(user, tag)
+	p := s.find(tag)
+	if p != nil {
+		s.ahead += p.own.version + p.pub.version
+	}
 	// Here and not before: what is known of them is still on its way from memory.
 	to, err := index.Locate(view.Point)
 	if err != nil {
@@ -218,7 +221,7 @@ func (m *Map) Gone(user string) {
 	s, _, tag := m.owner.of(user)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.find(user, tag); p != nil && p.pub.state == there {
+	if p := s.find(tag); p != nil && p.pub.state == there {
 		m.leave(s, p)
 	}
 }
@@ -228,7 +231,7 @@ func (m *Map) superseded(user string, version uint64) {
 	s, _, tag := m.owner.of(user)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch p := s.find(user, tag); {
+	switch p := s.find(tag); {
 	case p == nil || p.pub.state != there:
 	case p.pub.version < version:
 		m.metrics.superseded.Inc()

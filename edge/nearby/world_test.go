@@ -478,7 +478,7 @@ func (w *world) trace(user string) (out string) {
 		m := f.live()
 		s, _, tag := m.owner.of(user)
 		s.mu.Lock()
-		if p := s.find(user, tag); p != nil {
+		if p := s.find(tag); p != nil {
 			e, o := &p.pub, &p.own
 			out += fmt.Sprintf("\n%s publishes %s: v%d state %v until %v told %v slot %d dirty %v", f.id, user, e.version, e.state, time.UnixMilli(e.until).UTC(), list(e.told), e.slot, e.dirty)
 			out += fmt.Sprintf("\n%s owns %s: v%d state %v expires %d in the tree %v", f.id, user, o.version, o.state, p.Expires(), p.In())

@@ -319,7 +319,7 @@ func (q *nearest) read(c *candidate) {
 func (q *nearest) offer(chord2 float64, it *item) {
 	c := candidate{chord2, 0, it.entry, -1}
 	full := len(q.best) == q.k
-	if full && q.worse(&c, &q.best[0]) || !q.x.wants(&q.opt, it) {
+	if full && c.chord2 == q.limit && q.worse(&c, &q.best[0]) || !q.x.wants(&q.opt, it) {
 		return
 	}
 	if q.k > few { // else it is cheaper to see first who remains
@@ -345,7 +345,7 @@ func (q *nearest) sink(i int) {
 	for {
 		worst := i
 		for k := 2*i + 1; k <= 2*i+2 && k < len(q.best); k++ {
-			if q.worse(&q.best[k], &q.best[worst]) {
+			if a, b := &q.best[k], &q.best[worst]; a.chord2 > b.chord2 || a.chord2 == b.chord2 && q.worse(a, b) {
 				worst = k
 			}
 		}
