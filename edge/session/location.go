@@ -103,7 +103,20 @@ func (s *Session) nearby(id uint64, n *wire.Nearby) {
 	if limit == 0 {
 		limit = defaultNearby
 	}
+	if n.Fleet != "" && s.atHand(at, n.Radius) && !s.works("") {
+		s.near(context.Background(), id, n.Fleet, at, n.Radius, limit)
+		return
+	}
 	s.enqueue(id, "", func(ctx context.Context) { s.near(ctx, id, n.Fleet, at, n.Radius, limit) })
+}
+
+// atHand reports whether the map answers about a circle without asking anybody, at
+// least where nobody could be blocked: then a goroutine for that would cost as much.
+func (s *Session) atHand(at geo.Point, radius float64) bool {
+	m, ok := s.registry.deps.Map.(interface {
+		Here(at geo.Point, radius float64) bool
+	})
+	return ok && m.Here(at, radius)
 }
 
 // near answers who is near. Distances are to what the viewer may know.
@@ -114,10 +127,16 @@ func (s *Session) near(ctx context.Context, id uint64, fleet string, at geo.Poin
 		return
 	}
 	var found edge.Nearby
-	err := s.registry.ask(ctx, func() (err error) {
+	near := func() (err error) {
 		found, err = d.Map.Near(ctx, s.member.User, fleet, at, radius, limit)
 		return err
-	})
+	}
+	var err error
+	if fleet != "" { // core has nothing to say about who may see whom
+		err = near()
+	} else {
+		err = s.registry.ask(ctx, near)
+	}
 	if err != nil {
 		s.refuse(id, "", err)
 		return
@@ -127,10 +146,11 @@ func (s *Session) near(ctx context.Context, id uint64, fleet string, at geo.Poin
 		out.Unreached = append(out.Unreached, string(r))
 	}
 	now := time.Now()
-	for _, p := range found.People {
-		out.People = append(out.People, &wire.Neighbour{
-			User: p.User, Name: p.Name, Distance: p.Distance, Direction: p.Bearing, Fix: viewFix(p.View),
-		})
+	all := make([]neighbour, len(found.People))
+	out.People = make([]*wire.Neighbour, len(found.People))
+	for i := range found.People {
+		p := &found.People[i]
+		out.People[i] = all[i].set(p)
 		if d.Receipts != nil && fleet == "" {
 			d.Receipts.Read(s.member.User, p.User, "nearby", p.View.Precision, now)
 		}
@@ -138,9 +158,19 @@ func (s *Session) near(ctx context.Context, id uint64, fleet string, at geo.Poin
 	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Neighbours{Neighbours: out}})
 }
 
-func viewFix(v grant.View) *wire.Fix {
-	return &wire.Fix{
-		Point: &wire.Point{Lat: v.Point.Lat, Lng: v.Point.Lng}, Accuracy: v.Accuracy,
-		Captured: timestamppb.New(v.Captured), Cell: uint64(v.Cell),
-	}
+// neighbour is one with all that it points to: an answer has many.
+type neighbour struct {
+	whole    wire.Neighbour
+	fix      wire.Fix
+	point    wire.Point
+	captured timestamppb.Timestamp
+}
+
+func (n *neighbour) set(p *edge.Neighbour) *wire.Neighbour {
+	w, f, v := &n.whole, &n.fix, &p.View
+	n.point.Lat, n.point.Lng = v.Point.Lat, v.Point.Lng
+	n.captured.Seconds, n.captured.Nanos = v.Captured.Unix(), int32(v.Captured.Nanosecond())
+	f.Point, f.Accuracy, f.Captured, f.Cell = &n.point, v.Accuracy, &n.captured, uint64(v.Cell)
+	w.User, w.Name, w.Distance, w.Direction, w.Fix = p.User, p.Name, p.Distance, p.Bearing, f
+	return w
 }
