@@ -65,7 +65,7 @@ func (a *api) trackOperations() {
 	type putTrackInput struct {
 		Body struct {
 			Enabled       bool `json:"enabled" doc:"Off: no new points; those that are there stay until they are too old, or you delete them"`
-			RetentionDays int  `json:"retention_days,omitempty" doc:"1 to 3,650; absent: as before, at first 30"`
+			RetentionDays int  `json:"retention_days,omitempty" doc:"1 to 3,650; absent: as before, at first 30. A track has one point a second at most, and 1,000,000 in all: then the oldest go"`
 		}
 	}
 	register(a, operation{id: "put-track", method: http.MethodPut, path: "/location/track", tag: tagLocation, summary: "Switch your private track on or off"},

@@ -1,6 +1,7 @@
 package location
 
 import (
+	"cmp"
 	"context"
 	"crypto/cipher"
 	"errors"
@@ -81,6 +82,9 @@ type Config struct {
 	Now      func() time.Time // default time.Now
 	Announce Announcer        // may be nil
 	LinkBase string           // of links, such as "https://example.org/l/"; default: no URLs
+	// TrackPoints is how many points a private track has at most: 1,000,000, some
+	// 150 MB.
+	TrackPoints int64
 }
 
 // Store is all of it. It is safe for concurrent use.
@@ -97,6 +101,7 @@ func New(d *db.DB, secret []byte, cfg Config) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	cfg.TrackPoints = cmp.Or(cfg.TrackPoints, 1_000_000)
 	s := &Store{db: d, cfg: cfg}
 	return s, s.deriveKeys(secret)
 }

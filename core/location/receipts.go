@@ -130,8 +130,11 @@ func (s *Store) Sweep(ctx context.Context) error {
 		  AND NOT EXISTS (SELECT 1 FROM users u WHERE u.id = fence_states.other_id)`, now},
 		// A group's grant that ended says that its fixes share nothing by themselves.
 		{`DELETE FROM location_grants WHERE audience <> 'group' AND expires_at < $1`, now.Add(-keepExpired)},
-		{`DELETE FROM location_track USING location_sharing s
-		  WHERE s.user_id = location_track.user_id AND location_track.captured_at < $1::TIMESTAMPTZ - s.track_days * INTERVAL '1 day'`, now},
+		{`WITH gone AS (DELETE FROM location_track USING location_sharing s
+		    WHERE s.user_id = location_track.user_id AND location_track.captured_at < $1::TIMESTAMPTZ - s.track_days * INTERVAL '1 day'
+		    RETURNING location_track.user_id)
+		  UPDATE location_sharing SET track_points = track_points - g.points
+		  FROM (SELECT user_id, count(*) AS points FROM gone GROUP BY user_id) g WHERE location_sharing.user_id = g.user_id`, now},
 	} {
 		if err := s.exec(ctx, step.sql, step.than); err != nil {
 			return fmt.Errorf("sweep locations: %w", err)

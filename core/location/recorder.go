@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -42,7 +43,7 @@ type pending struct {
 	told     map[told]time.Time // until when
 	followed map[followed]time.Time
 	reads    map[read]*reads
-	track    []kept
+	track    map[second]grant.View // the newest of each
 	memories map[core.UserID]memory
 }
 
@@ -72,9 +73,10 @@ type reads struct {
 	count       int
 }
 
-type kept struct {
+// second is one of a user's life: their track has one point of it at most.
+type second struct {
 	user core.UserID
-	view grant.View
+	unix int64
 }
 
 // memory is to take the place of the one of that version.
@@ -104,7 +106,7 @@ func NewRecorder(s *Store, log *slog.Logger, metrics prometheus.Registerer) *Rec
 }
 
 func (p *pending) reset() {
-	*p = pending{told: map[told]time.Time{}, followed: map[followed]time.Time{}, reads: map[read]*reads{}, memories: map[core.UserID]memory{}}
+	*p = pending{told: map[told]time.Time{}, followed: map[followed]time.Time{}, reads: map[read]*reads{}, track: map[second]grant.View{}, memories: map[core.UserID]memory{}}
 }
 
 // Told notes that a room was told where the subject is. The same from is the
@@ -168,12 +170,17 @@ func (r *Recorder) read(reader uuid.UUID, subject core.UserID, how string, p gra
 }
 
 // Keep puts a fix into its user's private track, if there is one. Only the user
-// can read it there.
+// can read it there. Of those of one second the newest is kept.
 func (r *Recorder) Keep(user core.UserID, raw grant.Raw) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.roomLocked("track", len(r.track)) {
-		r.track = append(r.track, kept{user, grant.Own(raw)})
+	v := grant.Own(raw)
+	r.keepLocked(second{user, v.Captured.Unix()}, v)
+}
+
+func (r *Recorder) keepLocked(k second, v grant.View) {
+	if old, ok := r.track[k]; ok && v.Captured.After(old.Captured) || !ok && r.roomLocked("track", len(r.track)) {
+		r.track[k] = v
 	}
 }
 
@@ -268,10 +275,8 @@ func (r *Recorder) putBack(p pending) {
 			r.memories[user] = m
 		}
 	}
-	for _, k := range p.track {
-		if r.roomLocked("track", len(r.track)) {
-			r.track = append(r.track, k)
-		}
+	for k, v := range p.track {
+		r.keepLocked(k, v)
 	}
 }
 
@@ -282,66 +287,37 @@ func maxTime(a, b time.Time) time.Time {
 	return b
 }
 
-// record writes what waits, and takes out of p what it has written. Rows go in
-// the order of their keys, so that two nodes don't wait for each other crosswise;
-// users that are no more are left out.
+// record writes what waits, each kind whatever becomes of the others, and takes
+// out of p what it has written. Rows go in the order of their keys, so that two
+// nodes don't wait for each other crosswise; users that are no more are left out.
 func (s *Store) record(ctx context.Context, p *pending) error {
-	if err := inBatches(ctx, keys(p.told, func(a, b told) int {
-		return cmp.Or(compareIDs(a.subject, b.subject), cmp.Compare(a.room, b.room), cmp.Compare(a.precision, b.precision), a.from.Compare(b.from))
-	}), func(ctx context.Context, ks []told) error {
-		return s.recordTold(ctx, ks, p.told)
-	}); err != nil {
-		return fmt.Errorf("write who was told of: %w", err)
-	}
-	if err := inBatches(ctx, keys(p.followed, func(a, b followed) int {
-		return cmp.Or(cmp.Compare(a.room, b.room), compareIDs(a.viewer, b.viewer), a.from.Compare(b.from))
-	}), func(ctx context.Context, ks []followed) error {
-		return s.recordFollowed(ctx, ks, p.followed)
-	}); err != nil {
-		return fmt.Errorf("write who followed: %w", err)
-	}
-	if err := inBatches(ctx, keys(p.reads, func(a, b read) int {
-		return cmp.Or(compareIDs(a.subject, b.subject), slices.Compare(a.reader[:], b.reader[:]), cmp.Compare(a.how, b.how), cmp.Compare(a.precision, b.precision), a.hour.Compare(b.hour))
-	}), func(ctx context.Context, ks []read) error {
-		return s.recordReads(ctx, ks, p.reads)
-	}); err != nil {
-		return fmt.Errorf("write who read: %w", err)
-	}
-	if err := inBatches(ctx, keys(p.memories, compareIDs), func(ctx context.Context, users []core.UserID) error {
-		return s.recordMemories(ctx, users, p.memories)
-	}); err != nil {
-		return fmt.Errorf("write memories: %w", err)
-	}
-	if err := inBatches(ctx, p.track, func(ctx context.Context, points []kept) error {
-		err := s.recordTrack(ctx, points)
-		if err == nil {
-			p.track = p.track[len(points):]
-		}
-		return err
-	}); err != nil {
-		return fmt.Errorf("write tracks: %w", err)
-	}
-	return nil
+	return errors.Join(
+		inBatches(ctx, "who was told of", p.told, func(a, b told) int {
+			return cmp.Or(compareIDs(a.subject, b.subject), cmp.Compare(a.room, b.room), cmp.Compare(a.precision, b.precision), a.from.Compare(b.from))
+		}, s.recordTold),
+		inBatches(ctx, "who followed", p.followed, func(a, b followed) int {
+			return cmp.Or(cmp.Compare(a.room, b.room), compareIDs(a.viewer, b.viewer), a.from.Compare(b.from))
+		}, s.recordFollowed),
+		inBatches(ctx, "who read", p.reads, func(a, b read) int {
+			return cmp.Or(compareIDs(a.subject, b.subject), slices.Compare(a.reader[:], b.reader[:]), cmp.Compare(a.how, b.how), cmp.Compare(a.precision, b.precision), a.hour.Compare(b.hour))
+		}, s.recordReads),
+		inBatches(ctx, "memories", p.memories, compareIDs, s.recordMemories),
+		inBatches(ctx, "tracks", p.track, func(a, b second) int {
+			return cmp.Or(compareIDs(a.user, b.user), cmp.Compare(a.unix, b.unix))
+		}, s.recordTrack),
+	)
 }
 
 func compareIDs(a, b core.UserID) int { return slices.Compare(a[:], b[:]) }
 
-func keys[K comparable, V any](m map[K]V, compare func(a, b K) int) []K {
-	ks := make([]K, 0, len(m))
-	for k := range m {
-		ks = append(ks, k)
-	}
-	slices.SortFunc(ks, compare)
-	return ks
-}
-
-func inBatches[K any](ctx context.Context, ks []K, write func(context.Context, []K) error) error {
-	for batch := range slices.Chunk(ks, recordBatch) {
+// inBatches writes the rows of one kind.
+func inBatches[K comparable, V any](ctx context.Context, what string, rows map[K]V, compare func(a, b K) int, write func(context.Context, []K, map[K]V) error) error {
+	for batch := range slices.Chunk(slices.SortedFunc(maps.Keys(rows), compare), recordBatch) {
 		ctx, cancel := context.WithTimeout(ctx, recordLimit)
-		err := write(ctx, batch)
+		err := write(ctx, batch, rows)
 		cancel()
 		if err != nil {
-			return err
+			return fmt.Errorf("write %s: %w", what, err)
 		}
 	}
 	return nil

@@ -263,6 +263,97 @@ func TestTrack(t *testing.T) {
 	require.ErrorIs(t, b.SetTrack(ctx, ana, true, -1), ErrBadTrack)
 }
 
+// A track has one point of a second, the newest that any node has, and so many in
+// all: then the oldest go.
+func TestTrackIsBounded(t *testing.T) {
+	b := setup(t)
+	ctx := t.Context()
+	ana := b.user()
+	start := b.now.Add(-time.Hour)
+	few, err := New(b.db, secret, Config{Now: b.clock, TrackPoints: 5})
+	require.NoError(t, err)
+	b.Store = few
+	require.NoError(t, b.SetTrack(ctx, ana, true, 7))
+	keep := func(at ...time.Duration) {
+		r := b.recorder()
+		for _, d := range at {
+			r.Keep(ana, fixAt(t, geo.Point{Lat: 45}, start.Add(d)))
+		}
+		require.LessOrEqual(t, len(r.track), len(at))
+		r.Stop()
+	}
+	has := func(want ...time.Duration) {
+		t.Helper()
+		points, err := b.TrackPoints(ctx, ana, time.Time{}, time.Time{}, 100)
+		require.NoError(t, err)
+		var got []time.Duration
+		for _, p := range points {
+			got = append(got, p.Captured.Sub(start))
+		}
+		require.Equal(t, want, got)
+		tr, err := b.Track(ctx, ana)
+		require.NoError(t, err)
+		require.Equal(t, len(want), tr.Points)
+	}
+	const ms = time.Millisecond
+	keep(100*ms, 900*ms, 500*ms, 1000*ms)
+	has(900*ms, 1000*ms)
+	keep(950*ms, 1000*ms)
+	has(950*ms, 1000*ms)
+	keep(200*ms, 1999*ms)
+	has(950*ms, 1999*ms)
+	keep(5000*ms, 4000*ms, 3000*ms)
+	has(950*ms, 1999*ms, 3000*ms, 4000*ms, 5000*ms)
+	keep(6000*ms, 7000*ms)
+	has(3000*ms, 4000*ms, 5000*ms, 6000*ms, 7000*ms)
+	keep(2000 * ms) // older than all when it is full
+	has(3000*ms, 4000*ms, 5000*ms, 6000*ms, 7000*ms)
+	n, err := b.ClearTrack(ctx, ana, time.Time{}, start.Add(4500*ms))
+	require.NoError(t, err)
+	require.EqualValues(t, 2, n)
+	keep(8000 * ms)
+	has(5000*ms, 6000*ms, 7000*ms, 8000*ms)
+	b.advance(8 * 24 * time.Hour)
+	require.NoError(t, b.Sweep(ctx))
+	tr, err := b.Track(ctx, ana)
+	require.NoError(t, err)
+	require.Zero(t, tr.Points)
+}
+
+// What can't be written of one kind keeps nothing else from being written, and
+// waits.
+func TestOneKindThatFails(t *testing.T) {
+	b := setup(t)
+	ctx := t.Context()
+	ana, bo := b.user(), b.user()
+	require.NoError(t, b.SetTrack(ctx, ana, true, 7))
+	r := b.recorder()
+	r.Told("group:x", ana, grant.Exact, b.now, b.now)
+	r.Saw("group:x", bo, b.now, b.now)
+	r.Read(bo, ana, "group", grant.Exact, b.now)
+	r.Keep(ana, fixAt(t, geo.Point{Lat: 45}, b.clock()))
+	r.Remember(ana, []byte("sealed"), 0)
+	b.exec(`ALTER TABLE location_told RENAME TO away`)
+	b.exec(`ALTER TABLE location_reads RENAME TO away_too`)
+	p := r.pending
+	err := b.record(ctx, &p)
+	require.ErrorContains(t, err, "who was told of")
+	require.ErrorContains(t, err, "who read")
+	require.Len(t, p.told, 1)
+	require.Len(t, p.reads, 1)
+	require.Empty(t, p.followed)
+	require.Empty(t, p.memories)
+	require.Empty(t, p.track)
+	for _, table := range []string{"location_followed", "location_memories", "location_track"} {
+		require.EqualValues(t, 1, b.number(`SELECT count(*) FROM `+table), table)
+	}
+	b.exec(`ALTER TABLE away RENAME TO location_told`)
+	b.exec(`ALTER TABLE away_too RENAME TO location_reads`)
+	r.Stop()
+	require.EqualValues(t, 1, b.number(`SELECT count(*) FROM location_told`))
+	require.EqualValues(t, 1, b.number(`SELECT count(*) FROM location_reads`))
+}
+
 // A user who is deleted leaves nothing behind.
 func TestNothingStaysOfADeletedUser(t *testing.T) {
 	b := setup(t)

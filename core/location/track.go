@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,7 +29,8 @@ const (
 
 // Track is a user's private track: where they were, for them alone. It is off
 // until it is switched on; switched off it only gets no new points, and what is
-// there goes after so many days.
+// there goes after so many days. It has one point a second at most, and
+// Config.TrackPoints: then the oldest goes for each new one.
 type Track struct {
 	On          bool
 	Days        int
@@ -41,7 +44,8 @@ func (s *Store) Track(ctx context.Context, user core.UserID) (t Track, err error
 	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
 		return q.QueryRow(ctx,
 			`SELECT coalesce((SELECT track FROM location_sharing WHERE user_id = $1), false),
-			   coalesce((SELECT track_days FROM location_sharing WHERE user_id = $1), $2::INT), count(*), min(captured_at), max(captured_at)
+			   coalesce((SELECT track_days FROM location_sharing WHERE user_id = $1), $2::INT),
+			   coalesce((SELECT track_points FROM location_sharing WHERE user_id = $1), 0::BIGINT), min(captured_at), max(captured_at)
 			 FROM location_track WHERE user_id = $1`, user, trackDays).Scan(&t.On, &t.Days, &t.Points, &first, &last)
 	})
 	if err != nil {
@@ -72,10 +76,17 @@ func (s *Store) ClearTrack(ctx context.Context, user core.UserID, from, until ti
 		tag, err := tx.Exec(ctx,
 			`DELETE FROM location_track WHERE user_id = $1 AND ($2::TIMESTAMPTZ IS NULL OR captured_at >= $2) AND ($3::TIMESTAMPTZ IS NULL OR captured_at < $3)`,
 			user, orNil(from), orNil(until))
-		if points = tag.RowsAffected(); err != nil || !from.IsZero() || !until.IsZero() {
+		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE location_sharing SET track_since = $2 WHERE user_id = $1`, user, s.now())
+		points = tag.RowsAffected()
+		since := s.now()
+		if !from.IsZero() || !until.IsZero() {
+			since = time.Time{}
+		}
+		_, err = tx.Exec(ctx,
+			`UPDATE location_sharing SET track_points = CASE WHEN $2::TIMESTAMPTZ IS NULL THEN track_points - $3::BIGINT ELSE 0 END,
+			   track_since = coalesce($2::TIMESTAMPTZ, track_since) WHERE user_id = $1`, user, orNil(since), points)
 		return err
 	})
 	if err != nil {
@@ -111,25 +122,95 @@ func (s *Store) TrackPoints(ctx context.Context, user core.UserID, after, before
 	return points, nil
 }
 
-// recordTrack writes points of those who keep a track; who does not, or no
-// longer, is left out by the statement itself.
-func (s *Store) recordTrack(ctx context.Context, points []kept) error {
-	users, times, sealed := make([]core.UserID, len(points)), make([]time.Time, len(points)), make([][]byte, len(points))
-	for i, p := range points {
-		users[i], times[i] = p.user, stored(p.view.Captured)
-		b, err := s.sealPoint(p.user, times[i], p.view)
+// recordTrack writes points of those who keep a track; who does not, or no longer,
+// is left out by the statements themselves. Of a second the newest point is kept,
+// whichever node has it, and of a track that is full the newest ones.
+func (s *Store) recordTrack(ctx context.Context, ks []second, of map[second]grant.View) error {
+	users, seconds := make([]core.UserID, len(ks)), make([]time.Time, len(ks))
+	times, sealed := make([]time.Time, len(ks)), make([][]byte, len(ks))
+	for i, k := range ks {
+		v := of[k]
+		users[i], times[i], seconds[i] = k.user, stored(v.Captured), time.Unix(k.unix, 0).UTC()
+		b, err := s.sealPoint(k.user, times[i], v)
 		if err != nil {
 			return err
 		}
 		sealed[i] = b
 	}
-	return s.exec(ctx,
-		`INSERT INTO location_track (user_id, captured_at, sealed)
-		   SELECT v.user_id, v.captured_at, v.sealed
-		   FROM unnest($1::UUID[], $2::TIMESTAMPTZ[], $3::BYTEA[]) AS v (user_id, captured_at, sealed)
-		   JOIN location_sharing s ON s.user_id = v.user_id AND s.track AND (s.track_since IS NULL OR v.captured_at >= s.track_since)
-		   ORDER BY v.user_id, v.captured_at
-		 ON CONFLICT (user_id, captured_at) DO NOTHING`, users, times, sealed)
+	return written(s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		more := map[core.UserID]int64{}
+		if err := count(ctx, tx, more, -1,
+			`DELETE FROM location_track USING unnest($1::UUID[], $2::TIMESTAMPTZ[], $3::TIMESTAMPTZ[]) AS v (user_id, captured_at, second), location_sharing s
+			 WHERE location_track.user_id = v.user_id AND location_track.captured_at >= v.second AND location_track.captured_at < v.captured_at
+			   AND s.user_id = v.user_id AND s.track AND (s.track_since IS NULL OR v.captured_at >= s.track_since)
+			 RETURNING location_track.user_id`, users, times, seconds); err != nil {
+			return err
+		}
+		if err := count(ctx, tx, more, 1,
+			`INSERT INTO location_track (user_id, captured_at, sealed)
+			   SELECT v.user_id, v.captured_at, v.sealed
+			   FROM unnest($1::UUID[], $2::TIMESTAMPTZ[], $3::TIMESTAMPTZ[], $4::BYTEA[]) AS v (user_id, captured_at, second, sealed)
+			   JOIN location_sharing s ON s.user_id = v.user_id AND s.track AND (s.track_since IS NULL OR v.captured_at >= s.track_since)
+			   WHERE NOT EXISTS (SELECT 1 FROM location_track t
+			     WHERE t.user_id = v.user_id AND t.captured_at > v.captured_at AND t.captured_at < v.second + INTERVAL '1 second')
+			   ORDER BY v.user_id, v.captured_at
+			 ON CONFLICT (user_id, captured_at) DO NOTHING RETURNING user_id`, users, times, seconds, sealed); err != nil {
+			return err
+		}
+		return s.countTracks(ctx, tx, more)
+	}), ks, of)
+}
+
+// count adds n for each user that a statement returns.
+func count(ctx context.Context, tx pgx.Tx, more map[core.UserID]int64, n int64, sql string, args ...any) error {
+	rows, err := tx.Query(ctx, sql, args...)
+	if err != nil {
+		return err
+	}
+	var user core.UserID
+	_, err = pgx.ForEachRow(rows, []any{&user}, func() error { more[user] += n; return nil })
+	return err
+}
+
+// countTracks notes that tracks have so many points more, and deletes the oldest
+// of those that have too many.
+func (s *Store) countTracks(ctx context.Context, tx pgx.Tx, more map[core.UserID]int64) error {
+	maps.DeleteFunc(more, func(_ core.UserID, n int64) bool { return n == 0 })
+	users := slices.SortedFunc(maps.Keys(more), compareIDs)
+	points := make([]int64, len(users))
+	for i, u := range users {
+		points[i] = more[u]
+	}
+	rows, err := tx.Query(ctx,
+		`UPDATE location_sharing SET track_points = track_points + v.points
+		 FROM unnest($1::UUID[], $2::BIGINT[]) AS v (user_id, points) WHERE location_sharing.user_id = v.user_id
+		 RETURNING location_sharing.user_id, location_sharing.track_points - $3::BIGINT`, users, points, s.cfg.TrackPoints)
+	if err != nil {
+		return err
+	}
+	over := map[core.UserID]int64{}
+	var user core.UserID
+	var n int64
+	if _, err = pgx.ForEachRow(rows, []any{&user, &n}, func() error {
+		if n > 0 {
+			over[user] = n
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, user := range slices.SortedFunc(maps.Keys(over), compareIDs) {
+		tag, err := tx.Exec(ctx,
+			`DELETE FROM location_track WHERE user_id = $1 AND captured_at <=
+			   (SELECT captured_at FROM location_track WHERE user_id = $1 ORDER BY captured_at LIMIT 1 OFFSET $2)`, user, over[user]-1)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE location_sharing SET track_points = track_points - $2 WHERE user_id = $1`, user, tag.RowsAffected()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // point is what is sealed of a view; the time beside it is authenticated.
