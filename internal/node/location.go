@@ -216,12 +216,12 @@ func (l live) Near(ctx context.Context, viewer core.UserID, fleet core.FleetID, 
 type sharing struct {
 	store    *location.Store
 	recorder *location.Recorder
-	fleets   *fleetChoices
+	fleets   fleetChoices
 }
 
 func (s sharing) Sharing(ctx context.Context, user string, min uint64) (edge.Choices, error) {
 	if fleet := edge.FleetOf(user); fleet != "" {
-		return s.fleets.Choices(ctx, fleet, min)
+		return s.fleets.of(ctx, fleet, min)
 	}
 	id, err := core.ParseUserID(user)
 	if err != nil {
@@ -340,7 +340,6 @@ type sharingChanges struct {
 	tell   *tell
 	rt     *Realtime
 	blocks *blocks
-	fleets *fleetChoices
 	rooms  *membershipAnnouncer
 	// withdrawn stores that somebody took their position back.
 	withdrawn func(ctx context.Context, user core.UserID, at time.Time) error
@@ -376,7 +375,6 @@ func (s *sharingChanges) all(ctx context.Context, c *peer.SharingChanged) {
 // heard applies it on this node.
 func (s *sharingChanges) heard(c *peer.SharingChanged) {
 	if fleet := edge.FleetOf(c.GetUser()); fleet != "" {
-		s.fleets.Changed(fleet, c.GetVersion())
 		s.rt.Sharer.FleetChanged(fleet, c.GetVersion())
 		return
 	}

@@ -165,8 +165,6 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown := newFleetChoices(owned.Choices)
-	changes.fleets = shown
 	recorder := location.NewRecorder(where, n.log, cfg.Metrics)
 	friendships := friends.New(cfg.DB, where, time.Now)
 	changes.blocks = newBlocks(friendships)
@@ -192,7 +190,7 @@ func New(cfg Config) (*Node, error) {
 	n.rt, err = NewRealtime(RealtimeConfig{
 		ID: cfg.ID, Directory: cfg.Directory, Started: started, Secret: cfg.Secret, Raft: cfg.Raft, Memory: cfg.Memory,
 		Members: standings, Messages: home, Verifier: verifier{accounts.Verifier()}, Settings: seen, Activity: touches,
-		Sharing: sharing{where, recorder, shown}, Receipts: sharing{where, recorder, shown}, Blocks: changes.blocks, Withdraw: changes.withdraw, Fences: fencing{where},
+		Sharing: sharing{where, recorder, owned.Choices}, Receipts: sharing{where, recorder, owned.Choices}, Blocks: changes.blocks, Withdraw: changes.withdraw, Fences: fencing{where},
 		Session: cfg.Session, Capacity: cfg.Capacity, Drain: cfg.Drain, Log: n.log, Metrics: cfg.Metrics,
 	})
 	if err != nil {
