@@ -17,22 +17,37 @@ export function example(readme: string): string {
   return block;
 }
 
-/** What the compiler has against the code, under the SDK's own settings. */
-export function complaints(code: string): string[] {
-  const dir = join(web, "sdk");
-  const { options } = ts.parseJsonConfigFileContent(ts.readConfigFile(join(dir, "tsconfig.json"), ts.sys.readFile).config, ts.sys, dir);
-  const file = join(dir, "example.ts");
-  const host = ts.createCompilerHost(options);
-  const { getSourceFile, fileExists } = host;
-  host.fileExists = (name) => name === file || fileExists(name);
-  host.getSourceFile = (name, ...rest) =>
-    name === file ? ts.createSourceFile(name, code, ts.ScriptTarget.ES2022) : getSourceFile(name, ...rest);
-  const program = ts.createProgram([file], options, host);
-  return ts.getPreEmitDiagnostics(program).map((d) => ts.flattenDiagnosticMessageText(d.messageText, "\n"));
+/** What the compiler has against the examples, under the SDK's own settings: one run for all of them. */
+let compiled: Map<string, string[]> | undefined;
+
+export function complaints(readme: string): string[] {
+  compiled ??= compile();
+  return compiled.get(readme)!;
 }
 
+function compile(): Map<string, string[]> {
+  const dir = join(web, "sdk");
+  const { options } = ts.parseJsonConfigFileContent(ts.readConfigFile(join(dir, "tsconfig.json"), ts.sys.readFile).config, ts.sys, dir);
+  const files = new Map(readmes.map((readme, i) => [join(dir, `example-${i}.ts`), readme]));
+  const host = ts.createCompilerHost(options);
+  const { getSourceFile, fileExists } = host;
+  host.fileExists = (name) => files.has(name) || fileExists(name);
+  host.getSourceFile = (name, ...rest) =>
+    files.has(name) ? ts.createSourceFile(name, example(files.get(name)!), ts.ScriptTarget.ES2022) : getSourceFile(name, ...rest);
+  const program = ts.createProgram([...files.keys()], options, host);
+  const text = (d: ts.Diagnostic) => ts.flattenDiagnosticMessageText(d.messageText, "\n");
+  const common = [...program.getOptionsDiagnostics(), ...program.getGlobalDiagnostics()].map(text);
+  return new Map([...files].map(([file, readme]) => [readme, [...common, ...ts.getPreEmitDiagnostics(program, program.getSourceFile(file)).map(text)]]));
+}
+
+let script: Promise<string> | undefined;
+
 /** The SDK as a script that leaves a global named muster. */
-export async function sdkScript(): Promise<string> {
+export function sdkScript(): Promise<string> {
+  return (script ??= bundle());
+}
+
+async function bundle(): Promise<string> {
   const lib = { entry: join(web, "sdk/src/index.ts"), formats: ["iife" as const], name: "muster" };
   const out = await build({ configFile: false, root: web, logLevel: "error", build: { lib, write: false, target: "es2022" } });
   return (out as Rollup.RollupOutput[])[0]!.output[0].code;

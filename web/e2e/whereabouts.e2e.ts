@@ -1,15 +1,15 @@
 // Who may see where somebody is, in real Chromium: what the other's page draws and
 // what its session hears, never what the sharer's page believes.
 
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { cellToLatLng, cellToParent, latLngToCell } from "h3-js";
-import { expect, test, vi } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { eventually } from "./muster.js";
 import type { Person } from "./person.js";
 import { shots, stage } from "./stage.js";
 
-const { open } = stage();
+const { muster, open } = stage();
 vi.setConfig({ testTimeout: 90_000 }); // software drawing on busy cores; an idle machine takes a quarter of it
 
 const munich = { latitude: 48.1374, longitude: 11.5755, accuracy: 8 };
@@ -185,13 +185,175 @@ test("a place is drawn on the map; who walks into it is told to the others", asy
   await ana.page.waitForSelector(`[data-testid=crossing] >> text="${bo.name} arrived at Café"`);
 
   // Its maker may rename and delete it.
-  await ana.id("rename-fence").click();
-  await ana.id("fence-rename").fill("Lake");
-  await ana.id("fence-rename-save").click();
+  await ana.id("change-fence").click();
+  await ana.id("fence-name").fill("Lake");
+  await ana.id("save-fence").click();
   await ana.page.waitForSelector('[data-testid=fence][data-name="Lake"]');
   await bo.page.waitForSelector('[data-testid=fence][data-name="Lake"]');
   await ana.id("delete-fence").click();
+  await ana.id("delete-fence-sure").click();
   await bo.id("fence").waitFor({ state: "detached" });
+});
+
+test("an outline is drawn by its corners, put right in numbers and by keys; and who meets there is told", async () => {
+  const ana = await open({ map: true, region: "eu-west", reducedMotion: "reduce", ...at(munich) });
+  const bo = await open({ region: "eu-west", ...at({ latitude: 48.2 }) });
+  await bo.joinBy(await ana.createGroup("Outlines"));
+  await share(ana, { level: "exact" }); // the map goes there
+  await ana.page.waitForSelector("[data-testid=grant]");
+  await share(bo, { level: "exact" });
+  await ana.open("people");
+  await ana.page.waitForSelector(`[data-testid="member-${bo.name}"][data-lat="48.2"]`);
+  await ana.open("group");
+  await ana.id("meet-distance").selectOption("200");
+  await bo.open("group");
+  await bo.page.waitForSelector("[data-testid=meet-distance][data-value='200']"); // told, and not theirs to change
+  expect(await bo.page.locator("select[data-testid=meet-distance]").count()).toBe(0);
+
+  // Three taps around Ana, and a fourth that would cross: it goes where it doesn't.
+  await ana.id("new-fence").click();
+  await ana.page.locator('[data-testid=fence-kind] [data-value="outline"]').click();
+  expect(await ana.id("save-fence").isDisabled()).toBe(true);
+  const pin = (await ana.id("own-pin").boundingBox())!;
+  const tap = (dx: number, dy: number) => ana.page.mouse.click(pin.x + pin.width / 2 + dx, pin.y + pin.height / 2 + dy);
+  for (const [dx, dy] of [[-90, 90], [90, 90], [90, -90]] as const) await tap(dx, dy);
+  await ana.page.locator(".handle.corner").nth(2).waitFor();
+  await ana.id("corner-numbers").click();
+  const numbers = async () => Promise.all((await ana.id("corner").all()).map(async (c) => [Number(await c.getAttribute("data-lat")), Number(await c.getAttribute("data-lng"))] as const));
+  const [first, second, third] = (await numbers()) as [readonly [number, number], readonly [number, number], readonly [number, number]];
+  expect(first[0]).toBeCloseTo(second[0], 3); // as they were tapped
+  expect(third[1]).toBeCloseTo(second[1], 3);
+
+  // The fourth in numbers, as somebody puts it who uses no pointer; and the third by keys.
+  await ana.id("corner-here").click();
+  const last = ana.id("corner").nth(3);
+  await last.getByTestId("lat-field").fill(third[0].toFixed(5));
+  await last.getByTestId("lng-field").fill(first[1].toFixed(5));
+  await last.getByTestId("lng-field").press("Tab");
+  await ana.page.waitForFunction((lng) => Number(document.querySelectorAll("[data-testid=corner]")[3]?.getAttribute("data-lng")).toFixed(5) === lng, first[1].toFixed(5));
+  await ana.page.locator(".handle.corner").nth(2).press("Shift+ArrowUp");
+  await expect.poll(async () => (await numbers())[2]![0]).toBeGreaterThan(third[0]);
+  // Dragged by its middle all of it moves.
+  const before = await numbers();
+  await ana.page.locator(".handle.middle").press("ArrowDown");
+  await expect.poll(async () => (await numbers()).map(([lat], i) => lat < before[i]![0])).toEqual([true, true, true, true]);
+  await ana.id("fence-name").fill("Meadow");
+  await ana.id("save-fence").click();
+  await ana.page.waitForSelector('[data-testid=fence][data-name="Meadow"][data-corners="4"]');
+  await bo.page.waitForSelector('[data-testid=fence][data-name="Meadow"][data-corners="4"]');
+
+  // Changed: a corner less. Then Bo comes.
+  await ana.id("change-fence").click();
+  await ana.page.locator(".handle.corner").nth(3).press("Delete");
+  await ana.id("save-fence").click();
+  await bo.page.waitForSelector('[data-testid=fence][data-name="Meadow"][data-corners="3"]');
+  // Devices in a hand are never still: both are heard of again, and it is sure.
+  const met = (p: Person, other: Person) => p.id("crossing").filter({ hasText: / met /i }).filter({ hasText: other.name });
+  let n = 0;
+  await eventually(async () => {
+    const by = ++n % 2 === 0 ? 0.00001 : 0;
+    await ana.context.setGeolocation({ ...munich, latitude: munich.latitude + by });
+    await bo.context.setGeolocation({ ...munich, latitude: munich.latitude + 0.0002 + by });
+    await ana.page.waitForTimeout(1000);
+    return (await met(ana, bo).count()) > 0;
+  }, 60_000, () => "they never met");
+  await met(bo, ana).waitFor();
+  await ana.id("crossing").filter({ hasText: `${bo.name} arrived at Meadow` }).waitFor();
+});
+
+/** How many pixels of the map have the accent colour of the light theme: a track is drawn in it. */
+async function accent(p: Person): Promise<number> {
+  const shot = (await p.page.screenshot({ clip: { x: 420, y: 90, width: 440, height: 600 } })).toString("base64");
+  return p.page.evaluate(async (png) => {
+    const image = await createImageBitmap(new Blob([Uint8Array.from(atob(png), (c) => c.charCodeAt(0))], { type: "image/png" }));
+    const canvas = new OffscreenCanvas(image.width, image.height).getContext("2d")!;
+    canvas.drawImage(image, 0, 0);
+    const { data } = canvas.getImageData(0, 0, image.width, image.height);
+    let n = 0;
+    for (let i = 0; i < data.length; i += 4) if (Math.abs(data[i]! - 0x0a) + Math.abs(data[i + 1]! - 0x6c) + Math.abs(data[i + 2]! - 0x74) < 24) n++;
+    return n;
+  }, shot);
+}
+
+test("one's own track: off until it is switched on, drawn by day, taken along, deleted", async () => {
+  const noon = 12 - new Date().getUTCHours(); // such a zone that yesterday is 20 hours ago, and an hour ago is today
+  const ana = await open({ map: true, region: "eu-west", ...metric, timezoneId: `Etc/GMT${noon > 0 ? "-" : "+"}${Math.abs(noon)}`, acceptDownloads: true });
+  await ana.createGroup("Track");
+  const token = await ana.page.evaluate(() => JSON.parse(Object.entries(localStorage).find(([k]) => k.includes("token"))![1] as string).token as string);
+  const was = (hours: number, minutes: number, lat: number, lng: number) =>
+    muster.api("/location/update", { coordinates: { lat, lng }, accuracy: 5, timestamp: new Date(Date.now() - hours * 3_600_000 + minutes * 60_000).toISOString() }, token);
+  await was(2, 0, 48.05, 11.5); // before it is on: never kept
+  await ana.open("you");
+  await ana.id("open-track").click();
+  expect(await ana.id("track-state").innerText()).toMatch(/^Off: nothing is kept/);
+  await ana.id("track-days").selectOption("7");
+  await ana.id("track-switch").click();
+  await ana.page.waitForSelector("[data-testid=track-switch][aria-checked=true]");
+  expect(await ana.id("track-state").innerText()).toBe("Each position is deleted after 7 days");
+  await ana.id("track-empty").waitFor();
+
+  for (let i = 0; i < 3; i++) await was(20, i, 48.1 + i / 100, 11.5);
+  for (let i = 0; i < 4; i++) await was(1, i, 48.2 + i / 100, 11.6 + i / 50);
+  await eventually(async () => {
+    await ana.id("track-back").click();
+    await ana.id("open-track").click();
+    await ana.page.waitForTimeout(500);
+    return (await ana.id("track-words").getAttribute("data-points").catch(() => "")) === "4";
+  }, 20_000, () => "the track did not come");
+  expect(await ana.id("track-words").innerText()).toMatch(/^\d\d:\d\d to \d\d:\d\d: 4 positions, \d\.\d km of way\.$/);
+  await expect.poll(() => accent(ana), { timeout: 10_000 }).toBeGreaterThan(300);
+  await ana.id("track-before").click();
+  await ana.page.waitForSelector("[data-testid=track-words][data-points='3']");
+
+  for (const [button, type] of [["track-gpx", "gpx"], ["track-json", "geojson"]] as const) {
+    const download = ana.page.waitForEvent("download");
+    await ana.id(button).click();
+    const file = await download;
+    expect(file.suggestedFilename()).toMatch(new RegExp(`^track-until-.*\\.${type}$`));
+    const text = readFileSync((await file.path())!, "utf8");
+    expect(text.match(type === "gpx" ? /<trkpt /g : /"Feature"/g)).toHaveLength(7);
+    expect(text).not.toContain("48.05");
+  }
+
+  // The day alone, then all: gone from the map too. Off, nothing more is kept.
+  await ana.page.locator('[data-testid=track-what] [data-value="day"]').click();
+  await ana.id("track-delete").click();
+  await ana.id("track-delete-sure").click();
+  await ana.page.waitForSelector("[data-testid=track-words][data-points='4']");
+  await ana.page.locator('[data-testid=track-what] [data-value="all"]').click();
+  await ana.id("track-delete").click();
+  await ana.id("track-delete-sure").click();
+  await ana.id("track-empty").waitFor();
+  await expect.poll(() => accent(ana), { timeout: 10_000 }).toBeLessThan(100);
+  await ana.id("track-switch").click();
+  await ana.page.waitForSelector("[data-testid=track-switch][aria-checked=false]");
+  expect(await ana.id("track-state").innerText()).toMatch(/^Off: nothing is kept/);
+});
+
+test("nearby says which region it could not ask, and what is old", async () => {
+  const region = "ap-south";
+  onTestFinished(() => muster.ctl(`heal?region=${region}`, "POST").then(() => {}));
+  const ana = await open({ region: "eu-west", ...at({ latitude: 18.52, longitude: 73.86 }) }); // whose neighbours ap-south knows
+  await ana.createGroup("Far away");
+  await ana.id("locate-button").click();
+  await ana.page.waitForSelector(`[data-testid="member-${ana.name}"][data-lat="18.52"]`);
+  await muster.ctl(`cut?region=${region}`, "POST");
+  await ana.id("people-near").click();
+  await ana.id("look-around").click();
+  expect(await ana.id("near-unreached").innerText()).toMatch(/^ap-south can't be asked right now/);
+  expect(await ana.page.getByText("who wants to be found").count()).toBe(0);
+  await muster.ctl(`heal?region=${region}`, "POST");
+  await eventually(async () => {
+    await ana.id("look-around").click();
+    await ana.page.waitForSelector("[data-testid=look-around][aria-busy=false]");
+    return (await ana.id("near-unreached").count()) === 0;
+  }, 20_000, () => "it is still not asked");
+  await ana.page.waitForSelector("[data-testid=near-age][data-stale=false]");
+  await ana.page.evaluate(() => {
+    const { now } = Date;
+    Date.now = () => now() + 40_000;
+  });
+  await ana.id("near-stale").waitFor();
 });
 
 test("a link shows the area to somebody without an account, until it is revoked; a home zone hides the rest", async () => {
