@@ -54,8 +54,9 @@ export async function exportTrack(format: "gpx" | "geojson", day?: string): Prom
 /** Deletes a day, or all that there is. */
 export async function deleteTrack(day?: string): Promise<number> {
   const deleted = await api.location.deleteTrack(day === undefined ? {} : rangeOf(day));
-  const shown = trackDay.peek()?.day;
   await loadTrack();
-  if (shown !== undefined) await showDay(shown);
+  const last = track.peek()?.last;
+  if (last) await showDay(dayOf(last));
+  else trackDay.value = undefined;
   return deleted;
 }

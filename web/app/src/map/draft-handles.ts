@@ -69,7 +69,7 @@ class Handle {
   constructor(private readonly map: MapLibre, kind: Kind, private readonly moved: (to: Point) => void, removed?: () => void) {
     this.el.type = "button";
     this.el.className = `handle ${kind}`;
-    this.el.append(document.createElement("span"));
+    this.el.append(kind === "middle" ? arrows() : document.createElement("span"));
     // Dragging the dot of an edge would take it away under the pointer.
     this.marker = new Marker({ element: this.el, anchor: "center", draggable: kind !== "edge", subpixelPositioning: true });
     this.marker.on("drag", () => this.report());
@@ -108,4 +108,16 @@ class Handle {
     const { lat, lng } = this.marker.getLngLat().wrap();
     this.moved({ lat, lng });
   }
+}
+
+/** What moves everything looks like nobody on the map. */
+function arrows(): SVGElement {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", "M12 3v18M3 12h18M9 6l3-3 3 3M9 18l3 3 3-3M6 9l-3 3 3 3M18 9l3 3-3 3");
+  svg.append(path);
+  return svg;
 }

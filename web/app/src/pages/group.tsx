@@ -18,7 +18,7 @@ import { YouSheet } from "../sheets/you.tsx";
 import { account, crowd, group, unread } from "../state.ts";
 import { Icon, type IconName } from "../ui/icons.tsx";
 import { Sheet } from "../ui/sheet.tsx";
-import { asksIn } from "../whereabouts.ts";
+import { asksIn, draft } from "../whereabouts.ts";
 import { Welcome } from "./welcome.tsx";
 
 type SheetName = "people" | "chat" | "share" | "group" | "you";
@@ -88,6 +88,7 @@ export function GroupPage() {
       <main class="map-area" aria-label="Map of the group">
         <MapView padding={padding} onPinMoved={movePin} onSelect={(user) => liveMap.value?.show(user)} onTap={putDraft} strangers={strangers} />
         <MapControls />
+        {draft.value && left !== "group" && <Drawing outline={draft.value.kind === "outline"} back={() => setOpen("group")} />}
       </main>
       <header class="bar">
         <a class="icon-button" href="/" aria-label="Your groups"><Icon name="back" /></a>
@@ -121,6 +122,16 @@ export function GroupPage() {
         </>
       )}
       <QRDialog />
+    </div>
+  );
+}
+
+/** A place is drawn, and its form is out of sight: a phone's map is free for it then. */
+function Drawing({ outline, back }: { outline: boolean; back: () => void }) {
+  return (
+    <div class="notice drawing" role="status" data-testid="drawing">
+      <p>You are drawing a place. Tap the map {outline ? "at each corner" : "where it is"}.</p>
+      <button type="button" class="button primary" onClick={back}>Go on with its name</button>
     </div>
   );
 }

@@ -48,7 +48,7 @@ export function Nearby({ onSelect }: { onSelect: () => void }) {
           <div role="status">
             {stale && <p class="caution small" data-testid="near-stale">{open ? "It can't be looked again right now. " : ""}They may have moved on, or be gone.</p>}
             {found.unreached.length > 0 && (
-              <p class="caution small" data-testid="near-unreached">{regionList(found.unreached)} can't be asked right now. People who are told there may be missing.</p>
+              <p class="caution small" data-testid="near-unreached">{regionList(found.unreached)} can't be asked right now. Somebody near you may be missing.</p>
             )}
           </div>
           {found.people.length === 0 && (

@@ -73,7 +73,7 @@ function Outline({ corners }: { corners: readonly Point[] }) {
           ? "Tap the map at each corner, one after the other."
           : "Drag a corner to move it, the middle to move all. A small dot makes a corner on its edge."}
       </p>
-      <Button data-testid="corner-here" action={atMiddle}>Add a corner at the middle of the map</Button>
+      <Button data-testid="corner-here" action={atMiddle}>Add the middle of the map</Button>
       {corners.length > 0 && (
         <details class="corners" open={numbers} onToggle={(e) => setNumbers(e.currentTarget.open)}>
           <summary data-testid="corner-numbers">{corners.length === 1 ? "1 corner" : `${corners.length} corners`} in numbers</summary>

@@ -65,9 +65,8 @@ export function TrackScreen({ back }: { back: () => void }) {
       {t && <Retention days={t.retentionDays} enabled={t.enabled} />}
       {t?.enabled && sharing.value.mode === "off" && (
         <div class="inline-note">
-          <p class="small">This page tells no position, so it adds nothing to your track.</p>
-          <Button data-testid="track-tell" action={() => locate(() => {})}>Tell it from here</Button>
-          <p class="small muted">It goes into your track, and to those with whom you share, if any.</p>
+          <p class="small muted">This page tells no position, so it adds nothing. What it tells goes into your track, and to those with whom you share, if any.</p>
+          <Button data-testid="track-tell" action={() => locate(() => {})}>Tell it from this page</Button>
         </div>
       )}
       {t && !t.enabled && t.points > 0 && <p class="small">{positions(t.points)} of before are still there, until they are {daysText(t.retentionDays)} old or you delete them.</p>}
@@ -135,7 +134,7 @@ function Out({ points }: { points: number }) {
   return (
     <>
       <h2 class="section">Take or delete</h2>
-      <Segments stacked label="What" testid="track-what" value={all} options={[["all", "All"], ["day", "The day shown"]]} pick={setAll} />
+      <Segments stacked label="Which positions" testid="track-what" value={all} options={[["all", "All"], ["day", "The day shown"]]} pick={setAll} />
       <div class="actions even">
         <Button data-testid="track-gpx" action={() => exportTrack("gpx", one ? day : undefined)}>Save as GPX</Button>
         <Button data-testid="track-json" action={() => exportTrack("geojson", one ? day : undefined)}>Save as JSON</Button>
