@@ -55,6 +55,10 @@ type Config struct {
 	AddressLimit auth.Limit
 	// UserLimit bounds a user's requests. Default: 300 at once, then 50 a second.
 	UserLimit auth.Limit
+	// ChangeLimit bounds those of a user's requests of which all nodes are told: who
+	// sees where they are, and that they take it back. Default: 60 at once, then one
+	// a second.
+	ChangeLimit auth.Limit
 	// ClientAddr tells the client's address, for those behind a proxy they
 	// trust. Default: the connection's.
 	ClientAddr func(*http.Request) netip.Addr
@@ -75,6 +79,7 @@ type api struct {
 	huma      huma.API
 	byAddress *auth.Limiter
 	byUser    *auth.Limiter
+	changes   *auth.Limiter
 }
 
 // New returns the handler of /api/v1/… and /docs.
@@ -98,6 +103,7 @@ func New(cfg Config) (http.Handler, error) {
 		Config:    cfg,
 		byAddress: auth.NewLimiter(cfg.AddressLimit.Or(auth.Limit{Burst: 1000, Every: 50 * time.Millisecond}), cfg.Now),
 		byUser:    auth.NewLimiter(cfg.UserLimit.Or(auth.Limit{Burst: 300, Every: 20 * time.Millisecond}), cfg.Now),
+		changes:   auth.NewLimiter(cfg.ChangeLimit.Or(auth.Limit{Burst: 60, Every: time.Second}), cfg.Now),
 	}
 	observe, err := newObserver(cfg.Log, cfg.Metrics)
 	if err != nil {

@@ -176,6 +176,31 @@ func TestUserLimit(t *testing.T) {
 	b.ok("GET", "/groups", bob.token, nil)
 }
 
+// What all nodes are called for is counted apart from what costs less.
+func TestChangesAreLimited(t *testing.T) {
+	b := setup(t, func(c *Config) { c.ChangeLimit = auth.Limit{Burst: 3, Every: 10 * time.Second} })
+	ana, bo := b.guest("Ana"), b.guest("Bo")
+	grant := obj{"audience": obj{"kind": "discoverable"}, "precision": "r8"}
+	id := b.ok("POST", "/location/grants", ana.token, grant).str("grant_id")
+	b.ok("PUT", "/location/sharing", ana.token, obj{"paused": true})
+	b.ok("DELETE", "/location/me", ana.token, nil)
+	zone := obj{"center": at(0), "radius": 100, "precision": "r8"}
+	for path, body := range map[string]obj{
+		"POST /location/grants": grant, "POST /location/zones": zone, "DELETE /location/grants/" + id: nil, "DELETE /location/me": nil,
+		"PATCH /location/grants/" + id: {"precision": "r7"}, "PUT /location/sharing": {"paused": false}, "POST /location/links": {"precision": "r8", "expires_in": 3600},
+		"PUT /location/track": {"on": true}, "POST /blocks": {"user_id": bo.id}, "PATCH /fleets/" + id: {"name": "x"},
+	} {
+		method, path, _ := strings.Cut(path, " ")
+		a := b.refused(429, "rate_limited", method, path, ana.token, body)
+		require.Equal(t, "10", a.Header.Get("Retry-After"), path)
+	}
+	b.ok("GET", "/location/grants", ana.token, nil)
+	b.report(ana, "", 0)
+	b.ok("PUT", "/location/sharing", bo.token, obj{"paused": true})
+	b.advance(10 * time.Second)
+	b.ok("DELETE", "/location/me", ana.token, nil)
+}
+
 func TestNetwork(t *testing.T) {
 	for in, want := range map[string]string{
 		"192.0.2.7": "192.0.2.7/32", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "fe80::1%eth0": "fe80::/64",

@@ -155,7 +155,7 @@ func (a *api) fleetOperations() {
 			ExpiresIn *int64          `json:"expires_in,omitempty" minimum:"0" doc:"Seconds from now; 0: they see it until that is ended; absent: unchanged"`
 		}
 	}
-	register(a, operation{id: "change-fleet", method: http.MethodPatch, path: "/fleets/{fleet_id}", tag: tagFleets,
+	register(a, operation{id: "change-fleet", method: http.MethodPatch, path: "/fleets/{fleet_id}", tag: tagFleets, spreads: true,
 		summary: "Change a fleet; it holds for all its subjects at once"},
 		func(ctx context.Context, in *changeFleetInput) (*fleetOutput, error) {
 			id, err := fleetID(in.FleetID, "path.fleet_id")
@@ -178,7 +178,7 @@ func (a *api) fleetOperations() {
 			return &fleetOutput{Body: a.fleetOf(f)}, nil
 		})
 
-	register(a, operation{id: "delete-fleet", method: http.MethodDelete, path: "/fleets/{fleet_id}", tag: tagFleets,
+	register(a, operation{id: "delete-fleet", method: http.MethodDelete, path: "/fleets/{fleet_id}", tag: tagFleets, spreads: true,
 		summary: "Delete a fleet; nobody sees its subjects any more, and its gateways' sessions end at once"},
 		func(ctx context.Context, in *fleetInput) (*Success, error) {
 			id, err := fleetID(in.FleetID, "path.fleet_id")
@@ -258,7 +258,7 @@ func (a *api) fleetKeyOperations() {
 		FleetID string `path:"fleet_id"`
 		KeyID   string `path:"key_id"`
 	}
-	register(a, operation{id: "revoke-fleet-key", method: http.MethodDelete, path: "/fleets/{fleet_id}/keys/{key_id}", tag: tagFleets,
+	register(a, operation{id: "revoke-fleet-key", method: http.MethodDelete, path: "/fleets/{fleet_id}/keys/{key_id}", tag: tagFleets, spreads: true,
 		summary: "Revoke a key; the sessions of whoever has it end at once"},
 		func(ctx context.Context, in *revokeInput) (*Success, error) {
 			fleet, err := fleetID(in.FleetID, "path.fleet_id")

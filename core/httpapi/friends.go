@@ -46,7 +46,7 @@ func (a *api) blockOperations() {
 			UserID string `json:"user_id"`
 		}
 	}
-	register(a, operation{id: "block", method: http.MethodPost, path: "/blocks", tag: tag,
+	register(a, operation{id: "block", method: http.MethodPost, path: "/blocks", tag: tag, spreads: true,
 		summary: "Block somebody: neither finds the other's position any more, and what you granted each other ends. They are not told; again is a success"},
 		func(ctx context.Context, in *blockInput) (*Success, error) {
 			other, err := userID(in.Body.UserID, "body.user_id")
@@ -59,7 +59,7 @@ func (a *api) blockOperations() {
 	type unblockInput struct {
 		UserID string `path:"user_id"`
 	}
-	register(a, operation{id: "unblock", method: http.MethodDelete, path: "/blocks/{user_id}", tag: tag, summary: "End your block of somebody; grants that ended by it stay ended"},
+	register(a, operation{id: "unblock", method: http.MethodDelete, path: "/blocks/{user_id}", tag: tag, spreads: true, summary: "End your block of somebody; grants that ended by it stay ended"},
 		func(ctx context.Context, in *unblockInput) (*Success, error) {
 			other, err := userID(in.UserID, "path.user_id")
 			if err != nil {

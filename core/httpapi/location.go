@@ -224,7 +224,7 @@ func (a *api) reportOperations() {
 			return success(err)
 		})
 
-	register(a, operation{id: "withdraw-location", method: http.MethodDelete, path: "/location/me", tag: tagLocation,
+	register(a, operation{id: "withdraw-location", method: http.MethodDelete, path: "/location/me", tag: tagLocation, spreads: true,
 		summary: "Take your position back, everywhere and at once; it is told again with your next report"},
 		func(ctx context.Context, _ *struct{}) (*Success, error) {
 			return success(a.Location.Live.Withdraw(ctx, caller(ctx).User))

@@ -118,7 +118,7 @@ func (a *api) askOperations() {
 		Replayed string `header:"Idempotency-Replayed"`
 		Body     LocationGrant
 	}
-	register(a, operation{id: "accept-ask", method: http.MethodPost, path: "/location/asks/{ask_id}/accept", tag: tagLocation, status: http.StatusCreated,
+	register(a, operation{id: "accept-ask", method: http.MethodPost, path: "/location/asks/{ask_id}/accept", tag: tagLocation, spreads: true, status: http.StatusCreated,
 		summary: "Let who asked see where you are, as precisely and for as long as you say: answers the grant"},
 		func(ctx context.Context, in *acceptAskInput) (*grantOutput, error) {
 			id, err := pathID(in.AskID, "ask_id")
@@ -189,7 +189,7 @@ func (a *api) linkOperations() {
 		Replayed string `header:"Idempotency-Replayed"`
 		Body     LocationLink
 	}
-	register(a, operation{id: "create-link", method: http.MethodPost, path: "/location/links", tag: tagLocation, status: http.StatusCreated,
+	register(a, operation{id: "create-link", method: http.MethodPost, path: "/location/links", tag: tagLocation, spreads: true, status: http.StatusCreated,
 		summary: "Make a link that shows where you are to whoever has it, without an account, until it expires or you revoke it"},
 		func(ctx context.Context, in *newLinkInput) (*linkOutput, error) {
 			user := caller(ctx).User
@@ -227,7 +227,7 @@ func (a *api) linkOperations() {
 	type revokeLinkInput struct {
 		Link string `path:"link" doc:"Here the link's id"`
 	}
-	register(a, operation{id: "revoke-link", method: http.MethodDelete, path: "/location/links/{link}", tag: tagLocation, summary: "End a link at once"},
+	register(a, operation{id: "revoke-link", method: http.MethodDelete, path: "/location/links/{link}", tag: tagLocation, spreads: true, summary: "End a link at once"},
 		func(ctx context.Context, in *revokeLinkInput) (*Success, error) {
 			id, err := pathID(in.Link, "link")
 			if err != nil {

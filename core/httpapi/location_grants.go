@@ -110,7 +110,7 @@ func (a *api) grantOperations() {
 			Purpose   string    `json:"purpose,omitempty" doc:"At most 200 characters, for yourself"`
 		}
 	}
-	register(a, operation{id: "create-grant", method: http.MethodPost, path: "/location/grants", tag: tagLocation, status: http.StatusCreated,
+	register(a, operation{id: "create-grant", method: http.MethodPost, path: "/location/grants", tag: tagLocation, spreads: true, status: http.StatusCreated,
 		summary: "Let a person, a group that you are in, or whoever is near see where you are; of several for one audience the finest counts. A person shares a group with you, and finds you under /location/people"},
 		func(ctx context.Context, in *newGrantInput) (*grantOutput, error) {
 			user := caller(ctx).User
@@ -155,7 +155,7 @@ func (a *api) grantOperations() {
 			Purpose   *string    `json:"purpose,omitempty" doc:"Absent: unchanged"`
 		}
 	}
-	register(a, operation{id: "change-grant", method: http.MethodPatch, path: "/location/grants/{grant_id}", tag: tagLocation,
+	register(a, operation{id: "change-grant", method: http.MethodPatch, path: "/location/grants/{grant_id}", tag: tagLocation, spreads: true,
 		summary: "Change a grant; it holds at once"},
 		func(ctx context.Context, in *changeGrantInput) (*grantOutput, error) {
 			id, err := pathID(in.GrantID, "grant_id")
@@ -182,7 +182,7 @@ func (a *api) grantOperations() {
 		GrantID string `path:"grant_id"`
 		Forget  bool   `query:"forget" doc:"Of a group: leave nothing behind, so that a report that names the group shares with it again"`
 	}
-	register(a, operation{id: "end-grant", method: http.MethodDelete, path: "/location/grants/{grant_id}", tag: tagLocation,
+	register(a, operation{id: "end-grant", method: http.MethodDelete, path: "/location/grants/{grant_id}", tag: tagLocation, spreads: true,
 		summary: "Take a grant back; the position is withdrawn from that audience at once"},
 		func(ctx context.Context, in *endGrantInput) (*Success, error) {
 			id, err := pathID(in.GrantID, "grant_id")
@@ -216,7 +216,7 @@ func (a *api) sharingOperations() {
 			ExpiresIn int64 `json:"expires_in,omitempty" minimum:"0" doc:"Seconds, from a minute; absent or 0: until it is ended"`
 		}
 	}
-	register(a, operation{id: "put-sharing", method: http.MethodPut, path: "/location/sharing", tag: tagLocation,
+	register(a, operation{id: "put-sharing", method: http.MethodPut, path: "/location/sharing", tag: tagLocation, spreads: true,
 		summary: "Begin or end ghost mode: while it lasts nobody sees where you are, and your grants stay as they are"},
 		func(ctx context.Context, in *sharingInput) (*sharingOutput, error) {
 			return sharing(store.SetPause(ctx, caller(ctx).User, in.Body.Paused, seconds(in.Body.ExpiresIn)))
@@ -235,7 +235,7 @@ func (a *api) sharingOperations() {
 		Replayed string `header:"Idempotency-Replayed"`
 		Body     Zone
 	}
-	register(a, operation{id: "create-zone", method: http.MethodPost, path: "/location/zones", tag: tagLocation, status: http.StatusCreated,
+	register(a, operation{id: "create-zone", method: http.MethodPost, path: "/location/zones", tag: tagLocation, spreads: true, status: http.StatusCreated,
 		summary: "Make a place, such as your home, in which nobody sees you finer than its precision"},
 		func(ctx context.Context, in *newZoneInput) (*zoneOutput, error) {
 			user := caller(ctx).User
@@ -272,7 +272,7 @@ func (a *api) sharingOperations() {
 	type deleteZoneInput struct {
 		ZoneID string `path:"zone_id"`
 	}
-	register(a, operation{id: "delete-zone", method: http.MethodDelete, path: "/location/zones/{zone_id}", tag: tagLocation, summary: "Delete a zone"},
+	register(a, operation{id: "delete-zone", method: http.MethodDelete, path: "/location/zones/{zone_id}", tag: tagLocation, spreads: true, summary: "Delete a zone"},
 		func(ctx context.Context, in *deleteZoneInput) (*Success, error) {
 			id, err := pathID(in.ZoneID, "zone_id")
 			if err != nil {

@@ -68,7 +68,7 @@ func (a *api) trackOperations() {
 			RetentionDays int  `json:"retention_days,omitempty" doc:"1 to 3,650; absent: as before, at first 30. A track has one point a second at most, and 1,000,000 in all: then the oldest go"`
 		}
 	}
-	register(a, operation{id: "put-track", method: http.MethodPut, path: "/location/track", tag: tagLocation, summary: "Switch your private track on or off"},
+	register(a, operation{id: "put-track", method: http.MethodPut, path: "/location/track", tag: tagLocation, spreads: true, summary: "Switch your private track on or off"},
 		func(ctx context.Context, in *putTrackInput) (*trackOutput, error) {
 			if err := store.SetTrack(ctx, caller(ctx).User, in.Body.Enabled, in.Body.RetentionDays); err != nil {
 				return nil, err

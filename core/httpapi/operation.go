@@ -21,6 +21,7 @@ type operation struct {
 
 	public  bool // no token needed
 	limited bool // counted per client address: what costs us most, or tries passwords or invites
+	spreads bool // all nodes are told what it changed: a user's are counted apart
 	locates bool // the answer depends on where the client's address is
 	status  int  // default 200
 }
@@ -48,6 +49,9 @@ func register[I, O any](a *api, o operation, call func(context.Context, *I) (*O,
 	} else {
 		op.Security = []map[string][]string{{"bearer": {}}}
 		op.Middlewares = append(op.Middlewares, a.authenticate)
+	}
+	if o.spreads {
+		op.Middlewares = append(op.Middlewares, a.limitChanges)
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := call(ctx, in)
@@ -103,6 +107,17 @@ func bearer(header string) string {
 func (a *api) limitAddress(ctx huma.Context, next func(huma.Context)) {
 	r, w := humachi.Unwrap(ctx)
 	if err := a.byAddress.Allow(ctx.Operation().OperationID + " " + network(a.ClientAddr(r)).String()); err != nil {
+		fromError(ctx.Context(), a.Log, err).write(w)
+		return
+	}
+	next(ctx)
+}
+
+// limitChanges bounds how often all nodes are called for one user, who may ask for
+// much that costs less.
+func (a *api) limitChanges(ctx huma.Context, next func(huma.Context)) {
+	if err := a.changes.Allow(caller(ctx.Context()).User.String()); err != nil {
+		_, w := humachi.Unwrap(ctx)
 		fromError(ctx.Context(), a.Log, err).write(w)
 		return
 	}
