@@ -22,7 +22,7 @@ var positions = map[string]map[string]string{
 		"edge/share/subject.go": "the choke point: what comes out of it is all that others see",
 	},
 	"NewRaw": {
-		"edge/session/location.go": "a session's fix, as it comes in",
+		"edge/session/location.go": "a session's fix, or a gateway's, as it comes in",
 		"core/httpapi/location.go": "one that was posted, likewise",
 	},
 }
