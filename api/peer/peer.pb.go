@@ -1433,7 +1433,10 @@ type SharingChanged struct {
 	User    string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	Version uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// Set: they withdrew where they were until then.
-	Withdrawn     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	Withdrawn *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	// With that, of a fleet: not the fleet but these subjects, as its gateways name
+	// them.
+	Subjects      []string `protobuf:"bytes,4,rep,name=subjects,proto3" json:"subjects,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1485,6 +1488,13 @@ func (x *SharingChanged) GetVersion() uint64 {
 func (x *SharingChanged) GetWithdrawn() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Withdrawn
+	}
+	return nil
+}
+
+func (x *SharingChanged) GetSubjects() []string {
+	if x != nil {
+		return x.Subjects
 	}
 	return nil
 }
@@ -4033,11 +4043,12 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x14\n" +
 	"\x05moved\x18\x04 \x01(\bR\x05moved\x12\x14\n" +
-	"\x05whole\x18\x05 \x01(\bR\x05whole\"x\n" +
+	"\x05whole\x18\x05 \x01(\bR\x05whole\"\x94\x01\n" +
 	"\x0eSharingChanged\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x128\n" +
-	"\twithdrawn\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\twithdrawn\"T\n" +
+	"\twithdrawn\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\twithdrawn\x12\x1a\n" +
+	"\bsubjects\x18\x04 \x03(\tR\bsubjects\"T\n" +
 	"\bCrossing\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x124\n" +
 	"\bcrossing\x18\x02 \x01(\v2\x18.muster.wire.v1.CrossingR\bcrossing\"1\n" +
