@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -79,7 +78,8 @@ type GeoRows struct {
 	Ratios map[string]float64 `json:"ratios,omitempty"` // of what Muster does per CPU second to what another one does
 }
 
-// GeoRow is the median run of one server, by what it did per CPU second, and all.
+// GeoRow is all runs of one server together, and each. Together: what a server
+// does seldom and at length, such as collecting garbage, counts for what it costs.
 type GeoRow struct {
 	Server string `json:"server"`
 	GeoRun
@@ -94,14 +94,19 @@ type GeoRun struct {
 	Latency      Quantiles `json:"latency"` // of a request
 }
 
-// Add adds the runs of a case.
-func (p *GeoPart) Add(name string, runs map[string][]GeoRun) {
-	rows := GeoRows{Case: name, Ratios: map[string]float64{}}
-	for server, all := range runs {
-		sorted := slices.SortedFunc(slices.Values(all), func(a, b GeoRun) int { return cmp.Compare(a.PerCPUSecond, b.PerCPUSecond) })
-		rows.Rows = append(rows.Rows, GeoRow{server, sorted[len(sorted)/2], all})
+// Add adds a case, of which all rows have runs.
+func (p *GeoPart) Add(name string, all []GeoRow) {
+	rows := GeoRows{Case: name, Rows: all, Ratios: map[string]float64{}}
+	for i := range rows.Rows {
+		r := &rows.Rows[i]
+		cpu := 0.0
+		for _, run := range r.Runs {
+			r.PerSecond += run.PerSecond / float64(len(r.Runs))
+			r.Cores += run.Cores / float64(len(r.Runs))
+			cpu += run.PerSecond / run.PerCPUSecond / float64(len(r.Runs))
+		}
+		r.PerCPUSecond = r.PerSecond / cpu
 	}
-	slices.SortFunc(rows.Rows, func(a, b GeoRow) int { return cmp.Compare(a.Server, b.Server) })
 	ours := slices.IndexFunc(rows.Rows, func(r GeoRow) bool { return r.Server == "muster" })
 	for i, r := range rows.Rows {
 		if ours >= 0 && i != ours && r.PerCPUSecond > 0 {
@@ -141,7 +146,7 @@ func (r *Geo) Late() (err error) {
 
 func (r *Geo) about() string {
 	return fmt.Sprintf("points in a square of 40 by 40 km that move by 10 m; %d connections with one request under way each; batches of %d; the %d nearest within %g m. "+
-		"Median of %d runs of %g s, per second of the server's own CPU time",
+		"%d runs of %g s, per second of the server's own CPU time",
 		r.Connections, r.Batch, r.Limit, r.Radius, r.Rounds, r.Seconds)
 }
 

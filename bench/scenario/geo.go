@@ -52,7 +52,7 @@ type Geo struct {
 	Over     string // how Muster is spoken to, for the report
 	Cases    []GeoCase
 	Targets  []GeoTarget
-	Rounds   int           // of all cases with all targets; the median counts
+	Rounds   int           // of all cases with all targets
 	Warmup   time.Duration // before each measurement
 	Duration time.Duration // of each
 	Quiet    time.Duration // in which nobody says anything
@@ -100,20 +100,27 @@ func (g Geo) Run(ctx context.Context) (part report.GeoPart, err error) {
 		return part, err
 	}
 	for n, c := range g.Cases {
-		runs := map[string][]report.GeoRun{}
+		rows, latencies := make([]report.GeoRow, len(servers)), make([]*loadgen.Latencies, len(servers))
+		for i, s := range servers {
+			rows[i].Server, latencies[i] = s.Name, loadgen.NewLatencies()
+		}
 		for round := range g.Rounds {
-			for i := range servers { // who begins takes turns
-				s := servers[(i+round)%len(servers)]
-				run, err := g.one(ctx, c, s, uint64(n*g.Rounds+round))
+			for i := range servers {
+				i = (i + round) % len(servers) // who begins takes turns
+				s := servers[i]
+				run, err := g.one(ctx, c, s, uint64(n*g.Rounds+round), latencies[i])
 				if err != nil {
 					return part, fmt.Errorf("bench: %s: %s: %w", s.Name, c.Name, err)
 				}
 				g.Progress("%d points over %s: %s: %s: %.0f a CPU second, %.0f/s, p99 %.2f ms",
 					g.Points, g.Over, c.Name, s.Name, run.PerCPUSecond, run.PerSecond, run.Latency.P99)
-				runs[s.Name] = append(runs[s.Name], run)
+				rows[i].Runs = append(rows[i].Runs, run)
 			}
 		}
-		part.Add(c.Name, runs)
+		for i := range rows {
+			rows[i].Latency = report.QuantilesOf(latencies[i].At, latencies[i].Max())
+		}
+		part.Add(c.Name, rows)
 	}
 	if err := pause(ctx, geoSettle); err != nil {
 		return part, err
@@ -237,8 +244,8 @@ func (g Geo) idle(ctx context.Context, servers []*geoServer) error {
 	return look()
 }
 
-// one plays one case on one server.
-func (g Geo) one(ctx context.Context, c GeoCase, s *geoServer, seed uint64) (run report.GeoRun, err error) {
+// one plays one case on one server. It adds its latencies to those of all.
+func (g Geo) one(ctx context.Context, c GeoCase, s *geoServer, seed uint64, all *loadgen.Latencies) (run report.GeoRun, err error) {
 	load, ctx := errgroup.WithContext(ctx)
 	var done [geoConns]struct {
 		ops atomic.Int64
@@ -263,7 +270,9 @@ func (g Geo) one(ctx context.Context, c GeoCase, s *geoServer, seed uint64) (run
 					return err
 				}
 				if measuring.Load() {
-					latencies.Record(time.Since(from))
+					took := time.Since(from)
+					latencies.Record(took)
+					all.Record(took)
 				}
 				done[i].ops.Add(int64(max(c.Moves, 1)))
 			}

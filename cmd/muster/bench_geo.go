@@ -22,7 +22,7 @@ type BenchGeoCmd struct {
 	RedisPID  int           `help:"Its process." name:"redis-pid" placeholder:"PID"`
 	Points    []int         `help:"How many points there are, in turn." default:"100000,1000000"`
 	Transport []string      `help:"How Muster is spoken to, in turn: webtransport, and websocket, which is without TLS as behind a proxy." enum:"webtransport,websocket" default:"webtransport,websocket"`
-	Rounds    int           `help:"How often everything is measured; the median counts." default:"3"`
+	Rounds    int           `help:"How often everything is measured." default:"3"`
 	Duration  time.Duration `help:"How long one measurement takes." default:"5s"`
 	Warmup    time.Duration `help:"How long before that the load runs." default:"1s"`
 	Quiet     time.Duration `help:"How long nothing happens, to see what having points costs." default:"20s"`

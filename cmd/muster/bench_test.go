@@ -64,3 +64,16 @@ func TestBenchFanout(t *testing.T) {
 	}
 	require.NoError(t, c.Run(t.Context()))
 }
+
+// Both transports; the other servers are tested in bench/scenario.
+func TestBenchGeo(t *testing.T) {
+	t.Parallel()
+	out := filepath.Join(t.TempDir(), "geo.json")
+	c := &BenchGeoCmd{
+		benchFleet: testFleet(), benchPage: benchPage{benchOutput: benchOutput{JSON: out}},
+		Points: []int{2000}, Transport: []string{"webtransport", "websocket"},
+		Rounds: 1, Duration: 500 * time.Millisecond, Warmup: 100 * time.Millisecond, Quiet: 100 * time.Millisecond, Queries: 50,
+	}
+	require.NoError(t, c.Run(t.Context()))
+	require.FileExists(t, out)
+}
