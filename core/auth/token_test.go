@@ -213,3 +213,44 @@ func TestVerifierRefresh(t *testing.T) {
 	_, err = v.Verify(t.Context(), oldToken)
 	require.NoError(t, err, "the keys that are known still verify")
 }
+
+// A gateway's token says whose it is, and is not taken for a user's, nor the other
+// way round.
+func TestTokensOfGateways(t *testing.T) {
+	c := newClock()
+	public, private := newKey(t)
+	v := NewVerifier(&memory{keys: []PublicKey{public}}, VerifierConfig{Now: c.now})
+	want := Identity{Fleet: core.FleetID(uuid.New()), Login: core.LoginID(uuid.New()), Name: "Scooters", Expires: c.now().Add(15 * time.Minute)}
+	token, err := sign(private, public.ID, "muster", "muster", want, c.now())
+	require.NoError(t, err)
+	got, err := v.Verify(t.Context(), token)
+	require.NoError(t, err)
+	require.True(t, want.Expires.Equal(got.Expires))
+	got.Expires = want.Expires
+	require.Equal(t, want, got)
+
+	body, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	require.NoError(t, err)
+	for _, forged := range []string{strings.Replace(string(body), `"fleet":true`, `"fleet":false`, 1), strings.Replace(string(body), `,"fleet":true`, ``, 1)} {
+		require.NotEqual(t, string(body), forged)
+		parts := strings.Split(token, ".")
+		parts[1] = base64.RawURLEncoding.EncodeToString([]byte(forged))
+		_, err = v.Verify(t.Context(), strings.Join(parts, "."))
+		require.ErrorIs(t, err, ErrUnauthenticated)
+	}
+}
+
+func TestGatewaysAreNoUsers(t *testing.T) {
+	b := setup(t)
+	fleet, key := core.FleetID(uuid.New()), core.LoginID(uuid.New())
+	token, expires, err := b.Gateway(t.Context(), fleet, key, "Scooters")
+	require.NoError(t, err)
+	id, err := b.Verifier().Verify(t.Context(), token)
+	require.NoError(t, err)
+	require.Equal(t, []any{fleet, key, core.UserID{}}, []any{id.Fleet, id.Login, id.User})
+	require.True(t, expires.Truncate(time.Second).Equal(id.Expires))
+	_, err = b.Authenticate(t.Context(), token)
+	require.ErrorIs(t, err, ErrFleetToken)
+	require.ErrorIs(t, b.Logout(t.Context(), token), ErrFleetToken)
+	require.Empty(t, b.told.logins, "whoever has a token can't end the key's sessions")
+}
