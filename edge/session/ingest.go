@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"time"
 
 	"github.com/mustermesh/muster/api/wire"
@@ -54,8 +55,9 @@ func (s *Session) ingest(id uint64, fixes []*wire.SubjectFix) {
 	fleet, now := s.fleet(), time.Now()
 	out := &wire.Ingested{}
 	var first error
+	var gone withdrawals
 	for i, f := range fixes {
-		err := s.ingestOne(fleet, f, now)
+		err := s.ingestOne(fleet, f, now, &gone)
 		if err == nil {
 			out.Taken++
 			continue
@@ -68,14 +70,41 @@ func (s *Session) ingest(id uint64, fixes []*wire.SubjectFix) {
 			out.Refused = append(out.Refused, &wire.Refusal{Index: uint32(i), Code: e.Code, RetryAfterMs: e.RetryAfterMs})
 		}
 	}
-	if id == 0 && first != nil {
-		s.refuse(0, "", first)
+	answer := func() {
+		if id == 0 && first != nil {
+			s.refuse(0, "", first)
+			return
+		}
+		s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Ingested{Ingested: out}})
+	}
+	forget := s.registry.deps.Forget
+	if len(gone.subjects) == 0 || forget == nil {
+		answer()
 		return
 	}
-	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Ingested{Ingested: out}})
+	told := func(ctx context.Context) {
+		forget(ctx, fleet, gone.subjects, gone.at)
+		answer()
+	}
+	s.mu.Lock()
+	full := s.inFlight >= s.registry.config.InFlight
+	s.mu.Unlock()
+	if !full {
+		s.queue("", told)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Request)
+	defer cancel()
+	told(ctx) // who takes back so much may wait
 }
 
-func (s *Session) ingestOne(fleet string, f *wire.SubjectFix, now time.Time) error {
+// withdrawals are the subjects of a frame that were taken back, and until when.
+type withdrawals struct {
+	subjects []string
+	at       time.Time
+}
+
+func (s *Session) ingestOne(fleet string, f *wire.SubjectFix, now time.Time, gone *withdrawals) error {
 	if p := wire.CheckSubjectFix(f, now); p != nil {
 		return p
 	}
@@ -86,6 +115,11 @@ func (s *Session) ingestOne(fleet string, f *wire.SubjectFix, now time.Time) err
 			at = f.Fix.Captured.AsTime()
 		}
 		s.registry.deps.Sharer.Withdraw(subject, at)
+		// They may have been told through another node before.
+		gone.subjects = append(gone.subjects, f.Subject)
+		if at.After(gone.at) {
+			gone.at = at
+		}
 		return nil
 	}
 	raw, err := rawOf(f.Fix)

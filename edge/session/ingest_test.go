@@ -1,8 +1,10 @@
 package session
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,6 +84,39 @@ func TestGatewayIngests(t *testing.T) {
 		n++
 	}
 	require.InDelta(t, 20, n, 2)
+}
+
+// What a gateway takes back, all nodes forget, and then it is answered.
+func TestGatewayWithdraws(t *testing.T) {
+	w := newWorld(t, Config{InFlight: 2})
+	open := make(chan struct{})
+	var told atomic.Int64
+	w.Registry.deps.Forget = func(_ context.Context, of string, subjects []string, at time.Time) {
+		if of != fleet || len(subjects) != 2 || time.Since(at) > time.Minute {
+			t.Error("not what was withdrawn", of, subjects, at)
+		}
+		<-open
+		told.Add(1)
+	}
+	p := w.live(t, gateway("key"), "g1")
+	gone := ingest(&wire.SubjectFix{Subject: "a"}, subject("b"), &wire.SubjectFix{Subject: "c", Fix: &wire.Fix{Captured: timestamppb.Now()}})
+	p.ask(2, gone)
+	p.ask(3, ingest(subject("a")))
+	require.EqualValues(t, 3, p.next(t).Re, "others go on")
+	for id := range uint64(2) { // more than are in flight at a time
+		again := ingest(gone.GetIngest().Fixes...)
+		again.Id = 4 + id
+		p.give(again, nil)
+	}
+	close(open)
+	got := map[uint64]bool{}
+	for range 3 {
+		f := p.next(t)
+		require.EqualValues(t, 3, f.GetIngested().GetTaken())
+		got[f.Re] = true
+	}
+	require.Len(t, got, 3)
+	require.EqualValues(t, 3, told.Load())
 }
 
 // What a gateway is not: a user.

@@ -75,6 +75,9 @@ type Deps struct {
 	Sharer edge.Sharer
 	// Withdraw has all nodes forget where a user is. Optional.
 	Withdraw func(ctx context.Context, user string) error
+	// Forget has all other nodes forget where subjects of a fleet were until a
+	// moment, as far as they can be told. Optional.
+	Forget func(ctx context.Context, fleet string, subjects []string, at time.Time)
 	// Map finds who is near, and Receipts notes who asked. Optional.
 	Map      edge.Map
 	Receipts edge.Receipts

@@ -118,7 +118,11 @@ func (s *Session) request(id uint64, f *wire.ClientFrame) {
 			s.enqueue(id, room, func(context.Context) { s.leave(id, room) })
 		}
 	case *wire.ClientFrame_Report:
-		s.report(id, f.GetReport(), false)
+		if r := f.GetReport(); s.works(withdrawing) { // or it would be withdrawn, too
+			s.enqueue(id, withdrawing, func(context.Context) { s.report(id, r, false) })
+		} else {
+			s.report(id, r, false)
+		}
 	case *wire.ClientFrame_Send:
 		m := f.GetSend()
 		if s.checked(id, m.GetRoom(), wire.CheckSend(m.GetClientId(), m.GetBody())) {
@@ -147,7 +151,7 @@ func (s *Session) request(id uint64, f *wire.ClientFrame) {
 	case *wire.ClientFrame_Ingest:
 		s.ingest(id, f.GetIngest().GetFixes())
 	case *wire.ClientFrame_Withdraw:
-		s.enqueue(id, "", func(ctx context.Context) { s.withdraw(ctx, id) })
+		s.enqueue(id, withdrawing, func(ctx context.Context) { s.withdraw(ctx, id) })
 	case *wire.ClientFrame_Ping:
 		s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Pong{Pong: &wire.Pong{Now: timestamppb.Now()}}})
 	case *wire.ClientFrame_Bye:
@@ -155,6 +159,10 @@ func (s *Session) request(id uint64, f *wire.ClientFrame) {
 		s.end(wire.Reason_BYE, nil)
 	}
 }
+
+// withdrawing is the lane of withdrawals, and of fixes that come behind one. No
+// room is called so.
+const withdrawing = "withdraw"
 
 // checked refuses a request with a bad room or another problem.
 func (s *Session) checked(id uint64, room string, p *wire.Problem) bool {
