@@ -15,6 +15,7 @@ import (
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/friends"
 	"github.com/mustermesh/muster/core/location"
 	"github.com/mustermesh/muster/edge"
@@ -365,6 +366,18 @@ func (s *sharingChanges) withdraw(ctx context.Context, user string) error {
 		return err
 	}
 	return s.withdrawn(ctx, id, at)
+}
+
+// limited bounds how often a user's sessions have all nodes called, as the API
+// bounds its callers.
+func limited(withdraw func(ctx context.Context, user string) error) func(ctx context.Context, user string) error {
+	limit := auth.NewLimiter(auth.Limit{Burst: 20, Every: time.Second}, time.Now)
+	return func(ctx context.Context, user string) error {
+		if err := limit.Allow(user); err != nil {
+			return err
+		}
+		return withdraw(ctx, user)
+	}
 }
 
 func (s *sharingChanges) all(ctx context.Context, c *peer.SharingChanged) {
