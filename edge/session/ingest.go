@@ -55,7 +55,7 @@ func (s *Session) ingest(id uint64, fixes []*wire.SubjectFix) {
 	fleet, now := s.fleet(), time.Now()
 	out := &wire.Ingested{}
 	var first error
-	var gone withdrawals
+	var gone []string
 	for i, f := range fixes {
 		err := s.ingestOne(fleet, f, now, &gone)
 		if err == nil {
@@ -70,41 +70,17 @@ func (s *Session) ingest(id uint64, fixes []*wire.SubjectFix) {
 			out.Refused = append(out.Refused, &wire.Refusal{Index: uint32(i), Code: e.Code, RetryAfterMs: e.RetryAfterMs})
 		}
 	}
-	answer := func() {
-		if id == 0 && first != nil {
-			s.refuse(0, "", first)
-			return
-		}
-		s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Ingested{Ingested: out}})
+	if len(gone) > 0 && s.registry.deps.Forget != nil {
+		s.takenBack(fleet, gone, now)
 	}
-	forget := s.registry.deps.Forget
-	if len(gone.subjects) == 0 || forget == nil {
-		answer()
+	if id == 0 && first != nil {
+		s.refuse(0, "", first)
 		return
 	}
-	told := func(ctx context.Context) {
-		forget(ctx, fleet, gone.subjects, gone.at)
-		answer()
-	}
-	s.mu.Lock()
-	full := s.inFlight >= s.registry.config.InFlight
-	s.mu.Unlock()
-	if !full {
-		s.queue("", told)
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Request)
-	defer cancel()
-	told(ctx) // who takes back so much may wait
+	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Ingested{Ingested: out}})
 }
 
-// withdrawals are the subjects of a frame that were taken back, and until when.
-type withdrawals struct {
-	subjects []string
-	at       time.Time
-}
-
-func (s *Session) ingestOne(fleet string, f *wire.SubjectFix, now time.Time, gone *withdrawals) error {
+func (s *Session) ingestOne(fleet string, f *wire.SubjectFix, now time.Time, gone *[]string) error {
 	if p := wire.CheckSubjectFix(f, now); p != nil {
 		return p
 	}
@@ -115,11 +91,7 @@ func (s *Session) ingestOne(fleet string, f *wire.SubjectFix, now time.Time, gon
 			at = f.Fix.Captured.AsTime()
 		}
 		s.registry.deps.Sharer.Withdraw(subject, at)
-		// They may have been told through another node before.
-		gone.subjects = append(gone.subjects, f.Subject)
-		if at.After(gone.at) {
-			gone.at = at
-		}
+		*gone = append(*gone, f.Subject)
 		return nil
 	}
 	raw, err := rawOf(f.Fix)
@@ -127,4 +99,52 @@ func (s *Session) ingestOne(fleet string, f *wire.SubjectFix, now time.Time, gon
 		return &wire.Problem{Code: wire.CodeBadFix, Message: err.Error()}
 	}
 	return s.registry.deps.Sharer.Post(subject, "", raw, nil)
+}
+
+// What is taken back here may have been told through another node before. All are
+// told, not too often, of many at a time.
+const (
+	forgetMost  = 100_000 // subjects that wait; the others lapse by themselves
+	forgetBatch = 1000
+	forgetEvery = 100 * time.Millisecond
+)
+
+// withdrawals are subjects that other nodes are to forget, until when.
+type withdrawals struct {
+	subjects []string
+	at       time.Time
+}
+
+func (s *Session) takenBack(fleet string, subjects []string, at time.Time) {
+	s.mu.Lock()
+	first := s.gone == nil
+	if first {
+		s.gone = &withdrawals{}
+	}
+	s.gone.at = at
+	s.gone.subjects = append(s.gone.subjects, subjects[:min(len(subjects), forgetMost-len(s.gone.subjects))]...)
+	s.mu.Unlock()
+	if first {
+		s.registry.run(func() { s.tellGone(fleet) })
+	}
+}
+
+func (s *Session) tellGone(fleet string) {
+	for {
+		s.mu.Lock()
+		n := min(len(s.gone.subjects), forgetBatch)
+		batch, at := s.gone.subjects[:n], s.gone.at
+		s.gone.subjects = s.gone.subjects[n:]
+		if n == 0 {
+			s.gone = nil
+		}
+		s.mu.Unlock()
+		if n == 0 || s.registry.over() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Request)
+		s.registry.deps.Forget(ctx, fleet, batch, at)
+		cancel()
+		time.Sleep(forgetEvery)
+	}
 }

@@ -83,6 +83,8 @@ type Deps struct {
 	Receipts edge.Receipts
 	// Blocks says who must not see whom. Optional.
 	Blocks edge.Blocks
+	// Fixes returns the last fixes in a room. Optional.
+	Fixes func(ctx context.Context, room string) ([]*wire.MemberFix, error)
 	// Areas watches areas of interest; nil: this node has none.
 	Areas edge.Areas
 	// People returns a page of the people of a room, by user id.
@@ -281,6 +283,13 @@ func (r *Registry) run(f func()) {
 	if !r.stopped {
 		r.work.Go(f)
 	}
+}
+
+// over reports whether Stop has been called.
+func (r *Registry) over() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopped
 }
 
 func (r *Registry) allLocked() []*Session {

@@ -27,6 +27,8 @@ type Session struct {
 	asking    sync.Mutex                      // held while the following is asked for
 	blocked   atomic.Pointer[map[string]bool] // whom it must not see; nil: not known
 	blockedAt atomic.Int64                    // as of when, in Unix nanoseconds
+	heeded    atomic.Int64                    // when it was asked again by itself
+	uncleared []string                        // whom the client may still show; guarded by asking
 
 	// The reader's own.
 	meter   admit.Client // but for Unasked, which mu guards
@@ -51,6 +53,7 @@ type Session struct {
 	rooms    []stay
 	pending  []string         // rooms that the region has the session in, but it is not, or not yet
 	unsure   []string         // those of pending that the region may know, or may not
+	gone     *withdrawals     // what other nodes are being told; nil: nothing
 	busy     *entry           // what the region is being told
 	next     *entry           // what it is told then
 	lanes    map[string][]job // per room; a key means that a goroutine works on it
