@@ -72,7 +72,7 @@ func TestAThirdDenyAThirdGoStale(t *testing.T) {
 				require.NoError(t, err)
 				require.Empty(t, got.Unreached)
 				for _, p := range got.People {
-					require.Equal(t, last[p.User], p.View)
+					require.Equal(t, last[p.User], p.View, w.trace(p.User))
 					require.Less(t, time.Since(p.View.Captured), 5*time.Minute+2*time.Minute, p.User)
 					require.Positive(t, time.Since(p.View.Captured))
 					shown[p.User] = true

@@ -27,10 +27,10 @@ type found struct {
 // sighting is what a query reads of somebody.
 type sighting struct {
 	held
-	at    geo.Point
-	user  string
-	id    uint64
-	stamp int64
+	at     geo.Point
+	user   string
+	number uint32
+	stamp  int64
 }
 
 // looker has room for what a query finds.
@@ -38,15 +38,21 @@ type looker struct {
 	o    *owner
 	near []index.Near
 	seen []sighting
-	look func(*index.Entry)
 	all  bool // until and version, too
+	some int64
+
+	ahead, look func(number uint32)
 }
 
 var lookers = sync.Pool{New: func() any {
 	l := new(looker)
-	l.look = func(e *index.Entry) {
-		p := l.o.at(uint32(e.ID))
-		l.seen = append(l.seen, sighting{held{shown: p.own.shown}, e.Point(), p.user, e.ID, e.Captured()})
+	l.ahead = func(number uint32) {
+		p := l.o.at(number)
+		l.some += p.own.seconds + p.Captured()
+	}
+	l.look = func(number uint32) {
+		p := l.o.at(number)
+		l.seen = append(l.seen, sighting{held{shown: p.own.shown}, p.Point(), p.user, number, p.Captured()})
 		if l.all || p.own.known != 0 {
 			l.seen[len(l.seen)-1].held = p.own.held
 		}
@@ -64,7 +70,7 @@ func (o *owner) look(now time.Time, fleet string, at geo.Point, radius float64, 
 		return l, false
 	}
 	l.o, l.all = o, all
-	l.near = layer.tree.NearestFunc(l.near, at, limit+1, radius, index.Options{Now: now.UnixMilli()}, l.look)
+	l.near = layer.tree.NearestFunc(l.near, at, limit+1, radius, index.Options{Now: now.UnixMilli()}, l.ahead, l.look)
 	if more = len(l.near) > limit; more {
 		l.near = l.near[:limit]
 	}
@@ -88,20 +94,20 @@ func (l *looker) once() {
 	var bits [32]uint64
 	maybe := false
 	for _, n := range l.near {
-		id := l.seen[n.Look].id
-		word, bit := id>>6%32, uint64(1)<<(id&63)
+		id := l.seen[n.Look].number
+		word, bit := id>>shardBits%32, uint64(1)<<(id&63)
 		maybe = maybe || bits[word]&bit != 0
 		bits[word] |= bit
 	}
 	if !maybe {
 		return
 	}
-	last := map[uint64]int64{}
+	last := map[uint32]int64{}
 	for _, n := range l.near {
 		s := &l.seen[n.Look]
-		last[s.id] = max(last[s.id], s.stamp)
+		last[s.number] = max(last[s.number], s.stamp)
 	}
-	l.near = slices.DeleteFunc(l.near, func(n index.Near) bool { return l.seen[n.Look].stamp < last[l.seen[n.Look].id] })
+	l.near = slices.DeleteFunc(l.near, func(n index.Near) bool { return l.seen[n.Look].stamp < last[l.seen[n.Look].number] })
 }
 
 func (l *looker) free() {

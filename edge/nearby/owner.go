@@ -186,12 +186,13 @@ func (o *owner) link(p *someone, h *held, to *index.Place, c geo.Cell, slot int,
 		in.members = append(in.members, member{someone: p})
 	}
 	stamp := o.stamps.Add(1)
-	own.in.members[own.place].stamp = stamp
-	// The order of versions is kept here: what the tree is told is the newest.
+	// The order of versions is kept here: what the tree is told is the newest. What is
+	// written is written at once, so that it is waited for once.
 	own.layer.tree.Put(&p.Entry, uint32(p.ID), to, int64(stamp), expires, func() {
 		rank := own.rank
 		own.held = *h
 		own.rank = rank
+		own.in.members[own.place].stamp = stamp
 	})
 	return true
 }

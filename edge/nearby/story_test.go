@@ -78,6 +78,10 @@ type oneOf struct {
 	over  time.Time // since when nobody may be shown where they are; zero: they may
 }
 
+// fleets are whose subjects are beside people, who are half of all; the last has
+// none.
+var fleets = [...]string{"", "00000000-0000-4000-8000-00000000000a", "", "00000000-0000-4000-8000-00000000000b", "00000000-0000-4000-8000-00000000000c"}
+
 // watched is a box that a node asks about again and again.
 type watched struct {
 	at    regions.NodeID
@@ -88,10 +92,13 @@ type watched struct {
 
 func newStory(t *testing.T, seed uint64) *story {
 	s := &story{world: newWorld(t, seed, 3, 3), spots: spots(), later: map[regions.NodeID][]*oneOf{}}
-	for i := range 240 {
+	for i := range 360 {
 		p := &oneOf{id: fmt.Sprintf("user-%03d", i), spot: s.spots[i%len(s.spots)], res: -1, posts: i%5 == 0}
 		if i%3 == 0 {
 			p.res = 3 + s.random(8)
+		}
+		if fleet := fleets[i/len(s.spots)%4]; fleet != "" {
+			p.id = edge.Subject(fleet, p.id)
 		}
 		p.at = s.anywhere()
 		s.people = append(s.people, p)
@@ -126,7 +133,7 @@ func (s *story) run(rounds, steps int) {
 	for round := range rounds {
 		for range steps {
 			time.Sleep(500 * time.Millisecond)
-			for range 20 {
+			for range 30 {
 				s.report(s.people[s.random(len(s.people))])
 			}
 			switch s.random(12) {
@@ -356,11 +363,13 @@ func (s *story) look() {
 	f := s.anywhere()
 	viewer := s.people[s.random(len(s.people))]
 	at, radius := s.somewhere()
-	got, err := f.live().Near(context.Background(), viewer.id, "", at, radius, 1+s.random(MaxLimit))
+	fleet := fleets[s.random(len(fleets))]
+	got, err := f.live().Near(context.Background(), viewer.id, fleet, at, radius, 1+s.random(MaxLimit))
 	require.NoError(s.t, err)
 	last := 0.0
 	for _, n := range got.People {
 		p := s.people[slices.IndexFunc(s.people, func(p *oneOf) bool { return p.id == n.User })]
+		require.Equal(s.t, fleet, edge.FleetOf(n.User))
 		require.NotEqual(s.t, viewer.id, n.User)
 		require.False(s.t, !p.over.IsZero() && time.Since(p.over) > life+time.Second, "%s is shown %v after the withdrawal", n.User, time.Since(p.over))
 		require.InDelta(s.t, geo.Distance(at, n.View.Point), n.Distance, 0.01)
@@ -395,6 +404,7 @@ func (s *story) watch() {
 		for _, x := range got.Points {
 			person, there, ok := personOf(x)
 			require.True(s.t, ok)
+			require.Empty(s.t, edge.FleetOf(x.User), "areas are of people")
 			if !there {
 				delete(w.shown, x.User)
 			} else {
@@ -419,7 +429,7 @@ func (s *story) compare(round int) {
 	for _, f := range s.alive() {
 		for range 40 {
 			at, radius := s.somewhere()
-			viewer, limit := s.people[s.random(len(s.people))], 1+s.random(MaxLimit)
+			viewer, fleet, limit := s.people[s.random(len(s.people))], fleets[s.random(len(fleets))], 1+s.random(MaxLimit)
 			blocked := map[string]bool{}
 			for range s.random(5) {
 				blocked[s.people[s.random(len(s.people))].id] = true
@@ -427,17 +437,17 @@ func (s *story) compare(round int) {
 			s.mu.Lock()
 			s.blocked = map[string]map[string]bool{viewer.id: blocked}
 			s.mu.Unlock()
-			got, err := f.live().Near(context.Background(), viewer.id, "", at, radius, limit)
+			got, err := f.live().Near(context.Background(), viewer.id, fleet, at, radius, limit)
 			require.NoError(s.t, err)
 			require.Empty(s.t, got.Unreached)
 
 			want := slices.DeleteFunc(slices.Clone(visible), func(p *oneOf) bool {
-				return p == viewer || blocked[p.id] || geo.Distance(at, p.view.Point) > radius
+				return edge.FleetOf(p.id) != fleet || p == viewer || fleet == "" && blocked[p.id] || geo.Distance(at, p.view.Point) > radius
 			})
 			slices.SortFunc(want, func(a, b *oneOf) int {
 				return nearer(found{Person{User: a.id}, geo.Distance(at, a.view.Point)}, found{Person{User: b.id}, geo.Distance(at, b.view.Point)})
 			})
-			what := fmt.Sprintf("round %d, %s, %d nearest within %v m of %v: %s", round, f.id, limit, radius, at, s.difference(at, want, got))
+			what := fmt.Sprintf("round %d, %s, %d nearest of %q within %v m of %v: %s", round, f.id, limit, fleet, radius, at, s.difference(at, want, got))
 			require.Equal(s.t, len(want) > limit, got.More, what)
 			want = want[:min(len(want), limit)]
 			require.Len(s.t, got.People, len(want), what)
@@ -454,7 +464,7 @@ func (s *story) compare(round int) {
 		want := map[string]grant.View{}
 		box, _ := boxOf(w.box)
 		for _, p := range visible {
-			if box.Contains(p.view.Point) {
+			if edge.FleetOf(p.id) == "" && box.Contains(p.view.Point) {
 				want[p.id] = p.view
 			}
 		}

@@ -139,15 +139,17 @@ type Near struct {
 	Distance float64
 }
 
-// NearestFunc is Nearest for those who keep the entries: look is called for those
-// that are returned, and maybe for some more, with what Put's set writes guarded.
-func (x *Tree) NearestFunc(dst []Near, center geo.Point, k int, maxRadius float64, opt Options, look func(*Entry)) []Near {
+// NearestFunc is Nearest for those who keep the entries: look is called with the
+// numbers of those that are returned, and maybe of some more, with what Put's set
+// writes guarded. ahead is called with the numbers for which look will be: who reads
+// there, too, has all of them come from memory at the same time.
+func (x *Tree) NearestFunc(dst []Near, center geo.Point, k int, maxRadius float64, opt Options, ahead, look func(number uint32)) []Near {
 	q := newNearest(x, center, k, maxRadius, opt)
 	if q == nil {
 		return dst
 	}
 	defer q.free()
-	q.look = look
+	q.ahead, q.look = ahead, look
 	q.visitBases()
 	for i := range q.best {
 		dst = append(dst, Near{int(q.best[i].read), geo.Chord2Distance(q.best[i].chord2)})
@@ -185,8 +187,8 @@ type nearest struct {
 	// What is further than limit, the square of reach, doesn't count: at first
 	// the greatest radius, and once there are k candidates the worst of them.
 	limit, reach float64
-	best         []candidate  // a heap with the worst first, when there are k
-	look         func(*Entry) // nil: hits are made
+	best         []candidate         // a heap with the worst first, when there are k
+	ahead, look  func(number uint32) // nil: hits are made
 	hits         []Hit
 	reads        int32 // how many were looked at or made
 	seen         int64 // of no meaning: makes entries be looked at
@@ -199,13 +201,6 @@ type candidate struct {
 	id     uint64 // if it was read
 	entry  uint32
 	read   int32 // which call of look that was, or -1
-}
-
-func (q *nearest) compare(a, b candidate) int {
-	if q.worse(&a, &b) {
-		return 1
-	}
-	return -1
 }
 
 func (q *nearest) worse(a, b *candidate) bool {
@@ -234,7 +229,13 @@ func (q *nearest) visitBases() {
 		}
 	}
 	q.visitAll(nodes[:n], far[:n], 0)
-	slices.SortFunc(q.best, q.compare)
+	if len(q.best) < q.k {
+		q.heap()
+	}
+	for n := len(q.best) - 1; n > 0; n-- { // the worst goes to the end
+		q.best[0], q.best[n] = q.best[n], q.best[0]
+		q.sink(0, n)
+	}
 }
 
 // visitAll visits nodes of one resolution, those with the nearest centres first,
@@ -291,7 +292,11 @@ func (q *nearest) leave(r *root) {
 		// Look at all of them first: then they come from memory at the same time, and
 		// not one after the other.
 		for i := range q.best {
-			if c := &q.best[i]; c.read < 0 {
+			if c := &q.best[i]; c.read >= 0 {
+				continue
+			} else if q.ahead != nil {
+				q.ahead(c.entry)
+			} else {
 				q.seen += q.x.entry(c.entry).captured
 			}
 		}
@@ -309,7 +314,7 @@ func (q *nearest) read(c *candidate) {
 	c.id, c.read = e.ID, q.reads
 	q.reads++
 	if q.look != nil {
-		q.look(e)
+		q.look(c.entry)
 	} else {
 		q.hits = append(q.hits, e.hit(0))
 	}
@@ -327,24 +332,29 @@ func (q *nearest) offer(chord2 float64, it *item) {
 	}
 	if full {
 		q.best[0] = c
-		q.sink(0)
+		q.sink(0, q.k)
 	} else {
 		q.best = append(q.best, c)
 		if len(q.best) < q.k {
 			return
 		}
-		for i := q.k/2 - 1; i >= 0; i-- {
-			q.sink(i)
-		}
+		q.heap()
 	}
 	q.limit = q.best[0].chord2
 	q.reach = math.Sqrt(q.limit)
 }
 
-func (q *nearest) sink(i int) {
+func (q *nearest) heap() {
+	for i := len(q.best)/2 - 1; i >= 0; i-- {
+		q.sink(i, len(q.best))
+	}
+}
+
+// sink brings the i-th of the first n to its place in the heap.
+func (q *nearest) sink(i, n int) {
 	for {
 		worst := i
-		for k := 2*i + 1; k <= 2*i+2 && k < len(q.best); k++ {
+		for k := 2*i + 1; k <= 2*i+2 && k < n; k++ {
 			if a, b := &q.best[k], &q.best[worst]; a.chord2 > b.chord2 || a.chord2 == b.chord2 && q.worse(a, b) {
 				worst = k
 			}
