@@ -150,6 +150,13 @@ func TestAFleetIsFoundInAllRegions(t *testing.T) {
 	require.Equal(t, 1, out.Taken)
 	m.Eventually("it is gone", func() bool { _, ok := find(border, 300)["s-3"]; return !ok })
 	delete(at, "s-3")
+	beside := m.gateway(key, 1, client.WebSocketOnly)
+	out, err = beside.Ingest(t.Context(), []client.SubjectFix{{Subject: "s-4", Gone: true}})
+	require.NoError(t, err)
+	require.Equal(t, 1, out.Taken)
+	m.Eventually("one is gone that came through another gateway", func() bool { _, ok := find(border, 300)["s-4"]; return !ok })
+	delete(at, "s-4")
+	beside.Close()
 
 	// Coarser: from some moment on only cells are seen.
 	coarse := func(n client.Neighbour) bool {

@@ -380,6 +380,14 @@ func limited(withdraw func(ctx context.Context, user string) error) func(ctx con
 	}
 }
 
+// forget has the other nodes forget where subjects of a fleet were. One that can't
+// be told shows them until they lapse.
+func (s *sharingChanges) forget(ctx context.Context, fleet string, subjects []string, at time.Time) {
+	s.tell.all(ctx, "what a fleet took back", &peer.Call{Body: &peer.Call_SharingChanged{SharingChanged: &peer.SharingChanged{
+		User: edge.FleetUser(fleet), Subjects: subjects, Withdrawn: timestamppb.New(at),
+	}}})
+}
+
 func (s *sharingChanges) all(ctx context.Context, c *peer.SharingChanged) {
 	s.heard(c)
 	s.tell.all(ctx, "what somebody shares", &peer.Call{Body: &peer.Call_SharingChanged{SharingChanged: c}})
@@ -388,6 +396,15 @@ func (s *sharingChanges) all(ctx context.Context, c *peer.SharingChanged) {
 // heard applies it on this node.
 func (s *sharingChanges) heard(c *peer.SharingChanged) {
 	if fleet := edge.FleetOf(c.GetUser()); fleet != "" {
+		for _, name := range c.GetSubjects() {
+			subject := edge.Subject(fleet, name)
+			if _, told := s.rt.Sharer.Own(subject); told { // else there is nothing to remember it for
+				s.rt.Sharer.Withdraw(subject, c.GetWithdrawn().AsTime())
+			}
+		}
+		if len(c.GetSubjects()) > 0 {
+			return
+		}
 		s.rt.Sharer.FleetChanged(fleet, c.GetVersion())
 		return
 	}

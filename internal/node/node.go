@@ -190,7 +190,7 @@ func New(cfg Config) (*Node, error) {
 	n.rt, err = NewRealtime(RealtimeConfig{
 		ID: cfg.ID, Directory: cfg.Directory, Started: started, Secret: cfg.Secret, Raft: cfg.Raft, Memory: cfg.Memory,
 		Members: standings, Messages: home, Verifier: verifier{accounts.Verifier()}, Settings: seen, Activity: touches,
-		Sharing: sharing{where, recorder, owned.Choices}, Receipts: sharing{where, recorder, owned.Choices}, Blocks: changes.blocks, Withdraw: limited(changes.withdraw), Fences: fencing{where},
+		Sharing: sharing{where, recorder, owned.Choices}, Receipts: sharing{where, recorder, owned.Choices}, Blocks: changes.blocks, Withdraw: limited(changes.withdraw), Forget: changes.forget, Fences: fencing{where},
 		Session: cfg.Session, Capacity: cfg.Capacity, Drain: cfg.Drain, Log: n.log, Metrics: cfg.Metrics,
 	})
 	if err != nil {

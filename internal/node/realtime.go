@@ -58,6 +58,8 @@ type RealtimeConfig struct {
 	Fences   fences.Store  // optional: groups have none
 	// Withdraw has all nodes forget where a user is; optional: this one does.
 	Withdraw func(ctx context.Context, user string) error
+	// Forget has all other nodes forget where subjects of a fleet were; optional.
+	Forget func(ctx context.Context, fleet string, subjects []string, at time.Time)
 
 	Session  session.Config // optional: limits and times
 	Capacity uint32         // optional: the node's share of the region's slots; 100
@@ -189,7 +191,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	r.arrivals.cluster, r.arrivals.call = r.Cluster, r.call
 	r.Sessions = session.NewRegistry(sessions, session.Deps{
 		Hub: r.Hub, Members: cfg.Members, Messages: cfg.Messages, Verifier: cfg.Verifier, Settings: cfg.Settings,
-		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Map: r.Map, Receipts: cfg.Receipts, Blocks: cfg.Blocks, Areas: r.areas, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
+		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Forget: cfg.Forget, Map: r.Map, Receipts: cfg.Receipts, Blocks: cfg.Blocks, Fixes: r.Fixes, Areas: r.areas, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
 	})
 	return r, nil
 }
