@@ -12,6 +12,8 @@ type Areas interface {
 	Watch(c Client, w *wire.Watch) error
 	// Unwatch ends a watch, if there is one.
 	Unwatch(c Client, watch uint32)
+	// Choose tells that whom a client must not see has changed: see Choosy.
+	Choose(c Client)
 	// Gone ends all watches of a client, whose connection is gone. Nothing of it
 	// is left then; it may be called again.
 	Gone(c Client)

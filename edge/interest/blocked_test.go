@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 )
@@ -40,5 +41,35 @@ func TestBlockedInARoom(t *testing.T) {
 		w.tell(room, moved(fixAt("eve", 3, 52.53, 13.42)))
 		pass(6 * time.Second)
 		require.Equal(t, []string{"eve"}, p.sees(1))
+	})
+}
+
+// Nothing moves: who is blocked is gone all the same, from rooms and the map.
+func TestBlockedNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		w.tapped[room] = map[edge.Client]bool{}
+		w.fixes = []*wire.MemberFix{fixAt("ann", 1, 52.52, 13.4), fixAt("eve", 1, 52.51, 13.4)}
+		w.points = []*peer.MapPoint{point("ann", 1, 52.52, 13.4), point("eve", 1, 52.52, 13.4)}
+		e := startEngine(t, w)
+		p := &choosy{phone: newPhone("me")}
+		p.hidden.Store(&map[string]bool{})
+		require.NoError(t, e.Watch(p, watchOf(1, room, berlin)))
+		require.NoError(t, e.Watch(p, watchOf(2, "", berlin)))
+		pass(500 * time.Millisecond)
+		for watch := range uint32(2) {
+			require.Equal(t, []string{"ann", "eve"}, p.sees(watch+1))
+		}
+		w.set(func() { w.blocked["me"] = map[string]bool{"eve": true} })
+		p.hidden.Store(&map[string]bool{"eve": true})
+		e.Choose(p)
+		pass(200 * time.Millisecond)
+		require.Equal(t, []string{"ann"}, p.sees(1))
+		pass(time.Second) // a frame a second
+		require.Equal(t, []string{"ann"}, p.sees(2))
+		pass(10 * time.Second)
+		for watch := range uint32(2) {
+			require.Equal(t, []string{"ann"}, p.sees(watch+1))
+		}
 	})
 }

@@ -35,8 +35,12 @@ type Config struct {
 	Registry prometheus.Registerer
 }
 
-// maxPlaces is how many rooms and parts of the map a node watches at a time.
-const maxPlaces = 10_000
+// How many rooms and parts of the map a node watches at a time. Neither keeps the
+// other from being watched; a part of the map is asked for every Poll.
+const (
+	maxRooms  = 10_000
+	maxCharts = 2_000
+)
 
 var (
 	errNotJoined = errs.New(errs.Conflict, edge.CodeNotJoined, "join the room first")
@@ -51,6 +55,8 @@ type Engine struct {
 	metrics *metrics
 	life    run.Lifecycle
 	asking  chan struct{} // a place per question under way
+	// How many there may be of each.
+	maxRooms, maxCharts int
 
 	mu      sync.Mutex      // guards the following; taken before any lock of the hub
 	ctx     context.Context // while it runs
@@ -89,7 +95,7 @@ func New(cfg Config) *Engine {
 	}
 	e := &Engine{
 		cfg: cfg, asking: make(chan struct{}, 16), clients: map[edge.Client]map[uint32]*watch{},
-		rooms: map[string]*place{}, charts: map[*place]bool{},
+		rooms: map[string]*place{}, charts: map[*place]bool{}, maxRooms: maxRooms, maxCharts: maxCharts,
 	}
 	e.metrics = newMetrics(cfg.Registry)
 	return e
@@ -137,8 +143,6 @@ func (e *Engine) Watch(c edge.Client, w *wire.Watch) error {
 		return nil
 	case x == nil && len(e.clients[c]) >= wire.MaxWatches:
 		return errTooMany
-	case len(e.rooms)+len(e.charts) >= maxPlaces:
-		return errFull
 	}
 	next, stamp, err := e.placeLocked(c, w.Room, box)
 	if err != nil {
@@ -170,6 +174,9 @@ func (e *Engine) placeLocked(c edge.Client, room string, box *wire.Box) (p *plac
 				return p, 0, nil
 			}
 		}
+		if len(e.charts) >= e.maxCharts {
+			return nil, 0, errFull
+		}
 		p := newPlace(e, "", wider(box))
 		e.charts[p] = true
 		e.begin(p)
@@ -178,6 +185,9 @@ func (e *Engine) placeLocked(c edge.Client, room string, box *wire.Box) (p *plac
 	p = e.rooms[room]
 	fresh := p == nil
 	if fresh {
+		if len(e.rooms) >= e.maxRooms {
+			return nil, 0, errFull
+		}
 		p = newPlace(e, room, nil)
 	}
 	stamp = p.next()
@@ -238,6 +248,20 @@ func (e *Engine) Unwatch(c edge.Client, number uint32) {
 	defer e.mu.Unlock()
 	if x := e.clients[c][number]; x != nil {
 		e.endLocked(x)
+	}
+}
+
+// Choose has a client's watches leave out whom it must not see by now. See
+// edge.Areas.
+func (e *Engine) Choose(c edge.Client) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, x := range e.clients[c] {
+		x.place.send(func(p *place) {
+			if p.room == "" { // who is there again is asked for
+				p.askAt = time.Now()
+			}
+		})
 	}
 }
 

@@ -379,6 +379,44 @@ func TestARoomIsReadAnew(t *testing.T) {
 	})
 }
 
+// A room that starts over again and again is read now and then.
+func TestARoomThatDoesNotSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		w.tapped[room] = map[edge.Client]bool{}
+		e := startEngine(t, w)
+		require.NoError(t, e.Watch(newPhone("me"), watchOf(1, room, berlin)))
+		pass(time.Second)
+		reads := w.reads
+		for range 60 {
+			w.tap[room].Anew()
+			pass(500 * time.Millisecond)
+		}
+		pass(settle)
+		require.InDelta(t, reads+int(30*time.Second/settleMost), w.reads, 2)
+	})
+}
+
+// Rooms and parts of the map don't take each other's place, and who comes to one
+// that is watched takes none.
+func TestFull(t *testing.T) {
+	const other = "group:0b9e2c1e-7f5d-4b3a-9c55-1a2b3c4d5e70"
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		w.tapped[room], w.tapped[other] = map[edge.Client]bool{}, map[edge.Client]bool{}
+		e := startEngine(t, w)
+		e.maxRooms, e.maxCharts = 1, 1
+		p, q := newPhone("me"), newPhone("you")
+		far := &wire.Box{South: 48.1, West: 11.5, North: 48.2, East: 11.6}
+		require.NoError(t, e.Watch(p, watchOf(1, "", berlin)))
+		require.ErrorIs(t, e.Watch(p, watchOf(2, "", far)), errFull)
+		require.NoError(t, e.Watch(p, watchOf(2, room, berlin)))
+		require.ErrorIs(t, e.Watch(q, watchOf(1, other, berlin)), errFull)
+		require.NoError(t, e.Watch(q, watchOf(1, room, berlin)))
+		require.NoError(t, e.Watch(q, watchOf(2, "", berlin)))
+	})
+}
+
 func TestAClientIsOutOfTheRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTown()

@@ -19,9 +19,11 @@ const (
 	receiptEvery = 10 * time.Minute
 	// settle is how long a room's owner, which may be new, has to hear from all
 	// nodes who is where, before it is asked again.
-	settle   = 2 * time.Second
-	askAgain = time.Second
-	askMost  = 30 * time.Second
+	settle = 2 * time.Second
+	// settleMost is how long it may go on having to hear.
+	settleMost = 3 * settle
+	askAgain   = time.Second
+	askMost    = 30 * time.Second
 	// blindAfter is for how long a viewer is shown people though nobody could say
 	// whom it must not see.
 	blindAfter = 30 * time.Second
@@ -44,15 +46,16 @@ type place struct {
 	stamp uint64
 
 	// The goroutine's own.
-	scene *Scene
-	views map[*View]*seat
-	over  bool
-	known bool      // the place was read, or couldn't be
-	askAt time.Time // when to read it (again)
-	busy  bool      // it is being read
-	fails int       // in a row
-	mark  any       // of the map's last answer
-	told  Stats     // as counted so far
+	scene  *Scene
+	views  map[*View]*seat
+	over   bool
+	known  bool      // the place was read, or couldn't be
+	askAt  time.Time // when to read it (again)
+	anewAt time.Time // when the tap asked for that first, since it was read last
+	busy   bool      // it is being read
+	fails  int       // in a row
+	mark   any       // of the map's last answer
+	told   Stats     // as counted so far
 }
 
 // seat is whose view it is.
@@ -189,29 +192,56 @@ func (p *place) take(now time.Time) {
 		p.hear(now, n)
 	}
 	if anew && p.room != "" {
-		p.askAt = now
-		if p.known {
-			p.askAt = now.Add(settle)
-		}
+		p.again(now)
 	}
 	for _, op := range ops {
 		op(p)
 	}
-	if p.room != "" {
-		p.heed()
+	p.heed()
+}
+
+// again has the room read when it has settled, or not much later.
+func (p *place) again(now time.Time) {
+	switch {
+	case !p.known:
+		p.askAt = now
+	case p.anewAt.IsZero():
+		p.anewAt = now
+		fallthrough
+	default:
+		p.askAt = now.Add(min(settle, settleMost-now.Sub(p.anewAt)))
 	}
 }
 
-// heed has the views of a room leave out whom their viewers must not see.
+// heed has the views leave out whom their viewers must not see, as soon as their
+// sessions know. Of the map that is only what is news: see judge.
 func (p *place) heed() {
 	for v, x := range p.views {
-		if c, ok := x.client.(edge.Choosy); ok {
-			if h := c.Hidden(); h != nil && h != x.hidden {
-				x.hidden = h
-				p.scene.Hide(v, *h, false)
-			}
+		c, ok := x.client.(edge.Choosy)
+		if !ok {
+			continue
+		}
+		h := c.Hidden()
+		if h == nil || h == x.hidden {
+			continue
+		}
+		x.hidden = h
+		if p.room != "" {
+			p.scene.Hide(v, *h, false)
+		} else if !v.blind {
+			p.scene.Hide(v, withSelf(*h, x.client), false)
 		}
 	}
+}
+
+// withSelf adds a viewer to those whom the map does not show them.
+func withSelf(users map[string]bool, c edge.Client) map[string]bool {
+	out := maps.Clone(users)
+	if out == nil {
+		out = map[string]bool{}
+	}
+	out[c.Member().GetUser()] = true
+	return out
 }
 
 // hear takes a frame of the room.
@@ -287,7 +317,7 @@ func (p *place) ask(ctx context.Context, now time.Time) {
 	if p.busy || now.Before(p.askAt) {
 		return
 	}
-	p.busy, p.askAt = true, timeOf(never)
+	p.busy, p.askAt, p.anewAt = true, timeOf(never), time.Time{}
 	mark := p.scene.Mark()
 	if p.room != "" {
 		p.e.ask(ctx, func(ctx context.Context) {
@@ -398,11 +428,7 @@ func (p *place) judge(blocked map[string]map[string]bool) {
 		b, known := blocked[user]
 		switch {
 		case known:
-			hidden := maps.Clone(b)
-			if hidden == nil {
-				hidden = map[string]bool{}
-			}
-			hidden[user] = true
+			hidden := withSelf(b, x.client)
 			if v.blind || !maps.Equal(hidden, v.hidden) {
 				p.scene.Hide(v, hidden, false)
 			}

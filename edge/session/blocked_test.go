@@ -2,9 +2,11 @@ package session
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -68,7 +70,7 @@ func TestBlocked(t *testing.T) {
 		}}}))
 		snapshot := p.next(t)
 		require.EqualValues(t, 9, snapshot.Re)
-		check(snapshot.GetSnapshot().Parts[0].Fixes, 2, false)
+		check(snapshot.GetSnapshot().Parts[0].Fixes, 3, false)
 		for _, x := range []*wire.Crossing{{User: "eve", Fence: "f"}, {User: "bob", Other: "eve"}, {User: "bob", Fence: "f"}} {
 			c.Deliver(edge.NewFrame(&wire.ServerFrame{Body: &wire.ServerFrame_Event{Event: &wire.Event{
 				Room: roomA, At: &wire.Position{Seq: 3}, Body: &wire.Event_Crossing{Crossing: x},
@@ -95,4 +97,69 @@ func TestBlocked(t *testing.T) {
 		<-p.over
 		w.Stop()
 	})
+}
+
+// areas hears whose choice has changed.
+type areas struct {
+	edge.Areas
+	mu     sync.Mutex
+	chosen int
+}
+
+func (a *areas) Choose(edge.Client) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.chosen++
+}
+
+func (a *areas) Gone(edge.Client) {}
+
+// Who is blocked is gone from what the client shows at once, though nothing moves;
+// and soon also where nobody told of the block.
+func TestBlockedNow(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w, b, a := newWorld(t, Config{}), &blocks{}, &areas{}
+			b.set()
+			away := true
+			w.deps.Blocks, w.deps.Areas = b, a
+			w.deps.Fixes = func(_ context.Context, room string) (list []*wire.MemberFix, err error) {
+				require.Equal(t, roomA, room)
+				if away {
+					away = false
+					return nil, errors.New("the owner moves")
+				}
+				for _, user := range []string{"bob", "eve"} {
+					list = append(list, &wire.MemberFix{User: user, Device: "d", Epoch: 7, Fix: &wire.Fix{Point: &wire.Point{Lat: 48, Lng: 11}, N: 4}})
+				}
+				return list, nil
+			}
+			p := w.live(t, "ann l1", "phone", roomA)
+			b.set("eve")
+			if told {
+				w.BlocksChanged("ann")
+			}
+			for range 6 { // pings
+				time.Sleep(9 * time.Second)
+				p.ask(5, &wire.ClientFrame{Body: &wire.ClientFrame_Ping{Ping: &wire.Ping{}}})
+				synctest.Wait()
+			}
+			var gone []*wire.MemberFix
+			for pongs := 0; pongs < 6; {
+				f := p.next(t)
+				gone = append(gone, f.GetFixes().GetFixes()...)
+				if f.GetPong() != nil {
+					pongs++
+				}
+			}
+			require.Len(t, gone, 1)
+			require.Equal(t, "eve", gone[0].User)
+			require.Nil(t, gone[0].Fix.Point)
+			require.EqualValues(t, 5, gone[0].Fix.N)
+			require.Equal(t, 1, a.chosen)
+			p.cut()
+			<-p.over
+			w.Stop()
+		})
+	}
 }

@@ -153,6 +153,7 @@ func (s *Session) request(id uint64, f *wire.ClientFrame) {
 	case *wire.ClientFrame_Withdraw:
 		s.enqueue(id, withdrawing, func(ctx context.Context) { s.withdraw(ctx, id) })
 	case *wire.ClientFrame_Ping:
+		s.heed()
 		s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Pong{Pong: &wire.Pong{Now: timestamppb.Now()}}})
 	case *wire.ClientFrame_Bye:
 		s.done(id)

@@ -1,7 +1,9 @@
 package session
 
 import (
+	"context"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -526,6 +528,35 @@ func TestNearbyAndWithdraw(t *testing.T) {
 		require.NotNil(t, p.next(t).GetDone())
 		require.Contains(t, w.hub.said(), "ann withdraws")
 		p.cut()
+		w.Stop()
+	})
+}
+
+// A fix that is sent behind a withdrawal is told after it.
+func TestReportBehindWithdraw(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.deps.Withdraw = func(_ context.Context, user string) error {
+			time.Sleep(time.Second)
+			w.hub.mu.Lock()
+			defer w.hub.mu.Unlock()
+			w.hub.log = append(w.hub.log, "withdrawn")
+			return nil
+		}
+		p := w.live(t, "ann l1", "phone", roomA)
+		p.ask(5, &wire.ClientFrame{Body: &wire.ClientFrame_Withdraw{Withdraw: &wire.Withdraw{}}})
+		p.ask(6, report(goodFix(1), roomA))
+		p.ask(7, report(goodFix(2)))
+		for re := range uint64(3) {
+			f := p.next(t)
+			require.NotNil(t, f.GetDone())
+			require.Equal(t, 5+re, f.Re)
+		}
+		said := w.hub.said()
+		require.Less(t, slices.Index(said, "withdrawn"), slices.Index(said, "ann/phone fix"))
+		require.Contains(t, said, "withdrawn")
+		p.cut()
+		<-p.over
 		w.Stop()
 	})
 }
