@@ -87,6 +87,10 @@ const (
 	sweepEvery = 5 * time.Second
 	idleMost   = 45 * time.Minute // a room of which nothing is heard is forgotten
 	noneMost   = 2 * time.Minute  // and one without fences
+	// noneReload is when a room without fences is read again. That it has some by
+	// then is told by the version that comes with each fix; this is for the case
+	// that it doesn't, and most rooms are such rooms.
+	noneReload = 2 * time.Minute
 )
 
 // Fences watches the rooms that this node owns. It is a run.Service.
@@ -364,7 +368,7 @@ func (w *worker) loaded(now time.Time, r *room, x result) {
 	r.read, r.tries = now, 0
 	none := x.fencing.none()
 	w.mu.Lock()
-	r.none, r.version, r.due = none, max(r.version, x.fencing.Version), now.Add(reload)
+	r.none, r.version, r.due = none, max(r.version, x.fencing.Version), now.Add(noneReload)
 	more := len(r.queue) > 0 || r.heard > r.version
 	if none {
 		r.queue, r.limit, more = nil, 0, r.heard > r.version

@@ -45,9 +45,9 @@ type device struct {
 // where it was, to have moved.
 const moveLeast = 30
 
-// takes notes a device's fix, and reports whether the person is there.
-func (p *person) takes(f *wire.MemberFix, own bool) bool {
-	at, point, acc := f.Fix.Captured.AsTime(), pointOf(f.Fix), float64(f.Fix.Accuracy)
+// takes notes a device's fix of a time, and reports whether the person is there.
+func (p *person) takes(at time.Time, f *wire.MemberFix, own bool) bool {
+	point, acc := pointOf(f.Fix), float64(f.Fix.Accuracy)
 	d := p.device(f.Device)
 	if d == nil {
 		p.devices = append(p.devices, device{name: f.Device, anchor: point, acc: acc})

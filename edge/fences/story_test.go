@@ -109,6 +109,29 @@ func TestInAndOut(t *testing.T) {
 	})
 }
 
+// A device whose clock is ahead crosses no fence in the future; what is said to be
+// of later than any device may say is none.
+func TestClocksAhead(t *testing.T) {
+	tell(t, Fencing{Version: 1, Fences: []Fence{circle("home", 200)}}, func(t *testing.T, s *story) {
+		ahead := func(d time.Duration, p geo.Point) {
+			wait(20 * time.Second)
+			s.Observe(testRoom, 1, fixOf("ana", "phone", time.Now().Add(d), p, 5), true)
+			synctest.Wait()
+		}
+		for _, p := range line(-900, 0, 150) {
+			ahead(wire.MaxFixAhead, p)
+		}
+		require.Equal(t, []string{"ana enter home"}, s.heard())
+		require.False(t, s.table.list[0].At.AsTime().After(time.Now()))
+		ahead(time.Hour, at(900, 0))
+		ahead(time.Hour, at(1200, 0))
+		require.Empty(t, s.heard())
+		require.EqualValues(t, 2, testutil.ToFloat64(s.metrics.bad))
+		s.moves("ana", line(50, 900, 150)...)
+		require.Equal(t, []string{"ana exit home"}, s.heard())
+	})
+}
+
 func TestDwell(t *testing.T) {
 	f := circle("home", 200)
 	f.Dwell = 2 * time.Minute

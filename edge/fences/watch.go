@@ -236,9 +236,17 @@ func (w *watch) fix(now time.Time, f *wire.MemberFix, own bool) {
 		w.withdrawn(now, f, own)
 		return
 	}
+	at := f.Fix.Captured.AsTime()
+	switch {
+	case at.After(now.Add(wire.MaxFixAhead)): // what takes fixes refuses those
+		w.bad++
+		return
+	case at.After(now): // by the device's clock; crossings are not told for the future
+		at = now
+	}
 	p := w.person(f.User)
 	elsewhere := !p.own
-	if !p.takes(f, own) {
+	if !p.takes(at, f, own) {
 		return
 	}
 	if elsewhere && p.own && slices.ContainsFunc(p.entries, func(e *entry) bool { return e.assumed }) {
@@ -246,7 +254,7 @@ func (w *watch) fix(now time.Time, f *wire.MemberFix, own bool) {
 		// told for the other's to store.
 		w.stale = true
 	}
-	at, point, acc := f.Fix.Captured.AsTime(), pointOf(f.Fix), float64(f.Fix.Accuracy)
+	point, acc := pointOf(f.Fix), float64(f.Fix.Accuracy)
 	var err error
 	w.events, _, err = w.engine.Observe(w.events[:0], p.id, fence.Fix{At: at, Point: point, Accuracy: acc})
 	if err != nil {
