@@ -20,6 +20,7 @@ var positions = map[string]map[string]string{
 	},
 	"NewSnapper": {
 		"edge/share/subject.go": "the choke point: what comes out of it is all that others see",
+		"edge/share/fleet.go":   "the same, for subjects of fleets",
 	},
 	"NewRaw": {
 		"edge/session/location.go": "a session's fix, or a gateway's, as it comes in",
