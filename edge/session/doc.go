@@ -44,9 +44,9 @@
 // A client sends a request again, under the same id, if its connection broke
 // before the answer, to whatever node it is on then. Nothing remembers ids. Each
 // request may be done twice instead: Send is stored once per client_id and
-// answered with what was stored; Join, Leave, Reauth, History, ListPeople and
-// Ping say how things are to be, or only ask; of fixes the latest capture
-// counts. Answers go to the connection that asked, so none meets the wrong request.
+// answered with what was stored; Join, Leave, Reauth, History, ListPeople, Nearby
+// and Ping say how things are to be, or only ask; of fixes (Report, Ingest) the
+// latest capture counts. Answers go to the connection that asked, so none meets the wrong request.
 // After a hello, the requests of a room wait for the room's join.
 //
 // # Tickets and draining
@@ -62,6 +62,15 @@
 // Whether a user wants to be seen is asked before a session's first join, and
 // told by SetInvisible when it changes (hidden.go). Until it is known the
 // session joins nothing.
+//
+// # Gateways of fleets
+//
+// A session whose token is a fleet's (ingest.go) brings fixes of many subjects. It
+// is open like any other, so that it is found, drained and revoked like any other,
+// but it is nobody: it is in no room, chose nothing, is not missed, and looks for
+// nobody. Its fixes are taken by its reader, one after the other, since the Sharer
+// waits for nothing; limits count them one by one. What it takes back, other nodes
+// are told of, many subjects at a time.
 //
 // # Order and goroutines
 //
