@@ -5,8 +5,8 @@
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
-	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-opens bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest generate clean setup-run setup-test
+	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-dns \
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -141,6 +141,12 @@ bench-opens: build
 bench-fanout: build
 	bin/muster bench fanout $(PEER) --json bench/baseline/fanout.json
 
+# The index alone, then a fleet of 100,000 and of a million through the network,
+# beside servers of your own:
+# make bench-geo PEER="--tile38 127.0.0.1:9851 --tile38-pid 1234 --redis 127.0.0.1:6379 --redis-pid 1235"
+bench-geo: build
+	set -o pipefail; bin/muster bench geo $(PEER) --json bench/baseline/geo.json --html bench/baseline/geo.html | tee bench/baseline/geo.txt
+
 # The name server beside nsd and gdnsd, where these Debian packages are installed.
 bench-dns: build
 	bin/muster bench dns --json bench/baseline/dns.json
@@ -180,6 +186,12 @@ prove-interest:
 		go test -count=1 -timeout 1h -v -run TestViewersSeeWhatIsThere ./edge/interest
 	go test -run '^$$' -fuzz FuzzScene -fuzztime 60s ./edge/interest
 	go test -run '^$$' -fuzz FuzzApply -fuzztime 60s ./client/viewstate
+
+# Attackers who collect days of coarse positions and say where somebody lives: of
+# all resolutions from 10 to 4, against us and a naive snapper. A quarter of an hour
+# on one core.
+prove-attack:
+	MUSTER_ATTACK_DAYS=270 go test -count=1 -timeout 2h -v -run Attack ./geo/grant
 
 # Cells, covers and the index against brute force: a million queries each.
 prove-geo:

@@ -38,18 +38,37 @@ import (
 // while somebody moves, that they moved, about when and to which side. So this
 // is no claim about single moments, but about the whole of what is collected.
 
-// attackDays is how many days of life each attack looks at, in all.
-func attackDays(t *testing.T, few int) int {
-	if s := os.Getenv("MUSTER_ATTACK_DAYS"); s != "" {
-		n, err := strconv.Atoi(s)
-		require.NoError(t, err)
-		return n
+// effort is how long the attacker tries: how many days of life each attack looks
+// at per field, and for how many days each life is collected.
+type effort struct{ days, life int }
+
+// efforts returns what MUSTER_ATTACK_DAYS asks for, else a little, which is seeded:
+// of each resolution one kind of home, for a day.
+func efforts(t *testing.T) effort {
+	s := os.Getenv("MUSTER_ATTACK_DAYS")
+	if s == "" {
+		return effort{life: 1}
 	}
-	return few
+	n, err := strconv.Atoi(s)
+	require.NoError(t, err)
+	return effort{n, 3}
 }
 
-// lifeDays is how many days of one life the attacker collects.
-const lifeDays = 3
+// fields runs an attack on all resolutions from the finest to areas of a country's
+// size, and on homes everywhere in their cells.
+func (e effort) fields(t *testing.T, attack func(t *testing.T, res int, how living)) {
+	for res := MaxResolution; res >= 4; res-- {
+		for how := range livings {
+			if e.days == 0 && how != onEdge+living(res%2) {
+				continue
+			}
+			t.Run(fmt.Sprintf("r%d/home %s", res, how), func(t *testing.T) {
+				t.Parallel()
+				attack(t, res, how)
+			})
+		}
+	}
+}
 
 // score has, per life, the mean error of the attacker and of whoever is told
 // the cell, in radii of the cell.
@@ -121,7 +140,7 @@ type life struct {
 
 // watch returns a life as our snapper and as the naive one show it. The naive
 // one tells at once, but the attacker looks at it every few minutes only.
-func watch(t testing.TB, seed uint64, res int, how living) (ours, naive life) {
+func watch(t testing.TB, days int, seed uint64, res int, how living) (ours, naive life) {
 	s := newTelling(fmt.Sprint(seed))
 	ours = life{step: Period(res), res: res}
 	naive = life{step: min(Period(res), 5*time.Minute), res: res}
@@ -139,7 +158,7 @@ func watch(t testing.TB, seed uint64, res int, how living) (ours, naive life) {
 		}
 	})
 	ours.home, naive.home = v.home, v.home
-	for day = range lifeDays {
+	for day = range days {
 		ours.days, naive.days = append(ours.days, nil), append(naive.days, nil)
 		v.day()
 	}
@@ -156,34 +175,32 @@ func centerOf(t testing.TB, p geo.Point, res int) geo.Point {
 // averaging, change times, walking along borders and all the knowledge that the
 // attacker has, and finds their homes from all nights together.
 func TestAttackByTracking(t *testing.T) {
-	lives := max(3, attackDays(t, 27)/lifeDays/int(livings))
-	resolutions := []int{7}
-	if lives > 3 {
-		resolutions = []int{7, 8, 9}
-	}
-	for _, res := range resolutions {
-		for how := range livings {
-			var always, homes [2]score
-			for seed := range uint64(lives) {
-				ours, naive := watch(t, seed, res, how)
-				for i, l := range []life{ours, naive} {
-					attack, cell, home := track(t, l, i == 1)
-					always[i].add(res, attack, cell)
-					homes[i].add(res, []float64{geo.Distance(home, l.home)}, []float64{geo.Distance(centerOf(t, l.home, res), l.home)})
-				}
-			}
-			for i, name := range []string{"ours", "naive"} {
-				t.Logf("r%d, home %s, %s: all day: %v", res, how, name, &always[i])
-				t.Logf("r%d, home %s, %s: home:    %v", res, how, name, &homes[i])
-			}
-			always[0].requireNoBetterThanTheCell(t)
-			homes[0].requireNoBetterThanTheCell(t)
-			if how != anywhere {
-				always[1].requireMuchBetterThanTheCell(t)
-				homes[1].requireMuchBetterThanTheCell(t)
+	e := efforts(t)
+	e.fields(t, func(t *testing.T, res int, how living) {
+		lives := max(3, e.days/e.life/3)
+		if res >= 9 { // many cells
+			lives = max(3, lives/3)
+		}
+		var always, homes [2]score
+		for seed := range uint64(lives) {
+			ours, naive := watch(t, e.life, seed, res, how)
+			for i, l := range []life{ours, naive} {
+				attack, cell, home := track(t, l, i == 1)
+				always[i].add(res, attack, cell)
+				homes[i].add(res, []float64{geo.Distance(home, l.home)}, []float64{geo.Distance(centerOf(t, l.home, res), l.home)})
 			}
 		}
-	}
+		for i, name := range []string{"ours", "naive"} {
+			t.Logf("%-5s all day: %v", name, &always[i])
+			t.Logf("%-5s home:    %v", name, &homes[i])
+		}
+		always[0].requireNoBetterThanTheCell(t)
+		homes[0].requireNoBetterThanTheCell(t)
+		if how != anywhere {
+			always[1].requireMuchBetterThanTheCell(t)
+			homes[1].requireMuchBetterThanTheCell(t)
+		}
+	})
 }
 
 // track returns the errors of the attacker and of whoever is told the cell at
@@ -275,41 +292,37 @@ func keysOf(m map[geo.Cell]int) (out []geo.Cell) {
 // in its cell the home is (least squares). Half of the lives are to learn from,
 // half are the victims.
 func TestAttackByLearning(t *testing.T) {
-	lives := max(24, attackDays(t, 0)/lifeDays)
-	for _, res := range []int{7, 8, 9} {
-		if res != 8 && lives == 24 {
-			continue
+	e := efforts(t)
+	e.fields(t, func(t *testing.T, res int, how living) {
+		lives := max(16, e.days/e.life)
+		var scores [2]score
+		var all [2][]clues
+		var homes [2][][2]float64
+		var told []float64
+		for seed := range uint64(lives) {
+			ours, naive := watch(t, e.life, 1000+seed, res, how)
+			for i, l := range []life{ours, naive} {
+				c, home := cluesOf(t, l)
+				all[i], homes[i] = append(all[i], c), append(homes[i], home)
+			}
+			told = append(told, geo.Distance(centerOf(t, ours.home, res), ours.home))
 		}
-		for how := range livings {
-			var scores [2]score
-			var all [2][]clues
-			var homes [2][][2]float64
-			var told []float64
-			for seed := range uint64(lives) {
-				ours, naive := watch(t, 1000+seed, res, how)
-				for i, l := range []life{ours, naive} {
-					c, home := cluesOf(t, l)
-					all[i], homes[i] = append(all[i], c), append(homes[i], home)
+		for i, name := range []string{"ours", "naive"} {
+			w := leastSquares(all[i][:lives/2], homes[i][:lives/2])
+			for j := lives / 2; j < lives; j++ {
+				d := homes[i][j]
+				for k, c := range all[i][j] {
+					d[0], d[1] = d[0]-w[k]*c[0], d[1]-w[k]*c[1]
 				}
-				told = append(told, geo.Distance(centerOf(t, ours.home, res), ours.home))
+				scores[i].add(res, []float64{geo.EdgeLength(res) * math.Hypot(d[0], d[1])}, []float64{told[j]})
 			}
-			for i, name := range []string{"ours", "naive"} {
-				w := leastSquares(all[i][:lives/2], homes[i][:lives/2])
-				for j := lives / 2; j < lives; j++ {
-					d := homes[i][j]
-					for k, c := range all[i][j] {
-						d[0], d[1] = d[0]-w[k]*c[0], d[1]-w[k]*c[1]
-					}
-					scores[i].add(res, []float64{geo.EdgeLength(res) * math.Hypot(d[0], d[1])}, []float64{told[j]})
-				}
-				t.Logf("r%d, home %s, %s: %v", res, how, name, &scores[i])
-			}
-			scores[0].requireNoBetterThanTheCell(t)
-			if how != anywhere {
-				scores[1].requireMuchBetterThanTheCell(t)
-			}
+			t.Logf("%-5s home: %v", name, &scores[i])
 		}
-	}
+		scores[0].requireNoBetterThanTheCell(t)
+		if how != anywhere {
+			scores[1].requireMuchBetterThanTheCell(t)
+		}
+	})
 }
 
 // leastSquares returns the weights of the clues that fit the homes best, with a
@@ -351,12 +364,13 @@ func leastSquares(all []clues, homes [][2]float64) (w [4]float64) {
 // bisect who of two puppets is nearer, which needs no distances. Against
 // distances from the fix, rounded to 100 m, both find the bed.
 func TestAttackByDistances(t *testing.T) {
-	for _, res := range []int{7, 9} {
+	e := efforts(t)
+	e.fields(t, func(t *testing.T, res int, how living) {
 		var triangles, orders [2]score
-		for seed := range uint64(max(6, attackDays(t, 0)/10)) {
+		for seed := range uint64(max(3, e.days/30)) {
 			var ours, exact []View
 			s := newTelling(fmt.Sprint(seed))
-			v := newVictim(t, seed, res, living(seed%3), func(now time.Time, _ geo.Point, raw Raw) {
+			v := newVictim(t, seed, res, how, func(now time.Time, _ geo.Point, raw Raw) {
 				take(t, s, raw, now)
 				if now.Second() == 0 && now.Minute()%5 == 0 {
 					ours, exact = append(ours, s.view(Cells(res))), append(exact, Own(raw))
@@ -377,14 +391,14 @@ func TestAttackByDistances(t *testing.T) {
 			}
 		}
 		for i, name := range []string{"ours", "naive"} {
-			t.Logf("r%d, %s, distances: %v", res, name, &triangles[i])
-			t.Logf("r%d, %s, order:     %v", res, name, &orders[i])
+			t.Logf("%-5s distances: %v", name, &triangles[i])
+			t.Logf("%-5s order:     %v", name, &orders[i])
 		}
 		triangles[0].requireNoBetterThanTheCell(t)
 		orders[0].requireNoBetterThanTheCell(t)
 		triangles[1].requireMuchBetterThanTheCell(t)
 		orders[1].requireMuchBetterThanTheCell(t)
-	}
+	})
 }
 
 // trilaterate finds the point that fits best the distances that puppets are told

@@ -50,12 +50,17 @@
 //     in it. Otherwise the cells that are told first after leaving and last before
 //     coming home say on which side of its cell the home is, since a home on a
 //     border is left over it half of the time.
+//   - Whoever stays within 1.6 radii of a place and passes so is told to be in its
+//     cell, too. Otherwise two places that are close to each other and told by two
+//     cells (home and a shop, or work where cells are as large as cities) say that
+//     both are near the border between them.
 //   - The finest resolution decides by the fix, each coarser one by nothing but the
 //     cell that the finer one tells. All are told in any case, whatever was
 //     granted. So what a viewer of a coarse grant sees is a function of what one of
 //     a finer grant sees, and two viewers together know no more than the finer.
-//   - Speed, heading and battery are dropped, accuracy is the cell's radius, the
-//     time of capture is that of the moment.
+//   - Speed, heading and battery are dropped, accuracy is the cell's radius (from
+//     resolution 5 on 1.6 of them, since there most of a life is told by the cell of
+//     one place), the time of capture is that of the moment.
 //
 // # What is guaranteed
 //

@@ -25,7 +25,8 @@ type tracker struct {
 	res    int
 	points []geo.Point
 	noisy  [][]input // of each point, what the level decides by, under some noise
-	walk   [][]int32 // which points are within a step's walk
+	blocks [][]int32 // points between which walks are not told apart
+	walk   [][]int32 // which blocks are within a step's walk of each
 	naive  bool      // the victim tells the cell of each fix at once
 	after  map[geo.Cell][]outcomes
 }
@@ -83,20 +84,36 @@ func newTracker(t testing.TB, res int, step time.Duration, seen []sighting, naiv
 			}
 		}
 	}
-	k.walk = make([][]int32, len(k.points))
-	reach := geo.Chord2(1.4*step.Seconds() + 2*geo.EdgeLength(res+2))
-	vecs := make([]geo.Vec, len(k.points))
-	for i, p := range k.points {
-		vecs[i] = p.Vec()
+	k.block(step)
+	return k
+}
+
+// block finds where people may walk to in a step. Where they get over many cells
+// in it, all points of a finer cell are taken for one: the same to the eye, and a
+// hundredth of the work.
+func (k *tracker) block(step time.Duration) {
+	size := 1
+	reach := 1.4*step.Seconds() + 2*geo.EdgeLength(k.res+2)
+	if reach > 4*geo.EdgeLength(k.res+1) {
+		size = 7
 	}
+	var vecs []geo.Vec
+	for i := 0; i < len(k.points); i += size {
+		vecs = append(vecs, k.points[i].Vec()) // the middle one
+		block := make([]int32, size)
+		for j := range block {
+			block[j] = int32(i + j)
+		}
+		k.blocks = append(k.blocks, block)
+	}
+	k.walk = make([][]int32, len(vecs))
 	for i := range vecs {
 		for j := range vecs {
-			if vecs[i].Chord2(vecs[j]) <= reach {
+			if vecs[i].Chord2(vecs[j]) <= geo.Chord2(reach) {
 				k.walk[i] = append(k.walk[i], int32(j))
 			}
 		}
 	}
-	return k
 }
 
 // input is what the level of the tracker's resolution decides by where a fix
@@ -114,7 +131,20 @@ func (k *tracker) input(t testing.TB, p geo.Point) input {
 
 // next returns, for each point, what may be told after a cell was told.
 func (k *tracker) next(t testing.TB, told geo.Cell) []outcomes {
+	if k.naive {
+		told = 0 // whatever it was
+	}
 	if out, ok := k.after[told]; ok {
+		return out
+	}
+	if k.naive {
+		out := make([]outcomes, len(k.points))
+		for i, ins := range k.noisy {
+			for _, in := range ins {
+				out[i] = out[i].add(in.cell.Parent(k.res), false)
+			}
+		}
+		k.after[told] = out
 		return out
 	}
 	shape, err := newShape(told)
@@ -124,10 +154,6 @@ func (k *tracker) next(t testing.TB, told geo.Cell) []outcomes {
 		for _, in := range ins {
 			l := level{told: shape}
 			mine := in.cell.Parent(k.res)
-			if k.naive {
-				out[i] = out[i].add(mine, false)
-				continue
-			}
 			c, err := l.next(in, mine, false)
 			require.NoError(t, err)
 			out[i] = out[i].add(c, l.leaving)
@@ -190,13 +216,23 @@ func (k *tracker) spread(from, to []float64) {
 	for i := range to {
 		to[i] = jump + stays*from[i]
 	}
-	for i, v := range from {
+	arrive := make([]float64, len(k.blocks))
+	for i, block := range k.blocks {
+		v := 0.0
+		for _, p := range block {
+			v += from[p]
+		}
 		if v < 1e-12*sum {
 			continue
 		}
-		share := walks * v / float64(len(k.walk[i]))
+		share := walks * v / float64(len(k.walk[i])*len(block))
 		for _, j := range k.walk[i] {
-			to[j] += share
+			arrive[j] += share
+		}
+	}
+	for j, block := range k.blocks {
+		for _, p := range block {
+			to[p] += arrive[j]
 		}
 	}
 }

@@ -53,6 +53,7 @@ const (
 	// In radii of the cell:
 	margin = 0.1 // how far outside is outside, beyond the accuracy
 	cloak  = 2.6 // around the centre of a place's cell, where passing shows nothing else
+	beside = 1.6 // a place: who stays there is told to be in its cell, too
 	apart  = 2.4 // from centre to centre: cells that don't touch
 )
 
@@ -87,7 +88,7 @@ func (l *level) next(in input, mine geo.Cell, stays bool) (geo.Cell, error) {
 	if i := l.find(in); i >= 0 {
 		return l.places[i].told.cell, nil
 	}
-	if c := l.cloaked(in); c != 0 && !stays {
+	if c := l.cloaked(in); c != 0 && (!stays || l.beside(in, c)) {
 		return c, nil
 	}
 	if was || mine == l.told.cell {
@@ -127,6 +128,13 @@ func (l *level) cloaked(in input) (c geo.Cell) {
 		}
 	}
 	return c
+}
+
+// beside reports whether the input is close to a place of which a cell is told.
+func (l *level) beside(in input, told geo.Cell) bool {
+	return slices.ContainsFunc(l.places, func(p place) bool {
+		return p.told.cell == told && geo.Distance(in.point, p.point) <= beside*p.told.radius
+	})
 }
 
 // remember keeps where the subject stays, and reports whether a Memory should know

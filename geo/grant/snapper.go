@@ -147,8 +147,12 @@ func (s *Snapper) view(p Precision) View {
 		return Own(s.raw)
 	}
 	l := &s.told.level[res]
+	off := l.told.radius
+	if res <= 5 { // lives are lived within reach of one place, and told to be there
+		off *= beside
+	}
 	return View{
 		Point: l.told.center, Precision: p, Cell: l.told.cell,
-		Accuracy: float32(l.told.radius), Captured: l.captured,
+		Accuracy: float32(off), Captured: l.captured,
 	}
 }

@@ -500,7 +500,7 @@ func pentagons(t testing.TB, res int) (cells []geo.Cell) {
 // TestAccuracyIsHonest: the radius of a coarse view means what the accuracy of a
 // fix means, that two times in three the truth is no farther away.
 func TestAccuracyIsHonest(t *testing.T) {
-	for res := 5; res <= MaxResolution; res++ {
+	for res := 4; res <= MaxResolution; res++ {
 		within, all := 0, 0
 		for seed := range uint64(8) {
 			s := newTelling(fmt.Sprint(seed))

@@ -41,6 +41,7 @@ type victim struct {
 	fix      func(now time.Time, truth geo.Point, raw Raw)
 	t        testing.TB
 	everySec int
+	wide     float64 // how much further than a city's people they get about
 }
 
 // newVictim lives around a random city, where cells are of a resolution.
@@ -49,6 +50,7 @@ func newVictim(t testing.TB, seed uint64, res int, how living, fix func(time.Tim
 	v := &victim{rng: rng, fix: fix, t: t, everySec: 20}
 	city := geo.Destination(geo.Point{Lat: 52.52, Lng: 13.4}, rng.Float64()*360, rng.Float64()*100_000)
 	radius := geo.EdgeLength(res)
+	v.wide = max(1, radius/5000) // or all would be in one cell
 	v.home = city
 	switch how {
 	case onEdge:
@@ -57,7 +59,7 @@ func newVictim(t testing.TB, seed uint64, res int, how living, fix func(time.Tim
 	case onCorner:
 		v.home = geo.Destination(cornerNear(t, city, res, rng), rng.Float64()*360, rng.Float64()*5)
 	}
-	v.work = geo.Destination(v.home, rng.Float64()*360, 3000+rng.Float64()*5000)
+	v.work = geo.Destination(v.home, rng.Float64()*360, v.wide*(3000+rng.Float64()*5000))
 	v.shop = geo.Destination(v.home, rng.Float64()*360, 200+rng.Float64()*1500)
 	_, v.near, v.far = edgeNear(t, geo.Destination(v.work, rng.Float64()*360, radius/2), res, rng)
 	v.corner = cornerNear(t, v.work, res, rng)
@@ -101,28 +103,30 @@ func (v *victim) day() {
 	minutes := func(low, high int) time.Duration {
 		return time.Duration(low*60+v.rng.IntN((high-low)*60)) * time.Second
 	}
+	drive := func(speed float64) float64 { return speed * math.Sqrt(v.wide) }
+	// What is too far for a walk of 40 minutes they go to in that time.
+	walk := func(to geo.Point) float64 { return max(1.4, geo.Distance(v.at, to)/2400) }
 	v.stay(minutes(6*60+30, 8*60))
 	v.travel(geo.Destination(v.at, v.rng.Float64()*360, 300), 1.4) // to the car
-	v.travel(v.work, 7+v.rng.Float64()*8)
+	v.travel(v.work, drive(7+v.rng.Float64()*8))
 	v.stay(minutes(180, 260))
-	v.travel(v.near, 1.4)
+	v.travel(v.near, walk(v.near))
 	for range 12 { // lunch on the phone, to and fro
 		v.travel(v.far, 1.2)
 		v.travel(v.near, 1.2)
 	}
-	v.travel(v.work, 1.4)
+	v.travel(v.work, walk(v.work))
 	v.stay(minutes(180, 240))
-	v.travel(v.corner, 1.4)
+	v.travel(v.corner, walk(v.corner))
 	v.stay(minutes(10, 30))
-	v.travel(v.shop, 7+v.rng.Float64()*8)
+	v.travel(v.shop, drive(7+v.rng.Float64()*8))
 	v.stay(minutes(10, 40))
 	v.travel(v.home, 1.4)
 	v.stay(minutes(60, 120))
 	v.travel(geo.Destination(v.home, v.rng.Float64()*360, 400), 1.3) // the dog
 	v.travel(v.home, 1.3)
-	if rest := end.Sub(v.now); rest > 0 {
-		v.stay(rest)
-	}
+	require.Less(v.t, v.now, end)
+	v.stay(end.Sub(v.now))
 	v.now = end
 }
 
