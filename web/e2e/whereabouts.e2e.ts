@@ -153,17 +153,13 @@ test("nearby: distance and direction, and who is blocked is gone", async () => {
 });
 
 test("a place is drawn on the map; who walks into it is told to the others", async () => {
-  const ana = await open({ map: true, region: "eu-west" });
+  const ana = await open({ map: true, region: "eu-west", reducedMotion: "reduce" });
   const bo = await open({ region: "eu-west", ...at({ latitude: 48.15 }) });
   await bo.joinBy(await ana.createGroup("Places"));
   await share(bo, { level: "exact" });
   await ana.page.waitForSelector(`[data-testid="member-${bo.name}"][data-lat="48.15"]`);
   await ana.row(bo.name).locator(".row").click(); // looks at Bo
-  for (let i = 0; i < 2; i++) {
-    await ana.page.waitForTimeout(900); // for the map to come to rest: nothing tells
-    await ana.page.getByLabel("Zoom in").click();
-  }
-  await ana.page.waitForTimeout(900);
+  for (let i = 0; i < 2; i++) await ana.page.getByLabel("Zoom in").click(); // at once, with reduced motion
   await ana.open("group");
   await ana.id("new-fence").click();
   const pin = (await ana.id(`pin-${bo.name}`).boundingBox())!;
@@ -233,7 +229,14 @@ test("an outline is drawn by its corners, put right in numbers and by keys; and 
   await ana.page.waitForFunction((lng) => Number(document.querySelectorAll("[data-testid=corner]")[3]?.getAttribute("data-lng")).toFixed(5) === lng, first[1].toFixed(5));
   await ana.page.locator(".handle.corner").nth(2).press("Shift+ArrowUp");
   await expect.poll(async () => (await numbers())[2]![0]).toBeGreaterThan(third[0]);
-  // Dragged by its middle all of it moves.
+  // A corner is dragged; by its middle all of it moves.
+  const corner = (await ana.page.locator(".handle.corner").nth(0).boundingBox())!;
+  await ana.page.mouse.move(corner.x + 22, corner.y + 22);
+  await ana.page.mouse.down();
+  await ana.page.mouse.move(corner.x - 8, corner.y + 32, { steps: 4 });
+  await ana.page.mouse.up();
+  await expect.poll(async () => (await numbers())[0]![1]).toBeLessThan(first[1]);
+  expect(await ana.id("corner").count()).toBe(4); // that was no tap
   const before = await numbers();
   await ana.page.locator(".handle.middle").press("ArrowDown");
   await expect.poll(async () => (await numbers()).map(([lat], i) => lat < before[i]![0])).toEqual([true, true, true, true]);
@@ -384,7 +387,7 @@ test("a link shows the area to somebody without an account, until it is revoked;
 
 test("how it looks, at 390, 1,280 and 1,440 px, light and dark", async () => {
   mkdirSync(shots, { recursive: true });
-  const host = await open({ map: true, region: "eu-west", ...at(munich) });
+  const host = await open({ map: true, region: "eu-west", reducedMotion: "reduce", ...at(munich) });
   const bo = await open({ region: "us-east", ...at({ latitude: 48.155 }) });
   await bo.joinBy(await host.createGroup("Saturday hike"));
   await share(bo, { level: "r7", life: "0" });
@@ -405,11 +408,17 @@ test("how it looks, at 390, 1,280 and 1,440 px, light and dark", async () => {
   await host.id("fence-name").fill("Old bridge");
   await host.id("save-fence").click();
   await host.id("fence").waitFor();
+  await host.open("you");
+  await host.id("open-track").click();
+  await host.id("track-switch").click();
+  await host.page.waitForSelector("[data-testid=track-switch][aria-checked=true]");
 
   const page = host.page;
   const shoot = async (name: string) => {
-    await page.waitForTimeout(250); // for the sheet to rise
     await page.screenshot({ path: join(shots, `where-${name}.png`) });
+    if (page.viewportSize()!.width !== 390) return;
+    // What is on the map can be chosen in the list as well.
+    for (const t of (await host.targets()).filter((t) => !t.what.includes("maplibregl-marker"))) expect.soft(Math.min(t.width, t.height), t.what).toBeGreaterThanOrEqual(43.5);
   };
   for (const [width, height, schemes] of [[390, 844, ["light", "dark"]], [1280, 720, ["light"]], [1440, 900, ["dark"]]] as const) {
     await page.setViewportSize({ width, height });
@@ -418,7 +427,7 @@ test("how it looks, at 390, 1,280 and 1,440 px, light and dark", async () => {
       const as = `${width}-${colorScheme}`;
       await host.open("people");
       await host.id("fit-button").click();
-      await page.waitForTimeout(900); // for the map to come to rest
+      await page.waitForTimeout(400); // for the map to be drawn: nothing tells
       await shoot(`people-${as}`);
       await host.id("people-near").click();
       await host.id(`near-${bo.name}`).waitFor();
@@ -433,9 +442,13 @@ test("how it looks, at 390, 1,280 and 1,440 px, light and dark", async () => {
       await shoot(`receipts-${as}`);
       await host.open("group");
       await shoot(`group-${as}`);
-      if (width !== 390) continue;
-      // What is on the map can be chosen in the list as well.
-      for (const t of (await host.targets()).filter((t) => !t.what.includes("maplibregl-marker"))) expect.soft(Math.min(t.width, t.height), t.what).toBeGreaterThanOrEqual(43.5);
+      await host.id("change-fence").click();
+      await shoot(`place-${as}`);
+      await host.page.getByRole("button", { name: "Cancel" }).click();
+      await host.open("you");
+      await host.id("open-track").click();
+      await page.waitForSelector("[data-testid=track-empty], [data-testid=track-words][data-points]");
+      await shoot(`track-${as}`);
     }
   }
 });

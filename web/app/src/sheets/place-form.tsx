@@ -78,15 +78,18 @@ function Outline({ corners }: { corners: readonly Point[] }) {
         <details class="corners" open={numbers} onToggle={(e) => setNumbers(e.currentTarget.open)}>
           <summary data-testid="corner-numbers">{corners.length === 1 ? "1 corner" : `${corners.length} corners`} in numbers</summary>
           {numbers && (
-            <ol aria-label="Corners">
-              {corners.map((c, i) => (
-                <li key={i} class="numbers" data-testid="corner" data-lat={c.lat} data-lng={c.lng}>
-                  <Coordinates name={`corner ${i + 1}`} at={c} move={(to) => moveCorner(i, to)} />
-                  <Button kind="icon" aria-label={`Add a corner after corner ${i + 1}`} title="Add a corner after this one" action={() => addCorner(i + 1, c)}><Icon name="plus" /></Button>
-                  <Button kind="icon" aria-label={`Remove corner ${i + 1}`} title="Remove this corner" data-testid="remove-corner" action={() => removeCorner(i)}><Icon name="close" /></Button>
-                </li>
-              ))}
-            </ol>
+            <>
+              <p class="numbers heads" aria-hidden="true"><small>Latitude</small><small>Longitude</small></p>
+              <ol aria-label="Corners">
+                {corners.map((c, i) => (
+                  <li key={i} class="numbers" data-testid="corner" data-lat={c.lat} data-lng={c.lng}>
+                    <Coordinates name={`corner ${i + 1}`} at={c} move={(to) => moveCorner(i, to)} />
+                    <Button kind="icon" aria-label={`Add a corner after corner ${i + 1}`} title="Add a corner after this one" action={() => addCorner(i + 1, c)}><Icon name="plus" /></Button>
+                    <Button kind="icon" aria-label={`Remove corner ${i + 1}`} title="Remove this corner" data-testid="remove-corner" action={() => removeCorner(i)}><Icon name="close" /></Button>
+                  </li>
+                ))}
+              </ol>
+            </>
           )}
         </details>
       )}
