@@ -52,10 +52,13 @@ type step10m struct {
 	to   geo.Point
 }
 
-func (t *town) steps(n int) []step10m {
+func (t *town) steps(n int, inTurn bool) []step10m {
 	all := make([]step10m, n)
 	for i := range all {
-		id := t.rng.IntN(len(t.users))
+		id := i % len(t.users)
+		if !inTurn {
+			id = t.rng.IntN(len(t.users))
+		}
 		p := &t.at[id]
 		p.Lat += (t.rng.Float64() - 0.5) * 1.8e-4
 		p.Lng += (t.rng.Float64() - 0.5) * 3e-4
@@ -83,21 +86,26 @@ func perCPU(b *testing.B) func() {
 
 var sizes = []int{100_000, 1_000_000}
 
-// BenchmarkPut moves somebody by 10 m.
+// BenchmarkPut moves somebody by 10 m: anybody, or all in turn, as those do who
+// report in the same rhythm.
 func BenchmarkPut(b *testing.B) {
-	for _, n := range sizes {
-		b.Run(fmt.Sprintf("points=%d", n), func(b *testing.B) {
-			t := newTown(b, "", n)
-			const some = 1 << 20
-			steps := t.steps(some)
-			done := perCPU(b)
-			for i := 0; b.Loop(); i++ {
-				s := &steps[i%some]
-				t.m.Put(s.user, "somebody", t.view(s.to, i), t.until)
-			}
-			done()
-		})
+	for _, inTurn := range []bool{false, true} {
+		for _, n := range sizes {
+			b.Run(fmt.Sprintf("in-turn=%v/points=%d", inTurn, n), func(b *testing.B) { benchmarkPut(b, inTurn, n) })
+		}
 	}
+}
+
+func benchmarkPut(b *testing.B, inTurn bool, n int) {
+	t := newTown(b, "", n)
+	const some = 1 << 20
+	steps := t.steps(some, inTurn)
+	done := perCPU(b)
+	for i := 0; b.Loop(); i++ {
+		s := &steps[i%some]
+		t.m.Put(s.user, "somebody", t.view(s.to, i), t.until)
+	}
+	done()
 }
 
 // BenchmarkNear asks for the 20 nearest within 1 km, where there are 196 or 1,960.
@@ -107,7 +115,7 @@ func BenchmarkNear(b *testing.B) {
 			b.Run(fmt.Sprintf("fleet=%v/points=%d", fleet != "", n), func(b *testing.B) {
 				t := newTown(b, fleet, n)
 				const some = 1 << 18
-				steps := t.steps(some)
+				steps := t.steps(some, false)
 				for i := range steps { // as all of them have, by and by
 					t.m.Put(steps[i].user, "somebody", t.view(steps[i].to, i), t.until)
 				}

@@ -12,7 +12,17 @@
 // For a minute after the regions changed both homes count, the one before and
 // the one now: points are written to both and both are asked.
 //
-// Three roles, all of which every node has:
+// # Layers
+//
+// A fleet's subjects (edge.Subject) go the same way as people, but are a layer of
+// their own: an index per fleet at the owners that have any of it (layers.go), made
+// with the first subject and dropped with the last. Who asks for people never
+// passes by a million scooters, and who asks for a fleet sees its subjects alone:
+// the layer is in the name, so owners, askers and publishers agree on it. Areas of
+// interest (Box) are of people only, and so are blocks. An owner has at most
+// Config.MaxFleets of them, and fleets leave people a quarter of its room.
+//
+// # Three roles, all of which every node has
 //
 //	publisher  has the views of those who report through this node, and tells the
 //	           owners: soon when something changed (one user at most every 2 s),
@@ -22,6 +32,9 @@
 //	           what it owns no longer it drops: a new owner starts empty and is
 //	           told everything by the publishers within a moment.
 //	asker      cuts a question into one per owner, asks all at once, and merges.
+//
+// What a node knows of somebody in the first two is one record (book.go): that
+// lets a move touch few pages of memory, which is what it costs among a million.
 //
 //	Put ─▶ publisher ══ MapUpdate ══▶ owner (index) ◀══ MapQuery ══ asker ◀─ Near, Box
 //	                 ══ claims ═════▶ anchor ══ superseded ══▶ the publisher before

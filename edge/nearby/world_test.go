@@ -50,7 +50,7 @@ type fake struct {
 	top   *regions.Topology
 	heard map[regions.RegionID]*[regions.Slots]slotOwner
 	down  map[regions.NodeID]bool // as this node was told
-	lanes map[regions.NodeID]chan []byte
+	lanes map[regions.NodeID]chan letter
 	alone bool // without contact to the region's leader
 	sent  int
 }
@@ -111,7 +111,7 @@ func (w *world) found(r regions.Region) {
 }
 
 func (w *world) start(id regions.NodeID, region regions.RegionID) *fake {
-	f := &fake{w: w, id: id, region: region, top: w.top, heard: map[regions.RegionID]*[regions.Slots]slotOwner{}, down: map[regions.NodeID]bool{}, lanes: map[regions.NodeID]chan []byte{}}
+	f := &fake{w: w, id: id, region: region, top: w.top, heard: map[regions.RegionID]*[regions.Slots]slotOwner{}, down: map[regions.NodeID]bool{}, lanes: map[regions.NodeID]chan letter{}}
 	for r, table := range w.slots {
 		c := *table
 		f.heard[r] = &c
@@ -287,30 +287,40 @@ func (f *fake) Send(to regions.NodeID, fr *peer.Frame) {
 	b, err := fr.MarshalVT()
 	require.NoError(f.w.t, err)
 	g := f.w.node(to)
+	if g == nil {
+		return
+	}
+	due := time.Now().Add(f.w.delay(f, g))
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if g == nil || g == f || f.down[to] || f.m == nil {
+	if g == f || f.down[to] || f.m == nil {
 		return
 	}
 	f.sent += len(b)
 	lane := f.lanes[to]
 	if lane == nil {
-		lane = make(chan []byte, 10_000)
+		lane = make(chan letter, 10_000)
 		f.lanes[to] = lane
 		f.w.work.Go(func() { f.carry(g, lane) })
 	}
-	lane <- b
+	lane <- letter{b, due}
+}
+
+// letter is a frame on its way, and when it arrives.
+type letter struct {
+	b   []byte
+	due time.Time
 }
 
 // carry delivers in order, and loses what a cut or a death meets.
-func (f *fake) carry(to *fake, lane chan []byte) {
-	for b := range lane {
+func (f *fake) carry(to *fake, lane chan letter) {
+	for l := range lane {
 		if f.w.cut(f.id, to.id) {
 			continue
 		}
-		time.Sleep(f.w.delay(f, to))
+		time.Sleep(time.Until(l.due))
 		var fr peer.Frame
-		require.NoError(f.w.t, fr.UnmarshalVT(b))
+		require.NoError(f.w.t, fr.UnmarshalVT(l.b))
 		if m := to.live(); m != nil && f.live() != nil {
 			m.HandleUpdate(f.id, fr.GetMapUpdate())
 		}

@@ -47,6 +47,11 @@
 // come and go under the index's own lock, which nobody else needs: links to them
 // are atomic.
 //
+// Who keeps something of each point anyway, found by other means, embeds an Entry
+// in that and uses the Tree without an Index around it: the lock of an id is then
+// the caller's, and what belongs to a point is read where queries are
+// (NearestFunc), under the lock that they hold.
+//
 // So what a query finds in one root is of one moment, and what it finds in
 // several is not: a point that leaves one for another meanwhile may be found in
 // both, or in none.
