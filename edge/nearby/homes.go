@@ -118,6 +118,9 @@ func (a *atlas) homes(dst []regions.RegionID, center geo.Vec, now time.Time) []r
 // around appends the regions in which cells may be at home whose centres are at
 // most reach metres from a point: these, and maybe others.
 func (a *atlas) around(dst []regions.RegionID, at geo.Vec, reach float64, now time.Time) []regions.RegionID {
+	if len(a.now) == 1 && len(a.past) == 0 {
+		return append(dst, a.now[0].region)
+	}
 	a.each(now, func(places []place) {
 		most := 5.0
 		for i := range places {
