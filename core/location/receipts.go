@@ -54,7 +54,8 @@ type receiptsAfter struct {
 
 // Receipts returns who could see where a user was, the latest first, and the
 // cursor of the next page, empty if there is none. What went through a room is
-// the times at which the user was told into it and the reader followed it.
+// the times at which the user was told into it and the reader followed it. Who is
+// on no terms with the user is not in it.
 func (s *Store) Receipts(ctx context.Context, user core.UserID, cursor string, limit int) (list []Receipt, next string, err error) {
 	now := s.now()
 	after := receiptsAfter{AsOf: now, Last: now.AddDate(100, 0, 0)}
@@ -81,7 +82,8 @@ func (s *Store) Receipts(ctx context.Context, user core.UserID, cursor string, l
 				   SELECT reader, how, '' AS room, precision, first_at, last_at, reads FROM location_reads WHERE subject = $1 AND first_at <= $2 AND last_at >= $10
 				 ) AS r
 				 LEFT JOIN users u ON u.id = r.reader LEFT JOIN location_links l ON l.id = r.reader
-				 WHERE r.last_at >= $10 AND (r.last_at, r.first_at, r.reader, r.how, r.room, r.precision) < ($3, $4, $5, $6, $7, $8)
+				 WHERE NOT EXISTS (SELECT 1 FROM blocks WHERE blocker = $1 AND blocked = r.reader OR blocker = r.reader AND blocked = $1)
+				 AND r.last_at >= $10 AND (r.last_at, r.first_at, r.reader, r.how, r.room, r.precision) < ($3, $4, $5, $6, $7, $8)
 				 ORDER BY r.last_at DESC, r.first_at DESC, r.reader DESC, r.how DESC, r.room DESC, r.precision DESC LIMIT $9`,
 				user, after.AsOf, after.Last, after.First, after.Reader, after.How, after.Room, int16(after.Precision), limit+1, since)
 			if err != nil {

@@ -107,6 +107,16 @@ func TestReceipts(t *testing.T) {
 	r.Stop()
 	require.Contains(t, b.receipts(ana, name, 10), "cy group r5 14:00-14:10 3")
 
+	// Who is blocked, or has blocked, is not named.
+	for _, pair := range [][2]core.UserID{{ana, cy}, {cy, ana}} {
+		b.exec(`INSERT INTO blocks (blocker, blocked) VALUES ($1, $2)`, pair[0], pair[1])
+		for _, limit := range []int{1, 100} {
+			require.Equal(t, want[4:], b.receipts(ana, name, limit))
+		}
+		b.exec(`DELETE FROM blocks`)
+	}
+	require.Len(t, b.receipts(ana, name, 10), len(want))
+
 	for _, bad := range []string{"x", "%", "e30x", strings.Repeat("A", 400)} {
 		_, _, err := b.Receipts(t.Context(), ana, bad, 10)
 		require.ErrorIs(t, err, core.ErrBadCursor, bad)
