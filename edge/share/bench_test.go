@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,10 +93,10 @@ func BenchmarkReport(b *testing.B) {
 // still is a map that takes what it is given.
 type still struct {
 	edge.Map
-	puts int
+	puts atomic.Int64
 }
 
-func (m *still) Put(string, string, grant.View, time.Time) { m.puts++ }
+func (m *still) Put(string, string, grant.View, time.Time) { m.puts.Add(1) }
 func (m *still) Gone(string)                               {}
 
 // scooters is a Sharer with a fleet of so many subjects, who are seen at a
@@ -130,7 +131,7 @@ func TestFixesOfFleetsAllocateNothing(t *testing.T) {
 		_ = h.Post(users[i%100], "", raws[i], nil)
 		i++
 	}))
-	require.GreaterOrEqual(t, h.cfg.Map.(*still).puts, 1001)
+	require.GreaterOrEqual(t, h.cfg.Map.(*still).puts.Load(), int64(1001))
 }
 
 // BenchmarkFleet says what fixes of a fleet cost: post-ns alone, cpu-ns with making
@@ -173,6 +174,28 @@ func BenchmarkFleet(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkFleetTick says what a second costs in which nothing comes.
+func BenchmarkFleetTick(b *testing.B) {
+	h, _ := scooters(b, 1_000_000, grant.Exact)
+	began, turn := busy(b, unix.RUSAGE_SELF), 0
+	for b.Loop() {
+		h.tickFleets(time.Now(), turn)
+		turn++
+	}
+	b.ReportMetric(float64(busy(b, unix.RUSAGE_SELF)-began)/float64(b.N), "cpu-ns/op")
+}
+
+// BenchmarkFleetWalk says what a change of what a fleet shows costs.
+func BenchmarkFleetWalk(b *testing.B) {
+	h, _ := scooters(b, 1_000_000, grant.Exact)
+	f := h.fleet("f")
+	began := busy(b, unix.RUSAGE_SELF)
+	for b.Loop() {
+		f.walk()
+	}
+	b.ReportMetric(float64(busy(b, unix.RUSAGE_SELF)-began)/float64(b.N), "cpu-ns/op")
 }
 
 func heap() uint64 {

@@ -50,7 +50,7 @@ func until(p grant.Precision, t time.Time) grant.Grant {
 // A fleet's subjects are shown as the fleet says, whatever happens: what the rules
 // say by themselves of fixes and choices is what the map has.
 func TestFleetsAreSeenAsTheyMay(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(8) {
 		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
@@ -58,7 +58,7 @@ func TestFleetsAreSeenAsTheyMay(t *testing.T) {
 				cfg.Remember = 1000 * time.Hour // what was forgotten is told by cells drawn anew
 				h := New(cfg)
 				require.NoError(t, h.Start(t.Context()))
-				newFleetWalk(t, w, h, seed).run(300)
+				newFleetWalk(t, w, h, seed).run(200)
 				h.Stop()
 			})
 		})
