@@ -63,7 +63,7 @@ type GeoServer struct {
 	RSSBefore     int64   `json:"rss_before"`
 	RSSFull       int64   `json:"rss_full"`
 	RSSAfter      int64   `json:"rss_after_all"`
-	BytesPerPoint float64 `json:"rss_per_point"` // by which it grew
+	BytesPerPoint float64 `json:"rss_per_point"` // by which it grew until it was full
 	IdleCores     float64 `json:"idle_cores"`    // when nobody says anything
 
 	Asked  int `json:"answers_compared"`
@@ -205,6 +205,24 @@ func (r *Geo) tables() (all []section) {
 		all = append(all, section{Title: "What they have, and whether it is true", Table: have})
 	}
 	return all
+}
+
+// AddPart adds a part. The process of another server may be the one of an earlier
+// part, whose points it has dropped: it grew from what it had when it had none.
+func (r *Geo) AddPart(p GeoPart) {
+	for i := range p.Servers {
+		s := &p.Servers[i]
+		least := s.RSSBefore
+		for _, q := range r.Parts {
+			for _, t := range q.Servers {
+				if t.Server == s.Server {
+					least = min(least, t.RSSBefore)
+				}
+			}
+		}
+		s.BytesPerPoint = float64(s.RSSFull-least) / float64(p.Points)
+	}
+	r.Parts = append(r.Parts, p)
 }
 
 // others are the servers beside ours.

@@ -31,7 +31,14 @@ func TestGeo(t *testing.T) {
 		{PerSecond: 100, Cores: 1, PerCPUSecond: 100}, {PerSecond: 100, Cores: 3, PerCPUSecond: 100.0 / 3},
 	}}, {Server: "tile38", Runs: runs(50)}})
 	require.InDelta(t, 50, p.Cases[1].Rows[0].PerCPUSecond, 1e-9)
-	r.Parts = append(r.Parts, p)
+	p.Servers[1].RSSBefore, p.Servers[1].RSSFull = 1<<20, 101<<20
+	r.AddPart(p)
+	again := p
+	again.Servers = []report.GeoServer{{Server: "tile38", RSSBefore: 90 << 20, RSSFull: 101 << 20}}
+	r.AddPart(again)
+	require.Equal(t, 104.8576, r.Parts[0].Servers[1].BytesPerPoint)
+	require.Equal(t, 104.8576, r.Parts[1].Servers[0].BytesPerPoint)
+	r.Parts = r.Parts[:1]
 
 	var text, raw, html bytes.Buffer
 	require.NoError(t, r.Print(&text))

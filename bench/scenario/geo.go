@@ -88,7 +88,7 @@ func (g Geo) Run(ctx context.Context) (part report.GeoPart, err error) {
 		if err := s.fill(ctx, world); err != nil {
 			return part, fmt.Errorf("bench: %s: %w", t.Name, err)
 		}
-		g.Progress("%s has %d points: %.0f a CPU second, %.0f bytes each", t.Name, g.Points, s.report.LoadedPerCPU, s.report.BytesPerPoint)
+		g.Progress("%s has %d points: %.0f a CPU second, %d MiB", t.Name, g.Points, s.report.LoadedPerCPU, s.report.RSSFull>>20)
 	}
 	if err := pause(ctx, geoSettle); err != nil {
 		return part, err
@@ -187,11 +187,8 @@ func (s *geoServer) fill(ctx context.Context, w *geoWorld) error {
 	}
 	s.report.RSSBefore = before
 	s.report.LoadedPerCPU = float64(len(w.names)) / max(used-cpu, 10*time.Millisecond).Seconds()
-	if s.report.RSSFull, err = loadgen.RSS(s.PID); err != nil {
-		return err
-	}
-	s.report.BytesPerPoint = float64(s.report.RSSFull-before) / float64(len(w.names))
-	return nil
+	s.report.RSSFull, err = loadgen.RSS(s.PID)
+	return err
 }
 
 // check compares answers with brute force.

@@ -64,7 +64,7 @@ func (c *BenchGeoCmd) Run(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			r.Parts = append(r.Parts, part)
+			r.AddPart(part)
 		}
 	}
 	r.Head = report.NewHead("geo")
