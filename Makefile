@@ -188,8 +188,8 @@ prove-interest:
 	go test -run '^$$' -fuzz FuzzApply -fuzztime 60s ./client/viewstate
 
 # Attackers who collect days of coarse positions and say where somebody lives: of
-# all resolutions from 10 to 4, against us and a naive snapper. A quarter of an hour
-# on one core.
+# all resolutions from 10 to 4, against us and a naive snapper. Five minutes of one
+# core.
 prove-attack:
 	MUSTER_ATTACK_DAYS=270 go test -count=1 -timeout 2h -v -run Attack ./geo/grant
 

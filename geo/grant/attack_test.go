@@ -178,8 +178,8 @@ func TestAttackByTracking(t *testing.T) {
 	e := efforts(t)
 	e.fields(t, func(t *testing.T, res int, how living) {
 		lives := max(3, e.days/e.life/3)
-		if res >= 9 { // many cells
-			lives = max(3, lives/3)
+		if res >= 9 || res == 8 && e.days == 0 { // many cells
+			lives = max(2, lives/3)
 		}
 		var always, homes [2]score
 		for seed := range uint64(lives) {
@@ -294,7 +294,7 @@ func keysOf(m map[geo.Cell]int) (out []geo.Cell) {
 func TestAttackByLearning(t *testing.T) {
 	e := efforts(t)
 	e.fields(t, func(t *testing.T, res int, how living) {
-		lives := max(16, e.days/e.life)
+		lives := max(12, e.days/e.life)
 		var scores [2]score
 		var all [2][]clues
 		var homes [2][][2]float64
