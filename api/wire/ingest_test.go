@@ -67,7 +67,7 @@ func TestIngestDecodesInOnePiece(t *testing.T) {
 			t.Error("not decoded")
 		}
 		d.Release()
-	}), 2.0)
+	}), 16.0, "and not for each fix; the race detector has the pool lose some")
 }
 
 // What is taken apart here is what the generated code makes of it.
