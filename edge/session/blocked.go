@@ -33,7 +33,7 @@ func (s *Session) askBlocked(ctx context.Context) error {
 	}
 	s.asking.Lock() // so that no older answer comes after a newer one
 	defer s.asking.Unlock()
-	now := time.Now()
+	now, news := time.Now(), s.blockNews.Load()
 	users, err := s.registry.deps.Blocks.Blocked(ctx, s.member.User)
 	if err != nil {
 		return err
@@ -54,6 +54,7 @@ func (s *Session) askBlocked(ctx context.Context) error {
 		}
 	}
 	s.blockedAt.Store(now.UnixNano())
+	s.blockRead.Store(news)
 	if err := s.clear(ctx); err != nil {
 		s.blockedAt.Store(0)
 		s.registry.deps.Log.Debug("whom a session must not see is still shown", "device", s.name(), "err", err)
@@ -62,7 +63,7 @@ func (s *Session) askBlocked(ctx context.Context) error {
 }
 
 func (s *Session) blockedOld(age time.Duration) bool {
-	return s.blocked.Load() == nil || time.Since(time.Unix(0, s.blockedAt.Load())) >= age
+	return s.blocked.Load() == nil || s.blockRead.Load() != s.blockNews.Load() || time.Since(time.Unix(0, s.blockedAt.Load())) >= age
 }
 
 // clear has the client forget where those were whom it must not see since it was
@@ -126,7 +127,7 @@ func (r *Registry) BlocksChanged(user string) {
 	}
 	for _, c := range r.Clients(user) {
 		if s, ok := c.(*Session); ok {
-			s.blockedAt.Store(0)
+			s.blockNews.Add(1)
 			r.run(s.reaskBlocked)
 		}
 	}

@@ -163,3 +163,35 @@ func TestBlockedNow(t *testing.T) {
 		})
 	}
 }
+
+// lateBlocks takes its time to answer, of when it was asked.
+type lateBlocks struct {
+	blocks
+	takes time.Duration
+}
+
+func (b *lateBlocks) Blocked(ctx context.Context, user string) (map[string]bool, error) {
+	users, err := b.blocks.Blocked(ctx, user)
+	time.Sleep(b.takes)
+	return users, err
+}
+
+// A block that is told while an older answer is on its way is asked for again,
+// though who asks has to wait until that came.
+func TestBlockedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, b := newWorld(t, Config{AtOnce: 1}), &lateBlocks{takes: time.Second}
+		b.set()
+		w.deps.Blocks = b
+		p := w.live(t, "ann l1", "phone", roomA)
+		w.BlocksChanged("ann")
+		time.Sleep(b.takes / 2)
+		b.set("eve")
+		w.BlocksChanged("ann")
+		time.Sleep(2 * b.takes)
+		require.Equal(t, map[string]bool{"eve": true}, *w.Clients("ann")[0].(*Session).Hidden())
+		p.cut()
+		<-p.over
+		w.Stop()
+	})
+}

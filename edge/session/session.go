@@ -27,6 +27,8 @@ type Session struct {
 	asking    sync.Mutex                      // held while the following is asked for
 	blocked   atomic.Pointer[map[string]bool] // whom it must not see; nil: not known
 	blockedAt atomic.Int64                    // as of when, in Unix nanoseconds
+	blockNews atomic.Uint64                   // how often it was told that this may have changed
+	blockRead atomic.Uint64                   // how often it had been when it was asked last
 	heeded    atomic.Int64                    // when it was asked again by itself
 	uncleared []string                        // whom the client may still show; guarded by asking
 
