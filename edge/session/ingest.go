@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/mustermesh/muster/api/wire"
@@ -91,7 +92,7 @@ func (s *Session) ingestOne(fleet string, f *wire.SubjectFix, now time.Time, gon
 			at = f.Fix.Captured.AsTime()
 		}
 		s.registry.deps.Sharer.Withdraw(subject, at)
-		*gone = append(*gone, f.Subject)
+		*gone = append(*gone, strings.Clone(f.Subject)) // which is part of all the frame's
 		return nil
 	}
 	raw, err := rawOf(f.Fix)

@@ -165,6 +165,15 @@ func (h *Sharer) FleetChanged(id string, version uint64) {
 	}
 }
 
+// Forget is Withdraw as another node says it: of a fleet's subject that is not known
+// here, there is nothing to remember it for.
+func (h *Sharer) Forget(subject string, at time.Time) {
+	if f, sh, u := h.lockUnit(edge.FleetOf(subject), subject, false); u != nil {
+		defer sh.mu.Unlock()
+		f.withdrawAll(u, time.Now(), at)
+	}
+}
+
 // tickFleets looks after fleets: what is due, and which subjects say nothing any
 // more. Each time one shard of each is looked through.
 func (h *Sharer) tickFleets(now time.Time, turn int) {

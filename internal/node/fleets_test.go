@@ -11,7 +11,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/fleets"
 	"github.com/mustermesh/muster/core/location"
@@ -152,4 +154,28 @@ func TestChoicesOfAFleet(t *testing.T) {
 	require.Empty(t, c.Set.Audiences(now))
 	_, err = s.Sharing(t.Context(), "fleet:nonsense", 0)
 	require.Error(t, err)
+}
+
+// What is shown by cells is shown for longer after its fix than what is exact, and
+// can be taken back through another node for as long.
+func TestACellIsTakenBackElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		places := &fleetMap{shown: map[string]grant.Precision{}}
+		read := func(context.Context, core.FleetID) (fleets.Shown, uint64, error) {
+			return fleets.Shown{Precision: grant.Cells(8)}, 1, nil
+		}
+		h := share.New(share.Config{Sharing: sharing{fleets: read}, Map: places, Secret: []byte("secret")})
+		require.NoError(t, h.Start(t.Context()))
+		fleet := uuid.NewString()
+		raw, err := grant.NewRaw(geo.Point{Lat: 45, Lng: 13}, 5, grant.Reading{}, grant.Reading{}, grant.Reading{}, time.Now())
+		require.NoError(t, err)
+		require.NoError(t, h.Post(edge.Subject(fleet, "s"), "", raw, nil))
+		time.Sleep(edge.FixLife + edge.CoarseLife/2)
+		synctest.Wait()
+		require.Len(t, places.shown, 1)
+		changes := &sharingChanges{rt: &Realtime{Sharer: h}}
+		changes.heard(&peer.SharingChanged{User: edge.FleetUser(fleet), Subjects: []string{"s", "never"}, Withdrawn: timestamppb.Now()})
+		require.Empty(t, places.shown)
+		h.Stop()
+	})
 }

@@ -33,9 +33,15 @@ const regionWait = 2 * time.Second
 // region's owner has those of the regions that it follows; the others are asked
 // by themselves. Of a region that does not answer nothing is there.
 func (r *Realtime) Fixes(ctx context.Context, room string) ([]*wire.MemberFix, error) {
+	fixes, _, err := r.locate(ctx, room)
+	return fixes, err
+}
+
+// locate is Fixes that says which regions did not answer.
+func (r *Realtime) locate(ctx context.Context, room string) (fixes []*wire.MemberFix, unreached []string, err error) {
 	list, err := r.listFixes(ctx, room)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	all := newest{}
 	all.add(list)
@@ -43,7 +49,13 @@ func (r *Realtime) Fixes(ctx context.Context, room string) ([]*wire.MemberFix, e
 	var far sync.WaitGroup
 	for _, region := range r.Cluster.Others() {
 		owner := r.Hub.OwnerIn(region, room)
-		if owner == "" || slices.Contains(list.Regions, string(region)) {
+		if slices.Contains(list.Regions, string(region)) {
+			continue
+		}
+		if owner == "" {
+			mu.Lock()
+			unreached = append(unreached, string(region))
+			mu.Unlock()
 			continue
 		}
 		far.Go(func() {
@@ -52,15 +64,17 @@ func (r *Realtime) Fixes(ctx context.Context, room string) ([]*wire.MemberFix, e
 			list, err := r.askFixes(ctx, owner, room)
 			if err != nil {
 				r.log.Debug("a region does not say where its people are", "to", owner, "err", err)
-				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			all.add(list)
+			if all.add(list); err != nil {
+				unreached = append(unreached, string(region))
+			}
 		})
 	}
 	far.Wait()
-	return all.list(), nil
+	slices.Sort(unreached)
+	return all.list(), unreached, nil
 }
 
 // listFixes asks this region's owner of a room.
@@ -139,10 +153,10 @@ func (l live) Withdraw(ctx context.Context, user core.UserID) error {
 
 // Room returns where people are; of each the newest that one of their devices
 // said.
-func (l live) Room(ctx context.Context, room string) ([]location.Sight, error) {
-	fixes, err := l.rt.Fixes(ctx, room)
+func (l live) Room(ctx context.Context, room string) (location.Found, error) {
+	fixes, unreached, err := l.rt.locate(ctx, room)
 	if err != nil {
-		return nil, err
+		return location.Found{}, err
 	}
 	var out []location.Sight
 	now := time.Now()
@@ -159,7 +173,7 @@ func (l live) Room(ctx context.Context, room string) ([]location.Sight, error) {
 			out[n-1] = s
 		}
 	}
-	return out, nil
+	return location.Found{Sights: out, Unreached: unreached}, nil
 }
 
 func viewOf(f *wire.Fix) grant.View {
@@ -397,10 +411,7 @@ func (s *sharingChanges) all(ctx context.Context, c *peer.SharingChanged) {
 func (s *sharingChanges) heard(c *peer.SharingChanged) {
 	if fleet := edge.FleetOf(c.GetUser()); fleet != "" {
 		for _, name := range c.GetSubjects() {
-			subject := edge.Subject(fleet, name)
-			if _, told := s.rt.Sharer.Own(subject); told { // else there is nothing to remember it for
-				s.rt.Sharer.Withdraw(subject, c.GetWithdrawn().AsTime())
-			}
+			s.rt.Sharer.Forget(edge.Subject(fleet, name), c.GetWithdrawn().AsTime())
 		}
 		if len(c.GetSubjects()) > 0 {
 			return
