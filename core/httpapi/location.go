@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -231,7 +232,8 @@ func (a *api) reportOperations() {
 		})
 
 	type locationsOutput struct {
-		Body struct {
+		Unreached string `header:"Unreached-Regions" doc:"Regions that could not be asked, by commas: members there may be missing. Absent if there are none"`
+		Body      struct {
 			Locations []GroupLocation `json:"locations" nullable:"false"`
 		}
 	}
@@ -239,20 +241,21 @@ func (a *api) reportOperations() {
 		summary: "Where the members of a group are, as far as they share it with the group; positions that lapsed are not in it"},
 		func(ctx context.Context, in *groupInput) (*locationsOutput, error) {
 			now := a.Now()
-			sights, _, err := a.groupSights(ctx, in.GroupID, "group", now)
+			sights, err := a.groupSights(ctx, in.GroupID, "group", now)
 			if err != nil {
 				return nil, err
 			}
-			out := &locationsOutput{}
-			out.Body.Locations = make([]GroupLocation, len(sights))
-			for i, s := range sights {
+			out := &locationsOutput{Unreached: strings.Join(sights.unreached, ",")}
+			out.Body.Locations = make([]GroupLocation, len(sights.all))
+			for i, s := range sights.all {
 				out.Body.Locations[i] = GroupLocation{s.User.String(), whereaboutsOf(s.View, now)}
 			}
 			return out, nil
 		})
 
 	type proximitiesOutput struct {
-		Body struct {
+		Unreached string `header:"Unreached-Regions" doc:"Regions that could not be asked, by commas: members there may be missing. Absent if there are none"`
+		Body      struct {
 			Proximities []Proximity `json:"proximities" nullable:"false"`
 		}
 	}
@@ -260,17 +263,17 @@ func (a *api) reportOperations() {
 		summary: "How far away the members of a group are, and where; without a position of your own there are no distances"},
 		func(ctx context.Context, in *groupInput) (*proximitiesOutput, error) {
 			now := a.Now()
-			sights, own, err := a.groupSights(ctx, in.GroupID, "proximity", now)
+			sights, err := a.groupSights(ctx, in.GroupID, "proximity", now)
 			if err != nil {
 				return nil, err
 			}
-			out := &proximitiesOutput{}
+			out := &proximitiesOutput{Unreached: strings.Join(sights.unreached, ",")}
 			out.Body.Proximities = []Proximity{}
-			if own == nil {
+			if sights.own == nil {
 				return out, nil
 			}
 			me := caller(ctx).User
-			for _, d := range location.Distances(*own, sights) {
+			for _, d := range location.Distances(*sights.own, sights.all) {
 				if d.User != me {
 					w := whereaboutsOf(d.View, now)
 					out.Body.Proximities = append(out.Body.Proximities, Proximity{d.User.String(), metres(d.Metres), degrees(d.Bearing), w.Age, w.Precision})
@@ -280,38 +283,45 @@ func (a *api) reportOperations() {
 		})
 }
 
-// groupSights are the positions of a group's members that the caller may know,
-// by user id, and the caller's own one: the exact one if this node has it, else
-// what the group may know; nil if there is none. What is read is noted.
-func (a *api) groupSights(ctx context.Context, group, how string, now time.Time) (sights []location.Sight, own *geo.Point, err error) {
+// sighted are the positions of a group's members that the caller may know.
+type sighted struct {
+	all []location.Sight // by user id
+	// The caller's own one: the exact one if this node has it, else what the group
+	// may know; nil if there is none.
+	own       *geo.Point
+	unreached []string
+}
+
+// groupSights reads where a group's members are. What is read is noted.
+func (a *api) groupSights(ctx context.Context, group, how string, now time.Time) (sighted, error) {
 	id, _, err := a.standing(ctx, group)
 	if err != nil {
-		return nil, nil, err
+		return sighted{}, err
 	}
-	all, err := a.Location.Live.Room(ctx, id.Room())
+	found, err := a.Location.Live.Room(ctx, id.Room())
 	if err != nil {
-		return nil, nil, err
+		return sighted{}, err
 	}
 	me := caller(ctx).User
 	hidden, err := a.Location.Blocks.Hidden(ctx, me)
 	if err != nil {
-		return nil, nil, err
+		return sighted{}, err
 	}
-	sights = location.Visible(all, hidden, now)
-	slices.SortFunc(sights, func(x, y location.Sight) int { return slices.Compare(x.User[:], y.User[:]) })
-	for _, s := range sights {
+	out := sighted{all: location.Visible(found.Sights, hidden, now), unreached: found.Unreached}
+	slices.SortFunc(out.all, func(x, y location.Sight) int { return slices.Compare(x.User[:], y.User[:]) })
+	for _, s := range out.all {
 		if s.User == me {
-			own = &s.View.Point
+			out.own = &s.View.Point
 		}
 	}
 	if raw, ok := a.Location.Live.Own(me); ok {
 		v := grant.Own(raw)
-		own = &v.Point
+		out.own = &v.Point
 	}
-	if how == "group" || own != nil { // without one's own position one learns nothing of others'
-		a.noteReads(me, sights, how, now)
+	if how == "group" || out.own != nil { // without one's own position one learns nothing of others'
+		a.noteReads(me, out.all, how, now)
 	}
-	return sights, own, nil
+	return out, nil
 }
 
 func (a *api) noteReads(viewer core.UserID, sights []location.Sight, how string, now time.Time) {
@@ -419,12 +429,12 @@ func (a *api) nearOperations() {
 				places <- struct{}{}
 				asked.Go(func() {
 					defer func() { <-places }()
-					sights, err := a.Location.Live.Room(ctx, one.Room)
+					found, err := a.Location.Live.Room(ctx, one.Room)
 					if err != nil {
 						return // it is not known
 					}
 					now := a.Now()
-					for _, s := range location.Visible(sights, []core.UserID{me}, now) {
+					for _, s := range location.Visible(found.Sights, []core.UserID{me}, now) {
 						if s.User == p.User {
 							w := whereaboutsOf(s.View, now)
 							one.Location = &w

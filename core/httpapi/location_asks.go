@@ -256,14 +256,14 @@ func (a *api) openLinkOperation() {
 			if err != nil {
 				return nil, err
 			}
-			sights, err := a.Location.Live.Room(ctx, location.LinkRoom(l.ID))
+			found, err := a.Location.Live.Room(ctx, location.LinkRoom(l.ID))
 			if err != nil {
 				return nil, err
 			}
 			out := &openLinkOutput{}
 			out.Body.ExpiresAt = l.Expires
 			now := a.Now()
-			for _, s := range location.Visible(sights, nil, now) {
+			for _, s := range location.Visible(found.Sights, nil, now) {
 				if s.User == l.User {
 					w := whereaboutsOf(s.View, now)
 					out.Body.Location = &w

@@ -112,7 +112,8 @@ func (w *fakeWhere) known() []core.UserID {
 	return ids
 }
 
-func (w *fakeWhere) Room(ctx context.Context, room string) (out []location.Sight, err error) {
+func (w *fakeWhere) Room(ctx context.Context, room string) (found location.Found, err error) {
+	found.Unreached = w.unreached
 	for _, id := range w.known() {
 		var a grant.Audience
 		if group, ok := core.GroupOf(room); ok {
@@ -123,10 +124,10 @@ func (w *fakeWhere) Room(ctx context.Context, room string) (out []location.Sight
 			a = grant.Audience{Kind: grant.Link, ID: room[len("link:"):]}
 		}
 		if s, ok := w.view(ctx, id, a); ok {
-			out = append(out, s) // also what has lapsed: who reads leaves it out
+			found.Sights = append(found.Sights, s) // also what has lapsed: who reads leaves it out
 		}
 	}
-	return out, w.err
+	return found, w.err
 }
 
 func (w *fakeWhere) Near(ctx context.Context, viewer core.UserID, fleet core.FleetID, center geo.Point, radius float64, limit int) (found location.Found, err error) {

@@ -89,6 +89,12 @@ func TestReportAndLook(t *testing.T) {
 	}
 	require.JSONEq(t, `{"locations":[]}`, string(b.ok("GET", "/location/group/"+group2, ana.token, nil).raw), "another group was not named")
 	require.JSONEq(t, `{"proximities":[]}`, string(b.ok("GET", proximity, cy.token, nil).raw), "without a position of one's own there is no distance")
+	b.where.unreached = []string{"ap-south", "us-west"}
+	for _, path := range []string{locations, proximity} {
+		require.Equal(t, "ap-south,us-west", b.ok("GET", path, cy.token, nil).Header.Get("Unreached-Regions"))
+	}
+	b.where.unreached = nil
+	require.Empty(t, b.ok("GET", locations, cy.token, nil).Header.Values("Unreached-Regions"))
 
 	b.report(ana, group, 0)
 	near := b.ok("GET", proximity, ana.token, nil).list("proximities", "user_id")
@@ -617,7 +623,9 @@ type crowd struct {
 	sights []location.Sight
 }
 
-func (c *crowd) Room(context.Context, string) ([]location.Sight, error) { return c.sights, nil }
+func (c *crowd) Room(context.Context, string) (location.Found, error) {
+	return location.Found{Sights: c.sights}, nil
+}
 func (c *crowd) Near(_ context.Context, _ core.UserID, _ core.FleetID, _ geo.Point, _ float64, _ int) (location.Found, error) {
 	return location.Found{Sights: c.sights}, nil
 }

@@ -41,7 +41,7 @@ type Live interface {
 	Withdraw(ctx context.Context, user core.UserID) error
 	// Room returns the newest view of each person in a room (a group's, one of
 	// two, a link's), without those that lapsed or were withdrawn.
-	Room(ctx context.Context, room string) ([]Sight, error)
+	Room(ctx context.Context, room string) (Found, error)
 	// Own returns the user's own last fix if this node has it.
 	Own(user core.UserID) (grant.Raw, bool)
 	// Near returns the discoverable people within a radius in metres, the nearest
@@ -50,10 +50,10 @@ type Live interface {
 	Near(ctx context.Context, viewer core.UserID, fleet core.FleetID, center geo.Point, radius float64, limit int) (Found, error)
 }
 
-// Found is who is near.
+// Found is who is near, or in a room.
 type Found struct {
-	Sights    []Sight  // the nearest first
-	More      bool     // there are others
+	Sights    []Sight  // the nearest first; in a room in no order
+	More      bool     // there are others near
 	Unreached []string // regions that could not be asked, or not for all that is theirs
 }
 

@@ -3,6 +3,7 @@ package meshtest
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -188,6 +189,8 @@ func TestACutBetweenRegionsHeals(t *testing.T) {
 	}
 	_, seen := FixOf(atAna, bo.ID)
 	require.False(t, seen)
+	asked := ana.send(http.MethodGet, "/location/group/"+group, "", http.StatusOK)
+	require.Equal(t, m.Region(1), asked.Get("Unreached-Regions"), "who is asked where they are says whom it could not ask")
 	m.Net.Heal()
 
 	m.Eventually("what was said arrives", func() bool {

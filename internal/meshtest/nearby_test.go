@@ -106,7 +106,7 @@ func owners(m *Mesh, region int) (out []regions.NodeID) {
 }
 
 // send makes a request of the API as the user.
-func (u *User) send(method, path, body string, want int) {
+func (u *User) send(method, path, body string, want int) http.Header {
 	u.mesh.t.Helper()
 	token, err := u.Token(u.mesh.t.Context(), "")
 	require.NoError(u.mesh.t, err)
@@ -118,4 +118,5 @@ func (u *User) send(method, path, body string, want int) {
 	require.NoError(u.mesh.t, err)
 	defer res.Body.Close()
 	require.Equal(u.mesh.t, want, res.StatusCode, path)
+	return res.Header
 }
