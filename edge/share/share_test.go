@@ -83,6 +83,27 @@ func TestAChangeThatCantBeRead(t *testing.T) {
 	})
 }
 
+// Of two fixes that a device captured at the same moment, as far as its clock
+// tells, the one with the higher number is told.
+func TestTwoFixesOfAMoment(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world, h *Sharer) {
+		w.grants["ann"] = []grant.Grant{{Audience: grant.Audience{Kind: grant.Discoverable}, Precision: grant.Exact}}
+		c, now := w.session("ann", "phone", 1, g1), time.Now()
+		require.NoError(t, h.Report(c, 1, at(48, 11, now), []string{g1}))
+		settle(time.Second)
+		require.NoError(t, h.Report(c, 3, at(48, 11.2, now), []string{g1}))
+		require.NoError(t, h.Report(c, 2, at(48, 11.1, now), []string{g1})) // overtaken
+		require.EqualValues(t, 11.2, w.sees(g1, "ann").Point.Lng)
+		require.EqualValues(t, 11.2, w.near["ann"].Point.Lng)
+		sent := w.sent
+		require.NoError(t, h.Report(c, 4, at(48, 11.2, now), []string{g1})) // said again
+		require.EqualValues(t, 3, w.sees(g1, "ann").N)
+		require.EqualValues(t, sent+1, w.sent)
+		require.NoError(t, h.Post("ann", "ann", at(48, 11.3, now), []string{g1})) // which has no number
+		require.EqualValues(t, 11.2, w.sees(g1, "ann").Point.Lng)
+	})
+}
+
 // The limit is of the user, whatever devices.
 func TestLimit(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world, h *Sharer) {

@@ -138,7 +138,11 @@ func (s *subject) take(now time.Time, raw grant.Raw, d *device, n uint64, rooms 
 	for _, room := range rooms {
 		s.named(now, room, captured.Add(edge.FixLife))
 	}
-	newest, err := s.snapper.Take(raw, now)
+	take := s.snapper.Take
+	if d != nil && n > d.n && s.from == d {
+		take = s.snapper.Retake
+	}
+	newest, err := take(raw, now)
 	if err != nil {
 		return err
 	}

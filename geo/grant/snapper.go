@@ -58,6 +58,20 @@ func (s *Snapper) Take(raw Raw, now time.Time) (bool, error) {
 	if !raw.Captured().After(s.raw.Captured()) {
 		return false, nil
 	}
+	return s.take(raw, now)
+}
+
+// Retake is Take for a fix that is known to be newer than the one before it, of the
+// same device: it may have been captured at the same moment, as clocks tell, unless
+// it is the same.
+func (s *Snapper) Retake(raw Raw, now time.Time) (bool, error) {
+	if raw.Captured().Before(s.raw.Captured()) || Own(raw) == Own(s.raw) {
+		return false, nil
+	}
+	return s.take(raw, now)
+}
+
+func (s *Snapper) take(raw Raw, now time.Time) (bool, error) {
 	s.raw = raw
 	if s.told == nil {
 		return true, nil
