@@ -107,6 +107,7 @@ func (s *Session) ingestOne(fleet string, f *wire.SubjectFix, now time.Time, gon
 const (
 	forgetMost  = 100_000 // subjects that wait; the others lapse by themselves
 	forgetBatch = 1000
+	forgetLast  = 25_000 // of a node that ends
 	forgetEvery = 100 * time.Millisecond
 )
 
@@ -132,20 +133,26 @@ func (s *Session) takenBack(fleet string, subjects []string, at time.Time) {
 
 func (s *Session) tellGone(fleet string) {
 	for {
+		most, over := forgetBatch, s.registry.over()
+		if over {
+			most = forgetLast
+		}
 		s.mu.Lock()
-		n := min(len(s.gone.subjects), forgetBatch)
+		n := min(len(s.gone.subjects), most)
 		batch, at := s.gone.subjects[:n], s.gone.at
 		s.gone.subjects = s.gone.subjects[n:]
 		if n == 0 {
 			s.gone = nil
 		}
 		s.mu.Unlock()
-		if n == 0 || s.registry.over() {
+		if n == 0 {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Request)
 		s.registry.deps.Forget(ctx, fleet, batch, at)
 		cancel()
-		time.Sleep(forgetEvery)
+		if !over {
+			time.Sleep(forgetEvery)
+		}
 	}
 }

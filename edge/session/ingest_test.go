@@ -237,3 +237,24 @@ func BenchmarkIngest(b *testing.B) {
 		})
 	}
 }
+
+// What is still to be told when the node ends, it tells before that.
+func TestGatewayWithdrawsAtTheEnd(t *testing.T) {
+	w := newWorld(t, Config{})
+	var told []string
+	first := make(chan struct{}, 10)
+	w.Registry.deps.Forget = func(_ context.Context, _ string, subjects []string, _ time.Time) {
+		told = append(told, subjects...)
+		first <- struct{}{}
+	}
+	p := w.live(t, gateway("key"), "g1")
+	p.ask(2, ingest(&wire.SubjectFix{Subject: "a"}))
+	require.EqualValues(t, 1, p.next(t).GetIngested().GetTaken())
+	<-first
+	p.ask(3, ingest(&wire.SubjectFix{Subject: "b"}))
+	require.EqualValues(t, 1, p.next(t).GetIngested().GetTaken())
+	p.cut()
+	<-p.over
+	w.Stop()
+	require.Equal(t, []string{"a", "b"}, told)
+}

@@ -11,15 +11,18 @@ import (
 	"github.com/mustermesh/muster/regions"
 )
 
-// tell makes a call to all other nodes. It is a run.Service: Stop waits for
-// what is under way, and nothing is told after it.
+// tell makes a call to all other nodes. It is a run.Service: Stop waits for what is
+// under way. Who tells something after it waits for all nodes.
 type tell struct {
 	self      regions.NodeID
 	region    regions.RegionID
 	directory *regions.Directory
 	call      func(ctx context.Context, to regions.NodeID, frame []byte) ([]byte, error)
 	log       *slog.Logger
-	far       sync.WaitGroup
+
+	mu   sync.Mutex // guards the following
+	over bool
+	far  sync.WaitGroup // grows until it is over
 }
 
 // tellWait is how long one node may take to answer.
@@ -34,6 +37,9 @@ func (t *tell) all(ctx context.Context, what string, c *peer.Call) {
 		return
 	}
 	var near sync.WaitGroup
+	defer near.Wait()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, region := range t.directory.Topology().Regions {
 		for _, n := range region.Nodes {
 			if n.ID == t.self {
@@ -48,20 +54,24 @@ func (t *tell) all(ctx context.Context, what string, c *peer.Call) {
 					t.log.Warn("node not told", "what", what, "to", n.ID, "err", err)
 				}
 			}
-			if region.Name == t.region {
+			if region.Name == t.region || t.over {
 				near.Go(one)
 			} else {
 				t.far.Go(one)
 			}
 		}
 	}
-	near.Wait()
 }
 
 func (t *tell) Start(context.Context) error { return nil }
 
-// Stop waits. Nobody tells anything by then: the HTTP server has stopped.
-func (t *tell) Stop() { t.far.Wait() }
+// Stop waits. The HTTP server has stopped by then, sessions have not.
+func (t *tell) Stop() {
+	t.mu.Lock()
+	t.over = true
+	t.mu.Unlock()
+	t.far.Wait()
+}
 
 // presenceChanges satisfies core/presence's Announcer.
 type presenceChanges struct {
