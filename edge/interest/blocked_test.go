@@ -73,3 +73,28 @@ func TestBlockedNow(t *testing.T) {
 		}
 	})
 }
+
+// Whom the map's question asked about before was not blocked then: who is by the
+// time of the answer does not come back with it.
+func TestBlockedDuringAQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		w.points = []*peer.MapPoint{point("ann", 1, 52.52, 13.4), point("eve", 1, 52.52, 13.4)}
+		e := startEngine(t, w)
+		p := &choosy{phone: newPhone("me")}
+		p.hidden.Store(&map[string]bool{})
+		require.NoError(t, e.Watch(p, watchOf(1, "", berlin)))
+		pass(500 * time.Millisecond)
+		require.Equal(t, []string{"ann", "eve"}, p.sees(1))
+		w.set(func() { w.slow = 1900 * time.Millisecond })
+		pass(1700 * time.Millisecond) // it has begun to ask
+		w.set(func() { w.blocked["me"] = map[string]bool{"eve": true} })
+		p.hidden.Store(&map[string]bool{"eve": true})
+		e.Choose(p)
+		pass(1200 * time.Millisecond)
+		for range 40 {
+			require.Equal(t, []string{"ann"}, p.sees(1))
+			pass(100 * time.Millisecond)
+		}
+	})
+}

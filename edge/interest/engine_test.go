@@ -90,6 +90,7 @@ type fakeTown struct {
 	reads   int
 	points  []*peer.MapPoint
 	polls   int
+	slow    time.Duration // how long the map takes to answer
 	blocked map[string]map[string]bool
 	read    []string
 }
@@ -142,6 +143,10 @@ func (t *fakeTown) Fixes(context.Context, string) ([]*wire.MemberFix, error) {
 }
 
 func (t *fakeTown) Box(context.Context, *wire.Box, any) (Found, error) {
+	t.mu.Lock()
+	slow := t.slow
+	t.mu.Unlock()
+	time.Sleep(slow)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.polls++

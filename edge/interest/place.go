@@ -429,6 +429,9 @@ func (p *place) judge(blocked map[string]map[string]bool) {
 		switch {
 		case known:
 			hidden := withSelf(b, x.client)
+			if x.hidden != nil { // which may be newer than the question
+				maps.Copy(hidden, *x.hidden)
+			}
 			if v.blind || !maps.Equal(hidden, v.hidden) {
 				p.scene.Hide(v, hidden, false)
 			}
