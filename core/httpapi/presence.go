@@ -124,7 +124,7 @@ func (a *api) presenceOperations() {
 			LastSeenAudience *string `json:"last_seen_audience,omitempty" doc:"everyone, groups or nobody; absent: unchanged"`
 		}
 	}
-	register(a, operation{id: "patch-presence-settings", method: http.MethodPatch, path: "/me/presence", tag: tag, summary: "Change how the signed-in user wants to be seen; it holds at once, for open sessions too"},
+	register(a, operation{id: "patch-presence-settings", method: http.MethodPatch, path: "/me/presence", tag: tag, spreads: true, summary: "Change how the signed-in user wants to be seen; it holds at once, for open sessions too"},
 		func(ctx context.Context, in *settingsInput) (*settingsOutput, error) {
 			return settings(a.Presence.Update(ctx, caller(ctx).User,
 				presence.Change{Invisible: in.Body.Invisible, LastSeen: (*presence.Audience)(in.Body.LastSeenAudience)}))
