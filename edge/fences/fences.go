@@ -151,8 +151,13 @@ func (f *Fences) Observe(id string, version uint64, fix *wire.MemberFix, own boo
 		w.rooms[id] = r
 	}
 	r.used = now
-	if r.none && version <= r.version && now.Before(r.due) {
+	again := version < r.last // the room is another one, which has not heard of all
+	r.last = version
+	if r.none && version <= r.version && now.Before(r.due) && !again {
 		return
+	}
+	if again {
+		r.due = now // so that what follows waits for the reading, too
 	}
 	r.heard = max(r.heard, version)
 	if len(r.queue) >= max(queueLimit, r.limit) {
@@ -207,6 +212,7 @@ type room struct {
 	version uint64
 	due     time.Time
 	heard   uint64 // the highest version
+	last    uint64 // the one that came last
 	used    time.Time
 
 	// The worker's own.

@@ -391,6 +391,25 @@ func unfenced(t testing.TB) (*Fences, *wire.MemberFix) {
 }
 
 // A fix in a room without fences costs a look.
+// A room that was empty for a while is forgotten by its owner, and with it the
+// version that told of a fence: what comes then waits for the fences to be read.
+func TestARoomThatBeginsAnew(t *testing.T) {
+	tell(t, Fencing{Version: 5}, func(t *testing.T, s *story) {
+		report := func(version uint64, x float64) {
+			wait(5 * time.Second)
+			s.Observe(testRoom, version, fixOf("ana", "phone", time.Now(), at(x, 0), 5), true)
+			synctest.Wait()
+		}
+		report(5, -900)
+		wait(time.Second)
+		s.change(func(b *table) { b.fencing = Fencing{Version: 6, Fences: []Fence{circle("home", 200)}} })
+		for x := -900.; x <= 900; x += 150 {
+			report(0, x)
+		}
+		require.Equal(t, []string{"ana enter home", "ana exit home"}, s.heard())
+	})
+}
+
 func TestNoFencesCostNothing(t *testing.T) {
 	f, fix := unfenced(t)
 	require.Zero(t, testing.AllocsPerRun(100, func() { f.Observe(testRoom, 1, fix, true) }))
