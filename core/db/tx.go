@@ -80,8 +80,10 @@ func (d *DB) retry(ctx context.Context, attempt func() (again bool, err error)) 
 		switch {
 		case err == nil:
 			return nil
-		case !again || ctx.Err() != nil:
+		case !again:
 			return asUnavailable(err)
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w, last attempt: %w", context.Cause(ctx), asUnavailable(err))
 		case n+1 >= d.maxAttempts && conflict(err):
 			return fmt.Errorf("%w: gave up after %d attempts: %w", ErrContended, n+1, err)
 		case n+1 >= d.maxAttempts:
