@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +29,20 @@ import (
 
 // free returns an address of this machine that nobody listens on.
 func free(t *testing.T, network string) string {
+	t.Helper()
+	for {
+		address := unused(t, network)
+		if _, twice := given.LoadOrStore(network+address, true); !twice {
+			return address
+		}
+	}
+}
+
+// given are the addresses that tests of this process got: the kernel may offer one
+// again before it is used.
+var given sync.Map
+
+func unused(t *testing.T, network string) string {
 	t.Helper()
 	if network == "udp" {
 		c, err := net.ListenPacket("udp", "127.0.0.1:0")
