@@ -402,6 +402,8 @@ test("how it looks, at 390, 1,280 and 1,440 px, light and dark", async () => {
   await bo.row(host.name).locator(".row").waitFor();
   await bo.id(`menu-${host.name}`).click();
   await bo.id(`ask-${host.name}`).click();
+  await bo.id("people-near").click(); // which leaves a receipt
+  await bo.id(`near-${host.name}`).waitFor();
   await host.open("group");
   await host.id("new-fence").click();
   await host.id("fence-here").click();
@@ -437,7 +439,11 @@ test("how it looks, at 390, 1,280 and 1,440 px, light and dark", async () => {
       await shoot(`share-${as}`);
       await host.id("share-button").scrollIntoViewIfNeeded();
       await shoot(`form-${as}`);
-      await host.id("reload-receipts").click();
+      await eventually(async () => {
+        await host.id("reload-receipts").click();
+        await host.page.waitForTimeout(400);
+        return (await host.id("receipt").count()) > 0;
+      }, 20_000, () => "no receipt");
       await host.id("receipt").first().scrollIntoViewIfNeeded();
       await shoot(`receipts-${as}`);
       await host.open("group");
