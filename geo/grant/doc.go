@@ -7,7 +7,7 @@
 //
 // A Raw is a fix as it was reported. Nothing can be read from it outside of this
 // package, so to forget the grants doesn't compile. A View is what one audience
-// may see. Distances and directions are computed from views only (Between), so
+// may see. Distances and directions are computed from the points of views only, so
 // they tell nothing that the views don't. Everything here is pure: times and fixes
 // go in, views come out.
 //

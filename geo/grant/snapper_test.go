@@ -117,8 +117,8 @@ func TestNothingButTheFinestToldCellShows(t *testing.T) {
 		require.Equal(t, m.all, got, "at %v", m.now)
 		for r := range got {
 			for _, q := range puppets {
-				from := View{Point: q, Precision: Exact}
-				require.Equal(t, Between(from, m.all[r]), Between(from, got[r]))
+				require.Equal(t, geo.Distance(q, m.all[r].Point), geo.Distance(q, got[r].Point))
+				require.Equal(t, geo.Bearing(q, m.all[r].Point), geo.Bearing(q, got[r].Point))
 			}
 			nearest := func(v View) []geo.Point {
 				return slices.SortedFunc(slices.Values(puppets), func(x, y geo.Point) int {

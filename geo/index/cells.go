@@ -37,9 +37,3 @@ func Circle(dst []geo.Cell, p geo.Point, radius float64, res, limit int) ([]geo.
 func Viewport(dst []geo.Cell, box Box, res, limit int) ([]geo.Cell, error) {
 	return h3.Viewport(dst, box, res, limit)
 }
-
-// Polygon appends all cells of a resolution that may hold a point of a polygon to
-// dst; see h3.Polygon.
-func Polygon(dst []geo.Cell, corners []geo.Point, res, limit int) ([]geo.Cell, error) {
-	return h3.Polygon(dst, corners, res, limit)
-}
