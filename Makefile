@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
 	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack generate clean setup-run setup-test
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -186,6 +186,12 @@ prove-interest:
 		go test -count=1 -timeout 1h -v -run TestViewersSeeWhatIsThere ./edge/interest
 	go test -run '^$$' -fuzz FuzzScene -fuzztime 60s ./edge/interest
 	go test -run '^$$' -fuzz FuzzApply -fuzztime 60s ./client/viewstate
+
+# Noisy tracks with known truth, and the recorded ones, beside a naive engine; and
+# what one core does with 2,000 fences.
+prove-fences:
+	MUSTER_FENCE_TRACKS=20000 go test -count=1 -timeout 1h -v -run '^Test' ./geo/fence
+	go test -run '^$$' -bench . -cpu 1 ./geo/fence
 
 # Attackers who collect days of coarse positions and say where somebody lives: of
 # all resolutions from 10 to 4, against us and a naive snapper. Five minutes of one
