@@ -18,12 +18,21 @@ import (
 	"github.com/mustermesh/muster/regions"
 )
 
+// sendFirst has a node send a frame for which the link is dialled first. Where that is
+// refused it may be so before the frame is queued.
+func sendFirst(t *testing.T, n *node, to regions.NodeID, frame string) {
+	t.Helper()
+	if err := n.Send(to, []byte(frame)); err != nil {
+		require.ErrorIs(t, err, ErrDown)
+	}
+}
+
 func TestAnotherAuthorityIsRefused(t *testing.T) {
 	ours, theirs := newMesh(t, nil), newMesh(t, nil)
 	b := ours.start("b-1", 1)
 	theirs.addrs["b-1"] = ours.addrs["b-1"]
 	a := theirs.start("a-1", 1)
-	require.NoError(t, a.Send("b-1", []byte("x")))
+	sendFirst(t, a, "b-1", "x")
 	a.await(t, "down b-1")
 	require.Contains(t, a.String(), "unknown authority")
 
@@ -31,7 +40,7 @@ func TestAnotherAuthorityIsRefused(t *testing.T) {
 	foreign, err := theirs.ca.Issue("c", "c-1")
 	require.NoError(t, err)
 	c := ours.start("c-1", 1, withIdentity(foreign))
-	require.NoError(t, c.Send("b-1", []byte("x")))
+	sendFirst(t, c, "b-1", "x")
 	c.await(t, "down b-1")
 	_, err = c.Call(t.Context(), "b-1", []byte("x"))
 	require.ErrorIs(t, err, ErrDown)
@@ -45,7 +54,7 @@ func TestAnotherNodeThanTheOneDialledIsRefused(t *testing.T) {
 	m.mu.Lock()
 	m.addrs["b-2"] = m.addrs["b-1"] // b-1 answers there
 	m.mu.Unlock()
-	require.NoError(t, a.Send("b-2", []byte("for b-2 only")))
+	sendFirst(t, a, "b-2", "for b-2 only")
 	a.await(t, "down b-2")
 	require.Contains(t, a.String(), "dialled b/b-2, met b/b-1")
 	require.Empty(t, b.all())
@@ -57,7 +66,7 @@ func TestAnotherVersionIsRefused(t *testing.T) {
 	a := m.open("a-1", 1)
 	a.version = version + 1
 	require.NoError(t, a.Start(t.Context()))
-	require.NoError(t, a.Send("b-1", []byte("x")))
+	sendFirst(t, a, "b-1", "x")
 	a.await(t, "down b-1")
 	_, err := a.Call(t.Context(), "b-1", nil)
 	require.ErrorIs(t, err, ErrVersion, "the dialler learns why")
