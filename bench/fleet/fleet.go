@@ -12,8 +12,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -26,7 +24,7 @@ import (
 	"time"
 
 	"github.com/mustermesh/muster/client"
-	"github.com/mustermesh/muster/edge/transport"
+	"github.com/mustermesh/muster/internal/node"
 	"github.com/mustermesh/muster/regions"
 	"github.com/mustermesh/muster/regions/peerlink"
 )
@@ -53,14 +51,15 @@ type Config struct {
 type Fleet struct {
 	Nodes []*Process
 	cfg   Config
-	admin *http.Client // of the admin addresses
-	tls   *tls.Config  // of clients; nil without TLS
+	admin *http.Client    // of the admin addresses
+	given map[string]bool // addresses
+	tls   *tls.Config     // of clients; nil without TLS
 }
 
 // New writes what the processes need; nothing runs yet.
 func New(cfg Config) (*Fleet, error) {
 	cfg.Nodes = cmp.Or(cfg.Nodes, 3)
-	f := &Fleet{cfg: cfg, admin: &http.Client{Timeout: 5 * time.Second}}
+	f := &Fleet{cfg: cfg, given: map[string]bool{}, admin: &http.Client{Timeout: 5 * time.Second}}
 	if err := f.write(); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
@@ -86,19 +85,19 @@ func (f *Fleet) write() error {
 	for i := range f.cfg.Nodes {
 		p := &Process{ID: regions.NodeID(fmt.Sprintf("%s-%d", Region, i+1)), fleet: f}
 		var web, peer string
-		if web, err = free("tcp"); err != nil {
+		if web, err = f.free("tcp"); err != nil {
 			return err
 		}
-		if peer, err = free("udp"); err != nil {
+		if peer, err = f.free("udp"); err != nil {
 			return err
 		}
-		if p.Admin, err = free("tcp"); err != nil {
+		if p.Admin, err = f.free("tcp"); err != nil {
 			return err
 		}
 		p.HTTP, p.WS = "http"+scheme+"://"+web, "ws"+scheme+"://"+web+"/ws"
 		extra := public
 		if f.cfg.WebTransport {
-			listen, err := free("udp")
+			listen, err := f.free("udp")
 			if err != nil {
 				return err
 			}
@@ -140,31 +139,31 @@ func (f *Fleet) config(p *Process) string { return filepath.Join(f.cfg.Dir, stri
 
 // certificate makes one for all nodes, which clients trust.
 func (f *Fleet) certificate() error {
-	cert, _, err := transport.SelfSigned([]string{"127.0.0.1"}, transport.MaxSelfSigned)
+	in := func(name string) string { return filepath.Join(f.cfg.Dir, name) }
+	trusted, err := node.WriteSelfSigned(in("public.pem"), in("public-key.pem"), 24*time.Hour, "127.0.0.1")
 	if err != nil {
 		return err
 	}
-	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
-	if err != nil {
-		return err
-	}
-	for name, block := range map[string]*pem.Block{
-		"public.pem": {Type: "CERTIFICATE", Bytes: cert.Certificate[0]}, "public-key.pem": {Type: "PRIVATE KEY", Bytes: key},
-	} {
-		if err := os.WriteFile(filepath.Join(f.cfg.Dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			return err
-		}
-	}
-	f.tls = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
-	f.tls.RootCAs.AddCert(cert.Leaf)
+	f.tls = &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
 	return nil
 }
 
 // TLS is what clients trust; nil if the nodes don't speak it.
 func (f *Fleet) TLS() *tls.Config { return f.tls.Clone() }
 
-// free returns an address of this machine that nobody listens on.
-func free(network string) (string, error) {
+// free returns an address of this machine that nobody listens on, and that no other
+// node got: the kernel may offer one again before it is used.
+func (f *Fleet) free(network string) (string, error) {
+	for {
+		address, err := unused(network)
+		if err != nil || !f.given[network+address] {
+			f.given[network+address] = true
+			return address, err
+		}
+	}
+}
+
+func unused(network string) (string, error) {
 	if network == "udp" {
 		c, err := net.ListenPacket("udp", "127.0.0.1:0")
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,7 +23,7 @@ import (
 
 	"github.com/mustermesh/muster/client"
 	"github.com/mustermesh/muster/core/db/devdb"
-	"github.com/mustermesh/muster/edge/transport"
+	"github.com/mustermesh/muster/internal/node"
 )
 
 // free returns an address of this machine that nobody listens on.
@@ -56,24 +55,6 @@ func unused(t *testing.T, network string) string {
 	return l.Addr().String()
 }
 
-// certificate writes a self-made certificate for 127.0.0.1, and returns who
-// trusts it.
-func certificate(t *testing.T, certFile, keyFile string) *x509.CertPool {
-	t.Helper()
-	cert, _, err := transport.SelfSigned([]string{"127.0.0.1"}, time.Hour)
-	require.NoError(t, err)
-	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
-	require.NoError(t, err)
-	for file, block := range map[string]*pem.Block{
-		certFile: {Type: "CERTIFICATE", Bytes: cert.Certificate[0]}, keyFile: {Type: "PRIVATE KEY", Bytes: key},
-	} {
-		require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(cert.Leaf)
-	return pool
-}
-
 // A node with a public certificate: API and app over HTTPS, sessions over wss
 // and WebTransport, set up by the commands that docs/operations.md shows.
 func TestServeTLS(t *testing.T) {
@@ -82,7 +63,8 @@ func TestServeTLS(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	database := devdb.EmptyURL(t)
 	web, admin, wt, peer := free(t, "tcp"), free(t, "tcp"), free(t, "udp"), free(t, "udp")
-	trusted := certificate(t, in("fullchain.pem"), in("privkey.pem"))
+	trusted, err := node.WriteSelfSigned(in("fullchain.pem"), in("privkey.pem"), time.Hour, "127.0.0.1")
+	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(in("secret"), []byte(strings.Repeat("5e", 32)+"\n"), 0o600))
 	require.NoError(t, os.WriteFile(in("topology.yaml"), fmt.Appendf(nil,
 		`regions: [{name: north, location: {lat: 60, lng: 0}, nodes: [{id: north-1, peer: %q, http: "https://%s", ws: "wss://%s/ws", wt: "https://%s/wt"}]}]`,
@@ -101,7 +83,7 @@ peer_tls: identities/north-1
 data: data
 `, database, web, wt, peer, admin), 0o600))
 	serve := &ServeCmd{Config: in("north-1.yaml"), Roles: []string{"media"}}
-	err := serve.Run(t.Context(), log)
+	err = serve.Run(t.Context(), log)
 	require.ErrorContains(t, err, `role "media"`)
 	serve.Roles = []string{"edge", "core", "dns"}
 	serve.DNS, serve.DNSZone, serve.DNSNS = free(t, "tcp"), "edge.example.org", []string{"ns.edge.example.org=127.0.0.1"}
