@@ -8,51 +8,32 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/bench/loadgen"
 	"github.com/mustermesh/muster/bench/report"
-	"github.com/mustermesh/muster/edge"
-	edgemap "github.com/mustermesh/muster/edge/nearby"
 	"github.com/mustermesh/muster/geo"
-	"github.com/mustermesh/muster/geo/grant"
 	"github.com/mustermesh/muster/geo/index"
-	"github.com/mustermesh/muster/regions"
 )
 
-// GeoAlone measures the parts of the server that hold the points in this process,
-// with one goroutine and without a network: the index, and the map around it.
+// GeoAlone measures the index of points in this process, with one goroutine and
+// without a network. The map around it has benchmarks of its own (edge/nearby).
 type GeoAlone struct {
 	Points   int
 	Duration time.Duration // of each measurement
 	Progress func(format string, args ...any)
 }
 
-// geoPart is one of them.
-type geoPart struct {
-	move func(id int, to geo.Point) error
-	near func(at geo.Point) (found int, err error)
-}
-
 // Run measures.
-func (g GeoAlone) Run(ctx context.Context) (all []report.GeoAlone, err error) {
-	world := newGeoWorld(g.Points)
-	for _, p := range []struct {
-		name string
-		make func() geoPart
-	}{{"geo/index", indexAlone}, {"edge/nearby", func() geoPart { return mapAlone(ctx, world) }}} {
-		r, err := g.one(ctx, world, p.make)
-		if err != nil {
-			return nil, fmt.Errorf("bench: %s: %w", p.name, err)
-		}
-		r.Part = p.name
-		g.Progress("%s, %d points: %.0f moves and %.0f questions a CPU second, %.0f bytes a point", r.Part, r.Points, r.Moves, r.Near, r.Bytes)
-		all = append(all, r)
+func (g GeoAlone) Run(ctx context.Context) (report.GeoAlone, error) {
+	r, err := g.measureAll(ctx, newGeoWorld(g.Points))
+	if err != nil {
+		return r, fmt.Errorf("bench: geo/index: %w", err)
 	}
-	return all, nil
+	g.Progress("geo/index, %d points: %.0f moves and %.0f questions a CPU second, %.0f bytes a point", r.Points, r.Moves, r.Near, r.Bytes)
+	return r, nil
 }
 
-func (g GeoAlone) one(ctx context.Context, world *geoWorld, newPart func() geoPart) (r report.GeoAlone, err error) {
-	r.Points = g.Points
+func (g GeoAlone) measureAll(ctx context.Context, world *geoWorld) (r report.GeoAlone, err error) {
+	r.Part, r.Points = "geo/index", g.Points
 	heap := func() uint64 {
 		var m runtime.MemStats
 		runtime.GC()
@@ -60,9 +41,14 @@ func (g GeoAlone) one(ctx context.Context, world *geoWorld, newPart func() geoPa
 		return m.HeapAlloc
 	}
 	before := heap()
-	part := newPart()
+	points, now := index.New(), int64(0)
+	put := func(id int, to geo.Point) error {
+		now++
+		_, err := points.Upsert(uint64(id), to, now, 0)
+		return err
+	}
 	for i, home := range world.home {
-		if err := part.move(i, home); err != nil {
+		if err := put(i, home); err != nil {
 			return r, err
 		}
 	}
@@ -82,7 +68,7 @@ func (g GeoAlone) one(ctx context.Context, world *geoWorld, newPart func() geoPa
 	}
 	r.Moves, err = g.measure(ctx, func(i int) error {
 		m := &moves[i%len(moves)]
-		return part.move(m.id, m.to)
+		return put(m.id, m.to)
 	})
 	if err != nil {
 		return r, err
@@ -93,10 +79,11 @@ func (g GeoAlone) one(ctx context.Context, world *geoWorld, newPart func() geoPa
 		centers[i] = geoAnywhere(random)
 	}
 	found := 0
+	var hits []index.Hit
 	r.Near, err = g.measure(ctx, func(i int) error {
-		n, err := part.near(centers[i%len(centers)])
-		found += n
-		return err
+		hits = points.Nearest(hits[:0], centers[i%len(centers)], geoLimit, geoRadius, index.Options{})
+		found += len(hits)
+		return nil
 	})
 	if err == nil && found == 0 {
 		err = errors.New("nobody was found")
@@ -125,59 +112,4 @@ func (g GeoAlone) measure(ctx context.Context, do func(i int) error) (float64, e
 		return 0, err
 	}
 	return float64(n) / (to - from).Seconds(), context.Cause(ctx)
-}
-
-// indexAlone is the index.
-func indexAlone() geoPart {
-	x := index.New()
-	now := int64(0)
-	var hits []index.Hit
-	return geoPart{
-		move: func(id int, to geo.Point) error {
-			now++
-			_, err := x.Upsert(uint64(id), to, now, 0)
-			return err
-		},
-		near: func(at geo.Point) (int, error) {
-			hits = x.Nearest(hits[:0], at, geoLimit, geoRadius, index.Options{})
-			return len(hits), nil
-		},
-	}
-}
-
-// mapAlone is the map of a node that is alone, with the points as a fleet's subjects.
-func mapAlone(ctx context.Context, w *geoWorld) geoPart {
-	const id = "00000000-0000-4000-8000-000000000000"
-	subjects := make([]string, len(w.names))
-	for i, name := range w.names {
-		subjects[i] = edge.Subject(id, name)
-	}
-	top := &regions.Topology{Regions: []regions.Region{{Name: "r", Nodes: []regions.Node{{ID: "n"}}}}}
-	m := edgemap.New(edgemap.Config{
-		Self: "n", Region: "r", Roster: soleNode{}, Topology: func() *regions.Topology { return top }, Links: soleNode{}, Blocks: soleNode{},
-	})
-	return geoPart{
-		move: func(i int, to geo.Point) error {
-			now := time.Now()
-			m.Put(subjects[i], "", grant.View{Point: to, Precision: grant.Exact, Accuracy: 5, Captured: now}, now.Add(edge.FixLife))
-			return nil
-		},
-		near: func(at geo.Point) (int, error) {
-			found, err := m.Near(ctx, "somebody", id, at, geoRadius, geoLimit)
-			return len(found.People), err
-		},
-	}
-}
-
-// soleNode is what a map sees of a mesh of one node.
-type soleNode struct{}
-
-func (soleNode) Current() bool                                                { return true }
-func (soleNode) Slot(int) (regions.NodeID, regions.Epoch)                     { return "n", 1 }
-func (soleNode) SlotIn(regions.RegionID, int) (regions.NodeID, regions.Epoch) { return "n", 1 }
-func (soleNode) RegionOf(regions.NodeID) regions.RegionID                     { return "r" }
-func (soleNode) Send(regions.NodeID, *peer.Frame)                             {}
-func (soleNode) Blocked(context.Context, string) (map[string]bool, error)     { return nil, nil }
-func (soleNode) Call(context.Context, regions.NodeID, *peer.Call) (*peer.Answer, error) {
-	return nil, errors.New("there are no other nodes")
 }

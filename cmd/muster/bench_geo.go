@@ -55,7 +55,7 @@ func (c *BenchGeoCmd) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.Alone = append(r.Alone, alone...)
+		r.Alone = append(r.Alone, alone)
 		if c.Alone {
 			continue
 		}

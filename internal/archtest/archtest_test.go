@@ -44,7 +44,7 @@ var allowed = map[string][]string{
 	"internal/meshtest": {"."},
 	"internal/archtest": {},
 	"cmd":               {"."},
-	"bench":             {"api", "client", "edge", "geo", "internal", "regions"},
+	"bench":             {"api", "client", "geo", "internal", "regions"},
 }
 
 // foundations are the internal packages that everybody may use; the others
