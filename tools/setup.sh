@@ -4,7 +4,7 @@
 #
 #   setup.sh build   a C compiler, npm packages
 #   setup.sh run     the same, and a database to run on
-#   setup.sh test    the same, and Chromium, dig and kdig
+#   setup.sh test    the same, and Chromium, dig, kdig and redis-server
 set -euo pipefail
 cd "$(dirname "$0")/.."
 want=${1:-run}
@@ -30,6 +30,7 @@ fi
 if [ "$want" = test ]; then
 	command -v dig >/dev/null || need bind9-dnsutils "dig, which the tests of the name server ask with"
 	command -v kdig >/dev/null || need knot-dnsutils "kdig, likewise"
+	command -v redis-server >/dev/null || need redis-server "which the benchmark of moving points is tested beside"
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
