@@ -571,6 +571,8 @@ type Call struct {
 	//	*Call_ListFixes
 	//	*Call_MapQuery
 	//	*Call_SharingChanged
+	//	*Call_Update
+	//	*Call_Notify
 	Body          isCall_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -703,6 +705,24 @@ func (x *Call) GetSharingChanged() *SharingChanged {
 	return nil
 }
 
+func (x *Call) GetUpdate() *Update {
+	if x != nil {
+		if x, ok := x.Body.(*Call_Update); ok {
+			return x.Update
+		}
+	}
+	return nil
+}
+
+func (x *Call) GetNotify() *Notify {
+	if x != nil {
+		if x, ok := x.Body.(*Call_Notify); ok {
+			return x.Notify
+		}
+	}
+	return nil
+}
+
 type isCall_Body interface {
 	isCall_Body()
 }
@@ -747,6 +767,14 @@ type Call_SharingChanged struct {
 	SharingChanged *SharingChanged `protobuf:"bytes,10,opt,name=sharing_changed,json=sharingChanged,proto3,oneof"`
 }
 
+type Call_Update struct {
+	Update *Update `protobuf:"bytes,11,opt,name=update,proto3,oneof"` // to the room's owner in the receiver's region
+}
+
+type Call_Notify struct {
+	Notify *Notify `protobuf:"bytes,12,opt,name=notify,proto3,oneof"`
+}
+
 func (*Call_MembershipChanged) isCall_Body() {}
 
 func (*Call_Revoke) isCall_Body() {}
@@ -767,6 +795,10 @@ func (*Call_MapQuery) isCall_Body() {}
 
 func (*Call_SharingChanged) isCall_Body() {}
 
+func (*Call_Update) isCall_Body() {}
+
+func (*Call_Notify) isCall_Body() {}
+
 type Answer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -775,6 +807,7 @@ type Answer struct {
 	//	*Answer_Stored
 	//	*Answer_FixList
 	//	*Answer_MapFound
+	//	*Answer_Notified
 	Body          isAnswer_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -853,6 +886,15 @@ func (x *Answer) GetMapFound() *MapFound {
 	return nil
 }
 
+func (x *Answer) GetNotified() *Notified {
+	if x != nil {
+		if x, ok := x.Body.(*Answer_Notified); ok {
+			return x.Notified
+		}
+	}
+	return nil
+}
+
 type isAnswer_Body interface {
 	isAnswer_Body()
 }
@@ -873,6 +915,10 @@ type Answer_MapFound struct {
 	MapFound *MapFound `protobuf:"bytes,4,opt,name=map_found,json=mapFound,proto3,oneof"`
 }
 
+type Answer_Notified struct {
+	Notified *Notified `protobuf:"bytes,5,opt,name=notified,proto3,oneof"`
+}
+
 func (*Answer_PeoplePage) isAnswer_Body() {}
 
 func (*Answer_Stored) isAnswer_Body() {}
@@ -880,6 +926,179 @@ func (*Answer_Stored) isAnswer_Body() {}
 func (*Answer_FixList) isAnswer_Body() {}
 
 func (*Answer_MapFound) isAnswer_Body() {}
+
+func (*Answer_Notified) isAnswer_Body() {}
+
+// Updates of a room, to be numbered and spread in this order. The answer says that
+// they were; whoever does not own the room refuses.
+type Update struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Room    string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Updates []*wire.Update         `protobuf:"bytes,2,rep,name=updates,proto3" json:"updates,omitempty"`
+	// Of the room's slot in the receiver's region, as the sender knows it: an owner
+	// under a lower one is none any more.
+	Epoch         uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Update) Reset() {
+	*x = Update{}
+	mi := &file_peer_peer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Update) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Update) ProtoMessage() {}
+
+func (x *Update) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Update.ProtoReflect.Descriptor instead.
+func (*Update) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Update) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *Update) GetUpdates() []*wire.Update {
+	if x != nil {
+		return x.Updates
+	}
+	return nil
+}
+
+func (x *Update) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// Notices for a user, in this order.
+type Notify struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	User    string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Notices []*wire.Notice         `protobuf:"bytes,2,rep,name=notices,proto3" json:"notices,omitempty"`
+	// For all of the receiver's region: it tells those of its nodes that have the
+	// user. Else for the sessions that the receiver has.
+	Region        bool `protobuf:"varint,3,opt,name=region,proto3" json:"region,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notify) Reset() {
+	*x = Notify{}
+	mi := &file_peer_peer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notify) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notify) ProtoMessage() {}
+
+func (x *Notify) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notify.ProtoReflect.Descriptor instead.
+func (*Notify) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Notify) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Notify) GetNotices() []*wire.Notice {
+	if x != nil {
+		return x.Notices
+	}
+	return nil
+}
+
+func (x *Notify) GetRegion() bool {
+	if x != nil {
+		return x.Region
+	}
+	return false
+}
+
+type Notified struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sessions      uint32                 `protobuf:"varint,1,opt,name=sessions,proto3" json:"sessions,omitempty"` // that the notices were given to
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notified) Reset() {
+	*x = Notified{}
+	mi := &file_peer_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notified) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notified) ProtoMessage() {}
+
+func (x *Notified) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notified.ProtoReflect.Descriptor instead.
+func (*Notified) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Notified) GetSessions() uint32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
 
 // A fix that did not come through a session in the room: by HTTP, or through a
 // session elsewhere. The node that took it keeps it until it lapses, and posts it
@@ -895,7 +1114,7 @@ type Post struct {
 
 func (x *Post) Reset() {
 	*x = Post{}
-	mi := &file_peer_peer_proto_msgTypes[4]
+	mi := &file_peer_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +1126,7 @@ func (x *Post) String() string {
 func (*Post) ProtoMessage() {}
 
 func (x *Post) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[4]
+	mi := &file_peer_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +1139,7 @@ func (x *Post) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Post.ProtoReflect.Descriptor instead.
 func (*Post) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{4}
+	return file_peer_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Post) GetRoom() string {
@@ -954,7 +1173,7 @@ type ListFixes struct {
 
 func (x *ListFixes) Reset() {
 	*x = ListFixes{}
-	mi := &file_peer_peer_proto_msgTypes[5]
+	mi := &file_peer_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1185,7 @@ func (x *ListFixes) String() string {
 func (*ListFixes) ProtoMessage() {}
 
 func (x *ListFixes) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[5]
+	mi := &file_peer_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1198,7 @@ func (x *ListFixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFixes.ProtoReflect.Descriptor instead.
 func (*ListFixes) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{5}
+	return file_peer_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListFixes) GetRoom() string {
@@ -1001,7 +1220,7 @@ type FixList struct {
 
 func (x *FixList) Reset() {
 	*x = FixList{}
-	mi := &file_peer_peer_proto_msgTypes[6]
+	mi := &file_peer_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1232,7 @@ func (x *FixList) String() string {
 func (*FixList) ProtoMessage() {}
 
 func (x *FixList) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[6]
+	mi := &file_peer_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1245,7 @@ func (x *FixList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FixList.ProtoReflect.Descriptor instead.
 func (*FixList) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{6}
+	return file_peer_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FixList) GetFixes() []*wire.MemberFix {
@@ -1068,7 +1287,7 @@ type MapUpdate struct {
 
 func (x *MapUpdate) Reset() {
 	*x = MapUpdate{}
-	mi := &file_peer_peer_proto_msgTypes[7]
+	mi := &file_peer_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1299,7 @@ func (x *MapUpdate) String() string {
 func (*MapUpdate) ProtoMessage() {}
 
 func (x *MapUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[7]
+	mi := &file_peer_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1312,7 @@ func (x *MapUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapUpdate.ProtoReflect.Descriptor instead.
 func (*MapUpdate) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{7}
+	return file_peer_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MapUpdate) GetPoints() []*MapPoint {
@@ -1134,7 +1353,7 @@ type MapClaim struct {
 
 func (x *MapClaim) Reset() {
 	*x = MapClaim{}
-	mi := &file_peer_peer_proto_msgTypes[8]
+	mi := &file_peer_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1365,7 @@ func (x *MapClaim) String() string {
 func (*MapClaim) ProtoMessage() {}
 
 func (x *MapClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[8]
+	mi := &file_peer_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1378,7 @@ func (x *MapClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapClaim.ProtoReflect.Descriptor instead.
 func (*MapClaim) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MapClaim) GetUser() string {
@@ -1189,7 +1408,7 @@ type MapPoint struct {
 
 func (x *MapPoint) Reset() {
 	*x = MapPoint{}
-	mi := &file_peer_peer_proto_msgTypes[9]
+	mi := &file_peer_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1420,7 @@ func (x *MapPoint) String() string {
 func (*MapPoint) ProtoMessage() {}
 
 func (x *MapPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[9]
+	mi := &file_peer_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1433,7 @@ func (x *MapPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapPoint.ProtoReflect.Descriptor instead.
 func (*MapPoint) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MapPoint) GetUser() string {
@@ -1270,7 +1489,7 @@ type MapQuery struct {
 
 func (x *MapQuery) Reset() {
 	*x = MapQuery{}
-	mi := &file_peer_peer_proto_msgTypes[10]
+	mi := &file_peer_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1501,7 @@ func (x *MapQuery) String() string {
 func (*MapQuery) ProtoMessage() {}
 
 func (x *MapQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[10]
+	mi := &file_peer_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1514,7 @@ func (x *MapQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapQuery.ProtoReflect.Descriptor instead.
 func (*MapQuery) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MapQuery) GetCenter() *wire.Point {
@@ -1363,7 +1582,7 @@ type MapFound struct {
 
 func (x *MapFound) Reset() {
 	*x = MapFound{}
-	mi := &file_peer_peer_proto_msgTypes[11]
+	mi := &file_peer_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1594,7 @@ func (x *MapFound) String() string {
 func (*MapFound) ProtoMessage() {}
 
 func (x *MapFound) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[11]
+	mi := &file_peer_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1607,7 @@ func (x *MapFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapFound.ProtoReflect.Descriptor instead.
 func (*MapFound) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MapFound) GetPoints() []*MapPoint {
@@ -1443,7 +1662,7 @@ type SharingChanged struct {
 
 func (x *SharingChanged) Reset() {
 	*x = SharingChanged{}
-	mi := &file_peer_peer_proto_msgTypes[12]
+	mi := &file_peer_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1674,7 @@ func (x *SharingChanged) String() string {
 func (*SharingChanged) ProtoMessage() {}
 
 func (x *SharingChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[12]
+	mi := &file_peer_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1687,7 @@ func (x *SharingChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharingChanged.ProtoReflect.Descriptor instead.
 func (*SharingChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SharingChanged) GetUser() string {
@@ -1509,7 +1728,7 @@ type Crossing struct {
 
 func (x *Crossing) Reset() {
 	*x = Crossing{}
-	mi := &file_peer_peer_proto_msgTypes[13]
+	mi := &file_peer_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1740,7 @@ func (x *Crossing) String() string {
 func (*Crossing) ProtoMessage() {}
 
 func (x *Crossing) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[13]
+	mi := &file_peer_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1753,7 @@ func (x *Crossing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Crossing.ProtoReflect.Descriptor instead.
 func (*Crossing) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Crossing) GetRoom() string {
@@ -1563,7 +1782,7 @@ type Reach struct {
 
 func (x *Reach) Reset() {
 	*x = Reach{}
-	mi := &file_peer_peer_proto_msgTypes[14]
+	mi := &file_peer_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1794,7 @@ func (x *Reach) String() string {
 func (*Reach) ProtoMessage() {}
 
 func (x *Reach) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[14]
+	mi := &file_peer_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1807,7 @@ func (x *Reach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reach.ProtoReflect.Descriptor instead.
 func (*Reach) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Reach) GetRoom() string {
@@ -1621,7 +1840,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_peer_peer_proto_msgTypes[15]
+	mi := &file_peer_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1852,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[15]
+	mi := &file_peer_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1865,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Digest) GetRound() uint64 {
@@ -1680,7 +1899,7 @@ type DigestAnswer struct {
 
 func (x *DigestAnswer) Reset() {
 	*x = DigestAnswer{}
-	mi := &file_peer_peer_proto_msgTypes[16]
+	mi := &file_peer_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1911,7 @@ func (x *DigestAnswer) String() string {
 func (*DigestAnswer) ProtoMessage() {}
 
 func (x *DigestAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[16]
+	mi := &file_peer_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1924,7 @@ func (x *DigestAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestAnswer.ProtoReflect.Descriptor instead.
 func (*DigestAnswer) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DigestAnswer) GetRound() uint64 {
@@ -1733,7 +1952,7 @@ type Silence struct {
 
 func (x *Silence) Reset() {
 	*x = Silence{}
-	mi := &file_peer_peer_proto_msgTypes[17]
+	mi := &file_peer_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +1964,7 @@ func (x *Silence) String() string {
 func (*Silence) ProtoMessage() {}
 
 func (x *Silence) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[17]
+	mi := &file_peer_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +1977,7 @@ func (x *Silence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Silence.ProtoReflect.Descriptor instead.
 func (*Silence) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Silence) GetOver() bool {
@@ -1781,7 +2000,7 @@ type Standing struct {
 
 func (x *Standing) Reset() {
 	*x = Standing{}
-	mi := &file_peer_peer_proto_msgTypes[18]
+	mi := &file_peer_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +2012,7 @@ func (x *Standing) String() string {
 func (*Standing) ProtoMessage() {}
 
 func (x *Standing) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[18]
+	mi := &file_peer_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +2025,7 @@ func (x *Standing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing.ProtoReflect.Descriptor instead.
 func (*Standing) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Standing) GetRegion() string {
@@ -1853,7 +2072,7 @@ type NodeStanding struct {
 
 func (x *NodeStanding) Reset() {
 	*x = NodeStanding{}
-	mi := &file_peer_peer_proto_msgTypes[19]
+	mi := &file_peer_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1865,7 +2084,7 @@ func (x *NodeStanding) String() string {
 func (*NodeStanding) ProtoMessage() {}
 
 func (x *NodeStanding) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[19]
+	mi := &file_peer_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1878,7 +2097,7 @@ func (x *NodeStanding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStanding.ProtoReflect.Descriptor instead.
 func (*NodeStanding) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *NodeStanding) GetId() string {
@@ -1950,7 +2169,7 @@ type DeviceMoved struct {
 
 func (x *DeviceMoved) Reset() {
 	*x = DeviceMoved{}
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2181,7 @@ func (x *DeviceMoved) String() string {
 func (*DeviceMoved) ProtoMessage() {}
 
 func (x *DeviceMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2194,7 @@ func (x *DeviceMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceMoved.ProtoReflect.Descriptor instead.
 func (*DeviceMoved) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeviceMoved) GetUser() string {
@@ -2013,7 +2232,7 @@ type StoreMessage struct {
 
 func (x *StoreMessage) Reset() {
 	*x = StoreMessage{}
-	mi := &file_peer_peer_proto_msgTypes[21]
+	mi := &file_peer_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2244,7 @@ func (x *StoreMessage) String() string {
 func (*StoreMessage) ProtoMessage() {}
 
 func (x *StoreMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[21]
+	mi := &file_peer_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2257,7 @@ func (x *StoreMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMessage.ProtoReflect.Descriptor instead.
 func (*StoreMessage) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StoreMessage) GetRoom() string {
@@ -2086,7 +2305,7 @@ type Stored struct {
 
 func (x *Stored) Reset() {
 	*x = Stored{}
-	mi := &file_peer_peer_proto_msgTypes[22]
+	mi := &file_peer_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2317,7 @@ func (x *Stored) String() string {
 func (*Stored) ProtoMessage() {}
 
 func (x *Stored) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[22]
+	mi := &file_peer_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2330,7 @@ func (x *Stored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stored.ProtoReflect.Descriptor instead.
 func (*Stored) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Stored) GetMessage() *wire.Message {
@@ -2142,7 +2361,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_peer_peer_proto_msgTypes[23]
+	mi := &file_peer_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2373,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[23]
+	mi := &file_peer_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2386,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Member) GetUser() string {
@@ -2226,7 +2445,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_peer_peer_proto_msgTypes[24]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2238,7 +2457,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[24]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2251,7 +2470,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Attach) GetRoom() string {
@@ -2311,7 +2530,7 @@ type Join struct {
 
 func (x *Join) Reset() {
 	*x = Join{}
-	mi := &file_peer_peer_proto_msgTypes[25]
+	mi := &file_peer_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2542,7 @@ func (x *Join) String() string {
 func (*Join) ProtoMessage() {}
 
 func (x *Join) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[25]
+	mi := &file_peer_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2555,7 @@ func (x *Join) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Join.ProtoReflect.Descriptor instead.
 func (*Join) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Join) GetRoom() string {
@@ -2401,7 +2620,7 @@ type Joined struct {
 
 func (x *Joined) Reset() {
 	*x = Joined{}
-	mi := &file_peer_peer_proto_msgTypes[26]
+	mi := &file_peer_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2413,7 +2632,7 @@ func (x *Joined) String() string {
 func (*Joined) ProtoMessage() {}
 
 func (x *Joined) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[26]
+	mi := &file_peer_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +2645,7 @@ func (x *Joined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Joined.ProtoReflect.Descriptor instead.
 func (*Joined) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Joined) GetRoom() string {
@@ -2498,7 +2717,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_peer_peer_proto_msgTypes[27]
+	mi := &file_peer_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2729,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[27]
+	mi := &file_peer_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2742,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{27}
+	return file_peer_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Change) GetRoom() string {
@@ -2564,7 +2783,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_peer_peer_proto_msgTypes[28]
+	mi := &file_peer_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2795,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[28]
+	mi := &file_peer_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2808,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{28}
+	return file_peer_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Report) GetRoom() string {
@@ -2617,7 +2836,7 @@ type Publish struct {
 
 func (x *Publish) Reset() {
 	*x = Publish{}
-	mi := &file_peer_peer_proto_msgTypes[29]
+	mi := &file_peer_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2629,7 +2848,7 @@ func (x *Publish) String() string {
 func (*Publish) ProtoMessage() {}
 
 func (x *Publish) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[29]
+	mi := &file_peer_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2642,7 +2861,7 @@ func (x *Publish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Publish.ProtoReflect.Descriptor instead.
 func (*Publish) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{29}
+	return file_peer_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Publish) GetRoom() string {
@@ -2669,7 +2888,7 @@ type MembershipChanged struct {
 
 func (x *MembershipChanged) Reset() {
 	*x = MembershipChanged{}
-	mi := &file_peer_peer_proto_msgTypes[30]
+	mi := &file_peer_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +2900,7 @@ func (x *MembershipChanged) String() string {
 func (*MembershipChanged) ProtoMessage() {}
 
 func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[30]
+	mi := &file_peer_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +2913,7 @@ func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipChanged.ProtoReflect.Descriptor instead.
 func (*MembershipChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{30}
+	return file_peer_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *MembershipChanged) GetRoom() string {
@@ -2723,7 +2942,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_peer_peer_proto_msgTypes[31]
+	mi := &file_peer_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2735,7 +2954,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[31]
+	mi := &file_peer_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2748,7 +2967,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{31}
+	return file_peer_peer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Applied) GetRoom() string {
@@ -2779,7 +2998,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_peer_peer_proto_msgTypes[32]
+	mi := &file_peer_peer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2791,7 +3010,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[32]
+	mi := &file_peer_peer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2804,7 +3023,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{32}
+	return file_peer_peer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Fence) GetRoom() string {
@@ -2848,7 +3067,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_peer_peer_proto_msgTypes[33]
+	mi := &file_peer_peer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +3079,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[33]
+	mi := &file_peer_peer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +3092,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{33}
+	return file_peer_peer_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Event) GetRoom() string {
@@ -2924,7 +3143,7 @@ type Fixes struct {
 
 func (x *Fixes) Reset() {
 	*x = Fixes{}
-	mi := &file_peer_peer_proto_msgTypes[34]
+	mi := &file_peer_peer_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +3155,7 @@ func (x *Fixes) String() string {
 func (*Fixes) ProtoMessage() {}
 
 func (x *Fixes) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[34]
+	mi := &file_peer_peer_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +3168,7 @@ func (x *Fixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fixes.ProtoReflect.Descriptor instead.
 func (*Fixes) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{34}
+	return file_peer_peer_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Fixes) GetRoom() string {
@@ -3010,7 +3229,7 @@ type Parts struct {
 
 func (x *Parts) Reset() {
 	*x = Parts{}
-	mi := &file_peer_peer_proto_msgTypes[35]
+	mi := &file_peer_peer_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3022,7 +3241,7 @@ func (x *Parts) String() string {
 func (*Parts) ProtoMessage() {}
 
 func (x *Parts) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[35]
+	mi := &file_peer_peer_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3035,7 +3254,7 @@ func (x *Parts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Parts.ProtoReflect.Descriptor instead.
 func (*Parts) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{35}
+	return file_peer_peer_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Parts) GetRoom() string {
@@ -3100,7 +3319,7 @@ type Subscribe struct {
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_peer_peer_proto_msgTypes[36]
+	mi := &file_peer_peer_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3112,7 +3331,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[36]
+	mi := &file_peer_peer_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3125,7 +3344,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{36}
+	return file_peer_peer_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Subscribe) GetRoom() string {
@@ -3158,7 +3377,7 @@ type Unsubscribe struct {
 
 func (x *Unsubscribe) Reset() {
 	*x = Unsubscribe{}
-	mi := &file_peer_peer_proto_msgTypes[37]
+	mi := &file_peer_peer_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3170,7 +3389,7 @@ func (x *Unsubscribe) String() string {
 func (*Unsubscribe) ProtoMessage() {}
 
 func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[37]
+	mi := &file_peer_peer_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3183,7 +3402,7 @@ func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unsubscribe.ProtoReflect.Descriptor instead.
 func (*Unsubscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{37}
+	return file_peer_peer_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Unsubscribe) GetRoom() string {
@@ -3207,7 +3426,7 @@ type NotOwner struct {
 
 func (x *NotOwner) Reset() {
 	*x = NotOwner{}
-	mi := &file_peer_peer_proto_msgTypes[38]
+	mi := &file_peer_peer_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3438,7 @@ func (x *NotOwner) String() string {
 func (*NotOwner) ProtoMessage() {}
 
 func (x *NotOwner) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[38]
+	mi := &file_peer_peer_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3232,7 +3451,7 @@ func (x *NotOwner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotOwner.ProtoReflect.Descriptor instead.
 func (*NotOwner) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{38}
+	return file_peer_peer_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NotOwner) GetRoom() string {
@@ -3270,7 +3489,7 @@ type Slots struct {
 
 func (x *Slots) Reset() {
 	*x = Slots{}
-	mi := &file_peer_peer_proto_msgTypes[39]
+	mi := &file_peer_peer_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3282,7 +3501,7 @@ func (x *Slots) String() string {
 func (*Slots) ProtoMessage() {}
 
 func (x *Slots) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[39]
+	mi := &file_peer_peer_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3295,7 +3514,7 @@ func (x *Slots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slots.ProtoReflect.Descriptor instead.
 func (*Slots) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{39}
+	return file_peer_peer_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Slots) GetRegion() string {
@@ -3353,7 +3572,7 @@ type HandOver struct {
 
 func (x *HandOver) Reset() {
 	*x = HandOver{}
-	mi := &file_peer_peer_proto_msgTypes[40]
+	mi := &file_peer_peer_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3365,7 +3584,7 @@ func (x *HandOver) String() string {
 func (*HandOver) ProtoMessage() {}
 
 func (x *HandOver) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[40]
+	mi := &file_peer_peer_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3378,7 +3597,7 @@ func (x *HandOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOver.ProtoReflect.Descriptor instead.
 func (*HandOver) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{40}
+	return file_peer_peer_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *HandOver) GetSlot() uint32 {
@@ -3482,7 +3701,7 @@ type HandOverMember struct {
 
 func (x *HandOverMember) Reset() {
 	*x = HandOverMember{}
-	mi := &file_peer_peer_proto_msgTypes[41]
+	mi := &file_peer_peer_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3494,7 +3713,7 @@ func (x *HandOverMember) String() string {
 func (*HandOverMember) ProtoMessage() {}
 
 func (x *HandOverMember) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[41]
+	mi := &file_peer_peer_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3507,7 +3726,7 @@ func (x *HandOverMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverMember.ProtoReflect.Descriptor instead.
 func (*HandOverMember) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{41}
+	return file_peer_peer_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HandOverMember) GetUser() string {
@@ -3585,7 +3804,7 @@ type HandOverPost struct {
 
 func (x *HandOverPost) Reset() {
 	*x = HandOverPost{}
-	mi := &file_peer_peer_proto_msgTypes[42]
+	mi := &file_peer_peer_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3597,7 +3816,7 @@ func (x *HandOverPost) String() string {
 func (*HandOverPost) ProtoMessage() {}
 
 func (x *HandOverPost) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[42]
+	mi := &file_peer_peer_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3610,7 +3829,7 @@ func (x *HandOverPost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverPost.ProtoReflect.Descriptor instead.
 func (*HandOverPost) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{42}
+	return file_peer_peer_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HandOverPost) GetNode() string {
@@ -3654,7 +3873,7 @@ type HandOverRegion struct {
 
 func (x *HandOverRegion) Reset() {
 	*x = HandOverRegion{}
-	mi := &file_peer_peer_proto_msgTypes[43]
+	mi := &file_peer_peer_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3666,7 +3885,7 @@ func (x *HandOverRegion) String() string {
 func (*HandOverRegion) ProtoMessage() {}
 
 func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[43]
+	mi := &file_peer_peer_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3679,7 +3898,7 @@ func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRegion.ProtoReflect.Descriptor instead.
 func (*HandOverRegion) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{43}
+	return file_peer_peer_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HandOverRegion) GetPosition() *wire.Position {
@@ -3728,7 +3947,7 @@ type HandOverNode struct {
 
 func (x *HandOverNode) Reset() {
 	*x = HandOverNode{}
-	mi := &file_peer_peer_proto_msgTypes[44]
+	mi := &file_peer_peer_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3740,7 +3959,7 @@ func (x *HandOverNode) String() string {
 func (*HandOverNode) ProtoMessage() {}
 
 func (x *HandOverNode) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[44]
+	mi := &file_peer_peer_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3753,7 +3972,7 @@ func (x *HandOverNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverNode.ProtoReflect.Descriptor instead.
 func (*HandOverNode) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{44}
+	return file_peer_peer_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HandOverNode) GetNode() string {
@@ -3789,7 +4008,7 @@ type ListPeople struct {
 
 func (x *ListPeople) Reset() {
 	*x = ListPeople{}
-	mi := &file_peer_peer_proto_msgTypes[45]
+	mi := &file_peer_peer_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3801,7 +4020,7 @@ func (x *ListPeople) String() string {
 func (*ListPeople) ProtoMessage() {}
 
 func (x *ListPeople) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[45]
+	mi := &file_peer_peer_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3814,7 +4033,7 @@ func (x *ListPeople) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeople.ProtoReflect.Descriptor instead.
 func (*ListPeople) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{45}
+	return file_peer_peer_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListPeople) GetRoom() string {
@@ -3849,7 +4068,7 @@ type PresenceChanged struct {
 
 func (x *PresenceChanged) Reset() {
 	*x = PresenceChanged{}
-	mi := &file_peer_peer_proto_msgTypes[46]
+	mi := &file_peer_peer_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3861,7 +4080,7 @@ func (x *PresenceChanged) String() string {
 func (*PresenceChanged) ProtoMessage() {}
 
 func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[46]
+	mi := &file_peer_peer_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3874,7 +4093,7 @@ func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceChanged.ProtoReflect.Descriptor instead.
 func (*PresenceChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{46}
+	return file_peer_peer_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PresenceChanged) GetUser() string {
@@ -3902,7 +4121,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_peer_peer_proto_msgTypes[47]
+	mi := &file_peer_peer_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3914,7 +4133,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[47]
+	mi := &file_peer_peer_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3927,7 +4146,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{47}
+	return file_peer_peer_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Revoke) GetLogin() string {
@@ -3981,7 +4200,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x04body\"A\n" +
 	"\bDatagram\x12-\n" +
 	"\x05fixes\x18\x01 \x01(\v2\x15.muster.peer.v1.FixesH\x00R\x05fixesB\x06\n" +
-	"\x04body\"\xa1\x05\n" +
+	"\x04body\"\x85\x06\n" +
 	"\x04Call\x12R\n" +
 	"\x12membership_changed\x18\x01 \x01(\v2!.muster.peer.v1.MembershipChangedH\x00R\x11membershipChanged\x120\n" +
 	"\x06revoke\x18\x02 \x01(\v2\x16.muster.peer.v1.RevokeH\x00R\x06revoke\x127\n" +
@@ -3995,15 +4214,28 @@ const file_peer_peer_proto_rawDesc = "" +
 	"list_fixes\x18\b \x01(\v2\x19.muster.peer.v1.ListFixesH\x00R\tlistFixes\x127\n" +
 	"\tmap_query\x18\t \x01(\v2\x18.muster.peer.v1.MapQueryH\x00R\bmapQuery\x12I\n" +
 	"\x0fsharing_changed\x18\n" +
-	" \x01(\v2\x1e.muster.peer.v1.SharingChangedH\x00R\x0esharingChangedB\x06\n" +
-	"\x04body\"\xf0\x01\n" +
+	" \x01(\v2\x1e.muster.peer.v1.SharingChangedH\x00R\x0esharingChanged\x120\n" +
+	"\x06update\x18\v \x01(\v2\x16.muster.peer.v1.UpdateH\x00R\x06update\x120\n" +
+	"\x06notify\x18\f \x01(\v2\x16.muster.peer.v1.NotifyH\x00R\x06notifyB\x06\n" +
+	"\x04body\"\xa8\x02\n" +
 	"\x06Answer\x12=\n" +
 	"\vpeople_page\x18\x01 \x01(\v2\x1a.muster.wire.v1.PeoplePageH\x00R\n" +
 	"peoplePage\x120\n" +
 	"\x06stored\x18\x02 \x01(\v2\x16.muster.peer.v1.StoredH\x00R\x06stored\x124\n" +
 	"\bfix_list\x18\x03 \x01(\v2\x17.muster.peer.v1.FixListH\x00R\afixList\x127\n" +
-	"\tmap_found\x18\x04 \x01(\v2\x18.muster.peer.v1.MapFoundH\x00R\bmapFoundB\x06\n" +
-	"\x04body\"y\n" +
+	"\tmap_found\x18\x04 \x01(\v2\x18.muster.peer.v1.MapFoundH\x00R\bmapFound\x126\n" +
+	"\bnotified\x18\x05 \x01(\v2\x18.muster.peer.v1.NotifiedH\x00R\bnotifiedB\x06\n" +
+	"\x04body\"d\n" +
+	"\x06Update\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x120\n" +
+	"\aupdates\x18\x02 \x03(\v2\x16.muster.wire.v1.UpdateR\aupdates\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"f\n" +
+	"\x06Notify\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x120\n" +
+	"\anotices\x18\x02 \x03(\v2\x16.muster.wire.v1.NoticeR\anotices\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\bR\x06region\"&\n" +
+	"\bNotified\x12\x1a\n" +
+	"\bsessions\x18\x01 \x01(\rR\bsessions\"y\n" +
 	"\x04Post\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12+\n" +
 	"\x03fix\x18\x02 \x01(\v2\x19.muster.wire.v1.MemberFixR\x03fix\x120\n" +
@@ -4245,158 +4477,168 @@ func file_peer_peer_proto_rawDescGZIP() []byte {
 	return file_peer_peer_proto_rawDescData
 }
 
-var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_peer_peer_proto_goTypes = []any{
 	(*Frame)(nil),                 // 0: muster.peer.v1.Frame
 	(*Datagram)(nil),              // 1: muster.peer.v1.Datagram
 	(*Call)(nil),                  // 2: muster.peer.v1.Call
 	(*Answer)(nil),                // 3: muster.peer.v1.Answer
-	(*Post)(nil),                  // 4: muster.peer.v1.Post
-	(*ListFixes)(nil),             // 5: muster.peer.v1.ListFixes
-	(*FixList)(nil),               // 6: muster.peer.v1.FixList
-	(*MapUpdate)(nil),             // 7: muster.peer.v1.MapUpdate
-	(*MapClaim)(nil),              // 8: muster.peer.v1.MapClaim
-	(*MapPoint)(nil),              // 9: muster.peer.v1.MapPoint
-	(*MapQuery)(nil),              // 10: muster.peer.v1.MapQuery
-	(*MapFound)(nil),              // 11: muster.peer.v1.MapFound
-	(*SharingChanged)(nil),        // 12: muster.peer.v1.SharingChanged
-	(*Crossing)(nil),              // 13: muster.peer.v1.Crossing
-	(*Reach)(nil),                 // 14: muster.peer.v1.Reach
-	(*Digest)(nil),                // 15: muster.peer.v1.Digest
-	(*DigestAnswer)(nil),          // 16: muster.peer.v1.DigestAnswer
-	(*Silence)(nil),               // 17: muster.peer.v1.Silence
-	(*Standing)(nil),              // 18: muster.peer.v1.Standing
-	(*NodeStanding)(nil),          // 19: muster.peer.v1.NodeStanding
-	(*DeviceMoved)(nil),           // 20: muster.peer.v1.DeviceMoved
-	(*StoreMessage)(nil),          // 21: muster.peer.v1.StoreMessage
-	(*Stored)(nil),                // 22: muster.peer.v1.Stored
-	(*Member)(nil),                // 23: muster.peer.v1.Member
-	(*Attach)(nil),                // 24: muster.peer.v1.Attach
-	(*Join)(nil),                  // 25: muster.peer.v1.Join
-	(*Joined)(nil),                // 26: muster.peer.v1.Joined
-	(*Change)(nil),                // 27: muster.peer.v1.Change
-	(*Report)(nil),                // 28: muster.peer.v1.Report
-	(*Publish)(nil),               // 29: muster.peer.v1.Publish
-	(*MembershipChanged)(nil),     // 30: muster.peer.v1.MembershipChanged
-	(*Applied)(nil),               // 31: muster.peer.v1.Applied
-	(*Fence)(nil),                 // 32: muster.peer.v1.Fence
-	(*Event)(nil),                 // 33: muster.peer.v1.Event
-	(*Fixes)(nil),                 // 34: muster.peer.v1.Fixes
-	(*Parts)(nil),                 // 35: muster.peer.v1.Parts
-	(*Subscribe)(nil),             // 36: muster.peer.v1.Subscribe
-	(*Unsubscribe)(nil),           // 37: muster.peer.v1.Unsubscribe
-	(*NotOwner)(nil),              // 38: muster.peer.v1.NotOwner
-	(*Slots)(nil),                 // 39: muster.peer.v1.Slots
-	(*HandOver)(nil),              // 40: muster.peer.v1.HandOver
-	(*HandOverMember)(nil),        // 41: muster.peer.v1.HandOverMember
-	(*HandOverPost)(nil),          // 42: muster.peer.v1.HandOverPost
-	(*HandOverRegion)(nil),        // 43: muster.peer.v1.HandOverRegion
-	(*HandOverNode)(nil),          // 44: muster.peer.v1.HandOverNode
-	(*ListPeople)(nil),            // 45: muster.peer.v1.ListPeople
-	(*PresenceChanged)(nil),       // 46: muster.peer.v1.PresenceChanged
-	(*Revoke)(nil),                // 47: muster.peer.v1.Revoke
-	(*wire.PeoplePage)(nil),       // 48: muster.wire.v1.PeoplePage
-	(*wire.MemberFix)(nil),        // 49: muster.wire.v1.MemberFix
-	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
-	(*wire.Fix)(nil),              // 51: muster.wire.v1.Fix
-	(*wire.Point)(nil),            // 52: muster.wire.v1.Point
-	(*wire.Box)(nil),              // 53: muster.wire.v1.Box
-	(*wire.Crossing)(nil),         // 54: muster.wire.v1.Crossing
-	(*wire.Message)(nil),          // 55: muster.wire.v1.Message
-	(*wire.Device)(nil),           // 56: muster.wire.v1.Device
-	(*wire.Position)(nil),         // 57: muster.wire.v1.Position
-	(*wire.RegionReach)(nil),      // 58: muster.wire.v1.RegionReach
-	(*wire.Part)(nil),             // 59: muster.wire.v1.Part
+	(*Update)(nil),                // 4: muster.peer.v1.Update
+	(*Notify)(nil),                // 5: muster.peer.v1.Notify
+	(*Notified)(nil),              // 6: muster.peer.v1.Notified
+	(*Post)(nil),                  // 7: muster.peer.v1.Post
+	(*ListFixes)(nil),             // 8: muster.peer.v1.ListFixes
+	(*FixList)(nil),               // 9: muster.peer.v1.FixList
+	(*MapUpdate)(nil),             // 10: muster.peer.v1.MapUpdate
+	(*MapClaim)(nil),              // 11: muster.peer.v1.MapClaim
+	(*MapPoint)(nil),              // 12: muster.peer.v1.MapPoint
+	(*MapQuery)(nil),              // 13: muster.peer.v1.MapQuery
+	(*MapFound)(nil),              // 14: muster.peer.v1.MapFound
+	(*SharingChanged)(nil),        // 15: muster.peer.v1.SharingChanged
+	(*Crossing)(nil),              // 16: muster.peer.v1.Crossing
+	(*Reach)(nil),                 // 17: muster.peer.v1.Reach
+	(*Digest)(nil),                // 18: muster.peer.v1.Digest
+	(*DigestAnswer)(nil),          // 19: muster.peer.v1.DigestAnswer
+	(*Silence)(nil),               // 20: muster.peer.v1.Silence
+	(*Standing)(nil),              // 21: muster.peer.v1.Standing
+	(*NodeStanding)(nil),          // 22: muster.peer.v1.NodeStanding
+	(*DeviceMoved)(nil),           // 23: muster.peer.v1.DeviceMoved
+	(*StoreMessage)(nil),          // 24: muster.peer.v1.StoreMessage
+	(*Stored)(nil),                // 25: muster.peer.v1.Stored
+	(*Member)(nil),                // 26: muster.peer.v1.Member
+	(*Attach)(nil),                // 27: muster.peer.v1.Attach
+	(*Join)(nil),                  // 28: muster.peer.v1.Join
+	(*Joined)(nil),                // 29: muster.peer.v1.Joined
+	(*Change)(nil),                // 30: muster.peer.v1.Change
+	(*Report)(nil),                // 31: muster.peer.v1.Report
+	(*Publish)(nil),               // 32: muster.peer.v1.Publish
+	(*MembershipChanged)(nil),     // 33: muster.peer.v1.MembershipChanged
+	(*Applied)(nil),               // 34: muster.peer.v1.Applied
+	(*Fence)(nil),                 // 35: muster.peer.v1.Fence
+	(*Event)(nil),                 // 36: muster.peer.v1.Event
+	(*Fixes)(nil),                 // 37: muster.peer.v1.Fixes
+	(*Parts)(nil),                 // 38: muster.peer.v1.Parts
+	(*Subscribe)(nil),             // 39: muster.peer.v1.Subscribe
+	(*Unsubscribe)(nil),           // 40: muster.peer.v1.Unsubscribe
+	(*NotOwner)(nil),              // 41: muster.peer.v1.NotOwner
+	(*Slots)(nil),                 // 42: muster.peer.v1.Slots
+	(*HandOver)(nil),              // 43: muster.peer.v1.HandOver
+	(*HandOverMember)(nil),        // 44: muster.peer.v1.HandOverMember
+	(*HandOverPost)(nil),          // 45: muster.peer.v1.HandOverPost
+	(*HandOverRegion)(nil),        // 46: muster.peer.v1.HandOverRegion
+	(*HandOverNode)(nil),          // 47: muster.peer.v1.HandOverNode
+	(*ListPeople)(nil),            // 48: muster.peer.v1.ListPeople
+	(*PresenceChanged)(nil),       // 49: muster.peer.v1.PresenceChanged
+	(*Revoke)(nil),                // 50: muster.peer.v1.Revoke
+	(*wire.PeoplePage)(nil),       // 51: muster.wire.v1.PeoplePage
+	(*wire.Update)(nil),           // 52: muster.wire.v1.Update
+	(*wire.Notice)(nil),           // 53: muster.wire.v1.Notice
+	(*wire.MemberFix)(nil),        // 54: muster.wire.v1.MemberFix
+	(*timestamppb.Timestamp)(nil), // 55: google.protobuf.Timestamp
+	(*wire.Fix)(nil),              // 56: muster.wire.v1.Fix
+	(*wire.Point)(nil),            // 57: muster.wire.v1.Point
+	(*wire.Box)(nil),              // 58: muster.wire.v1.Box
+	(*wire.Crossing)(nil),         // 59: muster.wire.v1.Crossing
+	(*wire.Message)(nil),          // 60: muster.wire.v1.Message
+	(*wire.Device)(nil),           // 61: muster.wire.v1.Device
+	(*wire.Position)(nil),         // 62: muster.wire.v1.Position
+	(*wire.RegionReach)(nil),      // 63: muster.wire.v1.RegionReach
+	(*wire.Part)(nil),             // 64: muster.wire.v1.Part
 }
 var file_peer_peer_proto_depIdxs = []int32{
-	24, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
-	25, // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
-	27, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
-	28, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
-	29, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
-	31, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
-	26, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
-	32, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
-	33, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
-	34, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
-	35, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
-	36, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
-	37, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
-	38, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
-	30, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	39, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
-	14, // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
-	15, // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
-	16, // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
-	18, // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
-	17, // 20: muster.peer.v1.Frame.silence:type_name -> muster.peer.v1.Silence
-	4,  // 21: muster.peer.v1.Frame.post:type_name -> muster.peer.v1.Post
-	7,  // 22: muster.peer.v1.Frame.map_update:type_name -> muster.peer.v1.MapUpdate
-	13, // 23: muster.peer.v1.Frame.crossing:type_name -> muster.peer.v1.Crossing
-	34, // 24: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
-	30, // 25: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	47, // 26: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
-	40, // 27: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
-	45, // 28: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
-	46, // 29: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
-	20, // 30: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
-	21, // 31: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
-	5,  // 32: muster.peer.v1.Call.list_fixes:type_name -> muster.peer.v1.ListFixes
-	10, // 33: muster.peer.v1.Call.map_query:type_name -> muster.peer.v1.MapQuery
-	12, // 34: muster.peer.v1.Call.sharing_changed:type_name -> muster.peer.v1.SharingChanged
-	48, // 35: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
-	22, // 36: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
-	6,  // 37: muster.peer.v1.Answer.fix_list:type_name -> muster.peer.v1.FixList
-	11, // 38: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
-	49, // 39: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
-	50, // 40: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
-	49, // 41: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
-	9,  // 42: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
-	8,  // 43: muster.peer.v1.MapUpdate.claims:type_name -> muster.peer.v1.MapClaim
-	8,  // 44: muster.peer.v1.MapUpdate.superseded:type_name -> muster.peer.v1.MapClaim
-	51, // 45: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
-	50, // 46: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
-	52, // 47: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
-	53, // 48: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
-	9,  // 49: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
-	50, // 50: muster.peer.v1.SharingChanged.withdrawn:type_name -> google.protobuf.Timestamp
-	54, // 51: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
-	19, // 52: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
-	55, // 53: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
-	56, // 54: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
-	23, // 55: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
-	57, // 56: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
-	49, // 57: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
-	58, // 58: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
-	4,  // 59: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
-	23, // 60: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
-	57, // 61: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	57, // 62: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
-	58, // 63: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
-	56, // 64: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	49, // 65: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	55, // 66: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	57, // 67: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	59, // 68: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	57, // 69: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
-	33, // 70: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
-	57, // 71: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	41, // 72: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
-	43, // 73: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
-	44, // 74: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
-	42, // 75: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
-	56, // 76: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
-	49, // 77: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
-	4,  // 78: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
-	57, // 79: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
-	33, // 80: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
-	58, // 81: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
-	50, // 82: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	83, // [83:83] is the sub-list for method output_type
-	83, // [83:83] is the sub-list for method input_type
-	83, // [83:83] is the sub-list for extension type_name
-	83, // [83:83] is the sub-list for extension extendee
-	0,  // [0:83] is the sub-list for field type_name
+	27, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
+	28, // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
+	30, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
+	31, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
+	32, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
+	34, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
+	29, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
+	35, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
+	36, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
+	37, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
+	38, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
+	39, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
+	40, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
+	41, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
+	33, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	42, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
+	17, // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
+	18, // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
+	19, // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
+	21, // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
+	20, // 20: muster.peer.v1.Frame.silence:type_name -> muster.peer.v1.Silence
+	7,  // 21: muster.peer.v1.Frame.post:type_name -> muster.peer.v1.Post
+	10, // 22: muster.peer.v1.Frame.map_update:type_name -> muster.peer.v1.MapUpdate
+	16, // 23: muster.peer.v1.Frame.crossing:type_name -> muster.peer.v1.Crossing
+	37, // 24: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
+	33, // 25: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	50, // 26: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
+	43, // 27: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
+	48, // 28: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
+	49, // 29: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
+	23, // 30: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
+	24, // 31: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
+	8,  // 32: muster.peer.v1.Call.list_fixes:type_name -> muster.peer.v1.ListFixes
+	13, // 33: muster.peer.v1.Call.map_query:type_name -> muster.peer.v1.MapQuery
+	15, // 34: muster.peer.v1.Call.sharing_changed:type_name -> muster.peer.v1.SharingChanged
+	4,  // 35: muster.peer.v1.Call.update:type_name -> muster.peer.v1.Update
+	5,  // 36: muster.peer.v1.Call.notify:type_name -> muster.peer.v1.Notify
+	51, // 37: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
+	25, // 38: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
+	9,  // 39: muster.peer.v1.Answer.fix_list:type_name -> muster.peer.v1.FixList
+	14, // 40: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
+	6,  // 41: muster.peer.v1.Answer.notified:type_name -> muster.peer.v1.Notified
+	52, // 42: muster.peer.v1.Update.updates:type_name -> muster.wire.v1.Update
+	53, // 43: muster.peer.v1.Notify.notices:type_name -> muster.wire.v1.Notice
+	54, // 44: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
+	55, // 45: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
+	54, // 46: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
+	12, // 47: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
+	11, // 48: muster.peer.v1.MapUpdate.claims:type_name -> muster.peer.v1.MapClaim
+	11, // 49: muster.peer.v1.MapUpdate.superseded:type_name -> muster.peer.v1.MapClaim
+	56, // 50: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
+	55, // 51: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
+	57, // 52: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
+	58, // 53: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
+	12, // 54: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
+	55, // 55: muster.peer.v1.SharingChanged.withdrawn:type_name -> google.protobuf.Timestamp
+	59, // 56: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
+	22, // 57: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
+	60, // 58: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
+	61, // 59: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
+	26, // 60: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
+	62, // 61: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
+	54, // 62: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
+	63, // 63: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
+	7,  // 64: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
+	26, // 65: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
+	62, // 66: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
+	62, // 67: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	63, // 68: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
+	61, // 69: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	54, // 70: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	60, // 71: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	62, // 72: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	64, // 73: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	62, // 74: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
+	36, // 75: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
+	62, // 76: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	44, // 77: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	46, // 78: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	47, // 79: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	45, // 80: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
+	61, // 81: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	54, // 82: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	7,  // 83: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
+	62, // 84: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	36, // 85: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	63, // 86: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
+	55, // 87: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	88, // [88:88] is the sub-list for method output_type
+	88, // [88:88] is the sub-list for method input_type
+	88, // [88:88] is the sub-list for extension type_name
+	88, // [88:88] is the sub-list for extension extendee
+	0,  // [0:88] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
@@ -4444,12 +4686,15 @@ func file_peer_peer_proto_init() {
 		(*Call_ListFixes)(nil),
 		(*Call_MapQuery)(nil),
 		(*Call_SharingChanged)(nil),
+		(*Call_Update)(nil),
+		(*Call_Notify)(nil),
 	}
 	file_peer_peer_proto_msgTypes[3].OneofWrappers = []any{
 		(*Answer_PeoplePage)(nil),
 		(*Answer_Stored)(nil),
 		(*Answer_FixList)(nil),
 		(*Answer_MapFound)(nil),
+		(*Answer_Notified)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4457,7 +4702,7 @@ func file_peer_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_peer_proto_rawDesc), len(file_peer_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

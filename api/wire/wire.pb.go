@@ -1587,6 +1587,7 @@ type ServerFrame struct {
 	//	*ServerFrame_View
 	//	*ServerFrame_Neighbours
 	//	*ServerFrame_Ingested
+	//	*ServerFrame_Notice
 	Body          isServerFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1780,6 +1781,15 @@ func (x *ServerFrame) GetIngested() *Ingested {
 	return nil
 }
 
+func (x *ServerFrame) GetNotice() *Notice {
+	if x != nil {
+		if x, ok := x.Body.(*ServerFrame_Notice); ok {
+			return x.Notice
+		}
+	}
+	return nil
+}
+
 type isServerFrame_Body interface {
 	isServerFrame_Body()
 }
@@ -1848,6 +1858,10 @@ type ServerFrame_Ingested struct {
 	Ingested *Ingested `protobuf:"bytes,17,opt,name=ingested,proto3,oneof"`
 }
 
+type ServerFrame_Notice struct {
+	Notice *Notice `protobuf:"bytes,18,opt,name=notice,proto3,oneof"`
+}
+
 func (*ServerFrame_Welcome) isServerFrame_Body() {}
 
 func (*ServerFrame_Done) isServerFrame_Body() {}
@@ -1879,6 +1893,8 @@ func (*ServerFrame_View) isServerFrame_Body() {}
 func (*ServerFrame_Neighbours) isServerFrame_Body() {}
 
 func (*ServerFrame_Ingested) isServerFrame_Body() {}
+
+func (*ServerFrame_Notice) isServerFrame_Body() {}
 
 type Welcome struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -2761,6 +2777,7 @@ type Event struct {
 	//	*Event_Changed
 	//	*Event_Continued
 	//	*Event_Crossing
+	//	*Event_Update
 	Body isEvent_Body `protobuf_oneof:"body"`
 	// Set on the first event of a slot epoch that goes on where another ended: it
 	// follows (prior_epoch, at.seq - 1) without a gap.
@@ -2865,6 +2882,15 @@ func (x *Event) GetCrossing() *Crossing {
 	return nil
 }
 
+func (x *Event) GetUpdate() *Update {
+	if x != nil {
+		if x, ok := x.Body.(*Event_Update); ok {
+			return x.Update
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetPriorEpoch() uint64 {
 	if x != nil {
 		return x.PriorEpoch
@@ -2896,6 +2922,10 @@ type Event_Crossing struct {
 	Crossing *Crossing `protobuf:"bytes,8,opt,name=crossing,proto3,oneof"`
 }
 
+type Event_Update struct {
+	Update *Update `protobuf:"bytes,9,opt,name=update,proto3,oneof"`
+}
+
 func (*Event_Presence) isEvent_Body() {}
 
 func (*Event_Message) isEvent_Body() {}
@@ -2905,6 +2935,8 @@ func (*Event_Changed) isEvent_Body() {}
 func (*Event_Continued) isEvent_Body() {}
 
 func (*Event_Crossing) isEvent_Body() {}
+
+func (*Event_Update) isEvent_Body() {}
 
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3234,6 +3266,162 @@ func (x *Crossing) GetPassed() bool {
 	return false
 }
 
+// Something about the group behind the room was changed, and is stored: read
+// what the kind says again. It may be told again: the id is of this change alone.
+type Update struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // such as "group.joined"; ignore those you don't know
+	Data          string                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"` // a JSON object, of ids as a rule; "{}" if it would be too big
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`     // of the change
+	N             uint64                 `protobuf:"varint,5,opt,name=n,proto3" json:"n,omitempty"`      // counts the room's updates: one that comes next is one more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Update) Reset() {
+	*x = Update{}
+	mi := &file_wire_wire_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Update) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Update) ProtoMessage() {}
+
+func (x *Update) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Update.ProtoReflect.Descriptor instead.
+func (*Update) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Update) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Update) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Update) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *Update) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Update) GetN() uint64 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
+// The same about the user, to all of their live sessions and in no room. It is
+// kept for nobody: a session that was not connected reads again.
+type Notice struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // such as "friend.requested"
+	Data          string                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	N             uint64                 `protobuf:"varint,5,opt,name=n,proto3" json:"n,omitempty"` // counts the user's notices
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notice) Reset() {
+	*x = Notice{}
+	mi := &file_wire_wire_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notice) ProtoMessage() {}
+
+func (x *Notice) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notice.ProtoReflect.Descriptor instead.
+func (*Notice) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Notice) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Notice) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Notice) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *Notice) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Notice) GetN() uint64 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
 // Without a point it says that the device's position was withdrawn: forget it.
 type Fix struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -3253,7 +3441,7 @@ type Fix struct {
 
 func (x *Fix) Reset() {
 	*x = Fix{}
-	mi := &file_wire_wire_proto_msgTypes[38]
+	mi := &file_wire_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3265,7 +3453,7 @@ func (x *Fix) String() string {
 func (*Fix) ProtoMessage() {}
 
 func (x *Fix) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[38]
+	mi := &file_wire_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3278,7 +3466,7 @@ func (x *Fix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fix.ProtoReflect.Descriptor instead.
 func (*Fix) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Fix) GetPoint() *Point {
@@ -3347,7 +3535,7 @@ type Point struct {
 
 func (x *Point) Reset() {
 	*x = Point{}
-	mi := &file_wire_wire_proto_msgTypes[39]
+	mi := &file_wire_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3359,7 +3547,7 @@ func (x *Point) String() string {
 func (*Point) ProtoMessage() {}
 
 func (x *Point) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[39]
+	mi := &file_wire_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3372,7 +3560,7 @@ func (x *Point) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Point.ProtoReflect.Descriptor instead.
 func (*Point) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Point) GetLat() float64 {
@@ -3401,7 +3589,7 @@ type MemberFix struct {
 
 func (x *MemberFix) Reset() {
 	*x = MemberFix{}
-	mi := &file_wire_wire_proto_msgTypes[40]
+	mi := &file_wire_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3413,7 +3601,7 @@ func (x *MemberFix) String() string {
 func (*MemberFix) ProtoMessage() {}
 
 func (x *MemberFix) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[40]
+	mi := &file_wire_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3426,7 +3614,7 @@ func (x *MemberFix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberFix.ProtoReflect.Descriptor instead.
 func (*MemberFix) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MemberFix) GetUser() string {
@@ -3469,7 +3657,7 @@ type Fixes struct {
 
 func (x *Fixes) Reset() {
 	*x = Fixes{}
-	mi := &file_wire_wire_proto_msgTypes[41]
+	mi := &file_wire_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3481,7 +3669,7 @@ func (x *Fixes) String() string {
 func (*Fixes) ProtoMessage() {}
 
 func (x *Fixes) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[41]
+	mi := &file_wire_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3494,7 +3682,7 @@ func (x *Fixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fixes.ProtoReflect.Descriptor instead.
 func (*Fixes) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Fixes) GetRoom() string {
@@ -3527,7 +3715,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_wire_wire_proto_msgTypes[42]
+	mi := &file_wire_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3539,7 +3727,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[42]
+	mi := &file_wire_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3552,7 +3740,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *View) GetWatch() uint32 {
@@ -3614,7 +3802,7 @@ type Sight struct {
 
 func (x *Sight) Reset() {
 	*x = Sight{}
-	mi := &file_wire_wire_proto_msgTypes[43]
+	mi := &file_wire_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +3814,7 @@ func (x *Sight) String() string {
 func (*Sight) ProtoMessage() {}
 
 func (x *Sight) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[43]
+	mi := &file_wire_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +3827,7 @@ func (x *Sight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sight.ProtoReflect.Descriptor instead.
 func (*Sight) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Sight) GetHandle() uint32 {
@@ -3732,7 +3920,7 @@ type Neighbours struct {
 
 func (x *Neighbours) Reset() {
 	*x = Neighbours{}
-	mi := &file_wire_wire_proto_msgTypes[44]
+	mi := &file_wire_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3744,7 +3932,7 @@ func (x *Neighbours) String() string {
 func (*Neighbours) ProtoMessage() {}
 
 func (x *Neighbours) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[44]
+	mi := &file_wire_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3757,7 +3945,7 @@ func (x *Neighbours) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbours.ProtoReflect.Descriptor instead.
 func (*Neighbours) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Neighbours) GetPeople() []*Neighbour {
@@ -3794,7 +3982,7 @@ type Neighbour struct {
 
 func (x *Neighbour) Reset() {
 	*x = Neighbour{}
-	mi := &file_wire_wire_proto_msgTypes[45]
+	mi := &file_wire_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3806,7 +3994,7 @@ func (x *Neighbour) String() string {
 func (*Neighbour) ProtoMessage() {}
 
 func (x *Neighbour) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[45]
+	mi := &file_wire_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3819,7 +4007,7 @@ func (x *Neighbour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
 func (*Neighbour) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Neighbour) GetUser() string {
@@ -3867,7 +4055,7 @@ type Ingested struct {
 
 func (x *Ingested) Reset() {
 	*x = Ingested{}
-	mi := &file_wire_wire_proto_msgTypes[46]
+	mi := &file_wire_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3879,7 +4067,7 @@ func (x *Ingested) String() string {
 func (*Ingested) ProtoMessage() {}
 
 func (x *Ingested) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[46]
+	mi := &file_wire_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3892,7 +4080,7 @@ func (x *Ingested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingested.ProtoReflect.Descriptor instead.
 func (*Ingested) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Ingested) GetTaken() uint32 {
@@ -3920,7 +4108,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_wire_wire_proto_msgTypes[47]
+	mi := &file_wire_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3932,7 +4120,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[47]
+	mi := &file_wire_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3945,7 +4133,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Refusal) GetIndex() uint32 {
@@ -3978,7 +4166,7 @@ type Sent struct {
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_wire_wire_proto_msgTypes[48]
+	mi := &file_wire_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3990,7 +4178,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[48]
+	mi := &file_wire_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4003,7 +4191,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Sent) GetMessage() *Message {
@@ -4025,7 +4213,7 @@ type PeoplePage struct {
 
 func (x *PeoplePage) Reset() {
 	*x = PeoplePage{}
-	mi := &file_wire_wire_proto_msgTypes[49]
+	mi := &file_wire_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4037,7 +4225,7 @@ func (x *PeoplePage) String() string {
 func (*PeoplePage) ProtoMessage() {}
 
 func (x *PeoplePage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[49]
+	mi := &file_wire_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4050,7 +4238,7 @@ func (x *PeoplePage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeoplePage.ProtoReflect.Descriptor instead.
 func (*PeoplePage) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PeoplePage) GetRoom() string {
@@ -4092,7 +4280,7 @@ type Page struct {
 
 func (x *Page) Reset() {
 	*x = Page{}
-	mi := &file_wire_wire_proto_msgTypes[50]
+	mi := &file_wire_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4104,7 +4292,7 @@ func (x *Page) String() string {
 func (*Page) ProtoMessage() {}
 
 func (x *Page) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[50]
+	mi := &file_wire_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4117,7 +4305,7 @@ func (x *Page) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Page.ProtoReflect.Descriptor instead.
 func (*Page) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Page) GetRoom() string {
@@ -4150,7 +4338,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_wire_wire_proto_msgTypes[51]
+	mi := &file_wire_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4162,7 +4350,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[51]
+	mi := &file_wire_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4175,7 +4363,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Pong) GetNow() *timestamppb.Timestamp {
@@ -4198,7 +4386,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_wire_wire_proto_msgTypes[52]
+	mi := &file_wire_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4210,7 +4398,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[52]
+	mi := &file_wire_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4223,7 +4411,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Error) GetCode() string {
@@ -4266,7 +4454,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_wire_wire_proto_msgTypes[53]
+	mi := &file_wire_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4278,7 +4466,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[53]
+	mi := &file_wire_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4291,7 +4479,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Close) GetCode() string {
@@ -4409,7 +4597,7 @@ const file_wire_wire_proto_rawDesc = "" +
 	"ListPeople\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\rR\x05limit\"\xc0\x06\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"\xf2\x06\n" +
 	"\vServerFrame\x12\x0e\n" +
 	"\x02re\x18\x01 \x01(\x04R\x02re\x123\n" +
 	"\awelcome\x18\x02 \x01(\v2\x17.muster.wire.v1.WelcomeH\x00R\awelcome\x12*\n" +
@@ -4431,7 +4619,8 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\n" +
 	"neighbours\x18\x10 \x01(\v2\x1a.muster.wire.v1.NeighboursH\x00R\n" +
 	"neighbours\x126\n" +
-	"\bingested\x18\x11 \x01(\v2\x18.muster.wire.v1.IngestedH\x00R\bingestedB\x06\n" +
+	"\bingested\x18\x11 \x01(\v2\x18.muster.wire.v1.IngestedH\x00R\bingested\x120\n" +
+	"\x06notice\x18\x12 \x01(\v2\x16.muster.wire.v1.NoticeH\x00R\x06noticeB\x06\n" +
 	"\x04body\"\xac\x03\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
@@ -4499,7 +4688,7 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x04node\x18\x05 \x01(\tR\x04node\x127\n" +
 	"\ttransport\x18\x06 \x01(\x0e2\x19.muster.wire.v1.TransportR\ttransport\x120\n" +
 	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
-	"\x06reason\x18\b \x01(\x0e2\x16.muster.wire.v1.ReasonR\x06reason\"\x83\x03\n" +
+	"\x06reason\x18\b \x01(\x0e2\x16.muster.wire.v1.ReasonR\x06reason\"\xb5\x03\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12(\n" +
 	"\x02at\x18\x02 \x01(\v2\x18.muster.wire.v1.PositionR\x02at\x126\n" +
@@ -4507,7 +4696,8 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\amessage\x18\x04 \x01(\v2\x17.muster.wire.v1.MessageH\x00R\amessage\x123\n" +
 	"\achanged\x18\x05 \x01(\v2\x17.muster.wire.v1.ChangedH\x00R\achanged\x129\n" +
 	"\tcontinued\x18\a \x01(\v2\x19.muster.wire.v1.ContinuedH\x00R\tcontinued\x126\n" +
-	"\bcrossing\x18\b \x01(\v2\x18.muster.wire.v1.CrossingH\x00R\bcrossing\x12\x1f\n" +
+	"\bcrossing\x18\b \x01(\v2\x18.muster.wire.v1.CrossingH\x00R\bcrossing\x120\n" +
+	"\x06update\x18\t \x01(\v2\x16.muster.wire.v1.UpdateH\x00R\x06update\x12\x1f\n" +
 	"\vprior_epoch\x18\x06 \x01(\x04R\n" +
 	"priorEpochB\x06\n" +
 	"\x04body\"j\n" +
@@ -4541,7 +4731,19 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x04EXIT\x10\x02\x12\t\n" +
 	"\x05DWELL\x10\x03\x12\b\n" +
 	"\x04MEET\x10\x04\x12\b\n" +
-	"\x04PART\x10\x05\"\xa3\x02\n" +
+	"\x04PART\x10\x05\"z\n" +
+	"\x06Update\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\tR\x04data\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\f\n" +
+	"\x01n\x18\x05 \x01(\x04R\x01n\"z\n" +
+	"\x06Notice\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\tR\x04data\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\f\n" +
+	"\x01n\x18\x05 \x01(\x04R\x01n\"\xa3\x02\n" +
 	"\x03Fix\x12+\n" +
 	"\x05point\x18\x01 \x01(\v2\x15.muster.wire.v1.PointR\x05point\x12\x1a\n" +
 	"\baccuracy\x18\x02 \x01(\x02R\baccuracy\x12\x19\n" +
@@ -4667,7 +4869,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_wire_wire_proto_goTypes = []any{
 	(State)(0),                    // 0: muster.wire.v1.State
 	(Reason)(0),                   // 1: muster.wire.v1.Reason
@@ -4711,23 +4913,25 @@ var file_wire_wire_proto_goTypes = []any{
 	(*Message)(nil),               // 39: muster.wire.v1.Message
 	(*Changed)(nil),               // 40: muster.wire.v1.Changed
 	(*Crossing)(nil),              // 41: muster.wire.v1.Crossing
-	(*Fix)(nil),                   // 42: muster.wire.v1.Fix
-	(*Point)(nil),                 // 43: muster.wire.v1.Point
-	(*MemberFix)(nil),             // 44: muster.wire.v1.MemberFix
-	(*Fixes)(nil),                 // 45: muster.wire.v1.Fixes
-	(*View)(nil),                  // 46: muster.wire.v1.View
-	(*Sight)(nil),                 // 47: muster.wire.v1.Sight
-	(*Neighbours)(nil),            // 48: muster.wire.v1.Neighbours
-	(*Neighbour)(nil),             // 49: muster.wire.v1.Neighbour
-	(*Ingested)(nil),              // 50: muster.wire.v1.Ingested
-	(*Refusal)(nil),               // 51: muster.wire.v1.Refusal
-	(*Sent)(nil),                  // 52: muster.wire.v1.Sent
-	(*PeoplePage)(nil),            // 53: muster.wire.v1.PeoplePage
-	(*Page)(nil),                  // 54: muster.wire.v1.Page
-	(*Pong)(nil),                  // 55: muster.wire.v1.Pong
-	(*Error)(nil),                 // 56: muster.wire.v1.Error
-	(*Close)(nil),                 // 57: muster.wire.v1.Close
-	(*timestamppb.Timestamp)(nil), // 58: google.protobuf.Timestamp
+	(*Update)(nil),                // 42: muster.wire.v1.Update
+	(*Notice)(nil),                // 43: muster.wire.v1.Notice
+	(*Fix)(nil),                   // 44: muster.wire.v1.Fix
+	(*Point)(nil),                 // 45: muster.wire.v1.Point
+	(*MemberFix)(nil),             // 46: muster.wire.v1.MemberFix
+	(*Fixes)(nil),                 // 47: muster.wire.v1.Fixes
+	(*View)(nil),                  // 48: muster.wire.v1.View
+	(*Sight)(nil),                 // 49: muster.wire.v1.Sight
+	(*Neighbours)(nil),            // 50: muster.wire.v1.Neighbours
+	(*Neighbour)(nil),             // 51: muster.wire.v1.Neighbour
+	(*Ingested)(nil),              // 52: muster.wire.v1.Ingested
+	(*Refusal)(nil),               // 53: muster.wire.v1.Refusal
+	(*Sent)(nil),                  // 54: muster.wire.v1.Sent
+	(*PeoplePage)(nil),            // 55: muster.wire.v1.PeoplePage
+	(*Page)(nil),                  // 56: muster.wire.v1.Page
+	(*Pong)(nil),                  // 57: muster.wire.v1.Pong
+	(*Error)(nil),                 // 58: muster.wire.v1.Error
+	(*Close)(nil),                 // 59: muster.wire.v1.Close
+	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	5,  // 0: muster.wire.v1.ClientFrame.hello:type_name -> muster.wire.v1.Hello
@@ -4748,73 +4952,77 @@ var file_wire_wire_proto_depIdxs = []int32{
 	6,  // 15: muster.wire.v1.Hello.follows:type_name -> muster.wire.v1.Follow
 	28, // 16: muster.wire.v1.Follow.positions:type_name -> muster.wire.v1.Position
 	28, // 17: muster.wire.v1.Join.positions:type_name -> muster.wire.v1.Position
-	42, // 18: muster.wire.v1.Report.fix:type_name -> muster.wire.v1.Fix
+	44, // 18: muster.wire.v1.Report.fix:type_name -> muster.wire.v1.Fix
 	15, // 19: muster.wire.v1.Watch.area:type_name -> muster.wire.v1.Box
-	43, // 20: muster.wire.v1.Nearby.center:type_name -> muster.wire.v1.Point
+	45, // 20: muster.wire.v1.Nearby.center:type_name -> muster.wire.v1.Point
 	18, // 21: muster.wire.v1.Ingest.fixes:type_name -> muster.wire.v1.SubjectFix
-	42, // 22: muster.wire.v1.SubjectFix.fix:type_name -> muster.wire.v1.Fix
+	44, // 22: muster.wire.v1.SubjectFix.fix:type_name -> muster.wire.v1.Fix
 	24, // 23: muster.wire.v1.ServerFrame.welcome:type_name -> muster.wire.v1.Welcome
 	27, // 24: muster.wire.v1.ServerFrame.done:type_name -> muster.wire.v1.Done
 	29, // 25: muster.wire.v1.ServerFrame.snapshot:type_name -> muster.wire.v1.Snapshot
-	52, // 26: muster.wire.v1.ServerFrame.sent:type_name -> muster.wire.v1.Sent
-	54, // 27: muster.wire.v1.ServerFrame.page:type_name -> muster.wire.v1.Page
-	55, // 28: muster.wire.v1.ServerFrame.pong:type_name -> muster.wire.v1.Pong
-	56, // 29: muster.wire.v1.ServerFrame.error:type_name -> muster.wire.v1.Error
+	54, // 26: muster.wire.v1.ServerFrame.sent:type_name -> muster.wire.v1.Sent
+	56, // 27: muster.wire.v1.ServerFrame.page:type_name -> muster.wire.v1.Page
+	57, // 28: muster.wire.v1.ServerFrame.pong:type_name -> muster.wire.v1.Pong
+	58, // 29: muster.wire.v1.ServerFrame.error:type_name -> muster.wire.v1.Error
 	36, // 30: muster.wire.v1.ServerFrame.event:type_name -> muster.wire.v1.Event
-	45, // 31: muster.wire.v1.ServerFrame.fixes:type_name -> muster.wire.v1.Fixes
-	57, // 32: muster.wire.v1.ServerFrame.close:type_name -> muster.wire.v1.Close
+	47, // 31: muster.wire.v1.ServerFrame.fixes:type_name -> muster.wire.v1.Fixes
+	59, // 32: muster.wire.v1.ServerFrame.close:type_name -> muster.wire.v1.Close
 	25, // 33: muster.wire.v1.ServerFrame.goaway:type_name -> muster.wire.v1.Goaway
-	53, // 34: muster.wire.v1.ServerFrame.people_page:type_name -> muster.wire.v1.PeoplePage
+	55, // 34: muster.wire.v1.ServerFrame.people_page:type_name -> muster.wire.v1.PeoplePage
 	30, // 35: muster.wire.v1.ServerFrame.reach:type_name -> muster.wire.v1.Reach
-	46, // 36: muster.wire.v1.ServerFrame.view:type_name -> muster.wire.v1.View
-	48, // 37: muster.wire.v1.ServerFrame.neighbours:type_name -> muster.wire.v1.Neighbours
-	50, // 38: muster.wire.v1.ServerFrame.ingested:type_name -> muster.wire.v1.Ingested
-	2,  // 39: muster.wire.v1.Welcome.transport:type_name -> muster.wire.v1.Transport
-	58, // 40: muster.wire.v1.Welcome.now:type_name -> google.protobuf.Timestamp
-	58, // 41: muster.wire.v1.Welcome.expires:type_name -> google.protobuf.Timestamp
-	26, // 42: muster.wire.v1.Goaway.targets:type_name -> muster.wire.v1.Target
-	32, // 43: muster.wire.v1.Snapshot.parts:type_name -> muster.wire.v1.Part
-	31, // 44: muster.wire.v1.Snapshot.unreached:type_name -> muster.wire.v1.RegionReach
-	31, // 45: muster.wire.v1.Reach.unreached:type_name -> muster.wire.v1.RegionReach
-	58, // 46: muster.wire.v1.RegionReach.unknown_since:type_name -> google.protobuf.Timestamp
-	28, // 47: muster.wire.v1.Part.at:type_name -> muster.wire.v1.Position
-	34, // 48: muster.wire.v1.Part.people:type_name -> muster.wire.v1.Person
-	44, // 49: muster.wire.v1.Part.fixes:type_name -> muster.wire.v1.MemberFix
-	33, // 50: muster.wire.v1.Part.counts:type_name -> muster.wire.v1.Counts
-	35, // 51: muster.wire.v1.Person.devices:type_name -> muster.wire.v1.Device
-	0,  // 52: muster.wire.v1.Device.state:type_name -> muster.wire.v1.State
-	2,  // 53: muster.wire.v1.Device.transport:type_name -> muster.wire.v1.Transport
-	58, // 54: muster.wire.v1.Device.since:type_name -> google.protobuf.Timestamp
-	1,  // 55: muster.wire.v1.Device.reason:type_name -> muster.wire.v1.Reason
-	28, // 56: muster.wire.v1.Event.at:type_name -> muster.wire.v1.Position
-	37, // 57: muster.wire.v1.Event.presence:type_name -> muster.wire.v1.Presence
-	39, // 58: muster.wire.v1.Event.message:type_name -> muster.wire.v1.Message
-	40, // 59: muster.wire.v1.Event.changed:type_name -> muster.wire.v1.Changed
-	38, // 60: muster.wire.v1.Event.continued:type_name -> muster.wire.v1.Continued
-	41, // 61: muster.wire.v1.Event.crossing:type_name -> muster.wire.v1.Crossing
-	34, // 62: muster.wire.v1.Presence.people:type_name -> muster.wire.v1.Person
-	33, // 63: muster.wire.v1.Presence.counts:type_name -> muster.wire.v1.Counts
-	58, // 64: muster.wire.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	3,  // 65: muster.wire.v1.Crossing.kind:type_name -> muster.wire.v1.Crossing.Kind
-	58, // 66: muster.wire.v1.Crossing.at:type_name -> google.protobuf.Timestamp
-	43, // 67: muster.wire.v1.Fix.point:type_name -> muster.wire.v1.Point
-	58, // 68: muster.wire.v1.Fix.captured:type_name -> google.protobuf.Timestamp
-	42, // 69: muster.wire.v1.MemberFix.fix:type_name -> muster.wire.v1.Fix
-	44, // 70: muster.wire.v1.Fixes.fixes:type_name -> muster.wire.v1.MemberFix
-	47, // 71: muster.wire.v1.View.sights:type_name -> muster.wire.v1.Sight
-	49, // 72: muster.wire.v1.Neighbours.people:type_name -> muster.wire.v1.Neighbour
-	42, // 73: muster.wire.v1.Neighbour.fix:type_name -> muster.wire.v1.Fix
-	51, // 74: muster.wire.v1.Ingested.refused:type_name -> muster.wire.v1.Refusal
-	39, // 75: muster.wire.v1.Sent.message:type_name -> muster.wire.v1.Message
-	34, // 76: muster.wire.v1.PeoplePage.people:type_name -> muster.wire.v1.Person
-	33, // 77: muster.wire.v1.PeoplePage.counts:type_name -> muster.wire.v1.Counts
-	39, // 78: muster.wire.v1.Page.messages:type_name -> muster.wire.v1.Message
-	58, // 79: muster.wire.v1.Pong.now:type_name -> google.protobuf.Timestamp
-	80, // [80:80] is the sub-list for method output_type
-	80, // [80:80] is the sub-list for method input_type
-	80, // [80:80] is the sub-list for extension type_name
-	80, // [80:80] is the sub-list for extension extendee
-	0,  // [0:80] is the sub-list for field type_name
+	48, // 36: muster.wire.v1.ServerFrame.view:type_name -> muster.wire.v1.View
+	50, // 37: muster.wire.v1.ServerFrame.neighbours:type_name -> muster.wire.v1.Neighbours
+	52, // 38: muster.wire.v1.ServerFrame.ingested:type_name -> muster.wire.v1.Ingested
+	43, // 39: muster.wire.v1.ServerFrame.notice:type_name -> muster.wire.v1.Notice
+	2,  // 40: muster.wire.v1.Welcome.transport:type_name -> muster.wire.v1.Transport
+	60, // 41: muster.wire.v1.Welcome.now:type_name -> google.protobuf.Timestamp
+	60, // 42: muster.wire.v1.Welcome.expires:type_name -> google.protobuf.Timestamp
+	26, // 43: muster.wire.v1.Goaway.targets:type_name -> muster.wire.v1.Target
+	32, // 44: muster.wire.v1.Snapshot.parts:type_name -> muster.wire.v1.Part
+	31, // 45: muster.wire.v1.Snapshot.unreached:type_name -> muster.wire.v1.RegionReach
+	31, // 46: muster.wire.v1.Reach.unreached:type_name -> muster.wire.v1.RegionReach
+	60, // 47: muster.wire.v1.RegionReach.unknown_since:type_name -> google.protobuf.Timestamp
+	28, // 48: muster.wire.v1.Part.at:type_name -> muster.wire.v1.Position
+	34, // 49: muster.wire.v1.Part.people:type_name -> muster.wire.v1.Person
+	46, // 50: muster.wire.v1.Part.fixes:type_name -> muster.wire.v1.MemberFix
+	33, // 51: muster.wire.v1.Part.counts:type_name -> muster.wire.v1.Counts
+	35, // 52: muster.wire.v1.Person.devices:type_name -> muster.wire.v1.Device
+	0,  // 53: muster.wire.v1.Device.state:type_name -> muster.wire.v1.State
+	2,  // 54: muster.wire.v1.Device.transport:type_name -> muster.wire.v1.Transport
+	60, // 55: muster.wire.v1.Device.since:type_name -> google.protobuf.Timestamp
+	1,  // 56: muster.wire.v1.Device.reason:type_name -> muster.wire.v1.Reason
+	28, // 57: muster.wire.v1.Event.at:type_name -> muster.wire.v1.Position
+	37, // 58: muster.wire.v1.Event.presence:type_name -> muster.wire.v1.Presence
+	39, // 59: muster.wire.v1.Event.message:type_name -> muster.wire.v1.Message
+	40, // 60: muster.wire.v1.Event.changed:type_name -> muster.wire.v1.Changed
+	38, // 61: muster.wire.v1.Event.continued:type_name -> muster.wire.v1.Continued
+	41, // 62: muster.wire.v1.Event.crossing:type_name -> muster.wire.v1.Crossing
+	42, // 63: muster.wire.v1.Event.update:type_name -> muster.wire.v1.Update
+	34, // 64: muster.wire.v1.Presence.people:type_name -> muster.wire.v1.Person
+	33, // 65: muster.wire.v1.Presence.counts:type_name -> muster.wire.v1.Counts
+	60, // 66: muster.wire.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	3,  // 67: muster.wire.v1.Crossing.kind:type_name -> muster.wire.v1.Crossing.Kind
+	60, // 68: muster.wire.v1.Crossing.at:type_name -> google.protobuf.Timestamp
+	60, // 69: muster.wire.v1.Update.at:type_name -> google.protobuf.Timestamp
+	60, // 70: muster.wire.v1.Notice.at:type_name -> google.protobuf.Timestamp
+	45, // 71: muster.wire.v1.Fix.point:type_name -> muster.wire.v1.Point
+	60, // 72: muster.wire.v1.Fix.captured:type_name -> google.protobuf.Timestamp
+	44, // 73: muster.wire.v1.MemberFix.fix:type_name -> muster.wire.v1.Fix
+	46, // 74: muster.wire.v1.Fixes.fixes:type_name -> muster.wire.v1.MemberFix
+	49, // 75: muster.wire.v1.View.sights:type_name -> muster.wire.v1.Sight
+	51, // 76: muster.wire.v1.Neighbours.people:type_name -> muster.wire.v1.Neighbour
+	44, // 77: muster.wire.v1.Neighbour.fix:type_name -> muster.wire.v1.Fix
+	53, // 78: muster.wire.v1.Ingested.refused:type_name -> muster.wire.v1.Refusal
+	39, // 79: muster.wire.v1.Sent.message:type_name -> muster.wire.v1.Message
+	34, // 80: muster.wire.v1.PeoplePage.people:type_name -> muster.wire.v1.Person
+	33, // 81: muster.wire.v1.PeoplePage.counts:type_name -> muster.wire.v1.Counts
+	39, // 82: muster.wire.v1.Page.messages:type_name -> muster.wire.v1.Message
+	60, // 83: muster.wire.v1.Pong.now:type_name -> google.protobuf.Timestamp
+	84, // [84:84] is the sub-list for method output_type
+	84, // [84:84] is the sub-list for method input_type
+	84, // [84:84] is the sub-list for extension type_name
+	84, // [84:84] is the sub-list for extension extendee
+	0,  // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -4856,6 +5064,7 @@ func file_wire_wire_proto_init() {
 		(*ServerFrame_View)(nil),
 		(*ServerFrame_Neighbours)(nil),
 		(*ServerFrame_Ingested)(nil),
+		(*ServerFrame_Notice)(nil),
 	}
 	file_wire_wire_proto_msgTypes[32].OneofWrappers = []any{
 		(*Event_Presence)(nil),
@@ -4863,16 +5072,17 @@ func file_wire_wire_proto_init() {
 		(*Event_Changed)(nil),
 		(*Event_Continued)(nil),
 		(*Event_Crossing)(nil),
+		(*Event_Update)(nil),
 	}
-	file_wire_wire_proto_msgTypes[38].OneofWrappers = []any{}
-	file_wire_wire_proto_msgTypes[43].OneofWrappers = []any{}
+	file_wire_wire_proto_msgTypes[40].OneofWrappers = []any{}
+	file_wire_wire_proto_msgTypes[45].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   54,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

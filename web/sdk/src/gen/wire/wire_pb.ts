@@ -23,7 +23,7 @@ import type { Message as Message$1 } from "@bufbuild/protobuf";
  * Describes the file wire/wire.proto.
  */
 export const file_wire_wire: GenFile = /*@__PURE__*/
-  fileDesc("Cg93aXJlL3dpcmUucHJvdG8SDm11c3Rlci53aXJlLnYxIpAFCgtDbGllbnRGcmFtZRIKCgJpZBgBIAEoBBImCgVoZWxsbxgCIAEoCzIVLm11c3Rlci53aXJlLnYxLkhlbGxvSAASKAoGcmVhdXRoGAMgASgLMhYubXVzdGVyLndpcmUudjEuUmVhdXRoSAASJAoEam9pbhgEIAEoCzIULm11c3Rlci53aXJlLnYxLkpvaW5IABImCgVsZWF2ZRgFIAEoCzIVLm11c3Rlci53aXJlLnYxLkxlYXZlSAASKAoGcmVwb3J0GAYgASgLMhYubXVzdGVyLndpcmUudjEuUmVwb3J0SAASJAoEc2VuZBgHIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbmRIABIqCgdoaXN0b3J5GAggASgLMhcubXVzdGVyLndpcmUudjEuSGlzdG9yeUgAEiQKBHBpbmcYCSABKAsyFC5tdXN0ZXIud2lyZS52MS5QaW5nSAASIgoDYnllGAogASgLMhMubXVzdGVyLndpcmUudjEuQnllSAASMQoLbGlzdF9wZW9wbGUYCyABKAsyGi5tdXN0ZXIud2lyZS52MS5MaXN0UGVvcGxlSAASJgoFd2F0Y2gYDCABKAsyFS5tdXN0ZXIud2lyZS52MS5XYXRjaEgAEioKB3Vud2F0Y2gYDSABKAsyFy5tdXN0ZXIud2lyZS52MS5VbndhdGNoSAASKAoGbmVhcmJ5GA4gASgLMhYubXVzdGVyLndpcmUudjEuTmVhcmJ5SAASKAoGaW5nZXN0GA8gASgLMhYubXVzdGVyLndpcmUudjEuSW5nZXN0SAASLAoId2l0aGRyYXcYECABKAsyGC5tdXN0ZXIud2lyZS52MS5XaXRoZHJhd0gAQgYKBGJvZHkingEKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDQoFdG9rZW4YAiABKAkSDgoGZGV2aWNlGAMgASgJEgsKA3NkaxgEIAEoCRInCgdmb2xsb3dzGAUgAygLMhYubXVzdGVyLndpcmUudjEuRm9sbG93Eg0KBWVwb2NoGAYgASgEEhAKCGZhbGxiYWNrGAcgASgJEg4KBnRpY2tldBgIIAEoDCJDCgZGb2xsb3cSDAoEcm9vbRgBIAEoCRIrCglwb3NpdGlvbnMYAiADKAsyGC5tdXN0ZXIud2lyZS52MS5Qb3NpdGlvbiIXCgZSZWF1dGgSDQoFdG9rZW4YASABKAkiQQoESm9pbhIMCgRyb29tGAEgASgJEisKCXBvc2l0aW9ucxgCIAMoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uIhUKBUxlYXZlEgwKBHJvb20YASABKAkiOQoGUmVwb3J0EiAKA2ZpeBgBIAEoCzITLm11c3Rlci53aXJlLnYxLkZpeBINCgVyb29tcxgCIAMoCSI1CgRTZW5kEgwKBHJvb20YASABKAkSEQoJY2xpZW50X2lkGAIgASgJEgwKBGJvZHkYAyABKAkiRQoHSGlzdG9yeRIMCgRyb29tGAEgASgJEg4KBmJlZm9yZRgCIAEoBBINCgVhZnRlchgDIAEoBBINCgVsaW1pdBgEIAEoDSJHCgVXYXRjaBINCgV3YXRjaBgBIAEoDRIMCgRyb29tGAIgASgJEiEKBGFyZWEYAyABKAsyEy5tdXN0ZXIud2lyZS52MS5Cb3giGAoHVW53YXRjaBINCgV3YXRjaBgBIAEoDSI/CgNCb3gSDQoFc291dGgYASABKAESDAoEd2VzdBgCIAEoARINCgVub3J0aBgDIAEoARIMCgRlYXN0GAQgASgBIl0KBk5lYXJieRIlCgZjZW50ZXIYASABKAsyFS5tdXN0ZXIud2lyZS52MS5Qb2ludBIOCgZyYWRpdXMYAiABKAESDQoFbGltaXQYAyABKA0SDQoFZmxlZXQYBCABKAkiMwoGSW5nZXN0EikKBWZpeGVzGAEgAygLMhoubXVzdGVyLndpcmUudjEuU3ViamVjdEZpeCI/CgpTdWJqZWN0Rml4Eg8KB3N1YmplY3QYASABKAkSIAoDZml4GAIgASgLMhMubXVzdGVyLndpcmUudjEuRml4IgoKCFdpdGhkcmF3IhYKBFBpbmcSDgoGcnR0X3VzGAEgASgNIgUKA0J5ZSI4CgpMaXN0UGVvcGxlEgwKBHJvb20YASABKAkSDQoFYWZ0ZXIYAiABKAkSDQoFbGltaXQYAyABKA0ivgUKC1NlcnZlckZyYW1lEgoKAnJlGAEgASgEEioKB3dlbGNvbWUYAiABKAsyFy5tdXN0ZXIud2lyZS52MS5XZWxjb21lSAASJAoEZG9uZRgDIAEoCzIULm11c3Rlci53aXJlLnYxLkRvbmVIABIsCghzbmFwc2hvdBgEIAEoCzIYLm11c3Rlci53aXJlLnYxLlNuYXBzaG90SAASJAoEc2VudBgFIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbnRIABIkCgRwYWdlGAYgASgLMhQubXVzdGVyLndpcmUudjEuUGFnZUgAEiQKBHBvbmcYByABKAsyFC5tdXN0ZXIud2lyZS52MS5Qb25nSAASJgoFZXJyb3IYCCABKAsyFS5tdXN0ZXIud2lyZS52MS5FcnJvckgAEiYKBWV2ZW50GAkgASgLMhUubXVzdGVyLndpcmUudjEuRXZlbnRIABImCgVmaXhlcxgKIAEoCzIVLm11c3Rlci53aXJlLnYxLkZpeGVzSAASJgoFY2xvc2UYCyABKAsyFS5tdXN0ZXIud2lyZS52MS5DbG9zZUgAEigKBmdvYXdheRgMIAEoCzIWLm11c3Rlci53aXJlLnYxLkdvYXdheUgAEjEKC3Blb3BsZV9wYWdlGA0gASgLMhoubXVzdGVyLndpcmUudjEuUGVvcGxlUGFnZUgAEiYKBXJlYWNoGA4gASgLMhUubXVzdGVyLndpcmUudjEuUmVhY2hIABIkCgR2aWV3GA8gASgLMhQubXVzdGVyLndpcmUudjEuVmlld0gAEjAKCm5laWdoYm91cnMYECABKAsyGi5tdXN0ZXIud2lyZS52MS5OZWlnaGJvdXJzSAASLAoIaW5nZXN0ZWQYESABKAsyGC5tdXN0ZXIud2lyZS52MS5Jbmdlc3RlZEgAQgYKBGJvZHkivgIKB1dlbGNvbWUSDwoHdmVyc2lvbhgBIAEoDRIMCgR1c2VyGAIgASgJEgwKBG5hbWUYAyABKAkSDQoFZXBvY2gYBCABKAQSDgoGcmVnaW9uGAUgASgJEgwKBG5vZGUYBiABKAkSLAoJdHJhbnNwb3J0GAcgASgOMhkubXVzdGVyLndpcmUudjEuVHJhbnNwb3J0EicKA25vdxgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHZXhwaXJlcxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcGluZ19tcxgKIAEoDRIRCgltYXhfZnJhbWUYCyABKA0SEAoIZ3JhY2VfbXMYDCABKA0SDwoHdGlja19tcxgNIAEoDRIOCgZ0aWNrZXQYDiABKAwiVgoGR29hd2F5Eg4KBnRpY2tldBgBIAEoDBInCgd0YXJnZXRzGAIgAygLMhYubXVzdGVyLndpcmUudjEuVGFyZ2V0EhMKC2RlYWRsaW5lX21zGAMgASgNIj4KBlRhcmdldBIOCgZyZWdpb24YASABKAkSDAoEbm9kZRgCIAEoCRIKCgJ3cxgDIAEoCRIKCgJ3dBgEIAEoCSIGCgREb25lIjYKCFBvc2l0aW9uEg4KBnJlZ2lvbhgBIAEoCRINCgVlcG9jaBgCIAEoBBILCgNzZXEYAyABKAQilQEKCFNuYXBzaG90EgwKBHJvb20YASABKAkSEQoJcmVjb3ZlcmVkGAIgASgIEhMKC2xhc3RfbnVtYmVyGAMgASgEEiMKBXBhcnRzGAQgAygLMhQubXVzdGVyLndpcmUudjEuUGFydBIuCgl1bnJlYWNoZWQYBSADKAsyGy5tdXN0ZXIud2lyZS52MS5SZWdpb25SZWFjaCJFCgVSZWFjaBIMCgRyb29tGAEgASgJEi4KCXVucmVhY2hlZBgCIAMoCzIbLm11c3Rlci53aXJlLnYxLlJlZ2lvblJlYWNoIl4KC1JlZ2lvblJlYWNoEg4KBnJlZ2lvbhgBIAEoCRIxCg11bmtub3duX3NpbmNlGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRsb3N0GAMgASgIIrkBCgRQYXJ0EiQKAmF0GAEgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SJgoGcGVvcGxlGAIgAygLMhYubXVzdGVyLndpcmUudjEuUGVyc29uEigKBWZpeGVzGAMgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4EiYKBmNvdW50cxgEIAEoCzIWLm11c3Rlci53aXJlLnYxLkNvdW50cxIRCgl0cnVuY2F0ZWQYBSABKAgiKQoGQ291bnRzEgwKBGxpdmUYASABKA0SEQoJc3VzcGVuZGVkGAIgASgNIk0KBlBlcnNvbhIMCgR1c2VyGAEgASgJEgwKBG5hbWUYAiABKAkSJwoHZGV2aWNlcxgDIAMoCzIWLm11c3Rlci53aXJlLnYxLkRldmljZSLsAQoGRGV2aWNlEg4KBmRldmljZRgBIAEoCRINCgVlcG9jaBgCIAEoBBIkCgVzdGF0ZRgDIAEoDjIVLm11c3Rlci53aXJlLnYxLlN0YXRlEg4KBnJlZ2lvbhgEIAEoCRIMCgRub2RlGAUgASgJEiwKCXRyYW5zcG9ydBgGIAEoDjIZLm11c3Rlci53aXJlLnYxLlRyYW5zcG9ydBIpCgVzaW5jZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGcmVhc29uGAggASgOMhYubXVzdGVyLndpcmUudjEuUmVhc29uIrwCCgVFdmVudBIMCgRyb29tGAEgASgJEiQKAmF0GAIgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SLAoIcHJlc2VuY2UYAyABKAsyGC5tdXN0ZXIud2lyZS52MS5QcmVzZW5jZUgAEioKB21lc3NhZ2UYBCABKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlSAASKgoHY2hhbmdlZBgFIAEoCzIXLm11c3Rlci53aXJlLnYxLkNoYW5nZWRIABIuCgljb250aW51ZWQYByABKAsyGS5tdXN0ZXIud2lyZS52MS5Db250aW51ZWRIABIsCghjcm9zc2luZxgIIAEoCzIYLm11c3Rlci53aXJlLnYxLkNyb3NzaW5nSAASEwoLcHJpb3JfZXBvY2gYBiABKARCBgoEYm9keSJaCghQcmVzZW5jZRImCgZwZW9wbGUYASADKAsyFi5tdXN0ZXIud2lyZS52MS5QZXJzb24SJgoGY291bnRzGAIgASgLMhYubXVzdGVyLndpcmUudjEuQ291bnRzIgsKCUNvbnRpbnVlZCKYAQoHTWVzc2FnZRIOCgZudW1iZXIYASABKAQSCgoCaWQYAiABKAkSDgoGc2VuZGVyGAMgASgJEhMKC3NlbmRlcl9uYW1lGAQgASgJEhEKCWNsaWVudF9pZBgFIAEoCRIMCgRib2R5GAYgASgJEisKB3NlbnRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhoKB0NoYW5nZWQSDwoHdmVyc2lvbhgBIAEoBCKHAgoIQ3Jvc3NpbmcSCgoCaWQYASABKAkSKwoEa2luZBgCIAEoDjIdLm11c3Rlci53aXJlLnYxLkNyb3NzaW5nLktpbmQSDQoFZmVuY2UYAyABKAkSDAoEbmFtZRgEIAEoCRIMCgR1c2VyGAUgASgJEg0KBW90aGVyGAYgASgJEiYKAmF0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZwYXNzZWQYCCABKAgiUAoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASCQoFRU5URVIQARIICgRFWElUEAISCQoFRFdFTEwQAxIICgRNRUVUEAQSCAoEUEFSVBAFIuYBCgNGaXgSJAoFcG9pbnQYASABKAsyFS5tdXN0ZXIud2lyZS52MS5Qb2ludBIQCghhY2N1cmFjeRgCIAEoAhISCgVzcGVlZBgDIAEoAkgAiAEBEhQKB2hlYWRpbmcYBCABKAJIAYgBARIsCghjYXB0dXJlZBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCQoBbhgGIAEoBBIUCgdiYXR0ZXJ5GAcgASgCSAKIAQESDAoEY2VsbBgIIAEoBkIICgZfc3BlZWRCCgoIX2hlYWRpbmdCCgoIX2JhdHRlcnkiIQoFUG9pbnQSCwoDbGF0GAEgASgBEgsKA2xuZxgCIAEoASJaCglNZW1iZXJGaXgSDAoEdXNlchgBIAEoCRIOCgZkZXZpY2UYAiABKAkSDQoFZXBvY2gYAyABKAQSIAoDZml4GAQgASgLMhMubXVzdGVyLndpcmUudjEuRml4Ij8KBUZpeGVzEgwKBHJvb20YASABKAkSKAoFZml4ZXMYAiADKAsyGS5tdXN0ZXIud2lyZS52MS5NZW1iZXJGaXgiYgoEVmlldxINCgV3YXRjaBgBIAEoDRILCgNrZXkYAiABKA0SCQoBbhgDIAEoDRIMCgRtb3JlGAQgASgIEiUKBnNpZ2h0cxgFIAMoCzIVLm11c3Rlci53aXJlLnYxLlNpZ2h0IoMCCgVTaWdodBIOCgZoYW5kbGUYASABKA0SDAoEdXNlchgCIAEoCRIOCgZkZXZpY2UYAyABKAkSEAoDbGF0GAQgASgRSACIAQESEAoDbG5nGAUgASgRSAGIAQESFQoIYWNjdXJhY3kYBiABKA1IAogBARISCgVzcGVlZBgHIAEoDUgDiAEBEhQKB2hlYWRpbmcYCCABKA1IBIgBARIQCgNhZ2UYCSABKA1IBYgBARIMCgRnb25lGAogASgIEgwKBGNlbGwYCyABKAZCBgoEX2xhdEIGCgRfbG5nQgsKCV9hY2N1cmFjeUIICgZfc3BlZWRCCgoIX2hlYWRpbmdCBgoEX2FnZSJYCgpOZWlnaGJvdXJzEikKBnBlb3BsZRgBIAMoCzIZLm11c3Rlci53aXJlLnYxLk5laWdoYm91chIMCgRtb3JlGAIgASgIEhEKCXVucmVhY2hlZBgDIAMoCSJuCglOZWlnaGJvdXISDAoEdXNlchgBIAEoCRIMCgRuYW1lGAIgASgJEhAKCGRpc3RhbmNlGAMgASgBEhEKCWRpcmVjdGlvbhgEIAEoARIgCgNmaXgYBSABKAsyEy5tdXN0ZXIud2lyZS52MS5GaXgiQwoISW5nZXN0ZWQSDQoFdGFrZW4YASABKA0SKAoHcmVmdXNlZBgCIAMoCzIXLm11c3Rlci53aXJlLnYxLlJlZnVzYWwiPgoHUmVmdXNhbBINCgVpbmRleBgBIAEoDRIMCgRjb2RlGAIgASgJEhYKDnJldHJ5X2FmdGVyX21zGAMgASgNIjAKBFNlbnQSKAoHbWVzc2FnZRgBIAEoCzIXLm11c3Rlci53aXJlLnYxLk1lc3NhZ2UieAoKUGVvcGxlUGFnZRIMCgRyb29tGAEgASgJEiYKBnBlb3BsZRgCIAMoCzIWLm11c3Rlci53aXJlLnYxLlBlcnNvbhIMCgRtb3JlGAMgASgIEiYKBmNvdW50cxgEIAEoCzIWLm11c3Rlci53aXJlLnYxLkNvdW50cyJNCgRQYWdlEgwKBHJvb20YASABKAkSKQoIbWVzc2FnZXMYAiADKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlEgwKBG1vcmUYAyABKAgiLwoEUG9uZxInCgNub3cYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkwKBUVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDRIMCgRyb29tGAQgASgJIk0KBUNsb3NlEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDRINCgVlcG9jaBgEIAEoBCpBCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEggKBExJVkUQARINCglTVVNQRU5ERUQQAhIICgRMRUZUEAMqcQoGUmVhc29uEhYKElJFQVNPTl9VTlNQRUNJRklFRBAAEgcKA0JZRRABEg0KCVRJTUVEX09VVBACEgkKBU1PVkVEEAMSCwoHUkVNT1ZFRBAEEg4KClNJR05FRF9PVVQQBRIPCgtSRUdJT05fTE9TVBAGKkcKCVRyYW5zcG9ydBIZChVUUkFOU1BPUlRfVU5TUEVDSUZJRUQQABIQCgxXRUJUUkFOU1BPUlQQARINCglXRUJTT0NLRVQQAkInWiVnaXRodWIuY29tL211c3Rlcm1lc2gvbXVzdGVyL2FwaS93aXJlYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Cg93aXJlL3dpcmUucHJvdG8SDm11c3Rlci53aXJlLnYxIpAFCgtDbGllbnRGcmFtZRIKCgJpZBgBIAEoBBImCgVoZWxsbxgCIAEoCzIVLm11c3Rlci53aXJlLnYxLkhlbGxvSAASKAoGcmVhdXRoGAMgASgLMhYubXVzdGVyLndpcmUudjEuUmVhdXRoSAASJAoEam9pbhgEIAEoCzIULm11c3Rlci53aXJlLnYxLkpvaW5IABImCgVsZWF2ZRgFIAEoCzIVLm11c3Rlci53aXJlLnYxLkxlYXZlSAASKAoGcmVwb3J0GAYgASgLMhYubXVzdGVyLndpcmUudjEuUmVwb3J0SAASJAoEc2VuZBgHIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbmRIABIqCgdoaXN0b3J5GAggASgLMhcubXVzdGVyLndpcmUudjEuSGlzdG9yeUgAEiQKBHBpbmcYCSABKAsyFC5tdXN0ZXIud2lyZS52MS5QaW5nSAASIgoDYnllGAogASgLMhMubXVzdGVyLndpcmUudjEuQnllSAASMQoLbGlzdF9wZW9wbGUYCyABKAsyGi5tdXN0ZXIud2lyZS52MS5MaXN0UGVvcGxlSAASJgoFd2F0Y2gYDCABKAsyFS5tdXN0ZXIud2lyZS52MS5XYXRjaEgAEioKB3Vud2F0Y2gYDSABKAsyFy5tdXN0ZXIud2lyZS52MS5VbndhdGNoSAASKAoGbmVhcmJ5GA4gASgLMhYubXVzdGVyLndpcmUudjEuTmVhcmJ5SAASKAoGaW5nZXN0GA8gASgLMhYubXVzdGVyLndpcmUudjEuSW5nZXN0SAASLAoId2l0aGRyYXcYECABKAsyGC5tdXN0ZXIud2lyZS52MS5XaXRoZHJhd0gAQgYKBGJvZHkingEKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDQoFdG9rZW4YAiABKAkSDgoGZGV2aWNlGAMgASgJEgsKA3NkaxgEIAEoCRInCgdmb2xsb3dzGAUgAygLMhYubXVzdGVyLndpcmUudjEuRm9sbG93Eg0KBWVwb2NoGAYgASgEEhAKCGZhbGxiYWNrGAcgASgJEg4KBnRpY2tldBgIIAEoDCJDCgZGb2xsb3cSDAoEcm9vbRgBIAEoCRIrCglwb3NpdGlvbnMYAiADKAsyGC5tdXN0ZXIud2lyZS52MS5Qb3NpdGlvbiIXCgZSZWF1dGgSDQoFdG9rZW4YASABKAkiQQoESm9pbhIMCgRyb29tGAEgASgJEisKCXBvc2l0aW9ucxgCIAMoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uIhUKBUxlYXZlEgwKBHJvb20YASABKAkiOQoGUmVwb3J0EiAKA2ZpeBgBIAEoCzITLm11c3Rlci53aXJlLnYxLkZpeBINCgVyb29tcxgCIAMoCSI1CgRTZW5kEgwKBHJvb20YASABKAkSEQoJY2xpZW50X2lkGAIgASgJEgwKBGJvZHkYAyABKAkiRQoHSGlzdG9yeRIMCgRyb29tGAEgASgJEg4KBmJlZm9yZRgCIAEoBBINCgVhZnRlchgDIAEoBBINCgVsaW1pdBgEIAEoDSJHCgVXYXRjaBINCgV3YXRjaBgBIAEoDRIMCgRyb29tGAIgASgJEiEKBGFyZWEYAyABKAsyEy5tdXN0ZXIud2lyZS52MS5Cb3giGAoHVW53YXRjaBINCgV3YXRjaBgBIAEoDSI/CgNCb3gSDQoFc291dGgYASABKAESDAoEd2VzdBgCIAEoARINCgVub3J0aBgDIAEoARIMCgRlYXN0GAQgASgBIl0KBk5lYXJieRIlCgZjZW50ZXIYASABKAsyFS5tdXN0ZXIud2lyZS52MS5Qb2ludBIOCgZyYWRpdXMYAiABKAESDQoFbGltaXQYAyABKA0SDQoFZmxlZXQYBCABKAkiMwoGSW5nZXN0EikKBWZpeGVzGAEgAygLMhoubXVzdGVyLndpcmUudjEuU3ViamVjdEZpeCI/CgpTdWJqZWN0Rml4Eg8KB3N1YmplY3QYASABKAkSIAoDZml4GAIgASgLMhMubXVzdGVyLndpcmUudjEuRml4IgoKCFdpdGhkcmF3IhYKBFBpbmcSDgoGcnR0X3VzGAEgASgNIgUKA0J5ZSI4CgpMaXN0UGVvcGxlEgwKBHJvb20YASABKAkSDQoFYWZ0ZXIYAiABKAkSDQoFbGltaXQYAyABKA0i6AUKC1NlcnZlckZyYW1lEgoKAnJlGAEgASgEEioKB3dlbGNvbWUYAiABKAsyFy5tdXN0ZXIud2lyZS52MS5XZWxjb21lSAASJAoEZG9uZRgDIAEoCzIULm11c3Rlci53aXJlLnYxLkRvbmVIABIsCghzbmFwc2hvdBgEIAEoCzIYLm11c3Rlci53aXJlLnYxLlNuYXBzaG90SAASJAoEc2VudBgFIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbnRIABIkCgRwYWdlGAYgASgLMhQubXVzdGVyLndpcmUudjEuUGFnZUgAEiQKBHBvbmcYByABKAsyFC5tdXN0ZXIud2lyZS52MS5Qb25nSAASJgoFZXJyb3IYCCABKAsyFS5tdXN0ZXIud2lyZS52MS5FcnJvckgAEiYKBWV2ZW50GAkgASgLMhUubXVzdGVyLndpcmUudjEuRXZlbnRIABImCgVmaXhlcxgKIAEoCzIVLm11c3Rlci53aXJlLnYxLkZpeGVzSAASJgoFY2xvc2UYCyABKAsyFS5tdXN0ZXIud2lyZS52MS5DbG9zZUgAEigKBmdvYXdheRgMIAEoCzIWLm11c3Rlci53aXJlLnYxLkdvYXdheUgAEjEKC3Blb3BsZV9wYWdlGA0gASgLMhoubXVzdGVyLndpcmUudjEuUGVvcGxlUGFnZUgAEiYKBXJlYWNoGA4gASgLMhUubXVzdGVyLndpcmUudjEuUmVhY2hIABIkCgR2aWV3GA8gASgLMhQubXVzdGVyLndpcmUudjEuVmlld0gAEjAKCm5laWdoYm91cnMYECABKAsyGi5tdXN0ZXIud2lyZS52MS5OZWlnaGJvdXJzSAASLAoIaW5nZXN0ZWQYESABKAsyGC5tdXN0ZXIud2lyZS52MS5Jbmdlc3RlZEgAEigKBm5vdGljZRgSIAEoCzIWLm11c3Rlci53aXJlLnYxLk5vdGljZUgAQgYKBGJvZHkivgIKB1dlbGNvbWUSDwoHdmVyc2lvbhgBIAEoDRIMCgR1c2VyGAIgASgJEgwKBG5hbWUYAyABKAkSDQoFZXBvY2gYBCABKAQSDgoGcmVnaW9uGAUgASgJEgwKBG5vZGUYBiABKAkSLAoJdHJhbnNwb3J0GAcgASgOMhkubXVzdGVyLndpcmUudjEuVHJhbnNwb3J0EicKA25vdxgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHZXhwaXJlcxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcGluZ19tcxgKIAEoDRIRCgltYXhfZnJhbWUYCyABKA0SEAoIZ3JhY2VfbXMYDCABKA0SDwoHdGlja19tcxgNIAEoDRIOCgZ0aWNrZXQYDiABKAwiVgoGR29hd2F5Eg4KBnRpY2tldBgBIAEoDBInCgd0YXJnZXRzGAIgAygLMhYubXVzdGVyLndpcmUudjEuVGFyZ2V0EhMKC2RlYWRsaW5lX21zGAMgASgNIj4KBlRhcmdldBIOCgZyZWdpb24YASABKAkSDAoEbm9kZRgCIAEoCRIKCgJ3cxgDIAEoCRIKCgJ3dBgEIAEoCSIGCgREb25lIjYKCFBvc2l0aW9uEg4KBnJlZ2lvbhgBIAEoCRINCgVlcG9jaBgCIAEoBBILCgNzZXEYAyABKAQilQEKCFNuYXBzaG90EgwKBHJvb20YASABKAkSEQoJcmVjb3ZlcmVkGAIgASgIEhMKC2xhc3RfbnVtYmVyGAMgASgEEiMKBXBhcnRzGAQgAygLMhQubXVzdGVyLndpcmUudjEuUGFydBIuCgl1bnJlYWNoZWQYBSADKAsyGy5tdXN0ZXIud2lyZS52MS5SZWdpb25SZWFjaCJFCgVSZWFjaBIMCgRyb29tGAEgASgJEi4KCXVucmVhY2hlZBgCIAMoCzIbLm11c3Rlci53aXJlLnYxLlJlZ2lvblJlYWNoIl4KC1JlZ2lvblJlYWNoEg4KBnJlZ2lvbhgBIAEoCRIxCg11bmtub3duX3NpbmNlGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRsb3N0GAMgASgIIrkBCgRQYXJ0EiQKAmF0GAEgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SJgoGcGVvcGxlGAIgAygLMhYubXVzdGVyLndpcmUudjEuUGVyc29uEigKBWZpeGVzGAMgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4EiYKBmNvdW50cxgEIAEoCzIWLm11c3Rlci53aXJlLnYxLkNvdW50cxIRCgl0cnVuY2F0ZWQYBSABKAgiKQoGQ291bnRzEgwKBGxpdmUYASABKA0SEQoJc3VzcGVuZGVkGAIgASgNIk0KBlBlcnNvbhIMCgR1c2VyGAEgASgJEgwKBG5hbWUYAiABKAkSJwoHZGV2aWNlcxgDIAMoCzIWLm11c3Rlci53aXJlLnYxLkRldmljZSLsAQoGRGV2aWNlEg4KBmRldmljZRgBIAEoCRINCgVlcG9jaBgCIAEoBBIkCgVzdGF0ZRgDIAEoDjIVLm11c3Rlci53aXJlLnYxLlN0YXRlEg4KBnJlZ2lvbhgEIAEoCRIMCgRub2RlGAUgASgJEiwKCXRyYW5zcG9ydBgGIAEoDjIZLm11c3Rlci53aXJlLnYxLlRyYW5zcG9ydBIpCgVzaW5jZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGcmVhc29uGAggASgOMhYubXVzdGVyLndpcmUudjEuUmVhc29uIuYCCgVFdmVudBIMCgRyb29tGAEgASgJEiQKAmF0GAIgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SLAoIcHJlc2VuY2UYAyABKAsyGC5tdXN0ZXIud2lyZS52MS5QcmVzZW5jZUgAEioKB21lc3NhZ2UYBCABKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlSAASKgoHY2hhbmdlZBgFIAEoCzIXLm11c3Rlci53aXJlLnYxLkNoYW5nZWRIABIuCgljb250aW51ZWQYByABKAsyGS5tdXN0ZXIud2lyZS52MS5Db250aW51ZWRIABIsCghjcm9zc2luZxgIIAEoCzIYLm11c3Rlci53aXJlLnYxLkNyb3NzaW5nSAASKAoGdXBkYXRlGAkgASgLMhYubXVzdGVyLndpcmUudjEuVXBkYXRlSAASEwoLcHJpb3JfZXBvY2gYBiABKARCBgoEYm9keSJaCghQcmVzZW5jZRImCgZwZW9wbGUYASADKAsyFi5tdXN0ZXIud2lyZS52MS5QZXJzb24SJgoGY291bnRzGAIgASgLMhYubXVzdGVyLndpcmUudjEuQ291bnRzIgsKCUNvbnRpbnVlZCKYAQoHTWVzc2FnZRIOCgZudW1iZXIYASABKAQSCgoCaWQYAiABKAkSDgoGc2VuZGVyGAMgASgJEhMKC3NlbmRlcl9uYW1lGAQgASgJEhEKCWNsaWVudF9pZBgFIAEoCRIMCgRib2R5GAYgASgJEisKB3NlbnRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhoKB0NoYW5nZWQSDwoHdmVyc2lvbhgBIAEoBCKHAgoIQ3Jvc3NpbmcSCgoCaWQYASABKAkSKwoEa2luZBgCIAEoDjIdLm11c3Rlci53aXJlLnYxLkNyb3NzaW5nLktpbmQSDQoFZmVuY2UYAyABKAkSDAoEbmFtZRgEIAEoCRIMCgR1c2VyGAUgASgJEg0KBW90aGVyGAYgASgJEiYKAmF0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZwYXNzZWQYCCABKAgiUAoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASCQoFRU5URVIQARIICgRFWElUEAISCQoFRFdFTEwQAxIICgRNRUVUEAQSCAoEUEFSVBAFImMKBlVwZGF0ZRIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJEgwKBGRhdGEYAyABKAkSJgoCYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgkKAW4YBSABKAQiYwoGTm90aWNlEgoKAmlkGAEgASgJEgwKBGtpbmQYAiABKAkSDAoEZGF0YRgDIAEoCRImCgJhdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCQoBbhgFIAEoBCLmAQoDRml4EiQKBXBvaW50GAEgASgLMhUubXVzdGVyLndpcmUudjEuUG9pbnQSEAoIYWNjdXJhY3kYAiABKAISEgoFc3BlZWQYAyABKAJIAIgBARIUCgdoZWFkaW5nGAQgASgCSAGIAQESLAoIY2FwdHVyZWQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgkKAW4YBiABKAQSFAoHYmF0dGVyeRgHIAEoAkgCiAEBEgwKBGNlbGwYCCABKAZCCAoGX3NwZWVkQgoKCF9oZWFkaW5nQgoKCF9iYXR0ZXJ5IiEKBVBvaW50EgsKA2xhdBgBIAEoARILCgNsbmcYAiABKAEiWgoJTWVtYmVyRml4EgwKBHVzZXIYASABKAkSDgoGZGV2aWNlGAIgASgJEg0KBWVwb2NoGAMgASgEEiAKA2ZpeBgEIAEoCzITLm11c3Rlci53aXJlLnYxLkZpeCI/CgVGaXhlcxIMCgRyb29tGAEgASgJEigKBWZpeGVzGAIgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4ImIKBFZpZXcSDQoFd2F0Y2gYASABKA0SCwoDa2V5GAIgASgNEgkKAW4YAyABKA0SDAoEbW9yZRgEIAEoCBIlCgZzaWdodHMYBSADKAsyFS5tdXN0ZXIud2lyZS52MS5TaWdodCKDAgoFU2lnaHQSDgoGaGFuZGxlGAEgASgNEgwKBHVzZXIYAiABKAkSDgoGZGV2aWNlGAMgASgJEhAKA2xhdBgEIAEoEUgAiAEBEhAKA2xuZxgFIAEoEUgBiAEBEhUKCGFjY3VyYWN5GAYgASgNSAKIAQESEgoFc3BlZWQYByABKA1IA4gBARIUCgdoZWFkaW5nGAggASgNSASIAQESEAoDYWdlGAkgASgNSAWIAQESDAoEZ29uZRgKIAEoCBIMCgRjZWxsGAsgASgGQgYKBF9sYXRCBgoEX2xuZ0ILCglfYWNjdXJhY3lCCAoGX3NwZWVkQgoKCF9oZWFkaW5nQgYKBF9hZ2UiWAoKTmVpZ2hib3VycxIpCgZwZW9wbGUYASADKAsyGS5tdXN0ZXIud2lyZS52MS5OZWlnaGJvdXISDAoEbW9yZRgCIAEoCBIRCgl1bnJlYWNoZWQYAyADKAkibgoJTmVpZ2hib3VyEgwKBHVzZXIYASABKAkSDAoEbmFtZRgCIAEoCRIQCghkaXN0YW5jZRgDIAEoARIRCglkaXJlY3Rpb24YBCABKAESIAoDZml4GAUgASgLMhMubXVzdGVyLndpcmUudjEuRml4IkMKCEluZ2VzdGVkEg0KBXRha2VuGAEgASgNEigKB3JlZnVzZWQYAiADKAsyFy5tdXN0ZXIud2lyZS52MS5SZWZ1c2FsIj4KB1JlZnVzYWwSDQoFaW5kZXgYASABKA0SDAoEY29kZRgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSIwCgRTZW50EigKB21lc3NhZ2UYASABKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlIngKClBlb3BsZVBhZ2USDAoEcm9vbRgBIAEoCRImCgZwZW9wbGUYAiADKAsyFi5tdXN0ZXIud2lyZS52MS5QZXJzb24SDAoEbW9yZRgDIAEoCBImCgZjb3VudHMYBCABKAsyFi5tdXN0ZXIud2lyZS52MS5Db3VudHMiTQoEUGFnZRIMCgRyb29tGAEgASgJEikKCG1lc3NhZ2VzGAIgAygLMhcubXVzdGVyLndpcmUudjEuTWVzc2FnZRIMCgRtb3JlGAMgASgIIi8KBFBvbmcSJwoDbm93GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJMCgVFcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0SDAoEcm9vbRgEIAEoCSJNCgVDbG9zZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0SDQoFZXBvY2gYBCABKAQqQQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABIICgRMSVZFEAESDQoJU1VTUEVOREVEEAISCAoETEVGVBADKnEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIHCgNCWUUQARINCglUSU1FRF9PVVQQAhIJCgVNT1ZFRBADEgsKB1JFTU9WRUQQBBIOCgpTSUdORURfT1VUEAUSDwoLUkVHSU9OX0xPU1QQBipHCglUcmFuc3BvcnQSGQoVVFJBTlNQT1JUX1VOU1BFQ0lGSUVEEAASEAoMV0VCVFJBTlNQT1JUEAESDQoJV0VCU09DS0VUEAJCJ1olZ2l0aHViLmNvbS9tdXN0ZXJtZXNoL211c3Rlci9hcGkvd2lyZWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * @generated from message muster.wire.v1.ClientFrame
@@ -779,6 +779,12 @@ export type ServerFrame = Message$1<"muster.wire.v1.ServerFrame"> & {
      */
     value: Ingested;
     case: "ingested";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.Notice notice = 18;
+     */
+    value: Notice;
+    case: "notice";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1309,6 +1315,12 @@ export type Event = Message$1<"muster.wire.v1.Event"> & {
      */
     value: Crossing;
     case: "crossing";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.Update update = 9;
+     */
+    value: Update;
+    case: "update";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -1549,6 +1561,98 @@ export const Crossing_KindSchema: GenEnum<Crossing_Kind> = /*@__PURE__*/
   enumDesc(file_wire_wire, 37, 0);
 
 /**
+ * Something about the group behind the room was changed, and is stored: read
+ * what the kind says again. It may be told again: the id is of this change alone.
+ *
+ * @generated from message muster.wire.v1.Update
+ */
+export type Update = Message$1<"muster.wire.v1.Update"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * such as "group.joined"; ignore those you don't know
+   *
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * a JSON object, of ids as a rule; "{}" if it would be too big
+   *
+   * @generated from field: string data = 3;
+   */
+  data: string;
+
+  /**
+   * of the change
+   *
+   * @generated from field: google.protobuf.Timestamp at = 4;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * counts the room's updates: one that comes next is one more
+   *
+   * @generated from field: uint64 n = 5;
+   */
+  n: bigint;
+};
+
+/**
+ * Describes the message muster.wire.v1.Update.
+ * Use `create(UpdateSchema)` to create a new message.
+ */
+export const UpdateSchema: GenMessage<Update> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 38);
+
+/**
+ * The same about the user, to all of their live sessions and in no room. It is
+ * kept for nobody: a session that was not connected reads again.
+ *
+ * @generated from message muster.wire.v1.Notice
+ */
+export type Notice = Message$1<"muster.wire.v1.Notice"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * such as "friend.requested"
+   *
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string data = 3;
+   */
+  data: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp at = 4;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * counts the user's notices
+   *
+   * @generated from field: uint64 n = 5;
+   */
+  n: bigint;
+};
+
+/**
+ * Describes the message muster.wire.v1.Notice.
+ * Use `create(NoticeSchema)` to create a new message.
+ */
+export const NoticeSchema: GenMessage<Notice> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 39);
+
+/**
  * Without a point it says that the device's position was withdrawn: forget it.
  *
  * @generated from message muster.wire.v1.Fix
@@ -1613,7 +1717,7 @@ export type Fix = Message$1<"muster.wire.v1.Fix"> & {
  * Use `create(FixSchema)` to create a new message.
  */
 export const FixSchema: GenMessage<Fix> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 38);
+  messageDesc(file_wire_wire, 40);
 
 /**
  * @generated from message muster.wire.v1.Point
@@ -1637,7 +1741,7 @@ export type Point = Message$1<"muster.wire.v1.Point"> & {
  * Use `create(PointSchema)` to create a new message.
  */
 export const PointSchema: GenMessage<Point> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 39);
+  messageDesc(file_wire_wire, 41);
 
 /**
  * @generated from message muster.wire.v1.MemberFix
@@ -1671,7 +1775,7 @@ export type MemberFix = Message$1<"muster.wire.v1.MemberFix"> & {
  * Use `create(MemberFixSchema)` to create a new message.
  */
 export const MemberFixSchema: GenMessage<MemberFix> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 40);
+  messageDesc(file_wire_wire, 42);
 
 /**
  * All who moved in one tick. Apply each entry if (epoch, n) is newer than what
@@ -1696,7 +1800,7 @@ export type Fixes = Message$1<"muster.wire.v1.Fixes"> & {
  * Use `create(FixesSchema)` to create a new message.
  */
 export const FixesSchema: GenMessage<Fixes> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 41);
+  messageDesc(file_wire_wire, 43);
 
 /**
  * What changed in a watched area. A key frame comes on the stream and replaces
@@ -1743,7 +1847,7 @@ export type View = Message$1<"muster.wire.v1.View"> & {
  * Use `create(ViewSchema)` to create a new message.
  */
 export const ViewSchema: GenMessage<View> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 42);
+  messageDesc(file_wire_wire, 44);
 
 /**
  * A subject in an area. In a key frame what is not set is unknown, or 0; in others
@@ -1833,7 +1937,7 @@ export type Sight = Message$1<"muster.wire.v1.Sight"> & {
  * Use `create(SightSchema)` to create a new message.
  */
 export const SightSchema: GenMessage<Sight> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 43);
+  messageDesc(file_wire_wire, 45);
 
 /**
  * The answer to Nearby.
@@ -1866,7 +1970,7 @@ export type Neighbours = Message$1<"muster.wire.v1.Neighbours"> & {
  * Use `create(NeighboursSchema)` to create a new message.
  */
 export const NeighboursSchema: GenMessage<Neighbours> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 44);
+  messageDesc(file_wire_wire, 46);
 
 /**
  * @generated from message muster.wire.v1.Neighbour
@@ -1907,7 +2011,7 @@ export type Neighbour = Message$1<"muster.wire.v1.Neighbour"> & {
  * Use `create(NeighbourSchema)` to create a new message.
  */
 export const NeighbourSchema: GenMessage<Neighbour> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 45);
+  messageDesc(file_wire_wire, 47);
 
 /**
  * @generated from message muster.wire.v1.Ingested
@@ -1929,7 +2033,7 @@ export type Ingested = Message$1<"muster.wire.v1.Ingested"> & {
  * Use `create(IngestedSchema)` to create a new message.
  */
 export const IngestedSchema: GenMessage<Ingested> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 46);
+  messageDesc(file_wire_wire, 48);
 
 /**
  * @generated from message muster.wire.v1.Refusal
@@ -1960,7 +2064,7 @@ export type Refusal = Message$1<"muster.wire.v1.Refusal"> & {
  * Use `create(RefusalSchema)` to create a new message.
  */
 export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 47);
+  messageDesc(file_wire_wire, 49);
 
 /**
  * @generated from message muster.wire.v1.Sent
@@ -1977,7 +2081,7 @@ export type Sent = Message$1<"muster.wire.v1.Sent"> & {
  * Use `create(SentSchema)` to create a new message.
  */
 export const SentSchema: GenMessage<Sent> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 48);
+  messageDesc(file_wire_wire, 50);
 
 /**
  * @generated from message muster.wire.v1.PeoplePage
@@ -2013,7 +2117,7 @@ export type PeoplePage = Message$1<"muster.wire.v1.PeoplePage"> & {
  * Use `create(PeoplePageSchema)` to create a new message.
  */
 export const PeoplePageSchema: GenMessage<PeoplePage> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 49);
+  messageDesc(file_wire_wire, 51);
 
 /**
  * @generated from message muster.wire.v1.Page
@@ -2042,7 +2146,7 @@ export type Page = Message$1<"muster.wire.v1.Page"> & {
  * Use `create(PageSchema)` to create a new message.
  */
 export const PageSchema: GenMessage<Page> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 50);
+  messageDesc(file_wire_wire, 52);
 
 /**
  * @generated from message muster.wire.v1.Pong
@@ -2059,7 +2163,7 @@ export type Pong = Message$1<"muster.wire.v1.Pong"> & {
  * Use `create(PongSchema)` to create a new message.
  */
 export const PongSchema: GenMessage<Pong> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 51);
+  messageDesc(file_wire_wire, 53);
 
 /**
  * A request (or a frame without id) was refused; the connection goes on.
@@ -2099,7 +2203,7 @@ export type Error = Message$1<"muster.wire.v1.Error"> & {
  * Use `create(ErrorSchema)` to create a new message.
  */
 export const ErrorSchema: GenMessage<Error> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 52);
+  messageDesc(file_wire_wire, 54);
 
 /**
  * @generated from message muster.wire.v1.Close
@@ -2133,7 +2237,7 @@ export type Close = Message$1<"muster.wire.v1.Close"> & {
  * Use `create(CloseSchema)` to create a new message.
  */
 export const CloseSchema: GenMessage<Close> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 53);
+  messageDesc(file_wire_wire, 55);
 
 /**
  * @generated from enum muster.wire.v1.State
