@@ -1,0 +1,91 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/db"
+)
+
+// The names of the channels that this package itself has to know: mails about
+// the safety of an account can't be muted.
+const Email = "email"
+
+// Channel is a way by which users are told. A new one is one package with this
+// interface, and one line where a node is assembled.
+type Channel interface {
+	Name() string
+	// Address returns where a user is reached by it: none, one, or several.
+	Address(ctx context.Context, q db.Querier, user core.UserID) ([]Address, error)
+	// Deliver sends a message to an address. It may be called again for one that
+	// was sent, if a node ended before that was written down: the other side
+	// knows it again by Message.ID, where it can. Errors made by Gone, Refused or
+	// Later say what to do; any other is tried again after a while.
+	Deliver(ctx context.Context, to Address, m Message) error
+}
+
+// Silent is for channels that disturb nobody: they ignore quiet hours.
+type Silent interface{ Silent() }
+
+// Address is where a user is reached.
+type Address struct {
+	ID     string // names it among the user's of this channel, and is stored
+	To     string // what the channel calls it; never stored or logged here
+	Detail any    // the channel's own
+}
+
+// Message is a notification in the user's language.
+type Message struct {
+	ID           uuid.UUID // of the delivery: the same each time that it is tried
+	Notification uuid.UUID // zero for a mail to an address that need not be a user's
+	Kind         Kind
+	User         core.UserID // likewise
+	Data         map[string]any
+	At           time.Time // when it was made
+	Language     string
+
+	Subject    string // one line
+	Brief      string // one paragraph, for small screens
+	Text, HTML string
+	Link       string // where more is to be seen; may be empty
+}
+
+// State is what became of a delivery.
+type State = string
+
+// The states of a delivery.
+const (
+	Queued State = "queued" // not tried yet
+	Failed State = "failed" // tried, and will be again
+	Sent   State = "sent"
+	Dead   State = "dead"  // given up
+	Muted  State = "muted" // the user doesn't want it, or has read it elsewhere
+)
+
+// outcome is an error that says what to do.
+type outcome struct {
+	error
+	permanent bool
+	wait      time.Duration
+}
+
+func (o outcome) Unwrap() error { return o.error }
+
+// Gone says that there is nobody at an address any more.
+func Gone(err error) error { return outcome{error: err, permanent: true} }
+
+// Refused says that this message will not be taken there.
+func Refused(err error) error { return outcome{error: err, permanent: true} }
+
+// Later says when it may be tried again.
+func Later(err error, wait time.Duration) error { return outcome{error: err, wait: wait} }
+
+// Permanent reports whether trying again is no use.
+func Permanent(err error) bool {
+	o, ok := errors.AsType[outcome](err)
+	return ok && o.permanent
+}
