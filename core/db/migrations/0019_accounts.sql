@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS account_tokens (
     email_key  TEXT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     expires_at TIMESTAMPTZ NOT NULL,
+    used_at    TIMESTAMPTZ,                     -- or replaced: kept until it expires, so that mails can be counted
     CONSTRAINT account_tokens_purpose CHECK (purpose IN ('verify', 'change', 'reset'))
 );
 CREATE INDEX IF NOT EXISTS account_tokens_user ON account_tokens (user_id, purpose);
