@@ -66,11 +66,12 @@
 //
 // Two lives in which the finest told cells are the same show the same to all who
 // see coarsely, byte for byte. And an attacker who knows all of the above, but what
-// is secret, and collects what 20 puppets see for days, comes no closer, on
-// average and up to a tenth of the cell's radius, than somebody who is told at each
-// moment the true cell and guesses its centre. The attacker program
-// (attack_test.go) says what that means exactly; MUSTER_ATTACK_DAYS runs it for
-// longer.
+// is secret, and collects what 20 puppets see for days, locates nobody better than
+// the cells do: never closer, on average over a life, than who is told at each moment
+// the true cell and attacks in the same way; nor, up to a tenth of the cell's radius,
+// than who is told the true cell of one moment and guesses its centre. The attacker
+// program (attack_test.go) says what that means exactly; MUSTER_ATTACK_DAYS runs it
+// for longer.
 //
 // Not guaranteed: that single moments tell no more than the cell. Somebody who is
 // told to have moved to the next cell has come from the one before, which speed

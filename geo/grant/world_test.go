@@ -132,7 +132,7 @@ func (v *victim) day() {
 
 func (v *victim) stay(d time.Duration) {
 	for end := v.now.Add(d); v.now.Before(end); {
-		v.report(12)
+		v.report(receiver)
 	}
 }
 
