@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Config holds what is optional about a DB; its zero value works.
@@ -25,6 +26,10 @@ type Config struct {
 	Name string
 	// Dial replaces the dialer, for example to emulate distance.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Replica is the URL of a PostgreSQL that follows the one at url, for ReadStale;
+	// optional. It has a pool of its own with as many connections. CockroachDB needs
+	// none.
+	Replica string
 }
 
 // DB is a bounded pool of connections to one database. It is safe for
@@ -33,6 +38,8 @@ type DB struct {
 	pool        *pgxpool.Pool
 	cockroach   bool
 	maxAttempts int
+	replica     *replica // nil: none
+	waits       *prometheus.HistogramVec
 }
 
 // commitTimeout bounds a COMMIT, which isn't cut short by its caller: see InTx.
@@ -45,21 +52,9 @@ func Open(ctx context.Context, url string, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database url: %w", err)
 	}
-	pc.MaxConns = cmp.Or(cfg.MaxConns, 10)
-	params := pc.ConnConfig.RuntimeParams
-	params["default_transaction_isolation"] = "serializable"
-	// A node that is paused inside a transaction holds its locks for so long, and
-	// nobody writes to that room meanwhile. A transaction that is cut off is made
-	// again.
-	params["idle_in_transaction_session_timeout"] = "3s"
-	params["application_name"] = cmp.Or(cfg.Name, params["application_name"], "muster")
-	// pgxpool would ping what was idle for a second, which takes as long as the
-	// statement itself; a connection that turns out to be gone is no failure, see
-	// InTx and Read.
-	pc.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
-	if cfg.Dial != nil {
-		pc.ConnConfig.DialFunc = pgconn.DialFunc(cfg.Dial)
-	}
+	waits := newWaits()
+	cfg.pool(pc, watcher{waits.WithLabelValues("primary")})
+	pc.ConnConfig.RuntimeParams["default_transaction_isolation"] = "serializable"
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
@@ -69,15 +64,49 @@ func Open(ctx context.Context, url string, cfg Config) (*DB, error) {
 		pool.Close()
 		return nil, fmt.Errorf("open database: %w", asUnavailable(err))
 	}
-	return &DB{
+	d := &DB{
 		pool:        pool,
 		cockroach:   strings.Contains(version, "CockroachDB"),
 		maxAttempts: cmp.Or(cfg.MaxAttempts, 30),
-	}, nil
+		waits:       waits,
+	}
+	if cfg.Replica != "" && !d.cockroach {
+		if d.replica, err = openReplica(cfg.Replica, func(pc *pgxpool.Config) {
+			cfg.pool(pc, watcher{waits.WithLabelValues("replica")})
+		}); err != nil {
+			pool.Close()
+			return nil, err
+		}
+	}
+	return d, nil
 }
 
-// Close waits until every connection is back and closes the pool.
-func (d *DB) Close() { d.pool.Close() }
+// pool is what the pools have in common.
+func (cfg Config) pool(pc *pgxpool.Config, w watcher) {
+	pc.MaxConns = cmp.Or(cfg.MaxConns, 10)
+	params := pc.ConnConfig.RuntimeParams
+	// A node that is paused inside a transaction holds its locks for so long, and
+	// nobody writes to that room meanwhile. A transaction that is cut off is made
+	// again.
+	params["idle_in_transaction_session_timeout"] = "3s"
+	params["application_name"] = cmp.Or(cfg.Name, params["application_name"], "muster")
+	// pgxpool would ping what was idle for a second, which takes as long as the
+	// statement itself; a connection that turns out to be gone is no failure, see
+	// InTx and Read.
+	pc.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+	pc.ConnConfig.Tracer = w
+	if cfg.Dial != nil {
+		pc.ConnConfig.DialFunc = pgconn.DialFunc(cfg.Dial)
+	}
+}
+
+// Close waits until every connection is back and closes the pools.
+func (d *DB) Close() {
+	d.pool.Close()
+	if d.replica != nil {
+		d.replica.pool.Close()
+	}
+}
 
 // Cockroach reports whether the server is CockroachDB.
 func (d *DB) Cockroach() bool { return d.cockroach }

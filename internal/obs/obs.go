@@ -1,6 +1,19 @@
 // Package obs is what an operator sees of a process: structured logs, metrics,
-// health and profiles. Nothing here is global: many nodes run in one test
+// traces, health and profiles. Nothing here is global: many nodes run in one test
 // process, each with a registry of its own.
+//
+// # What belongs together
+//
+// A context knows which request or session it serves (With), and which trace
+// (Span). Every line that is logged with it says so, here and on the nodes that
+// the request calls (Carry, Resume):
+//
+//	HTTP ──▶ request=R trace=T ──▶ SQL     span below T
+//	                           ──▶ peer    request=R trace=T, a span there
+//	                           ──▶ job     later, a trace of its own with a link to T
+//
+// Lines and spans have ids, names of operations and figures. What proves somebody,
+// mail addresses and positions are in neither.
 package obs
 
 import (
@@ -27,9 +40,9 @@ func Logger(w io.Writer, format, level string) (*slog.Logger, error) {
 	opts := &slog.HandlerOptions{Level: l}
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
+		return slog.New(Handler(slog.NewTextHandler(w, opts))), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
+		return slog.New(Handler(slog.NewJSONHandler(w, opts))), nil
 	default:
 		return nil, fmt.Errorf("log format %q: use text or json", format)
 	}
