@@ -1,6 +1,7 @@
 package regions
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/mustermesh/muster/api/wire"
@@ -12,6 +13,9 @@ type SessionID struct {
 	User, Device string
 	Epoch        Epoch
 }
+
+// String is the session's name in logs.
+func (id SessionID) String() string { return fmt.Sprintf("%s/%s@%d", id.User, id.Device, id.Epoch) }
 
 // Opening is what a session's node tells the region to have it opened. The same
 // Connection again, of the same node and incarnation, gets the same answer.

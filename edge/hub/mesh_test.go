@@ -314,6 +314,7 @@ type phone struct {
 	people     map[string]*wire.Device // by user/device
 	fixes      map[string]*wire.MemberFix
 	messages   []uint64
+	updates    []string
 	heard      uint64 // the highest number it was told of
 	frames     []*edge.Frame
 	snapshots  int
@@ -450,6 +451,8 @@ func (p *phone) deliver(f *edge.Frame) {
 		case *wire.Event_Message:
 			p.messages = append(p.messages, e.Message.Number)
 			p.heard = max(p.heard, e.Message.Number)
+		case *wire.Event_Update:
+			p.updates = append(p.updates, e.Update.Id)
 		}
 	case *wire.ServerFrame_Fixes:
 		for _, f := range b.Fixes.Fixes {

@@ -214,6 +214,19 @@ func (r *Room) Cross(now time.Time, c *wire.Crossing) []Effect {
 	return r.take()
 }
 
+// Update numbers and spreads something about the group that was changed, and is
+// stored.
+func (r *Room) Update(now time.Time, u *wire.Update) []Effect {
+	r.used = now
+	if u == nil {
+		r.Stats.Dropped++
+		return r.take()
+	}
+	r.tell(now)
+	r.emit(&wire.Event{Body: &wire.Event_Update{Update: u}})
+	return r.take()
+}
+
 // LastNumber takes the number of the room's last stored message, when messages
 // may have been lost on their way here, and tells everybody.
 func (r *Room) LastNumber(now time.Time, n uint64) []Effect {

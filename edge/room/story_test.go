@@ -200,6 +200,8 @@ func (s *story) do(line string) []string {
 		return []string{"fixes" + showFixes(fixes) + " of " + fmt.Sprint(heard)}
 	case "cross":
 		out = s.r.Cross(s.now, &wire.Crossing{Id: kv["id"], User: args[1]})
+	case "update":
+		out = s.r.Update(s.now, &wire.Update{Id: kv["id"], Kind: args[1]})
 	case "publish":
 		out = s.r.Publish(s.now, &wire.Message{Number: num("number"), Body: "hi"})
 	case "lost":
@@ -452,6 +454,8 @@ func showFrame(body []byte) string {
 			s += fmt.Sprintf(" changed %d", e.Changed.Version)
 		case *wire.Event_Crossing:
 			s += " crossing " + e.Crossing.Id
+		case *wire.Event_Update:
+			s += " update " + e.Update.Kind + " " + e.Update.Id
 		case *wire.Event_Continued:
 			s += fmt.Sprintf(" continued from %d", b.Event.PriorEpoch)
 		}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -57,7 +58,7 @@ func (s *Session) askBlocked(ctx context.Context) error {
 	s.blockRead.Store(news)
 	if err := s.clear(ctx); err != nil {
 		s.blockedAt.Store(0)
-		s.registry.deps.Log.Debug("whom a session must not see is still shown", "device", s.name(), "err", err)
+		s.log(slog.LevelDebug, "whom a session must not see is still shown", "err", err)
 	}
 	return nil
 }
@@ -137,7 +138,7 @@ func (s *Session) reaskBlocked() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Request)
 	defer cancel()
 	if err := s.registry.ask(ctx, func() error { return s.askBlocked(ctx) }); err != nil {
-		s.registry.deps.Log.Debug("whom a session must not see is not known", "device", s.name(), "err", err)
+		s.log(slog.LevelDebug, "whom a session must not see is not known", "err", err)
 	}
 }
 

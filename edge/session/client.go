@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -110,7 +111,7 @@ func (s *Session) errorOf(room string, err error) *wire.Error {
 	default:
 		known, ok := errs.From(err)
 		if !ok {
-			s.registry.deps.Log.Error("request failed", "device", s.name(), "room", room, "err", err)
+			s.log(slog.LevelError, "request failed", "room", room, "err", err)
 		}
 		e.Code, e.Message, e.RetryAfterMs = string(known.Code), known.Message, millis(known.RetryAfter)
 	}

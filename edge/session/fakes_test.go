@@ -143,7 +143,7 @@ type rooms struct {
 func (h *rooms) say(c edge.Client, what ...string) *Session {
 	s := c.(*Session)
 	h.last = s
-	h.log = append(h.log, s.member.User+"/"+s.name()+" "+strings.Join(what, " "))
+	h.log = append(h.log, s.member.User+"/"+s.member.Device.Device+" "+strings.Join(what, " "))
 	return s
 }
 

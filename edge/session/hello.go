@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -76,12 +77,14 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 		}
 		return
 	}
-	r.deps.Log.Debug("session is live", "user", id.User, "device", h.Device, "epoch", opened.Epoch,
-		"transport", s.conn.Transport(), "sdk", printable(h.Sdk), "fallback", printable(h.Fallback), "resumed", e == Resumed)
+	s.log(slog.LevelDebug, "session is live", "transport", s.conn.Transport(), "sdk", printable(h.Sdk), "fallback", printable(h.Fallback), "resumed", e == Resumed)
 
 	welcome := s.welcome(id.Expires)
 	welcome.Re = re
 	s.send(welcome)
+	s.mu.Lock()
+	s.welcomed = true
+	s.mu.Unlock()
 	if left := notFollowed(h, opened.Rooms); len(left) > 0 {
 		time.AfterFunc(notFollowedFor, func() { r.run(func() { s.abandon(s.notJoined(left)) }) })
 	}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 
 	"github.com/mustermesh/muster/api/wire"
@@ -81,7 +82,7 @@ func (s *Session) show() {
 			if isSuperseded(err) {
 				s.outdated()
 			} else { // its next session is seen from the start
-				d.Log.Warn("a session could not be shown", "device", s.name(), "err", err)
+				s.log(slog.LevelWarn, "a session could not be shown", "err", err)
 				s.close(&wire.Close{Code: wire.CodeRetry, Message: "connect again", RetryAfterMs: spread(0)})
 			}
 			return

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -44,6 +46,7 @@ type Session struct {
 
 	mu       sync.Mutex // guards the following
 	state    State
+	welcomed bool          // it was told that it is live
 	hidden   bool          // seen by nobody
 	asked    bool          // whether it wants to be
 	showing  bool          // show runs
@@ -88,8 +91,17 @@ func (s *Session) id() regions.SessionID {
 	return regions.SessionID{User: s.member.User, Device: s.member.Device.Device, Epoch: s.epoch()}
 }
 
-// name is the device, for logs.
-func (s *Session) name() string { return s.member.GetDevice().GetDevice() }
+// log writes a line about the session, by its name. Before it is open it has none.
+func (s *Session) log(level slog.Level, text string, args ...any) {
+	l, ctx := s.registry.deps.Log, context.Background()
+	if !l.Enabled(ctx, level) {
+		return
+	}
+	if s.member != nil {
+		args = append([]any{"session", s.id().String()}, args...)
+	}
+	l.Log(ctx, level, text, args...)
+}
 
 // move changes the state; the place on the node is given back with the end.
 func (s *Session) move(e Event) (ok bool) {
@@ -199,7 +211,7 @@ func (s *Session) lost(err error) {
 		s.timer.Reset(r.config.Memory)
 	}
 	s.mu.Unlock()
-	r.deps.Log.Debug("connection lost", "from", from, "device", s.name(), "err", err)
+	s.log(slog.LevelDebug, "connection lost", "from", from, "err", err)
 	if suspended {
 		s.hub.Lock()
 		defer s.hub.Unlock()
