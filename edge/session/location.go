@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -141,21 +143,50 @@ func (s *Session) near(ctx context.Context, id uint64, fleet string, at geo.Poin
 		s.refuse(id, "", err)
 		return
 	}
-	out := &wire.Neighbours{More: found.More}
+	a := answers.Get().(*neighbours)
+	defer a.free()
+	out := a.of(len(found.People))
+	out.More = found.More
 	for _, r := range found.Unreached {
 		out.Unreached = append(out.Unreached, string(r))
 	}
 	now := time.Now()
-	all := make([]neighbour, len(found.People))
-	out.People = make([]*wire.Neighbour, len(found.People))
 	for i := range found.People {
 		p := &found.People[i]
-		out.People[i] = all[i].set(p)
+		out.People[i] = a.all[i].set(p)
 		if d.Receipts != nil && fleet == "" {
 			d.Receipts.Read(s.member.User, p.User, "nearby", p.View.Precision, now)
 		}
 	}
-	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Neighbours{Neighbours: out}})
+	s.answer(id, &a.frame)
+}
+
+// neighbours is an answer with all that it points to. It is encoded at once, and
+// then serves another: a map of a million points is much to look through for a
+// garbage collector that every answer brings closer.
+type neighbours struct {
+	frame  wire.ServerFrame
+	body   wire.ServerFrame_Neighbours
+	whole  wire.Neighbours
+	people []*wire.Neighbour
+	all    []neighbour
+}
+
+var answers = sync.Pool{New: func() any { return new(neighbours) }}
+
+// of returns the answer with room for so many.
+func (a *neighbours) of(n int) *wire.Neighbours {
+	a.all, a.people = slices.Grow(a.all[:0], n)[:n], slices.Grow(a.people[:0], n)[:n]
+	a.whole.People, a.body.Neighbours, a.frame.Body = a.people, &a.whole, &a.body
+	return &a.whole
+}
+
+func (a *neighbours) free() {
+	clear(a.all) // names may be somebody's last
+	clear(a.people)
+	a.whole.Reset()
+	a.frame.Reset()
+	answers.Put(a)
 }
 
 // neighbour is one with all that it points to: an answer has many.
