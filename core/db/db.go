@@ -40,6 +40,7 @@ type DB struct {
 	maxAttempts int
 	replica     *replica // nil: none
 	waits       *prometheus.HistogramVec
+	wakes       wakes
 }
 
 // commitTimeout bounds a COMMIT, which isn't cut short by its caller: see InTx.
