@@ -18,6 +18,9 @@ import (
 const (
 	reasonSignedOut = "signed_out"
 	reasonReused    = "refresh_reused"
+	reasonEnded     = "ended"    // from another login
+	reasonPassword  = "password" // it was changed
+	reasonDeleted   = "deleted"  // with the user
 )
 
 // newRefresh returns a refresh token. The prefix lets secret scanners know it.
@@ -65,7 +68,7 @@ func (s *Service) Refresh(ctx context.Context, token string) (Tokens, error) {
 			return ErrSignedOut
 		case used != nil:
 			reused = true // commits: the answer is an error, the revocation stays
-			return revoke(ctx, tx, login, reasonReused, now)
+			return s.endLogin(ctx, tx, login, reasonReused, EventRefreshReused)
 		case !expires.After(now):
 			return ErrRefreshInvalid
 		}
@@ -97,25 +100,13 @@ func (s *Service) Logout(ctx context.Context, token string) error {
 		return ErrFleetToken
 	}
 	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
-		return revoke(ctx, tx, id.Login, reasonSignedOut, s.now())
+		return s.endLogin(ctx, tx, id.Login, reasonSignedOut, EventSignedOut)
 	})
 	if err != nil {
 		return wrap("log out", err)
 	}
 	s.announceRevoked(ctx, id.Login)
 	return nil
-}
-
-func revoke(ctx context.Context, tx pgx.Tx, login core.LoginID, reason string, now time.Time) error {
-	_, err := tx.Exec(ctx, `UPDATE logins SET revoked_at = $2, revoke_reason = $3 WHERE id = $1 AND revoked_at IS NULL`, login, now, reason)
-	return err
-}
-
-// announceRevoked is told even if the caller has gone: the login is ended.
-func (s *Service) announceRevoked(ctx context.Context, login core.LoginID) {
-	if s.announce != nil {
-		s.announce.LoginRevoked(context.WithoutCancel(ctx), login)
-	}
 }
 
 // Authenticate checks an access token of a user's, and that its login was not
@@ -166,17 +157,26 @@ func (s *Service) RevokedSince(ctx context.Context, since time.Time) (logins []c
 }
 
 // Sweep deletes refresh tokens that have expired, and the logins that have none
-// left: nothing can bring them back.
+// left: nothing can bring them back. Tokens of mails and sign-ins at Google that
+// have lapsed go, too, and what is old in the audit log.
 func (s *Service) Sweep(ctx context.Context) error {
 	now := s.now()
 	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `DELETE FROM refresh_tokens WHERE expires_at < $1`, now); err != nil {
-			return err
+		for _, sweep := range []struct {
+			sql    string
+			before time.Time
+		}{
+			{`DELETE FROM refresh_tokens WHERE expires_at < $1`, now},
+			{`DELETE FROM logins WHERE created_at < $1 AND NOT EXISTS (SELECT 1 FROM refresh_tokens r WHERE r.login_id = logins.id)`, now.Add(-s.cfg.RefreshTTL)},
+			{`DELETE FROM account_tokens WHERE expires_at < $1`, now.Add(-mailWindow)},
+			{`DELETE FROM google_states WHERE expires_at < $1`, now},
+			{`DELETE FROM audit_events WHERE at < $1`, now.Add(-auditKept)},
+		} {
+			if _, err := tx.Exec(ctx, sweep.sql, sweep.before); err != nil {
+				return err
+			}
 		}
-		_, err := tx.Exec(ctx,
-			`DELETE FROM logins WHERE created_at < $1
-			 AND NOT EXISTS (SELECT 1 FROM refresh_tokens r WHERE r.login_id = logins.id)`, now.Add(-s.cfg.RefreshTTL))
-		return err
+		return nil
 	})
 	if err != nil {
 		return wrap("sweep logins", err)

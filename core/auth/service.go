@@ -11,11 +11,13 @@ import (
 	"net/mail"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/auth/google"
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/internal/run"
 )
@@ -25,6 +27,13 @@ import (
 // login's sessions are gone; it must bound its own time.
 type Announcer interface {
 	LoginRevoked(ctx context.Context, login core.LoginID)
+}
+
+// Notifier is how people are told: core/notify satisfies it. What it sends goes
+// out when the transaction has committed.
+type Notifier interface {
+	Notify(ctx context.Context, tx pgx.Tx, to core.UserID, kind string, data map[string]any) error
+	Mail(ctx context.Context, tx pgx.Tx, address, language, template string, data map[string]any) error
 }
 
 // Config holds what is optional about a Service; its zero value works.
@@ -40,6 +49,14 @@ type Config struct {
 	// every 3 s.
 	Attempts Limit
 
+	// Notify may be nil: then nobody is told anything.
+	Notify Notifier
+	// Google may be nil: then nobody signs in with it.
+	Google *google.Provider
+	// LinkBase is where the app is, such as https://app.example.org/: links in
+	// mails lead there. Without it they are only what the app would be given.
+	LinkBase string
+
 	// Announce may be nil: then edges learn of ended logins by RevokedSince.
 	Announce Announcer
 }
@@ -51,8 +68,13 @@ type Service struct {
 	ring     *ring
 	verifier *Verifier
 	hasher   *hasher
-	attempts *Limiter
+	attempts *Limiter // of passwords, by mail address and by user
+	mails    *Limiter // that anybody may have sent to an address
 	announce Announcer
+	failures struct {
+		perUser *Limiter
+		queue   chan failure
+	}
 	region   string // home region of the users made here
 	cfg      Config
 	now      func() time.Time
@@ -71,11 +93,15 @@ func New(d *db.DB, secret []byte, region string, cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{
+	s := &Service{
 		db: d, ring: r, verifier: NewVerifier(r, cfg.VerifierConfig), hasher: newHasher(cfg.Hash),
 		attempts: NewLimiter(cfg.Attempts.Or(Limit{Burst: 20, Every: 3 * time.Second}), cfg.Now),
+		mails:    NewLimiter(Limit{Burst: 5, Every: 5 * time.Minute}, cfg.Now),
 		announce: cfg.Announce, region: region, cfg: cfg, now: cfg.Now, log: cfg.Log,
-	}, nil
+	}
+	s.failures.perUser = NewLimiter(Limit{Burst: 5, Every: time.Minute}, cfg.Now)
+	s.failures.queue = make(chan failure, failuresQueued)
+	return s, nil
 }
 
 // sweepEvery is how often each node deletes what has expired; that several do
@@ -90,6 +116,7 @@ func (s *Service) Start(ctx context.Context) error {
 		if err := s.upkeep.Start(ctx); err != nil {
 			return err
 		}
+		s.life.Go(func() { s.writeFailures(ctx) })
 		s.life.Go(func() {
 			tick := time.NewTicker(sweepEvery)
 			defer tick.Stop()
@@ -171,13 +198,19 @@ func (s *Service) Register(ctx context.Context, a Account, device any) (Tokens, 
 	if err != nil {
 		return Tokens{}, err
 	}
-	return s.newLogin(ctx, info, func(ctx context.Context, tx pgx.Tx) (who, error) {
+	return s.newLogin(ctx, info, func(ctx context.Context, tx pgx.Tx, login core.LoginID) (who, error) {
 		w := who{id: newUser(), name: c.name.Display}
 		_, err := tx.Exec(ctx,
 			`INSERT INTO users (id, username, username_key, email, email_key, password_hash, guest, home_region, created_at, updated_at)
 			 VALUES ($1, $2, $3, $4, $5, $6, false, $7, $8, $8)`,
 			w.id, c.name.Display, c.name.Key, c.email, c.emailKey, c.passwordHash, s.region, s.now())
-		return w, taken(err)
+		if err != nil {
+			return w, taken(err)
+		}
+		if err := s.Audit(ctx, tx, w.id, EventRegistered, login, nil); err != nil {
+			return w, err
+		}
+		return w, s.mailToken(ctx, tx, mailed{user: w.id, purpose: forVerify, email: c.email, key: c.emailKey})
 	})
 }
 
@@ -197,7 +230,7 @@ func (s *Service) Guest(ctx context.Context, username string, device any) (Token
 		if err != nil {
 			return Tokens{}, atUsername(err)
 		}
-		t, err := s.newLogin(ctx, info, func(ctx context.Context, tx pgx.Tx) (who, error) {
+		t, err := s.newLogin(ctx, info, func(ctx context.Context, tx pgx.Tx, _ core.LoginID) (who, error) {
 			w := who{id: newUser(), name: name.Display, guest: true}
 			_, err := tx.Exec(ctx,
 				`INSERT INTO users (id, username, username_key, guest, home_region, created_at, updated_at)
@@ -232,6 +265,12 @@ func (s *Service) Upgrade(ctx context.Context, id Identity, a Account) (Tokens, 
 		}
 		if tag.RowsAffected() == 0 {
 			return ErrNotGuest
+		}
+		if err := s.Audit(ctx, tx, id.User, EventRegistered, id.Login, nil); err != nil {
+			return err
+		}
+		if err := s.mailToken(ctx, tx, mailed{user: id.User, purpose: forVerify, email: c.email, key: c.emailKey}); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, `UPDATE refresh_tokens SET used_at = $2 WHERE login_id = $1 AND used_at IS NULL`, id.Login, now); err != nil {
 			return err
@@ -279,21 +318,44 @@ func (s *Service) Login(ctx context.Context, email, password string, device any)
 		return Tokens{}, wrap("log in", err)
 	}
 	if !ok {
+		if stored != "" {
+			s.failed(ctx, w.id)
+		}
 		return Tokens{}, ErrInvalidCredentials
 	}
-	rehashed := ""
+	renewed := stored
 	if outdated {
-		if rehashed, err = s.hasher.hash(ctx, password); err != nil {
+		if renewed, err = s.hasher.hash(ctx, password); err != nil {
 			return Tokens{}, wrap("log in", err)
 		}
 	}
-	return s.newLogin(ctx, info, func(ctx context.Context, tx pgx.Tx) (who, error) {
-		if rehashed != "" {
-			_, err := tx.Exec(ctx, `UPDATE users SET password_hash = $2 WHERE id = $1 AND password_hash = $3`, w.id, rehashed, stored)
+	return s.newLogin(ctx, info, func(ctx context.Context, tx pgx.Tx, login core.LoginID) (who, error) {
+		// A password that was changed while this one was checked ends this, too.
+		var current string
+		err := tx.QueryRow(ctx, `SELECT coalesce(password_hash, '') FROM users WHERE id = $1`, w.id).Scan(&current)
+		if errors.Is(err, pgx.ErrNoRows) || err == nil && current != stored {
+			return w, ErrInvalidCredentials
+		}
+		if err == nil && renewed != stored {
+			_, err = tx.Exec(ctx, `UPDATE users SET password_hash = $2 WHERE id = $1`, w.id, renewed)
+		}
+		if err != nil {
 			return w, err
 		}
-		return w, nil
+		return w, s.signedIn(ctx, tx, w.id, login, info, "password")
 	})
+}
+
+// signedIn notes a sign-in and tells the user, who may not have been the one.
+func (s *Service) signedIn(ctx context.Context, tx pgx.Tx, user core.UserID, login core.LoginID, device []byte, by string) error {
+	if err := s.Audit(ctx, tx, user, EventSignedIn, login, map[string]any{"by": by}); err != nil || s.cfg.Notify == nil {
+		return err
+	}
+	data := map[string]any{"login_id": login.String()}
+	if name := deviceName(device); name != "" {
+		data["device"] = name
+	}
+	return s.cfg.Notify.Notify(ctx, tx, user, "new_login", data)
 }
 
 // who is a user as access tokens describe it.
@@ -304,16 +366,16 @@ type who struct {
 }
 
 // newLogin begins a login for the user that find returns, in one transaction.
-func (s *Service) newLogin(ctx context.Context, device []byte, find func(context.Context, pgx.Tx) (who, error)) (Tokens, error) {
+func (s *Service) newLogin(ctx context.Context, device []byte, find func(context.Context, pgx.Tx, core.LoginID) (who, error)) (Tokens, error) {
 	now, login, fresh := s.now(), core.LoginID(uuid.New()), newRefresh()
 	var w who
 	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		var err error
-		if w, err = find(ctx, tx); err != nil {
+		if w, err = find(ctx, tx, login); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO logins (id, user_id, device_info, created_at) VALUES ($1, $2, $3, $4)`,
-			login, w.id, device, now); err != nil {
+		if _, err := tx.Exec(ctx, `INSERT INTO logins (id, user_id, device_info, network, created_at) VALUES ($1, $2, $3, $4, $5)`,
+			login, w.id, device, originOf(ctx).Network, now); err != nil {
 			return err
 		}
 		return s.storeRefresh(ctx, tx, login, fresh, now)
@@ -367,6 +429,33 @@ func deviceInfo(device any) ([]byte, error) {
 		return nil, ErrBadDeviceInfo
 	}
 	return b, nil
+}
+
+// deviceName is what a device_info says in a few words, if it does.
+func deviceName(info []byte) string {
+	var v any
+	if json.Unmarshal(info, &v) != nil {
+		return ""
+	}
+	if m, ok := v.(map[string]any); ok {
+		for _, key := range []string{"name", "model", "platform"} {
+			if text, ok := m[key].(string); ok {
+				v = text
+				break
+			}
+		}
+	}
+	name, _ := v.(string)
+	name, ok := core.CleanText(name, 1, 64, false)
+	if !ok {
+		return ""
+	}
+	return strings.Map(func(r rune) rune { // a mail shows it: nothing that makes a link
+		if strings.ContainsRune(":/<>@\\", r) || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, name)
 }
 
 // taken names the uniqueness that a row broke.
