@@ -42,6 +42,7 @@ const (
 // How old the answer may be is noted for who asked with NoteAge.
 func (d *DB) ReadStale(ctx context.Context, fn func(ctx context.Context, q Querier) error) error {
 	switch {
+	case member(ctx).joined:
 	case d.cockroach:
 		if done, err := d.readFollower(ctx, fn); done {
 			return err

@@ -41,7 +41,15 @@ var (
 //
 // A ctx that is done before COMMIT rolls back. A COMMIT under way isn't cut
 // short by ctx: that would only replace an answer by ErrAmbiguous.
+//
+// What is to happen only if it commits is said by AfterCommit. With a context of
+// another transaction's (Within) fn takes part in that one, whatever opts say.
 func (d *DB) InTx(ctx context.Context, opts pgx.TxOptions, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	reads := opts.AccessMode == pgx.ReadOnly
+	if u := d.joinable(ctx, reads); u != nil {
+		defer u.leave()
+		return u.join(ctx, !reads, fn)
+	}
 	attempt := d.attempt
 	if d.cockroach {
 		attempt = d.attemptCockroach
@@ -59,6 +67,14 @@ func (d *DB) InTx(ctx context.Context, opts pgx.TxOptions, fn func(ctx context.C
 // that ends, leaves ErrAmbiguous at any time. So this is for transactions that
 // bear being repeated.
 func (d *DB) InOneTrip(ctx context.Context, opts pgx.TxOptions, fn func(b *pgx.Batch)) error {
+	if u := d.joinable(ctx, false); u != nil {
+		defer u.leave()
+		return u.join(ctx, true, func(ctx context.Context, tx pgx.Tx) error {
+			var b pgx.Batch
+			fn(&b)
+			return tx.SendBatch(ctx, &b).Close()
+		})
+	}
 	return d.retry(ctx, func() (bool, error) { return d.attemptOneTrip(ctx, opts, fn) })
 }
 
@@ -66,6 +82,10 @@ func (d *DB) InOneTrip(ctx context.Context, opts pgx.TxOptions, fn func(b *pgx.B
 // and runs it again when one of them met a conflict or a lost connection.
 // Reads that must fit together belong in InTx.
 func (d *DB) Read(ctx context.Context, fn func(ctx context.Context, q Querier) error) error {
+	if u := d.joinable(ctx, true); u != nil {
+		defer u.leave()
+		return u.read(ctx, fn)
+	}
 	return d.retry(ctx, func() (bool, error) {
 		err := fn(ctx, d.pool)
 		return conflict(err) || connectionLost(err), err
@@ -112,29 +132,24 @@ func (d *DB) attempt(ctx context.Context, opts pgx.TxOptions, fn func(context.Co
 		return conflict(err) || connectionLost(err), fmt.Errorf("begin: %w", err)
 	}
 	conn := tx.Conn() // the pool forgets it once the transaction ends
+	u := newUnit(d, tx)
 	committing := false
 	defer func() {
-		if !committing { // also when fn panics
+		if u.end(); !committing { // also when fn panics
 			rollback(ctx, tx)
 		}
 	}()
 
-	if err := fn(ctx, tx); err != nil {
+	err = fn(membership{unit: u}.on(ctx), tx)
+	u.end()
+	if failure := u.failed(); failure != nil {
+		err = failure
+	}
+	if err != nil {
 		return conflict(err) || conn.IsClosed(), err
 	}
-	switch {
-	case ctx.Err() != nil:
-		return false, context.Cause(ctx)
-	case conn.IsClosed(): // fn has overlooked it
-		return true, errors.New("connection lost before commit")
-	}
 	committing = true
-	commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
-	defer cancel()
-	if err := tx.Commit(commitCtx); err != nil {
-		return notCommitted(fmt.Errorf("commit: %w", err))
-	}
-	return false, nil
+	return u.commit(ctx, tx)
 }
 
 // attemptOneTrip is one BEGIN..COMMIT in one go. It is the same on
@@ -182,16 +197,24 @@ func notCommitted(err error) (again bool, _ error) {
 // before RELEASE is worth another attempt.
 func (d *DB) attemptCockroach(ctx context.Context, opts pgx.TxOptions, fn func(context.Context, pgx.Tx) error) (again bool, err error) {
 	var conn *pgx.Conn
+	var u *unit
 	returned := false // fn has returned nil: RELEASE may have been sent
 	err = crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, d.maxAttempts), d.pool, opts, func(tx pgx.Tx) error {
-		conn, returned = tx.Conn(), false
-		if err := fn(ctx, tx); err != nil {
+		conn, returned, u = tx.Conn(), false, newUnit(d, tx)
+		defer u.end() // also when fn panics
+		err := fn(membership{unit: u}.on(ctx), tx)
+		u.end()
+		if failure := u.failed(); failure != nil {
+			err = failure
+		}
+		if err != nil {
 			return err
 		}
 		returned = true
 		return nil
 	})
 	if err == nil {
+		u.keep(ctx)
 		return false, nil
 	}
 	if ambiguous, ok := errors.AsType[*crdb.AmbiguousCommitError](err); ok {
