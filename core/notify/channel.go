@@ -23,8 +23,8 @@ type Channel interface {
 	Address(ctx context.Context, q db.Querier, user core.UserID) ([]Address, error)
 	// Deliver sends a message to an address. It may be called again for one that
 	// was sent, if a node ended before that was written down: the other side
-	// knows it again by Message.ID, where it can. Errors made by Gone, Refused or
-	// Later say what to do; any other is tried again after a while.
+	// knows it again by Message.ID, where it can. Errors made by Refused or Later
+	// say what to do; any other is tried again after a while.
 	Deliver(ctx context.Context, to Address, m Message) error
 }
 
@@ -36,6 +36,9 @@ type Address struct {
 	ID     string // names it among the user's of this channel, and is stored
 	To     string // what the channel calls it; never stored or logged here
 	Detail any    // the channel's own
+	// Unproven: the user did not show that it is theirs, so it is told only what is
+	// about the safety of their account.
+	Unproven bool
 }
 
 // Message is a notification in the user's language.
@@ -75,17 +78,15 @@ type outcome struct {
 
 func (o outcome) Unwrap() error { return o.error }
 
-// Gone says that there is nobody at an address any more.
-func Gone(err error) error { return outcome{error: err, permanent: true} }
+// Advice returns what an error of Deliver says: that no attempt will help, or when
+// the next one should be; zero: not said.
+func Advice(err error) (permanent bool, wait time.Duration) {
+	o, _ := errors.AsType[outcome](err)
+	return o.permanent, o.wait
+}
 
-// Refused says that this message will not be taken there.
+// Refused says that this message will never be taken there, or nobody is.
 func Refused(err error) error { return outcome{error: err, permanent: true} }
 
 // Later says when it may be tried again.
 func Later(err error, wait time.Duration) error { return outcome{error: err, wait: wait} }
-
-// Permanent reports whether trying again is no use.
-func Permanent(err error) bool {
-	o, ok := errors.AsType[outcome](err)
-	return ok && o.permanent
-}

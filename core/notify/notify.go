@@ -34,7 +34,10 @@ type Config struct {
 	// Channels are the ways by which users are told, in any order.
 	Channels []Channel
 	// Base is the URL of the web app, for links; empty: no links.
-	Base    string
+	Base string
+	// Workers is how many deliveries of a channel a node makes at a time. Default 16:
+	// with a mail server that takes 30 s for each, that is 32 mails a minute and node.
+	Workers int
 	Now     func() time.Time      // default time.Now
 	Log     *slog.Logger          // default: discard
 	Metrics prometheus.Registerer // nil: not registered
@@ -46,6 +49,8 @@ type Notifier struct {
 	cfg      Config
 	seal     cipher.AEAD
 	channels map[string]Channel
+	texts    *texts
+	metrics  *metrics
 }
 
 // New returns a Notifier. The secret has at least 32 bytes and is the same on
@@ -59,7 +64,14 @@ func New(d *db.DB, secret []byte, cfg Config) (*Notifier, error) {
 		cfg.Now = time.Now
 	}
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	cfg.Workers = cmp.Or(cfg.Workers, 16)
 	n := &Notifier{db: d, cfg: cfg, seal: seal, channels: map[string]Channel{}}
+	if n.texts, err = loadTexts(); err != nil {
+		return nil, err
+	}
+	if n.metrics, err = newMetrics(cfg.Metrics); err != nil {
+		return nil, err
+	}
 	for _, c := range cfg.Channels {
 		n.channels[c.Name()] = c
 	}
