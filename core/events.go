@@ -31,10 +31,10 @@ type GroupEvent struct {
 
 // Events of a user, under the key of UserID.Key.
 const (
-	FriendRequested = "friend.requested" // user_id asks; data of these five is a FriendEvent
+	FriendRequested = "friend.requested" // one asks the other; each of these five goes to both, with a FriendEvent
 	FriendAccepted  = "friend.accepted"  // they are friends now
-	FriendDeclined  = "friend.declined"  // a request that came in is gone: told to who declined alone, on their other devices
-	FriendCanceled  = "friend.canceled"  // a request that came in was taken back
+	FriendDeclined  = "friend.declined"  // who was asked does not want to
+	FriendCanceled  = "friend.canceled"  // who asked took it back
 	FriendRemoved   = "friend.removed"   // they are friends no more
 
 	Notified       = "notification"    // there is a notification to read
@@ -42,9 +42,10 @@ const (
 	LoginEnded     = "login.ended"     // one of the user's devices was signed out
 )
 
-// FriendEvent is what an event about a friendship says: who the other one is.
+// FriendEvent is what an event about a friendship says.
 type FriendEvent struct {
-	User string `json:"user_id"`
+	User string `json:"user_id"` // the other one
+	By   string `json:"by"`      // which of the two did it
 }
 
 // Key is what the user's own events are ordered by: "user:<uuid>".

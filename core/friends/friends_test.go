@@ -50,7 +50,7 @@ func addUser(t *testing.T, d *db.DB) core.UserID {
 func TestBlocks(t *testing.T) {
 	d, p := devdb.Test(t), &parted{}
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	s := New(d, p, func() time.Time { now = now.Add(time.Second); return now })
+	s := New(d, Config{Sharing: p, Now: func() time.Time { now = now.Add(time.Second); return now }})
 	ctx := t.Context()
 	ana, bo, cy := addUser(t, d), addUser(t, d), addUser(t, d)
 	hidden := func(u core.UserID) []core.UserID {
@@ -94,12 +94,12 @@ func TestBlocks(t *testing.T) {
 	p.err = context.DeadlineExceeded
 	require.ErrorIs(t, s.Block(ctx, ana, bo), p.err)
 	require.Empty(t, hidden(bo))
-	require.NoError(t, New(d, nil, time.Now).Block(ctx, ana, bo))
+	require.NoError(t, New(d, Config{}).Block(ctx, ana, bo))
 }
 
 func TestBlocksAreBounded(t *testing.T) {
 	d := devdb.Test(t)
-	s := New(d, nil, time.Now)
+	s := New(d, Config{})
 	ana, bo := addUser(t, d), addUser(t, d)
 	require.NoError(t, d.InTx(t.Context(), pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `WITH n AS (INSERT INTO users (id, username, username_key, guest, home_region)

@@ -1,4 +1,5 @@
-// Package groups is the groups, their members and their invites.
+// Package groups is the groups, their members, their invites, whom they ban, and
+// the directory of those that are public.
 //
 // # Roles
 //
@@ -7,8 +8,9 @@
 //	                                   owner  admin  member
 //	read, leave, invite, own invites     ✓*     ✓      ✓
 //	change name, settings                ✓      ✓
-//	all invites, remove a member         ✓      ✓
-//	remove an admin, change roles        ✓
+//	all invites, remove or ban a member  ✓      ✓
+//	bans of others, list and end bans    ✓      ✓
+//	remove or ban an admin, change roles ✓
 //	transfer ownership, delete           ✓
 //
 // (*) An owner leaves only when alone, and the group goes with them; before
@@ -23,6 +25,30 @@
 // somebody who is removed is out of the group's room before the removal is
 // acknowledged. Member reads role, name and version in one statement, so that
 // an edge that knows version n can tell an answer from before n.
+//
+// # Events
+//
+// Each change also leaves an event in the outbox, in its transaction (the kinds
+// are in core): for the group's room, and if it is about somebody for all of their
+// devices, since they may not be in the room. So whoever watches a group reads it
+// again when it changed, and never has to ask.
+//
+// # Settings
+//
+// Settings are the apps' own, but for three: visibility (private, public), invites
+// (members, admins) and max_members. They are checked when they are set.
+//
+// A public group is in the directory, without its members, and everybody may join
+// it. The directory is read from terms (core.SearchTerms), which are written in
+// the transaction that changed the name or the visibility; a group that was
+// public stays everybody's who is in it.
+//
+// # Bans
+//
+// Who is banned is put out and comes in by no code, old or new, nor from the
+// directory. Each way in first locks the group's row, as a ban does, and then
+// looks: so a ban and a join at the same time come out as one after the other, and
+// either way the banned one is out.
 //
 // # Invites
 //

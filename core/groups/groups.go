@@ -12,6 +12,7 @@ import (
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/outbox"
 	"github.com/mustermesh/muster/internal/errs"
 )
 
@@ -20,6 +21,7 @@ var (
 	ErrNotMember      = errs.New(errs.NotFound, "not_member", "there is no such group, or you are no member of it")
 	ErrNoSuchMember   = errs.New(errs.NotFound, "member_not_found", "this user is no member of the group")
 	ErrForbidden      = errs.New(errs.Forbidden, "role_required", "your role in the group does not allow this")
+	ErrBanned         = errs.New(errs.Forbidden, "banned", "this group does not let you in")
 	ErrOwnerStays     = errs.New(errs.Conflict, "owner_must_transfer", "transfer the ownership before you leave")
 	ErrFull           = errs.New(errs.Conflict, "group_full", "the group has as many members as it may have")
 	ErrBadName        = errs.New(errs.Invalid, "bad_name", "a group's name has 1 to 80 characters").At("body.name")
@@ -56,11 +58,18 @@ type Leaving interface {
 	Tell(ctx context.Context, user core.UserID, others ...core.UserID)
 }
 
+// Notifier tells people what they may want to know while they are away, in the
+// caller's transaction. core/notify satisfies it.
+type Notifier interface {
+	Notify(ctx context.Context, tx pgx.Tx, to core.UserID, kind string, data map[string]any) error
+}
+
 // Config holds what is optional about a Store; its zero value works.
 type Config struct {
 	Now        func() time.Time // default time.Now
 	Announce   Announcer        // may be nil
 	Leaving    Leaving          // may be nil
+	Notify     Notifier         // may be nil
 	MaxMembers int              // default 1,000
 	InviteLife time.Duration    // default 7 days
 	LinkBase   string           // of invite links, such as "https://example.org/join/"; default: no links
@@ -111,7 +120,7 @@ type Change struct {
 func (s *Store) Create(ctx context.Context, tx pgx.Tx, owner core.UserID, d Draft) (core.GroupID, Invite, error) {
 	id := core.GroupID(uuid.New())
 	c := Change{Name: &d.Name, Description: &d.Description, Avatar: &d.Avatar, Settings: d.Settings}
-	settings, err := c.check()
+	settings, err := s.check(&c)
 	if err != nil {
 		return id, Invite{}, err
 	}
@@ -129,12 +138,18 @@ func (s *Store) Create(ctx context.Context, tx pgx.Tx, owner core.UserID, d Draf
 		id, owner, Owner, now); err != nil {
 		return id, Invite{}, fmt.Errorf("create group: %w", err)
 	}
+	if err := s.list(ctx, tx, id); err != nil {
+		return id, Invite{}, fmt.Errorf("create group: %w", err)
+	}
+	if err := emit(ctx, tx, id, owner, 1, event{kind: core.GroupJoined, user: owner, role: Owner}); err != nil {
+		return id, Invite{}, fmt.Errorf("create group: %w", err)
+	}
 	invite, err := s.insertInvite(ctx, tx, owner, id, Terms{})
 	return id, invite, err
 }
 
 // check validates and normalizes a change in place.
-func (c *Change) check() (settings []byte, err error) {
+func (s *Store) check(c *Change) (settings []byte, err error) {
 	if c.Name != nil {
 		name, ok := core.CleanText(*c.Name, 1, 80, false)
 		if !ok {
@@ -155,6 +170,9 @@ func (c *Change) check() (settings []byte, err error) {
 		}
 	}
 	if c.Settings != nil {
+		if err := s.checkSettings(c.Settings); err != nil {
+			return nil, err
+		}
 		if settings, err = core.EncodeSettings(c.Settings); err != nil {
 			return nil, core.ErrBadSettings.At("body.settings")
 		}
@@ -195,22 +213,27 @@ func (s *Store) Home(ctx context.Context, id core.GroupID) (region string, err e
 
 // Update changes a group's description of itself. Admins may.
 func (s *Store) Update(ctx context.Context, actor core.UserID, id core.GroupID, c Change) (g Group, err error) {
-	settings, err := c.check()
+	settings, err := s.check(&c)
 	if err != nil {
 		return Group{}, err
 	}
-	err = s.change(ctx, "update group", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
+	err = s.change(ctx, "update group", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) (e event, err error) {
 		if r == Plain {
-			return ErrForbidden
+			return e, ErrForbidden
 		}
 		if _, err := tx.Exec(ctx,
 			`UPDATE groups SET name = coalesce($2, name), description = coalesce($3, description),
 			   avatar = coalesce($4, avatar), settings = coalesce($5, settings) WHERE id = $1`,
 			id, c.Name, c.Description, c.Avatar, settings); err != nil {
-			return err
+			return e, err
+		}
+		if c.Name != nil || settings != nil {
+			if err := s.list(ctx, tx, id); err != nil {
+				return e, err
+			}
 		}
 		g, err = load(ctx, tx, id)
-		return err
+		return event{kind: core.GroupUpdated}, err
 	})
 	return g, err
 }
@@ -226,8 +249,10 @@ func (s *Store) Delete(ctx context.Context, actor core.UserID, id core.GroupID) 
 		if r != Owner {
 			return ErrForbidden
 		}
-		version, err = remove(ctx, tx, id)
-		return err
+		if version, err = remove(ctx, tx, id); err != nil {
+			return err
+		}
+		return emit(ctx, tx, id, actor, version, event{kind: core.GroupDeleted})
 	})
 	if err != nil {
 		return fmt.Errorf("delete group: %w", err)
@@ -244,7 +269,7 @@ func remove(ctx context.Context, tx pgx.Tx, id core.GroupID) (version uint64, er
 	if _, err := tx.Exec(ctx, `DELETE FROM rooms WHERE room = $1`, id.Room()); err != nil {
 		return 0, err
 	}
-	// Members and invites go by ON DELETE CASCADE.
+	// Members, invites, bans and terms go by ON DELETE CASCADE.
 	err = tx.QueryRow(ctx, `DELETE FROM groups WHERE id = $1 RETURNING version + 1`, id).Scan(&version)
 	return version, err
 }
@@ -327,8 +352,9 @@ func (s *Store) Touch(ctx context.Context, at map[string]time.Time) error {
 }
 
 // change runs fn for a member of the group, adds one to its version in the same
-// transaction, and announces that.
-func (s *Store) change(ctx context.Context, what string, actor core.UserID, id core.GroupID, fn func(context.Context, pgx.Tx, Role) error) error {
+// transaction, leaves the event that fn returns, if it has a kind, and announces
+// the version.
+func (s *Store) change(ctx context.Context, what string, actor core.UserID, id core.GroupID, fn func(context.Context, pgx.Tx, Role) (event, error)) error {
 	var version uint64
 	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		r, err := role(ctx, tx, actor, id)
@@ -338,13 +364,42 @@ func (s *Store) change(ctx context.Context, what string, actor core.UserID, id c
 		if version, err = s.bump(ctx, tx, id); err != nil {
 			return err
 		}
-		return fn(ctx, tx, r)
+		e, err := fn(ctx, tx, r)
+		if err != nil || e.kind == "" {
+			return err
+		}
+		return emit(ctx, tx, id, actor, version, e)
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	s.announce(ctx, id, version)
 	return nil
+}
+
+// event is what a change leaves in the outbox.
+type event struct {
+	kind string
+	user core.UserID // whom it is about; zero: nobody
+	role Role
+}
+
+// emit leaves an event for the group's room, and for all devices of whom it is
+// about: they may not be in the room, or not any more.
+func emit(ctx context.Context, tx pgx.Tx, id core.GroupID, by core.UserID, version uint64, e event) error {
+	data := core.GroupEvent{Group: id.String(), Role: string(e.role), Version: version}
+	if e.user != by {
+		data.By = by.String()
+	}
+	events := []outbox.Event{{Key: id.Room(), Kind: e.kind}}
+	if e.user != (core.UserID{}) {
+		data.User = e.user.String()
+		events = append(events, outbox.Event{Key: e.user.Key(), Kind: e.kind})
+	}
+	for i := range events {
+		events[i].Data = data
+	}
+	return outbox.Append(ctx, tx, events...)
 }
 
 // bump adds one to the group's version. Its row lock also puts the changes of

@@ -61,10 +61,21 @@ func newCode() string {
 	return string(code)
 }
 
-// Invite makes an invite in the caller's transaction. Every member may.
+// Invite makes an invite in the caller's transaction. Every member may, unless
+// the group's settings leave it to owner and admins.
 func (s *Store) Invite(ctx context.Context, tx pgx.Tx, actor core.UserID, id core.GroupID, terms Terms) (Invite, error) {
-	if _, err := role(ctx, tx, actor, id); err != nil {
+	r, err := role(ctx, tx, actor, id)
+	if err != nil {
 		return Invite{}, err
+	}
+	if r == Plain {
+		rules, err := rulesOf(ctx, tx, id)
+		if err != nil {
+			return Invite{}, fmt.Errorf("invite: %w", err)
+		}
+		if rules.Invites == AdminsInvite {
+			return Invite{}, ErrForbidden
+		}
 	}
 	now := s.cfg.Now()
 	// What can't be used any more makes room; a month late, so that lists and
@@ -241,21 +252,10 @@ func (s *Store) Join(ctx context.Context, user core.UserID, code string) (g Grou
 		case usedUp:
 			return ErrInviteUsed
 		}
-		if version, err = s.bump(ctx, tx, id); err != nil {
+		if version, err = s.admit(ctx, tx, user, id); err != nil {
 			return err
-		}
-		var count int
-		if err := tx.QueryRow(ctx, `SELECT count(*) FROM group_members WHERE group_id = $1`, id).Scan(&count); err != nil {
-			return err
-		}
-		if count >= s.cfg.MaxMembers {
-			return ErrFull
 		}
 		if _, err := tx.Exec(ctx, `UPDATE invites SET uses = uses + 1 WHERE code = $1`, code); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `INSERT INTO group_members (group_id, user_id, role, joined_at) VALUES ($1, $2, $3, $4)`,
-			id, user, Plain, now); err != nil {
 			return err
 		}
 		g, err = load(ctx, tx, id)
@@ -266,4 +266,63 @@ func (s *Store) Join(ctx context.Context, user core.UserID, code string) (g Grou
 	}
 	s.announce(ctx, g.ID, version)
 	return g, nil
+}
+
+// JoinPublic lets the user into a public group. To who is in already it is a
+// success. Other groups don't exist: ErrNotMember.
+func (s *Store) JoinPublic(ctx context.Context, user core.UserID, id core.GroupID) (g Group, err error) {
+	var version uint64
+	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		version = 0
+		_, err := role(ctx, tx, user, id)
+		if errors.Is(err, ErrNotMember) {
+			var rules Rules
+			if rules, err = rulesOf(ctx, tx, id); err != nil {
+				return err
+			}
+			if rules.Visibility != Public {
+				return ErrNotMember
+			}
+			version, err = s.admit(ctx, tx, user, id)
+		}
+		if err != nil {
+			return err
+		}
+		g, err = load(ctx, tx, id)
+		return err
+	})
+	if err != nil {
+		return Group{}, fmt.Errorf("join group: %w", err)
+	}
+	s.announce(ctx, g.ID, version)
+	return g, nil
+}
+
+// admit makes the user a member, unless the group bans them or is full. It returns
+// the group's version.
+func (s *Store) admit(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID) (version uint64, err error) {
+	if version, err = s.bump(ctx, tx, id); err != nil { // first: who bans is before us or after us
+		return 0, err
+	}
+	var banned bool
+	var count int
+	if err := tx.QueryRow(ctx,
+		`SELECT EXISTS (SELECT 1 FROM group_bans WHERE group_id = $1 AND user_id = $2), (SELECT count(*) FROM group_members WHERE group_id = $1)`, id, user).
+		Scan(&banned, &count); err != nil {
+		return 0, err
+	}
+	rules, err := rulesOf(ctx, tx, id)
+	switch {
+	case err != nil:
+		return 0, err
+	case banned:
+		return 0, ErrBanned
+	case count >= min(rules.MaxMembers, s.cfg.MaxMembers):
+		return 0, ErrFull
+	}
+	if _, err := tx.Exec(ctx, `INSERT INTO group_members (group_id, user_id, role, joined_at) VALUES ($1, $2, $3, $4)`,
+		id, user, Plain, s.cfg.Now()); err != nil {
+		return 0, err
+	}
+	return version, emit(ctx, tx, id, user, version, event{kind: core.GroupJoined, user: user, role: Plain})
 }

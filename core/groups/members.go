@@ -114,19 +114,19 @@ func target(ctx context.Context, q db.Querier, user core.UserID, id core.GroupID
 // Leave takes the user out of the group. An owner leaves only alone, and the
 // group goes too.
 func (s *Store) Leave(ctx context.Context, user core.UserID, id core.GroupID) error {
-	err := s.change(ctx, "leave group", user, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
+	err := s.change(ctx, "leave group", user, id, func(ctx context.Context, tx pgx.Tx, r Role) (e event, err error) {
 		if r != Owner {
-			return s.expel(ctx, tx, user, id)
+			return event{kind: core.GroupLeft, user: user}, s.expel(ctx, tx, user, id)
 		}
 		var others int
 		if err := tx.QueryRow(ctx, `SELECT count(*) FROM group_members WHERE group_id = $1 AND user_id <> $2`, id, user).Scan(&others); err != nil {
-			return err
+			return e, err
 		}
 		if others > 0 {
-			return ErrOwnerStays
+			return e, ErrOwnerStays
 		}
-		_, err := remove(ctx, tx, id)
-		return err
+		_, err = remove(ctx, tx, id)
+		return event{kind: core.GroupDeleted, user: user}, err
 	})
 	return s.left(ctx, user, err)
 }
@@ -134,21 +134,36 @@ func (s *Store) Leave(ctx context.Context, user core.UserID, id core.GroupID) er
 // Kick removes a member. Their invites end too, or they would come back by
 // them.
 func (s *Store) Kick(ctx context.Context, actor core.UserID, id core.GroupID, user core.UserID) error {
-	err := s.change(ctx, "remove member", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
+	err := s.change(ctx, "remove member", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) (e event, err error) {
 		their, err := target(ctx, tx, user, id)
 		if err != nil {
-			return err
+			return e, err
 		}
 		if !r.manages(their) {
-			return ErrForbidden
+			return e, ErrForbidden
 		}
-		if _, err := tx.Exec(ctx, `UPDATE invites SET revoked_at = $3 WHERE group_id = $1 AND created_by = $2 AND revoked_at IS NULL`,
-			id, user, s.cfg.Now()); err != nil {
-			return err
-		}
-		return s.expel(ctx, tx, user, id)
+		return event{kind: core.GroupRemoved, user: user}, s.putOut(ctx, tx, user, id)
 	})
 	return s.left(ctx, user, err)
+}
+
+// putOut takes a member out who did not choose to go.
+func (s *Store) putOut(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID) error {
+	if _, err := tx.Exec(ctx, `UPDATE invites SET revoked_at = $3 WHERE group_id = $1 AND created_by = $2 AND revoked_at IS NULL`,
+		id, user, s.cfg.Now()); err != nil {
+		return err
+	}
+	if err := s.expel(ctx, tx, user, id); err != nil {
+		return err
+	}
+	return s.notify(ctx, tx, user, "group_removed", map[string]any{"group_id": id.String()})
+}
+
+func (s *Store) notify(ctx context.Context, tx pgx.Tx, to core.UserID, kind string, data map[string]any) error {
+	if s.cfg.Notify == nil {
+		return nil
+	}
+	return s.cfg.Notify.Notify(ctx, tx, to, kind, data)
 }
 
 func (s *Store) expel(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID) error {
@@ -175,18 +190,21 @@ func (s *Store) SetRole(ctx context.Context, actor core.UserID, id core.GroupID,
 	if to != Admin && to != Plain {
 		return Member{}, ErrBadRole
 	}
-	err = s.change(ctx, "change role", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
+	err = s.change(ctx, "change role", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) (e event, err error) {
 		their, err := target(ctx, tx, user, id)
 		if err != nil {
-			return err
+			return e, err
 		}
 		if r != Owner || their == Owner {
-			return ErrForbidden
+			return e, ErrForbidden
 		}
-		if err := setRole(ctx, tx, user, id, to); err != nil {
-			return err
+		if their != to {
+			e = event{kind: core.GroupRole, user: user, role: to}
+			if err := s.setRole(ctx, tx, user, id, to); err != nil {
+				return e, err
+			}
 		}
-		return tx.QueryRow(ctx,
+		return e, tx.QueryRow(ctx,
 			`SELECT u.id, u.username, u.profile_picture, gm.role, gm.joined_at
 			 FROM group_members gm JOIN users u ON u.id = gm.user_id WHERE gm.group_id = $1 AND gm.user_id = $2`, id, user).
 			Scan(&m.User, &m.Username, &m.Picture, &m.Role, &m.JoinedAt)
@@ -196,26 +214,32 @@ func (s *Store) SetRole(ctx context.Context, actor core.UserID, id core.GroupID,
 
 // Transfer makes another member the owner, and the owner an admin.
 func (s *Store) Transfer(ctx context.Context, actor core.UserID, id core.GroupID, to core.UserID) (g Group, err error) {
-	err = s.change(ctx, "transfer ownership", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) error {
+	err = s.change(ctx, "transfer ownership", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) (e event, err error) {
 		if _, err := target(ctx, tx, to, id); err != nil {
-			return err
+			return e, err
 		}
 		if r != Owner {
-			return ErrForbidden
+			return e, ErrForbidden
 		}
-		if err := setRole(ctx, tx, actor, id, Admin); err != nil {
-			return err
-		}
-		if err := setRole(ctx, tx, to, id, Owner); err != nil { // last: to may be the actor
-			return err
+		if to != actor {
+			e = event{kind: core.GroupTransferred, user: to, role: Owner}
+			if _, err := tx.Exec(ctx, `UPDATE group_members SET role = $3 WHERE group_id = $1 AND user_id = $2`, id, actor, Admin); err != nil {
+				return e, err
+			}
+			if err := s.setRole(ctx, tx, to, id, Owner); err != nil {
+				return e, err
+			}
 		}
 		g, err = load(ctx, tx, id)
-		return err
+		return e, err
 	})
 	return g, err
 }
 
-func setRole(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID, to Role) error {
-	_, err := tx.Exec(ctx, `UPDATE group_members SET role = $3 WHERE group_id = $1 AND user_id = $2`, id, user, to)
-	return err
+// setRole gives a member another role than they had, and lets them know.
+func (s *Store) setRole(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID, to Role) error {
+	if _, err := tx.Exec(ctx, `UPDATE group_members SET role = $3 WHERE group_id = $1 AND user_id = $2`, id, user, to); err != nil {
+		return err
+	}
+	return s.notify(ctx, tx, user, "group_role", map[string]any{"group_id": id.String(), "role": string(to)})
 }

@@ -184,7 +184,7 @@ func setup(t *testing.T, change ...func(*Config)) *bundle {
 		DB: b.db, Auth: a, Users: users.New(b.db, b.clock),
 		Groups:   groups.New(b.db, "eu-west", groups.Config{Now: b.clock, Announce: b, Leaving: places, LinkBase: "https://example.org/join/"}),
 		Messages: b.sent, Presence: presence.New(b.db, b), Live: b.live, Edges: &testEdges{},
-		Location: &Location{Store: places, Recorder: b.record, Blocks: friends.New(b.db, places, b.clock), Live: b.where}, Fleets: b.fleets,
+		Location: &Location{Store: places, Recorder: b.record, Blocks: friends.New(b.db, friends.Config{Sharing: places, Now: b.clock}), Live: b.where}, Fleets: b.fleets,
 		Assets:  fstest.MapFS{"docs/swagger-ui.css": {Data: []byte("/* css */")}, "docs/swagger-ui-bundle.js": {Data: []byte("/* js */")}},
 		Origins: []string{"https://app.example.org"}, Log: log, Metrics: b.metrics, Now: b.clock,
 	}

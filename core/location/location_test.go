@@ -76,7 +76,7 @@ func setup(t *testing.T) *bundle {
 	require.NoError(t, err)
 	b.Store = s
 	b.groups = groups.New(b.db, "eu-west", groups.Config{Now: b.clock, Leaving: s})
-	b.blocks = friends.New(b.db, s, b.clock)
+	b.blocks = friends.New(b.db, friends.Config{Sharing: s, Now: b.clock})
 	return b
 }
 

@@ -166,7 +166,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	recorder := location.NewRecorder(where, n.log, cfg.Metrics)
-	friendships := friends.New(cfg.DB, where, time.Now)
+	friendships := friends.New(cfg.DB, friends.Config{Sharing: where})
 	changes.blocks = newBlocks(friendships)
 	teams := groups.New(cfg.DB, string(n.region), groups.Config{Announce: announce, Leaving: where, LinkBase: cfg.InviteBase})
 	messages := chat.New(cfg.DB)
