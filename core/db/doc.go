@@ -42,4 +42,19 @@
 //	         ├── 40001, 40P01 of any of them ──▶ back-off, again
 //	         ├── other error of any of them ──▶ that error, nothing happened
 //	         └── connection lost ──▶ ErrAmbiguous
+//
+// # Several stores, one transaction
+//
+// A store begins a transaction by InTx and knows nothing of who calls it. Called
+// with a context from Within it takes part in the caller's instead, behind a
+// savepoint; by Together even one that begins only when the first of them does.
+// Conflicts go to the outermost, which begins again with everything:
+//
+//	InTx ─▶ fn ─▶ store.InTx(Within(ctx, tx)) ──ok──▶ RELEASE ──▶ … ──▶ COMMIT ──▶ effects
+//	  ▲              ├── 40001, connection lost ──┐ even if swallowed
+//	  └──────────────│──────────────────────────── ┘
+//	                 └── other ──▶ ROLLBACK TO, its effects are forgotten
+//
+// So what is told to others is an effect (AfterCommit): it happens once the
+// outermost has committed, and never for what was rolled back.
 package db
