@@ -193,7 +193,7 @@ func (r *Relay) count(ctx context.Context) error {
 			DELETE FROM outbox WHERE sink IN (SELECT name FROM gone)`, sinkLife.Seconds())
 		b.Queue(`SELECT s, w.n, w.oldest FROM unnest($1::TEXT[]) AS s, LATERAL (
 				SELECT count(*) AS n, coalesce(extract(epoch FROM now() - min(at)), 0)::FLOAT8 AS oldest
-				FROM (SELECT at FROM outbox WHERE sink = s LIMIT 100000) AS some) AS w`, names).Query(func(rows pgx.Rows) error {
+				FROM (SELECT at FROM outbox WHERE sink = s LIMIT 100000) AS o) AS w`, names).Query(func(rows pgx.Rows) error {
 			var err error
 			counts, err = pgx.CollectRows(rows, pgx.RowToStructByPos[waiting])
 			return err
