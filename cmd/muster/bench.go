@@ -29,6 +29,7 @@ type BenchCmd struct {
 	Fanout    BenchFanoutCmd    `cmd:"" help:"What one process delivers per second of its CPU, beside Centrifugo."`
 	Geo       BenchGeoCmd       `cmd:"" help:"What one process does with moving points per second of its CPU, beside Tile38 and Redis."`
 	Idle      BenchIdleCmd      `cmd:"" help:"What sessions cost that do nothing but be there."`
+	Logins    BenchLoginsCmd    `cmd:"" help:"Many sign in by password at a node whose rooms talk: what those notice of it."`
 	Opens     BenchOpensCmd     `cmd:"" help:"How many sessions a region opens a second, with its log on disk."`
 	Roster    BenchRosterCmd    `cmd:"" help:"A full roster loses a node, then all of them: how long until all sessions are back."`
 	Scale     BenchScaleCmd     `cmd:"" help:"What many regions cost, by drawing a population and counting."`

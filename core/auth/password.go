@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"time"
 	"unicode/utf8"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/secure/precis"
 )
@@ -20,8 +22,11 @@ import (
 type HashConfig struct {
 	MemoryKiB uint32
 	Passes    uint32
-	// Parallel bounds how many hashes are computed at once; default: one per
-	// core. Waiting bounds how many callers may queue for that; default 64.
+	// Parallel bounds how many hashes are computed at once; default: one per two
+	// cores. A hash holds its core for some 20 ms and nothing that waits for that
+	// core moves meanwhile: with one hash per core, events of rooms take ten times
+	// as long (bench/baseline/logins.txt). Waiting bounds how many callers may queue
+	// for that; default 64. Those beyond are turned away.
 	Parallel, Waiting int
 }
 
@@ -31,6 +36,8 @@ type hasher struct {
 	running        chan struct{} // one token per hash being computed
 	admitted       chan struct{} // one token per caller, running or waiting
 	decoy          string        // what is checked when there is no account
+	waited         prometheus.Histogram
+	refused        prometheus.Counter
 }
 
 const (
@@ -47,7 +54,7 @@ func newHasher(cfg HashConfig) *hasher {
 		h.passes = 2
 	}
 	if cfg.Parallel == 0 {
-		cfg.Parallel = runtime.GOMAXPROCS(0)
+		cfg.Parallel = max(1, runtime.GOMAXPROCS(0)/2)
 	}
 	if cfg.Waiting == 0 {
 		cfg.Waiting = 64
@@ -55,6 +62,13 @@ func newHasher(cfg HashConfig) *hasher {
 	h.running = make(chan struct{}, cfg.Parallel)
 	h.admitted = make(chan struct{}, cfg.Parallel+cfg.Waiting)
 	h.decoy = h.format(make([]byte, saltLen), make([]byte, hashLen))
+	h.waited = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "muster_auth_hash_wait_seconds", Help: "How long passwords waited for their turn to be hashed.",
+		Buckets: []float64{.0001, .001, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+	})
+	h.refused = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "muster_auth_hashes_refused_total", Help: "Passwords that were not hashed, since too many waited for that.",
+	})
 	return h
 }
 
@@ -110,11 +124,14 @@ func (h *hasher) compute(ctx context.Context, password string, salt []byte, memo
 	case h.admitted <- struct{}{}:
 		defer func() { <-h.admitted }()
 	default:
+		h.refused.Inc()
 		return nil, errBusy
 	}
+	since := time.Now()
 	select {
 	case h.running <- struct{}{}:
 		defer func() { <-h.running }()
+		h.waited.Observe(time.Since(since).Seconds())
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}

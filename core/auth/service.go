@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/auth/google"
@@ -59,6 +60,8 @@ type Config struct {
 
 	// Announce may be nil: then edges learn of ended logins by RevokedSince.
 	Announce Announcer
+
+	Metrics prometheus.Registerer // nil: not registered
 }
 
 // Service is the accounts and logins of the deployment. It is safe for
@@ -75,12 +78,12 @@ type Service struct {
 		perUser *Limiter
 		queue   chan failure
 	}
-	region   string // home region of the users made here
-	cfg      Config
-	now      func() time.Time
-	log      *slog.Logger
-	life     run.Lifecycle
-	upkeep   run.Group // of the keys
+	region string // home region of the users made here
+	cfg    Config
+	now    func() time.Time
+	log    *slog.Logger
+	life   run.Lifecycle
+	upkeep run.Group // of the keys
 }
 
 // New returns a Service for nodes of a region. secret seals the signing keys:
@@ -101,6 +104,13 @@ func New(d *db.DB, secret []byte, region string, cfg Config) (*Service, error) {
 	}
 	s.failures.perUser = NewLimiter(Limit{Burst: 5, Every: time.Minute}, cfg.Now)
 	s.failures.queue = make(chan failure, failuresQueued)
+	if cfg.Metrics != nil {
+		for _, c := range []prometheus.Collector{s.hasher.waited, s.hasher.refused} {
+			if err := cfg.Metrics.Register(c); err != nil {
+				return nil, fmt.Errorf("auth: register metrics: %w", err)
+			}
+		}
+	}
 	return s, nil
 }
 
