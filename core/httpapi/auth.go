@@ -23,10 +23,22 @@ func tokensOf(t auth.Tokens, err error) (*tokensOutput, error) {
 	return &tokensOutput{Tokens{UserID: t.User.String(), Token: t.Access, RefreshToken: t.Refresh}}, nil
 }
 
+// spoken is the header of requests that lead to a mail.
+type spoken struct {
+	Language string `header:"Accept-Language" doc:"What the mail is written in, if there is such a text"`
+}
+
+// origin tells auth where a request came from, as far as that is kept. The
+// operation notes the address.
+func origin(ctx context.Context, language string) context.Context {
+	return auth.WithOrigin(ctx, auth.Origin{Network: auth.NetworkOf(exchangeOf(ctx).client), Language: language[:min(len(language), 256)]})
+}
+
 func (a *api) authOperations() {
 	const tag = "auth"
 
 	type registerInput struct {
+		spoken
 		Body struct {
 			Username   string `json:"username" doc:"2 to 32 letters, digits, spaces, . _ -" example:"Ana"`
 			Email      string `json:"email" example:"ana@example.org"`
@@ -34,10 +46,10 @@ func (a *api) authOperations() {
 			DeviceInfo any    `json:"device_info,omitempty" doc:"Anything that describes the device, at most 2 KiB"`
 		}
 	}
-	register(a, operation{id: "register", method: http.MethodPost, path: "/auth/register", tag: tag, summary: "Register new user", public: true, limited: true},
+	register(a, operation{id: "register", method: http.MethodPost, path: "/auth/register", tag: tag, summary: "Register new user; a mail to confirm the address follows", public: true, limited: true, locates: true},
 		func(ctx context.Context, in *registerInput) (*tokensOutput, error) {
 			b := in.Body
-			return tokensOf(a.Auth.Register(ctx, auth.Account{Username: b.Username, Email: b.Email, Password: b.Password}, b.DeviceInfo))
+			return tokensOf(a.Auth.Register(origin(ctx, in.Language), auth.Account{Username: b.Username, Email: b.Email, Password: b.Password}, b.DeviceInfo))
 		})
 
 	type loginInput struct {
@@ -47,9 +59,9 @@ func (a *api) authOperations() {
 			DeviceInfo any    `json:"device_info,omitempty" doc:"Anything that describes the device, at most 2 KiB"`
 		}
 	}
-	register(a, operation{id: "login", method: http.MethodPost, path: "/auth/login", tag: tag, summary: "Authenticate user", public: true, limited: true},
+	register(a, operation{id: "login", method: http.MethodPost, path: "/auth/login", tag: tag, summary: "Authenticate user", public: true, limited: true, locates: true},
 		func(ctx context.Context, in *loginInput) (*tokensOutput, error) {
-			return tokensOf(a.Auth.Login(ctx, in.Body.Email, in.Body.Password, in.Body.DeviceInfo))
+			return tokensOf(a.Auth.Login(origin(ctx, ""), in.Body.Email, in.Body.Password, in.Body.DeviceInfo))
 		})
 
 	type guestInput struct {
@@ -58,22 +70,23 @@ func (a *api) authOperations() {
 			DeviceInfo any    `json:"device_info,omitempty" doc:"Anything that describes the device, at most 2 KiB"`
 		}
 	}
-	register(a, operation{id: "guest", method: http.MethodPost, path: "/auth/guest", tag: tag, summary: "Try it without an account", public: true, limited: true},
+	register(a, operation{id: "guest", method: http.MethodPost, path: "/auth/guest", tag: tag, summary: "Try it without an account", public: true, limited: true, locates: true},
 		func(ctx context.Context, in *guestInput) (*tokensOutput, error) {
-			return tokensOf(a.Auth.Guest(ctx, in.Body.Username, in.Body.DeviceInfo))
+			return tokensOf(a.Auth.Guest(origin(ctx, ""), in.Body.Username, in.Body.DeviceInfo))
 		})
 
 	type upgradeInput struct {
+		spoken
 		Body struct {
 			Username string `json:"username"`
 			Email    string `json:"email"`
 			Password string `json:"password"`
 		}
 	}
-	register(a, operation{id: "upgrade", method: http.MethodPost, path: "/auth/upgrade", tag: tag, summary: "Make the signed-in guest an account; the user stays the same", limited: true},
+	register(a, operation{id: "upgrade", method: http.MethodPost, path: "/auth/upgrade", tag: tag, summary: "Make the signed-in guest an account; the user stays the same", limited: true, locates: true},
 		func(ctx context.Context, in *upgradeInput) (*tokensOutput, error) {
 			b := in.Body
-			return tokensOf(a.Auth.Upgrade(ctx, caller(ctx), auth.Account{Username: b.Username, Email: b.Email, Password: b.Password}))
+			return tokensOf(a.Auth.Upgrade(origin(ctx, in.Language), caller(ctx), auth.Account{Username: b.Username, Email: b.Email, Password: b.Password}))
 		})
 
 	type refreshInput struct {
@@ -87,9 +100,9 @@ func (a *api) authOperations() {
 			RefreshToken string `json:"refresh_token"`
 		}
 	}
-	register(a, operation{id: "refresh", method: http.MethodPost, path: "/auth/refresh", tag: tag, summary: "Refresh authentication token", public: true, limited: true},
+	register(a, operation{id: "refresh", method: http.MethodPost, path: "/auth/refresh", tag: tag, summary: "Refresh authentication token", public: true, limited: true, locates: true},
 		func(ctx context.Context, in *refreshInput) (*refreshOutput, error) {
-			t, err := a.Auth.Refresh(ctx, in.Body.RefreshToken)
+			t, err := a.Auth.Refresh(origin(ctx, ""), in.Body.RefreshToken)
 			if err != nil {
 				return nil, err
 			}
@@ -105,14 +118,18 @@ func (a *api) authOperations() {
 			Token string `json:"token,omitempty" doc:"The access token; absent: that of the Authorization header"`
 		}
 	}
-	register(a, operation{id: "logout", method: http.MethodPost, path: "/auth/logout", tag: tag, summary: "Invalidate user session", public: true},
+	register(a, operation{id: "logout", method: http.MethodPost, path: "/auth/logout", tag: tag, summary: "Invalidate user session", public: true, locates: true},
 		func(ctx context.Context, in *logoutInput) (*Success, error) {
 			token := exchangeOf(ctx).bearer
 			if in.Body != nil && in.Body.Token != "" {
 				token = in.Body.Token
 			}
-			return success(a.Auth.Logout(ctx, token))
+			return success(a.Auth.Logout(origin(ctx, ""), token))
 		})
+
+	a.accountOperations()
+	a.loginOperations()
+	a.googleOperations()
 
 	type keysOutput struct {
 		ContentType  string `header:"Content-Type"`
