@@ -57,6 +57,8 @@ func (s *Session) spreadLocked(c *connection, f *wire.ServerFrame) {
 		if r := s.rooms[b.Fixes.GetRoom()]; r != nil {
 			r.push(r.state.Fixes(b.Fixes.GetFixes()))
 		}
+	case *wire.ServerFrame_Notice:
+		s.noticeLocked(b.Notice)
 	case *wire.ServerFrame_View:
 		s.viewLocked(c, b.View)
 	case *wire.ServerFrame_Reach:
@@ -78,7 +80,7 @@ func (s *Session) spreadLocked(c *connection, f *wire.ServerFrame) {
 }
 
 // lateLocked takes what a connection still has to say after another one has
-// taken over: events that are the next ones, fixes, and answers. What it says
+// taken over: events that are the next ones, fixes, notices, and answers. What it says
 // of rooms, and what it refuses, no longer counts.
 func (s *Session) lateLocked(c *connection, f *wire.ServerFrame) {
 	switch b := f.GetBody().(type) {
@@ -90,6 +92,8 @@ func (s *Session) lateLocked(c *connection, f *wire.ServerFrame) {
 		if r := s.rooms[b.Fixes.GetRoom()]; r != nil {
 			r.push(r.state.Fixes(b.Fixes.GetFixes()))
 		}
+	case *wire.ServerFrame_Notice:
+		s.noticeLocked(b.Notice)
 	case *wire.ServerFrame_Sent, *wire.ServerFrame_Page, *wire.ServerFrame_PeoplePage:
 		s.answerLocked(f)
 	case *wire.ServerFrame_Close:

@@ -411,6 +411,9 @@ func (l *life) finish(err error) {
 		r.end(err)
 	}
 	s.endViewsLocked("", err)
+	if s.notices != nil {
+		s.notices.end(Ended{err})
+	}
 	s.mu.Unlock()
 	s.announce()
 }

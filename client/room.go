@@ -27,13 +27,15 @@ type (
 	GroupChanged    = roomstate.GroupChanged
 	Crossing        = roomstate.Crossing
 	Crossed         = roomstate.Crossed
+	Update          = roomstate.Update
+	Updated         = roomstate.Updated
 	RoomCounters    = roomstate.Counters
 	RoomCounts      = roomstate.Counts
 )
 
 // Event is something that happened in a room: one of PresenceChanged,
 // FixChanged, FixWithdrawn, MessageArrived, RegionReplaced, RegionChanged, GroupChanged,
-// Crossed, ConnectionChanged, Missed, Ended.
+// Crossed, Updated, ConnectionChanged, Missed, Ended.
 type Event any
 
 // ConnectionChanged says how the session stands now. Until it is live again,

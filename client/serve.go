@@ -416,6 +416,9 @@ func (s *Session) welcomeLocked(c *connection, m *wire.Welcome) {
 	c.region, c.node, c.epoch = m.GetRegion(), m.GetNode(), m.GetEpoch()
 
 	s.forgetLocked()
+	if s.conn == nil || s.conn.pulse.doubt != trusted {
+		s.unnoticedLocked() // what was told meanwhile, or to one that is silent
+	}
 	if s.conn != nil {
 		s.notify() // an older one goes
 		s.old = s.conn

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/client/roomstate"
 )
 
 // SDK is what the SDK calls itself in Hello.
@@ -154,6 +155,8 @@ type Session struct {
 	listed     bool      // it came, for run to see
 	shakes     int       // times that the network has changed
 	fresh      *renewal  // of a token, for run to see
+	notices    *queue    // nil: nobody asked for them
+	noticed    roomstate.Heard
 	counters   Counters
 	bye        bool
 	said       bool // the first status is decided

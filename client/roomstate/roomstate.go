@@ -37,8 +37,8 @@
 //     What is known of their people stays as it was. When a region is lost its
 //     people are dropped as REGION_LOST, and its position is forgotten with
 //     them: it comes back with a whole part, or not at all.
-//   - A crossing is told again when the server can't know whether it was: its id
-//     says whether it is news.
+//   - A crossing or an update is told again when the server can't know whether it
+//     was: its id says whether it is news.
 //   - Messages have a dense number. They are given out in its order without
 //     holes: one that comes early waits until Page or another message fills the
 //     hole below it.
@@ -119,6 +119,7 @@ type State struct {
 	waiting  map[uint64]Message
 	recent   []Message
 	crossed  []Crossing
+	updated  Heard
 	counters Counters
 	out      []Event
 }
@@ -264,6 +265,14 @@ func (s *State) Event(f *wire.Event) ([]Event, Verdict) {
 		s.out = append(s.out, GroupChanged{body.Changed.GetVersion()})
 	case *wire.Event_Crossing:
 		s.crossing(crossingOf(body.Crossing))
+	case *wire.Event_Update:
+		u := UpdateOf(body.Update)
+		switch news, missed := s.updated.News(u); {
+		case news:
+			s.out = append(s.out, Updated{u, missed})
+		default:
+			s.counters.DuplicateUpdates++
+		}
 	}
 	s.release()
 	return s.take(), Applied

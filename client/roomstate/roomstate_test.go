@@ -394,3 +394,29 @@ func TestCrossingsAreToldOnce(t *testing.T) {
 	require.Len(t, s.Crossings(), 2)
 	require.Equal(t, uint64(1), s.Counters().DuplicateCrossings)
 }
+
+// An update is news once, however often it is told; a hole in their numbers says
+// that others were missed.
+func TestUpdatesAreToldOnce(t *testing.T) {
+	s := roomstate.New()
+	s.Snapshot(snap(0, part(pos(eu, 1, 0))))
+	seq := uint64(0)
+	say := func(id string, n uint64) []roomstate.Updated {
+		seq++
+		return only[roomstate.Updated](apply(t, s, &wire.Event{At: pos(eu, 1, seq), Body: &wire.Event_Update{Update: &wire.Update{
+			Id: id, Kind: "group.joined", Data: `{"user_id":"bo"}`, At: timestamppb.New(time.Unix(5, 0)), N: n,
+		}}}))
+	}
+	joined := roomstate.Update{ID: "a", Kind: "group.joined", Data: []byte(`{"user_id":"bo"}`), At: time.Unix(5, 0).UTC(), N: 3}
+	require.Equal(t, []roomstate.Updated{{Update: joined}}, say("a", 3), "what was before the stay is nobody's loss")
+	require.Empty(t, say("a", 3))
+	require.False(t, say("b", 4)[0].Missed)
+	require.True(t, say("d", 6)[0].Missed)
+	require.False(t, say("c", 5)[0].Missed, "late")
+	require.False(t, say("e", 7)[0].Missed)
+	for i := range 300 {
+		require.Len(t, say(fmt.Sprint(i), uint64(8+i)), 1)
+	}
+	require.Len(t, say("a", 3), 1, "that is too long ago to be known")
+	require.Equal(t, uint64(1), s.Counters().DuplicateUpdates)
+}

@@ -1,8 +1,11 @@
 package roomstate
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/geo"
@@ -165,6 +168,22 @@ type Crossing struct {
 // it was not there, are in the list of the HTTP API.
 type Crossed struct{ Crossing Crossing }
 
+// Update is something that was changed about the group behind the room.
+type Update struct {
+	ID   string          // of this change alone
+	Kind string          // such as "group.joined"
+	Data json.RawMessage // an object of ids
+	At   time.Time
+	N    uint64 // counts the room's updates
+}
+
+// Updated carries an update, each once: what its kind says is to be read again.
+// Missed: there were others before it that did not come, so all of it is.
+type Updated struct {
+	Update Update
+	Missed bool
+}
+
 func (PresenceChanged) event() {}
 func (FixChanged) event()      {}
 func (FixWithdrawn) event()    {}
@@ -173,6 +192,7 @@ func (RegionReplaced) event()  {}
 func (RegionChanged) event()   {}
 func (GroupChanged) event()    {}
 func (Crossed) event()         {}
+func (Updated) event()         {}
 
 // Counters count what came and what was dropped, so that tests and benchmarks
 // can assert on it.
@@ -185,6 +205,7 @@ type Counters struct {
 	StaleFixes         uint64 // dropped: not newer than what is known
 	DuplicateMessages  uint64
 	DuplicateCrossings uint64
+	DuplicateUpdates   uint64
 	StalePresence      uint64 // dropped: from a lower session epoch
 	StaleParts         uint64 // of snapshots, dropped: below the position
 }
@@ -201,6 +222,17 @@ func crossingOf(c *wire.Crossing) Crossing {
 		ID: c.GetId(), Kind: c.GetKind(), Fence: c.GetFence(), Name: c.GetName(), User: c.GetUser(), Other: c.GetOther(),
 		At: c.GetAt().AsTime(), Passed: c.GetPassed(),
 	}
+}
+
+// UpdateOf turns the frame's form into ours. A Notice has the same fields.
+func UpdateOf(u interface {
+	GetId() string
+	GetKind() string
+	GetData() string
+	GetAt() *timestamppb.Timestamp
+	GetN() uint64
+}) Update {
+	return Update{ID: u.GetId(), Kind: u.GetKind(), Data: json.RawMessage(u.GetData()), At: u.GetAt().AsTime(), N: u.GetN()}
 }
 
 func countsOf(c *wire.Counts) Counts {
