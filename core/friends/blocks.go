@@ -52,19 +52,18 @@ func (s *Store) Unblock(ctx context.Context, user, other core.UserID) error {
 // part runs fn in a transaction, and where it changed something also what that
 // means for positions.
 func (s *Store) part(ctx context.Context, what string, user, other core.UserID, fn func(context.Context, pgx.Tx) (changed bool, err error)) error {
-	changed := false
-	err := s.change(ctx, what, func(ctx context.Context, tx pgx.Tx) (err error) {
-		if changed, err = fn(ctx, tx); err != nil || !changed || s.cfg.Sharing == nil {
+	return s.change(ctx, what, func(ctx context.Context, tx pgx.Tx) error {
+		changed, err := fn(ctx, tx)
+		sharing := s.cfg.Sharing
+		if err != nil || !changed || sharing == nil {
 			return err
 		}
-		return s.cfg.Sharing.Parted(ctx, tx, user, other)
+		db.AfterCommit(ctx, func(ctx context.Context) {
+			sharing.Tell(ctx, user, other)
+			sharing.Tell(ctx, other)
+		})
+		return sharing.Parted(ctx, tx, user, other)
 	})
-	if err == nil && changed && s.cfg.Sharing != nil {
-		ctx := context.WithoutCancel(ctx) // even if the caller has gone: it is done
-		s.cfg.Sharing.Tell(ctx, user, other)
-		s.cfg.Sharing.Tell(ctx, other)
-	}
-	return err
 }
 
 // end ends what two people are to each other, as one of them wants, and what they

@@ -38,8 +38,7 @@ func (s *Store) Ban(ctx context.Context, actor core.UserID, id core.GroupID, use
 	if !ok {
 		return ErrBadReason
 	}
-	member := false
-	err := s.change(ctx, "ban", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) (e event, err error) {
+	return s.change(ctx, "ban", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) (e event, err error) {
 		var their *Role
 		var known bool
 		var bans int
@@ -48,7 +47,7 @@ func (s *Store) Ban(ctx context.Context, actor core.UserID, id core.GroupID, use
 			   (SELECT count(*) FROM group_bans WHERE group_id = $1 AND user_id <> $2)`, id, user).Scan(&known, &their, &bans); err != nil {
 			return e, err
 		}
-		member = their != nil
+		member := their != nil
 		switch {
 		case r == Plain || member && !r.manages(*their):
 			return e, ErrForbidden
@@ -68,10 +67,6 @@ func (s *Store) Ban(ctx context.Context, actor core.UserID, id core.GroupID, use
 		}
 		return event{kind: core.GroupBanned, user: user}, err
 	})
-	if member {
-		return s.left(ctx, user, err)
-	}
-	return err
 }
 
 // Unban lets somebody in again, once they have a code. Without a ban it is a

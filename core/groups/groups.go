@@ -240,38 +240,25 @@ func (s *Store) Update(ctx context.Context, actor core.UserID, id core.GroupID, 
 
 // Delete ends a group with all that is said in it. The owner may.
 func (s *Store) Delete(ctx context.Context, actor core.UserID, id core.GroupID) error {
-	var version uint64
-	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
-		r, err := role(ctx, tx, actor, id)
-		if err != nil {
-			return err
-		}
+	return s.change(ctx, "delete group", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) (event, error) {
 		if r != Owner {
-			return ErrForbidden
+			return event{}, ErrForbidden
 		}
-		if version, err = remove(ctx, tx, id); err != nil {
-			return err
-		}
-		return emit(ctx, tx, id, actor, version, event{kind: core.GroupDeleted})
+		return event{kind: core.GroupDeleted}, remove(ctx, tx, id)
 	})
-	if err != nil {
-		return fmt.Errorf("delete group: %w", err)
-	}
-	s.announce(ctx, id, version)
-	return nil
 }
 
-// remove deletes the group's rows and returns a version above its last.
-func remove(ctx context.Context, tx pgx.Tx, id core.GroupID) (version uint64, err error) {
+// remove deletes the group's rows.
+func remove(ctx context.Context, tx pgx.Tx, id core.GroupID) error {
 	if _, err := tx.Exec(ctx, `DELETE FROM messages WHERE room = $1`, id.Room()); err != nil {
-		return 0, err
+		return err
 	}
 	if _, err := tx.Exec(ctx, `DELETE FROM rooms WHERE room = $1`, id.Room()); err != nil {
-		return 0, err
+		return err
 	}
 	// Members, invites, bans and terms go by ON DELETE CASCADE.
-	err = tx.QueryRow(ctx, `DELETE FROM groups WHERE id = $1 RETURNING version + 1`, id).Scan(&version)
-	return version, err
+	_, err := tx.Exec(ctx, `DELETE FROM groups WHERE id = $1`, id)
+	return err
 }
 
 // Summary is a group in a list.
@@ -352,16 +339,15 @@ func (s *Store) Touch(ctx context.Context, at map[string]time.Time) error {
 }
 
 // change runs fn for a member of the group, adds one to its version in the same
-// transaction, leaves the event that fn returns, if it has a kind, and announces
-// the version.
+// transaction, and leaves the event that fn returns, if it has a kind.
 func (s *Store) change(ctx context.Context, what string, actor core.UserID, id core.GroupID, fn func(context.Context, pgx.Tx, Role) (event, error)) error {
-	var version uint64
 	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		r, err := role(ctx, tx, actor, id)
 		if err != nil {
 			return err
 		}
-		if version, err = s.bump(ctx, tx, id); err != nil {
+		version, err := s.bump(ctx, tx, id)
+		if err != nil {
 			return err
 		}
 		e, err := fn(ctx, tx, r)
@@ -373,7 +359,6 @@ func (s *Store) change(ctx context.Context, what string, actor core.UserID, id c
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	s.announce(ctx, id, version)
 	return nil
 }
 
@@ -402,8 +387,8 @@ func emit(ctx context.Context, tx pgx.Tx, id core.GroupID, by core.UserID, versi
 	return outbox.Append(ctx, tx, events...)
 }
 
-// bump adds one to the group's version. Its row lock also puts the changes of
-// one group in a line.
+// bump adds one to the group's version, and announces it once that is committed.
+// Its row lock also puts the changes of one group in a line.
 func (s *Store) bump(ctx context.Context, tx pgx.Tx, id core.GroupID) (version uint64, err error) {
 	now := s.cfg.Now()
 	err = tx.QueryRow(ctx,
@@ -412,13 +397,16 @@ func (s *Store) bump(ctx context.Context, tx pgx.Tx, id core.GroupID) (version u
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, ErrNotMember
 	}
+	if err == nil {
+		s.announce(ctx, id, version)
+	}
 	return version, err
 }
 
-// announce tells the edges even if the caller has gone: the change is done.
+// announce tells the edges once the transaction has committed.
 func (s *Store) announce(ctx context.Context, id core.GroupID, version uint64) {
-	if s.cfg.Announce != nil && version > 0 {
-		s.cfg.Announce.MembershipChanged(context.WithoutCancel(ctx), id.Room(), version)
+	if s.cfg.Announce != nil {
+		db.AfterCommit(ctx, func(ctx context.Context) { s.cfg.Announce.MembershipChanged(ctx, id.Room(), version) })
 	}
 }
 

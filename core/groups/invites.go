@@ -221,9 +221,7 @@ func (s *Store) Join(ctx context.Context, user core.UserID, code string) (g Grou
 	if code, err = parseCode(code); err != nil {
 		return Group{}, err
 	}
-	var version uint64
 	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
-		version = 0
 		var id core.GroupID
 		var expires time.Time
 		var revoked *time.Time
@@ -252,7 +250,7 @@ func (s *Store) Join(ctx context.Context, user core.UserID, code string) (g Grou
 		case usedUp:
 			return ErrInviteUsed
 		}
-		if version, err = s.admit(ctx, tx, user, id); err != nil {
+		if err := s.admit(ctx, tx, user, id); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `UPDATE invites SET uses = uses + 1 WHERE code = $1`, code); err != nil {
@@ -264,16 +262,13 @@ func (s *Store) Join(ctx context.Context, user core.UserID, code string) (g Grou
 	if err != nil {
 		return Group{}, fmt.Errorf("join group: %w", err)
 	}
-	s.announce(ctx, g.ID, version)
 	return g, nil
 }
 
 // JoinPublic lets the user into a public group. To who is in already it is a
 // success. Other groups don't exist: ErrNotMember.
 func (s *Store) JoinPublic(ctx context.Context, user core.UserID, id core.GroupID) (g Group, err error) {
-	var version uint64
 	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
-		version = 0
 		_, err := role(ctx, tx, user, id)
 		if errors.Is(err, ErrNotMember) {
 			var rules Rules
@@ -283,7 +278,7 @@ func (s *Store) JoinPublic(ctx context.Context, user core.UserID, id core.GroupI
 			if rules.Visibility != Public {
 				return ErrNotMember
 			}
-			version, err = s.admit(ctx, tx, user, id)
+			err = s.admit(ctx, tx, user, id)
 		}
 		if err != nil {
 			return err
@@ -294,35 +289,34 @@ func (s *Store) JoinPublic(ctx context.Context, user core.UserID, id core.GroupI
 	if err != nil {
 		return Group{}, fmt.Errorf("join group: %w", err)
 	}
-	s.announce(ctx, g.ID, version)
 	return g, nil
 }
 
-// admit makes the user a member, unless the group bans them or is full. It returns
-// the group's version.
-func (s *Store) admit(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID) (version uint64, err error) {
-	if version, err = s.bump(ctx, tx, id); err != nil { // first: who bans is before us or after us
-		return 0, err
+// admit makes the user a member, unless the group bans them or is full.
+func (s *Store) admit(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID) error {
+	version, err := s.bump(ctx, tx, id) // first: who bans is before us or after us
+	if err != nil {
+		return err
 	}
 	var banned bool
 	var count int
 	if err := tx.QueryRow(ctx,
 		`SELECT EXISTS (SELECT 1 FROM group_bans WHERE group_id = $1 AND user_id = $2), (SELECT count(*) FROM group_members WHERE group_id = $1)`, id, user).
 		Scan(&banned, &count); err != nil {
-		return 0, err
+		return err
 	}
 	rules, err := rulesOf(ctx, tx, id)
 	switch {
 	case err != nil:
-		return 0, err
+		return err
 	case banned:
-		return 0, ErrBanned
+		return ErrBanned
 	case count >= min(rules.MaxMembers, s.cfg.MaxMembers):
-		return 0, ErrFull
+		return ErrFull
 	}
 	if _, err := tx.Exec(ctx, `INSERT INTO group_members (group_id, user_id, role, joined_at) VALUES ($1, $2, $3, $4)`,
 		id, user, Plain, s.cfg.Now()); err != nil {
-		return 0, err
+		return err
 	}
-	return version, emit(ctx, tx, id, user, version, event{kind: core.GroupJoined, user: user, role: Plain})
+	return emit(ctx, tx, id, user, version, event{kind: core.GroupJoined, user: user, role: Plain})
 }

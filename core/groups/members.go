@@ -114,7 +114,7 @@ func target(ctx context.Context, q db.Querier, user core.UserID, id core.GroupID
 // Leave takes the user out of the group. An owner leaves only alone, and the
 // group goes too.
 func (s *Store) Leave(ctx context.Context, user core.UserID, id core.GroupID) error {
-	err := s.change(ctx, "leave group", user, id, func(ctx context.Context, tx pgx.Tx, r Role) (e event, err error) {
+	return s.change(ctx, "leave group", user, id, func(ctx context.Context, tx pgx.Tx, r Role) (e event, err error) {
 		if r != Owner {
 			return event{kind: core.GroupLeft, user: user}, s.expel(ctx, tx, user, id)
 		}
@@ -125,16 +125,14 @@ func (s *Store) Leave(ctx context.Context, user core.UserID, id core.GroupID) er
 		if others > 0 {
 			return e, ErrOwnerStays
 		}
-		_, err = remove(ctx, tx, id)
-		return event{kind: core.GroupDeleted, user: user}, err
+		return event{kind: core.GroupDeleted, user: user}, remove(ctx, tx, id)
 	})
-	return s.left(ctx, user, err)
 }
 
 // Kick removes a member. Their invites end too, or they would come back by
 // them.
 func (s *Store) Kick(ctx context.Context, actor core.UserID, id core.GroupID, user core.UserID) error {
-	err := s.change(ctx, "remove member", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) (e event, err error) {
+	return s.change(ctx, "remove member", actor, id, func(ctx context.Context, tx pgx.Tx, r Role) (e event, err error) {
 		their, err := target(ctx, tx, user, id)
 		if err != nil {
 			return e, err
@@ -144,7 +142,6 @@ func (s *Store) Kick(ctx context.Context, actor core.UserID, id core.GroupID, us
 		}
 		return event{kind: core.GroupRemoved, user: user}, s.putOut(ctx, tx, user, id)
 	})
-	return s.left(ctx, user, err)
 }
 
 // putOut takes a member out who did not choose to go.
@@ -166,21 +163,15 @@ func (s *Store) notify(ctx context.Context, tx pgx.Tx, to core.UserID, kind stri
 	return s.cfg.Notify.Notify(ctx, tx, to, kind, data)
 }
 
+// expel ends a membership, and what it meant elsewhere.
 func (s *Store) expel(ctx context.Context, tx pgx.Tx, user core.UserID, id core.GroupID) error {
-	if s.cfg.Leaving != nil {
-		if err := s.cfg.Leaving.Left(ctx, tx, user, id); err != nil {
+	if l := s.cfg.Leaving; l != nil {
+		if err := l.Left(ctx, tx, user, id); err != nil {
 			return err
 		}
+		db.AfterCommit(ctx, func(ctx context.Context) { l.Tell(ctx, user) })
 	}
 	_, err := tx.Exec(ctx, `DELETE FROM group_members WHERE group_id = $1 AND user_id = $2`, id, user)
-	return err
-}
-
-// left tells what the end of a membership changed elsewhere.
-func (s *Store) left(ctx context.Context, user core.UserID, err error) error {
-	if err == nil && s.cfg.Leaving != nil {
-		s.cfg.Leaving.Tell(context.WithoutCancel(ctx), user)
-	}
 	return err
 }
 
