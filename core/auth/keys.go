@@ -117,6 +117,7 @@ func (r *ring) Stop() { r.life.Stop(nil) }
 // rotate reads the keys, makes a successor if it is time, and deletes those
 // whose last token is dead.
 func (r *ring) rotate(ctx context.Context) error {
+	ctx = db.Apart(ctx) // the keys are remembered: they must be there
 	now := r.now()
 	fresh, err := r.generate(now) // before the transaction: fn may run twice
 	if err != nil {

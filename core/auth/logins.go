@@ -121,7 +121,9 @@ func (s *Service) Retire(ctx context.Context, tx pgx.Tx, user core.UserID) ([]co
 }
 
 // Announce tells the edges of logins that a transaction of the caller's ended.
-func (s *Service) Announce(ctx context.Context, logins []core.LoginID) { s.announceRevoked(ctx, logins...) }
+func (s *Service) Announce(ctx context.Context, logins []core.LoginID) {
+	s.announceRevoked(ctx, logins...)
+}
 
 // endLogin ends a login, if it lives.
 func (s *Service) endLogin(ctx context.Context, tx pgx.Tx, login core.LoginID, reason string, kind EventKind) error {
@@ -175,20 +177,21 @@ func (s *Service) ended(ctx context.Context, tx pgx.Tx, user core.UserID, reason
 // announcing is how many ended logins are told of at a time.
 const announcing = 16
 
-// announceRevoked is told even if the caller has gone: the logins are ended.
+// announceRevoked tells that logins are ended, once that is committed.
 func (s *Service) announceRevoked(ctx context.Context, logins ...core.LoginID) {
 	if s.announce == nil {
 		return
 	}
-	ctx = context.WithoutCancel(ctx)
-	places := make(chan struct{}, announcing)
-	var wg sync.WaitGroup
-	for _, l := range logins {
-		places <- struct{}{}
-		wg.Go(func() {
-			s.announce.LoginRevoked(ctx, l)
-			<-places
-		})
-	}
-	wg.Wait()
+	db.AfterCommit(ctx, func(ctx context.Context) {
+		places := make(chan struct{}, announcing)
+		var wg sync.WaitGroup
+		for _, l := range logins {
+			places <- struct{}{}
+			wg.Go(func() {
+				s.announce.LoginRevoked(ctx, l)
+				<-places
+			})
+		}
+		wg.Wait()
+	})
 }

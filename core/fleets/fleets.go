@@ -201,7 +201,7 @@ func (s *Store) Change(ctx context.Context, owner core.UserID, id core.FleetID, 
 		return Fleet{}, fmt.Errorf("change fleet: %w", err)
 	}
 	if s.cfg.Announce != nil {
-		s.cfg.Announce.FleetChanged(context.WithoutCancel(ctx), id, f.Version) // the change is done
+		db.AfterCommit(ctx, func(ctx context.Context) { s.cfg.Announce.FleetChanged(ctx, id, f.Version) })
 	}
 	return f, nil
 }
@@ -233,9 +233,10 @@ func (s *Store) Delete(ctx context.Context, owner core.UserID, id core.FleetID) 
 		return fmt.Errorf("delete fleet: %w", err)
 	}
 	if s.cfg.Announce != nil {
-		ctx = context.WithoutCancel(ctx)
-		s.cfg.Announce.KeysRevoked(ctx, keys) // first: then nobody brings a subject back
-		s.cfg.Announce.FleetChanged(ctx, id, version)
+		db.AfterCommit(ctx, func(ctx context.Context) {
+			s.cfg.Announce.KeysRevoked(ctx, keys) // first: then nobody brings a subject back
+			s.cfg.Announce.FleetChanged(ctx, id, version)
+		})
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ func (s *Store) RevokeKey(ctx context.Context, owner core.UserID, fleet core.Fle
 		return fmt.Errorf("revoke key: %w", err)
 	}
 	if s.cfg.Announce != nil {
-		s.cfg.Announce.KeysRevoked(context.WithoutCancel(ctx), []core.LoginID{key})
+		db.AfterCommit(ctx, func(ctx context.Context) { s.cfg.Announce.KeysRevoked(ctx, []core.LoginID{key}) })
 	}
 	return nil
 }

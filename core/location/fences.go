@@ -132,10 +132,10 @@ func (s *Store) AddFence(ctx context.Context, tx pgx.Tx, user core.UserID, group
 	return f, version, err
 }
 
-// TellFences announces that fences of a group changed.
+// TellFences announces that fences of a group changed, once that is committed.
 func (s *Store) TellFences(ctx context.Context, group core.GroupID, version uint64) {
 	if s.cfg.Announce != nil {
-		s.cfg.Announce.MembershipChanged(context.WithoutCancel(ctx), group.Room(), version)
+		db.AfterCommit(ctx, func(ctx context.Context) { s.cfg.Announce.MembershipChanged(ctx, group.Room(), version) })
 	}
 }
 

@@ -220,21 +220,21 @@ func bump(ctx context.Context, tx pgx.Tx, users ...core.UserID) error {
 }
 
 // Tell announces what a user shares now, and who may be in the rooms of two with
-// the others. It is called after a commit, even if the caller has gone: the
-// change is done.
+// the others, once that is committed.
 func (s *Store) Tell(ctx context.Context, user core.UserID, others ...core.UserID) {
 	if s.cfg.Announce == nil {
 		return
 	}
-	ctx = context.WithoutCancel(ctx)
-	versions, err := s.versions(ctx, append([]core.UserID{user}, others...)...)
-	if err != nil {
-		return // they ask again by themselves after a while
-	}
-	s.cfg.Announce.SharingChanged(ctx, user, versions[user])
-	for _, o := range others {
-		s.cfg.Announce.MembershipChanged(ctx, DirectRoom(user, o), versions[user]+versions[o])
-	}
+	db.AfterCommit(ctx, func(ctx context.Context) {
+		versions, err := s.versions(ctx, append([]core.UserID{user}, others...)...)
+		if err != nil {
+			return // they ask again by themselves after a while
+		}
+		s.cfg.Announce.SharingChanged(ctx, user, versions[user])
+		for _, o := range others {
+			s.cfg.Announce.MembershipChanged(ctx, DirectRoom(user, o), versions[user]+versions[o])
+		}
+	})
 }
 
 func (s *Store) versions(ctx context.Context, users ...core.UserID) (map[core.UserID]uint64, error) {

@@ -129,8 +129,7 @@ func (s *Store) Update(ctx context.Context, user core.UserID, c Change) (set Set
 		return Settings{}, fmt.Errorf("change presence settings: %w", err)
 	}
 	if set.Invisible != before.Invisible && s.announce != nil {
-		// Even if the caller has gone: the change is done.
-		s.announce.PresenceChanged(context.WithoutCancel(ctx), user, set.Invisible)
+		db.AfterCommit(ctx, func(ctx context.Context) { s.announce.PresenceChanged(ctx, user, set.Invisible) })
 	}
 	return set, nil
 }
