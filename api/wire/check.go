@@ -18,7 +18,8 @@ const (
 	MaxDevice      = 64
 	MaxPositions   = 64 // regions, in Join and Follow
 	MaxAccuracy    = 100_000
-	MaxSpeed       = 1000 // m/s: faster than what a person travels in
+	MaxSpeed       = 1000    // m/s: faster than what a person travels in
+	MaxData        = 4 << 10 // bytes of an Update's or Notice's data
 	MaxFixAge      = 24 * time.Hour
 	MaxFixAhead    = 10 * time.Second // how far clocks may differ
 	maxRegion      = 64

@@ -26,6 +26,7 @@ type links struct {
 	presence func(ctx context.Context, user string, invisible bool)
 	sharing  func(c *peer.SharingChanged)
 	store    func(ctx context.Context, s *peer.StoreMessage) (*peer.Stored, error)
+	notify   func(ctx context.Context, n *peer.Notify) (*peer.Notified, error)
 	garbled  atomic.Uint64 // frames that did not decode
 }
 
@@ -176,6 +177,17 @@ func (l *links) Call(ctx context.Context, from peerlink.Peer, b []byte) ([]byte,
 			return nil, err
 		}
 		answer = found
+	case *peer.Call_Update:
+		u := body.Update
+		if err := l.rt.Hub.Update(u.GetRoom(), u.GetUpdates(), regions.Epoch(u.GetEpoch())); err != nil {
+			return nil, err
+		}
+	case *peer.Call_Notify:
+		notified, err := l.notify(ctx, body.Notify)
+		if err != nil {
+			return nil, err
+		}
+		answer.Body = &peer.Answer_Notified{Notified: notified}
 	default:
 		return nil, errUnknownCall
 	}
