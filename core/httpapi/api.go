@@ -26,6 +26,7 @@ import (
 	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/presence"
 	"github.com/mustermesh/muster/core/users"
+	"github.com/mustermesh/muster/internal/obs"
 )
 
 // Config is what the API is made of. The domains are required; the rest has
@@ -42,6 +43,8 @@ type Config struct {
 	Edges    Edges           // nil: no /api/v1/edge
 	Location *Location       // nil: no operations on positions, fences and blocks
 	Fleets   *fleets.Store   // nil: no operations on fleets
+
+	Notifications *Notifications // nil: no operations on notifications and webhooks
 
 	Assets  fs.FS    // holds docs/swagger-ui.css and docs/swagger-ui-bundle.js; nil: /docs links to the document only
 	Origins []string // of pages that may call the API, or "*"; default: none but its own
@@ -65,6 +68,7 @@ type Config struct {
 
 	Log     *slog.Logger          // default: discard
 	Metrics prometheus.Registerer // nil: not registered
+	Tracer  obs.Tracer            // nil: no spans
 	Now     func() time.Time      // default time.Now
 }
 
@@ -93,6 +97,7 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	cfg.Log = slog.New(obs.Handler(cfg.Log.Handler()))
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -105,7 +110,7 @@ func New(cfg Config) (http.Handler, error) {
 		byUser:    auth.NewLimiter(cfg.UserLimit.Or(auth.Limit{Burst: 300, Every: 20 * time.Millisecond}), cfg.Now),
 		changes:   auth.NewLimiter(cfg.ChangeLimit.Or(auth.Limit{Burst: 60, Every: time.Second}), cfg.Now),
 	}
-	observe, err := newObserver(cfg.Log, cfg.Metrics)
+	observe, err := newObserver(cfg.Log, cfg.Metrics, cfg.Tracer)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +150,10 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.Fleets != nil {
 		a.fleetOperations()
+	}
+	if cfg.Notifications != nil {
+		a.notificationOperations()
+		a.webhookOperations()
 	}
 	if cfg.Edges != nil {
 		a.edgeOperations()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/db"
@@ -30,6 +31,13 @@ type Channel interface {
 
 // Silent is for channels that disturb nobody: they ignore quiet hours.
 type Silent interface{ Silent() }
+
+// Transactional is for channels that only write to this database: they deliver in
+// the transaction in which it is decided that they do, without a job, and so
+// exactly once. Of the message they get ids, kind and data, and no texts.
+type Transactional interface {
+	DeliverIn(ctx context.Context, tx pgx.Tx, to Address, m Message) error
+}
 
 // Address is where a user is reached.
 type Address struct {

@@ -13,7 +13,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/jobs"
 )
@@ -52,6 +51,9 @@ func (n *Notifier) Handle(q *jobs.Queue) {
 	q.Handle(planJob, jobs.Handler{Do: n.planned})
 	q.Handle(bulkJob, jobs.Handler{Do: n.bulk, Workers: 1, Timeout: time.Hour})
 	for name, c := range n.channels {
+		if _, ok := c.(Transactional); ok {
+			continue
+		}
 		q.Handle(deliverJob+name, jobs.Handler{Timeout: deliverTime + settleTime, Workers: n.cfg.Workers,
 			Do: func(ctx context.Context, w jobs.Work) error { return n.deliver(ctx, c, w) }})
 	}
@@ -97,32 +99,39 @@ func (n *Notifier) planned(ctx context.Context, w jobs.Work) error {
 }
 
 func (n *Notifier) planOne(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
-	var user core.UserID
-	var k Kind
-	err := tx.QueryRow(ctx, `SELECT user_id, kind FROM notifications WHERE id = $1`, id).Scan(&user, &k)
+	m := Message{Notification: id}
+	var data []byte
+	err := tx.QueryRow(ctx, `SELECT user_id, kind, data, created_at FROM notifications WHERE id = $1`, id).Scan(&m.User, &m.Kind, &data, &m.At)
 	if errors.Is(err, pgx.ErrNoRows) { // with its user, or whom it was about
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	chosen, err := choices(ctx, tx, user)
+	if err := json.Unmarshal(data, &m.Data); err != nil {
+		return err
+	}
+	chosen, err := choices(ctx, tx, m.User)
 	if err != nil {
 		return err
 	}
 	var list []jobs.Job
 	for name, c := range n.channels {
-		addresses, err := c.Address(ctx, tx, user)
+		addresses, err := c.Address(ctx, tx, m.User)
 		if err != nil {
 			return fmt.Errorf("addresses of %s: %w", name, err)
 		}
+		now, transactional := c.(Transactional)
 		for _, a := range addresses {
-			if a.Unproven && !kinds[k].security {
+			if a.Unproven && !kinds[m.Kind].security {
 				continue
 			}
 			delivery, state := uuid.New(), Queued
-			if !wanted(k, name, chosen.of(k, name)) {
+			switch {
+			case !wanted(m.Kind, name, chosen.of(m.Kind, name)):
 				state = Muted
+			case transactional:
+				state = Sent
 			}
 			tag, err := tx.Exec(ctx,
 				`INSERT INTO notify_deliveries (id, notification_id, channel, address, state, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $6)
@@ -130,8 +139,15 @@ func (n *Notifier) planOne(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
 			if err != nil {
 				return err
 			}
-			if state == Queued && tag.RowsAffected() == 1 { // else it was planned before
-				list = append(list, jobs.Job{Kind: deliverJob + name, Payload: idPayload{delivery}, MaxAttempts: attempts, User: user})
+			switch {
+			case tag.RowsAffected() == 0: // it was planned before
+			case state == Queued:
+				list = append(list, jobs.Job{Kind: deliverJob + name, Payload: idPayload{delivery}, MaxAttempts: attempts, User: m.User})
+			case state == Sent:
+				m.ID = delivery
+				if err := now.DeliverIn(ctx, tx, a, m); err != nil {
+					return fmt.Errorf("deliver by %s: %w", name, err)
+				}
 			}
 		}
 	}

@@ -5,7 +5,6 @@ package inapp
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,17 +44,16 @@ type Event struct {
 	Kind         string `json:"kind"`
 }
 
-// Deliver puts the notification into the list.
-func (c *Channel) Deliver(ctx context.Context, _ notify.Address, m notify.Message) error {
-	err := c.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE notifications SET shown_at = $2 WHERE id = $1 AND shown_at IS NULL`, m.Notification, c.now())
-		if err != nil || tag.RowsAffected() == 0 { // it is there already, or gone with its user
-			return err
-		}
-		return outbox.Append(ctx, tx, outbox.Event{Key: m.User.Key(), Kind: core.Notified, Data: Event{m.Notification.String(), m.Kind}})
-	})
-	if err != nil {
-		return fmt.Errorf("show notification: %w", err)
+// Deliver satisfies notify.Channel.
+func (c *Channel) Deliver(ctx context.Context, to notify.Address, m notify.Message) error {
+	return c.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error { return c.DeliverIn(ctx, tx, to, m) })
+}
+
+// DeliverIn satisfies notify.Transactional: it puts the notification into the list.
+func (c *Channel) DeliverIn(ctx context.Context, tx pgx.Tx, _ notify.Address, m notify.Message) error {
+	tag, err := tx.Exec(ctx, `UPDATE notifications SET shown_at = $2 WHERE id = $1 AND shown_at IS NULL`, m.Notification, c.now())
+	if err != nil || tag.RowsAffected() == 0 { // it is there already
+		return err
 	}
-	return nil
+	return outbox.Append(ctx, tx, outbox.Event{Key: m.User.Key(), Kind: core.Notified, Data: Event{m.Notification.String(), m.Kind}})
 }
