@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -14,6 +15,12 @@ import (
 
 	chimiddleware "github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/internal/obs"
 )
 
 // exchange is what log and metrics learn about a request on its way in.
@@ -23,6 +30,8 @@ type exchange struct {
 	user      string
 	bearer    string     // the token of the Authorization header, never logged
 	client    netip.Addr // for operations that ask for it, never logged
+	header    http.Header
+	age       *db.Age // of what is read for the answer
 }
 
 type exchangeKey struct{}
@@ -33,19 +42,30 @@ func exchangeOf(ctx context.Context) *exchange {
 	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
 		return x
 	}
-	return &exchange{}
+	return &exchange{header: http.Header{}, age: &db.Age{}}
 }
 
-// observer writes one log line and one observation per request.
+// dated says in the answer how old it may be (RFC 9111 section 5.1), if it is not
+// current.
+func (x *exchange) dated() {
+	if age := x.age.Most(); age > 0 {
+		x.header.Set("Age", strconv.Itoa(int(math.Ceil(age.Seconds()))))
+	}
+}
+
+// observer writes one log line, one observation and, with a tracer, one span per
+// request.
 type observer struct {
 	log      *slog.Logger
+	tracer   obs.Tracer
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 }
 
-func newObserver(log *slog.Logger, metrics prometheus.Registerer) (*observer, error) {
+func newObserver(log *slog.Logger, metrics prometheus.Registerer, tracer obs.Tracer) (*observer, error) {
 	o := &observer{
-		log: log,
+		log:    log,
+		tracer: tracer,
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "muster_http_request_duration_seconds", Help: "Time to answer an HTTP request.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
@@ -68,7 +88,9 @@ var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{8,64}$`)
 
 // wrap gives a request its id and watches how it ends. The log has the
 // operation instead of the path and nothing of header or body: no token, mail
-// address, invite code or position gets there.
+// address, invite code or position gets there, nor into the span. A trace begins
+// here: one that a client claims to be in is not taken over, since that would
+// decide what is kept.
 func (o *observer) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
@@ -77,6 +99,10 @@ func (o *observer) wrap(next http.Handler) http.Handler {
 			x.id = rand.Text()
 		}
 		w.Header().Set("X-Request-Id", x.id)
+		x.header = w.Header()
+		ctx := context.WithValue(obs.WithRequest(r.Context(), x.id), exchangeKey{}, x)
+		ctx, x.age = db.NoteAge(ctx)
+		ctx, span := obs.Root(ctx, o.tracer, "HTTP", trace.WithSpanKind(trace.SpanKindServer))
 		ww := chimiddleware.NewWrapResponseWriter(w, r.ProtoMajor)
 		o.inFlight.Inc()
 		defer func() {
@@ -85,7 +111,7 @@ func (o *observer) wrap(next http.Handler) http.Handler {
 				if p == http.ErrAbortHandler { //nolint:errorlint // compared as net/http does
 					panic(p)
 				}
-				o.log.Error("panic in a request", "request", x.id, "operation", x.operation, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				o.log.ErrorContext(ctx, "panic in a request", "operation", x.operation, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 				if ww.Status() == 0 {
 					newProblem(http.StatusInternalServerError, "internal", "something went wrong on our side; try again").write(ww)
 				}
@@ -100,10 +126,19 @@ func (o *observer) wrap(next http.Handler) http.Handler {
 			if status >= 500 {
 				level = slog.LevelWarn
 			}
-			o.log.LogAttrs(r.Context(), level, "request", slog.String("request", x.id), slog.String("method", r.Method),
+			o.log.LogAttrs(ctx, level, "request", slog.String("method", r.Method),
 				slog.String("operation", x.operation), slog.Int("status", status), slog.Duration("took", took),
 				slog.Int("bytes", ww.BytesWritten()), slog.String("user", x.user))
+			if span.IsRecording() {
+				span.SetName(x.operation)
+				span.SetAttributes(attribute.String("http.request.method", r.Method), attribute.Int("http.response.status_code", status),
+					attribute.String("muster.request", x.id), attribute.String("muster.user", x.user))
+				if status >= 500 {
+					span.SetStatus(codes.Error, strconv.Itoa(status))
+				}
+			}
+			span.End()
 		}()
-		next.ServeHTTP(ww, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+		next.ServeHTTP(ww, r.WithContext(ctx))
 	})
 }

@@ -58,6 +58,7 @@ func register[I, O any](a *api, o operation, call func(context.Context, *I) (*O,
 		if err != nil {
 			return nil, fromError(ctx, a.Log, err)
 		}
+		exchangeOf(ctx).dated()
 		return out, nil
 	})
 }

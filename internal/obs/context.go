@@ -32,7 +32,12 @@ func RequestID(ctx context.Context) string {
 
 // Handler adds to each line what its context knows: the fields of With, and the
 // trace's id.
-func Handler(h slog.Handler) slog.Handler { return contextual{h} }
+func Handler(h slog.Handler) slog.Handler {
+	if _, already := h.(contextual); already {
+		return h
+	}
+	return contextual{h}
+}
 
 type contextual struct{ slog.Handler }
 
