@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/mustermesh/muster/core"
-	"github.com/mustermesh/muster/core/outbox"
 )
 
 // What a mailed token is good for.
@@ -185,7 +184,7 @@ func (s *Service) emailEvent(ctx context.Context, tx pgx.Tx, user core.UserID, k
 	if err := s.Audit(ctx, tx, user, kind, core.LoginID{}, nil); err != nil {
 		return err
 	}
-	return outbox.Append(ctx, tx, outbox.Event{Key: user.Key(), Kind: core.ProfileUpdated, Data: map[string]string{"user_id": user.String()}})
+	return s.profileChanged(ctx, tx, user)
 }
 
 // ResendVerification mails the caller another token for their address, unless it

@@ -97,7 +97,8 @@ func (s *Service) googlePerson(ctx context.Context, code, state string, login *c
 	}
 	var by *core.LoginID
 	var expires time.Time
-	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+	// Apart, so that no transaction is open while Google is asked.
+	err := s.db.InTx(db.Apart(ctx), pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `DELETE FROM google_states WHERE hash = $1 RETURNING login_id, expires_at`, refreshHash(state)).Scan(&by, &expires)
 	})
 	switch {

@@ -67,8 +67,8 @@ func (s *Service) Refresh(ctx context.Context, token string) (Tokens, error) {
 		case revoked != nil:
 			return ErrSignedOut
 		case used != nil:
-			reused = true // commits: the answer is an error, the revocation stays
-			return s.endLogin(ctx, tx, login, reasonReused, EventRefreshReused)
+			reused = true
+			return nil
 		case !expires.After(now):
 			return ErrRefreshInvalid
 		}
@@ -81,8 +81,16 @@ func (s *Service) Refresh(ctx context.Context, token string) (Tokens, error) {
 		return Tokens{}, wrap("refresh", err)
 	}
 	if reused {
+		// Apart from whatever transaction this belongs to: the answer is an error, and
+		// this stays all the same.
+		err := s.db.InTx(db.Apart(ctx), pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+			return s.endLogin(ctx, tx, login, reasonReused, EventRefreshReused)
+		})
+		if err != nil {
+			return Tokens{}, wrap("refresh", err)
+		}
 		s.log.Warn("a used refresh token came again: its login is ended", "login", login)
-		s.announceRevoked(ctx, login)
+		s.announceRevoked(db.Apart(ctx), login)
 		return Tokens{}, ErrRefreshReused
 	}
 	return s.tokens(ctx, w, login, fresh, now)

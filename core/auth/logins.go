@@ -99,13 +99,13 @@ func (s *Service) EndOthers(ctx context.Context, id Identity) (int, error) {
 }
 
 // Retire closes every way into a user's account, in the caller's transaction: the
-// logins, which are returned to be announced once it has committed, the password,
-// the mail address, what was mailed to it and Google. The user's name stays taken.
-// It is for the deletion of accounts.
-func (s *Service) Retire(ctx context.Context, tx pgx.Tx, user core.UserID) ([]core.LoginID, error) {
+// logins, of which the edges are told once it has committed, the password, the mail
+// address, what was mailed to it and Google. The user's name stays taken. It is for
+// the deletion of accounts.
+func (s *Service) Retire(ctx context.Context, tx pgx.Tx, user core.UserID) error {
 	ended, err := s.endLogins(ctx, tx, user, core.LoginID{}, reasonDeleted)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, sql := range []string{
 		`UPDATE users SET email = NULL, email_key = NULL, email_verified_at = NULL, password_hash = NULL WHERE id = $1`,
@@ -114,15 +114,11 @@ func (s *Service) Retire(ctx context.Context, tx pgx.Tx, user core.UserID) ([]co
 		`DELETE FROM refresh_tokens WHERE login_id IN (SELECT id FROM logins WHERE user_id = $1)`,
 	} {
 		if _, err := tx.Exec(ctx, sql, user); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return ended, nil
-}
-
-// Announce tells the edges of logins that a transaction of the caller's ended.
-func (s *Service) Announce(ctx context.Context, logins []core.LoginID) {
-	s.announceRevoked(ctx, logins...)
+	s.announceRevoked(ctx, ended...)
+	return nil
 }
 
 // endLogin ends a login, if it lives.

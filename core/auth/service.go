@@ -58,6 +58,10 @@ type Config struct {
 	// mails lead there. Without it they are only what the app would be given.
 	LinkBase string
 
+	// ProfileChanged, if not nil, is told in the transaction that somebody's name or
+	// address becomes another one.
+	ProfileChanged func(ctx context.Context, tx pgx.Tx, user core.UserID) error
+
 	// Announce may be nil: then edges learn of ended logins by RevokedSince.
 	Announce Announcer
 
@@ -279,6 +283,9 @@ func (s *Service) Upgrade(ctx context.Context, id Identity, a Account) (Tokens, 
 		if err := s.Audit(ctx, tx, id.User, EventRegistered, id.Login, nil); err != nil {
 			return err
 		}
+		if err := s.profileChanged(ctx, tx, id.User); err != nil {
+			return err
+		}
 		if err := s.mailToken(ctx, tx, mailed{user: id.User, purpose: forVerify, email: c.email, key: c.emailKey}); err != nil {
 			return err
 		}
@@ -291,6 +298,13 @@ func (s *Service) Upgrade(ctx context.Context, id Identity, a Account) (Tokens, 
 		return Tokens{}, wrap("upgrade guest", err)
 	}
 	return s.tokens(ctx, who{id: id.User, name: c.name.Display}, id.Login, fresh, now)
+}
+
+func (s *Service) profileChanged(ctx context.Context, tx pgx.Tx, user core.UserID) error {
+	if s.cfg.ProfileChanged == nil {
+		return nil
+	}
+	return s.cfg.ProfileChanged(ctx, tx, user)
 }
 
 // Login signs in by mail and password on a device.
@@ -306,9 +320,22 @@ func (s *Service) Login(ctx context.Context, email, password string, device any)
 	if err := s.attempts.Allow(key); err != nil {
 		return Tokens{}, err
 	}
+	for range 3 {
+		var t Tokens
+		if t, err = s.login(ctx, key, password, info); !errors.Is(err, errMoved) {
+			return t, err
+		}
+	}
+	return Tokens{}, errBusy
+}
+
+// errMoved: the password, or only its hash, was changed while it was checked.
+var errMoved = errors.New("the password was changed meanwhile")
+
+func (s *Service) login(ctx context.Context, key, password string, info []byte) (Tokens, error) {
 	var w who
 	var stored string
-	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
+	err := s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
 		w, stored = who{}, "" // as if there were no account
 		err := q.QueryRow(ctx, `SELECT id, username, guest, password_hash FROM users WHERE email_key = $1 AND password_hash IS NOT NULL`, key).
 			Scan(&w.id, &w.name, &w.guest, &stored)
@@ -340,11 +367,10 @@ func (s *Service) Login(ctx context.Context, email, password string, device any)
 		}
 	}
 	return s.newLogin(ctx, info, func(ctx context.Context, tx pgx.Tx, login core.LoginID) (who, error) {
-		// A password that was changed while this one was checked ends this, too.
 		var current string
 		err := tx.QueryRow(ctx, `SELECT coalesce(password_hash, '') FROM users WHERE id = $1`, w.id).Scan(&current)
 		if errors.Is(err, pgx.ErrNoRows) || err == nil && current != stored {
-			return w, ErrInvalidCredentials
+			return w, errMoved
 		}
 		if err == nil && renewed != stored {
 			_, err = tx.Exec(ctx, `UPDATE users SET password_hash = $2 WHERE id = $1`, w.id, renewed)
