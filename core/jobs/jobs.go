@@ -10,10 +10,10 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/internal/obs"
 )
 
 // Job is work to be done.
@@ -73,14 +73,12 @@ func Enqueue(ctx context.Context, tx pgx.Tx, jobs ...Job) error {
 		}
 		woken[j.Kind] = true
 	}
-	carrier := propagation.MapCarrier{}
-	propagation.TraceContext{}.Inject(ctx, carrier)
 	_, err := tx.Exec(ctx, `INSERT INTO jobs (id, kind, key, payload, user_id, shard, run_at, max_attempts, trace, state)
 		SELECT id, kind, key, payload::JSONB, user_id, shard, coalesce(run_at, now()), attempts, $9, 'ready'
 		FROM unnest($1::UUID[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::UUID[], $6::INT2[], $7::TIMESTAMPTZ[], $8::INT4[])
 			AS j (id, kind, key, payload, user_id, shard, run_at, attempts)
 		ON CONFLICT (kind, key) WHERE key <> '' AND state <> 'dead' DO NOTHING`,
-		ids, kinds, keys, payloads, users, shard, runAt, attempts, carrier["traceparent"])
+		ids, kinds, keys, payloads, users, shard, runAt, attempts, obs.Carry(ctx))
 	if err != nil {
 		return fmt.Errorf("enqueue %s: %w", jobs[0].Kind, err)
 	}

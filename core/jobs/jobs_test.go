@@ -25,6 +25,8 @@ type bundle struct {
 	db *db.DB
 }
 
+var db4 = db.Config{MaxConns: 4}
+
 var quick = Config{Poll: 20 * time.Millisecond, Lease: time.Second, Drain: 5 * time.Second}
 
 // setup returns a queue; it starts with start.

@@ -15,12 +15,10 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/internal/obs"
 	"github.com/mustermesh/muster/internal/run"
 )
 
@@ -28,7 +26,7 @@ import (
 type Config struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
-	Tracer  trace.Tracer
+	Tracer  obs.Tracer
 	// Workers is how many jobs of a kind run at once here, unless its handler says
 	// otherwise. Default 4.
 	Workers int
@@ -92,9 +90,6 @@ type kind struct {
 func New(d *db.DB, cfg Config) *Queue {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Tracer == nil {
-		cfg.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	cfg.Workers = cmp.Or(max(cfg.Workers, 0), 4)
 	cfg.Lease = cmp.Or(cfg.Lease, 30*time.Second)
@@ -282,13 +277,11 @@ func (q *Queue) run(l *lease) {
 	k := l.kind
 	began := time.Now()
 	q.metrics.lag.WithLabelValues(k.name).Observe(max(l.waited, 0).Seconds())
-	ctx := propagation.TraceContext{}.Extract(l.ctx, propagation.MapCarrier{"traceparent": l.trace})
-	ctx, span := q.cfg.Tracer.Start(ctx, "job "+k.name, trace.WithSpanKind(trace.SpanKindConsumer))
+	// Its lines and spans belong to the request that enqueued it.
+	ctx := obs.With(obs.Resume(l.ctx, l.trace), slog.String("job", l.work.ID.String()))
+	ctx, span := obs.Root(ctx, q.cfg.Tracer, "job "+k.name, trace.WithSpanKind(trace.SpanKindConsumer))
 	err := q.attempt(ctx, l)
-	if err != nil {
-		span.SetStatus(codes.Error, err.Error())
-	}
-	span.End()
+	obs.End(span, err)
 
 	f := finish{lease: l, err: err, took: time.Since(began)}
 	if f.decide(); f.dead {

@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     key          TEXT NOT NULL DEFAULT '',         -- unique among those alive of the kind; empty: none
     user_id      UUID,                             -- whom it is about, if anybody
     payload      JSONB NOT NULL,
-    trace        TEXT NOT NULL DEFAULT '',         -- W3C traceparent of who enqueued it
+    trace        TEXT NOT NULL DEFAULT '',         -- the request and trace that enqueued it
     state        TEXT NOT NULL CHECK (state IN ('ready', 'running', 'dead')),
     run_at       TIMESTAMPTZ NOT NULL,             -- not before
     attempts     INT4 NOT NULL DEFAULT 0,          -- begun
