@@ -2,6 +2,24 @@
 // picture) and the settings that their apps keep. Who may sign in as somebody
 // is the business of core/auth; both work on the same row, auth on the
 // credentials and users on the rest.
+//
+// # Cards
+//
+// What others see of a profile is a [Card]. It has a version, which each change
+// adds one to, in its transaction, together with an event in the outbox. [Cards]
+// keeps them in memory under user and version:
+//
+//	change ──▶ version + 1, event profile.updated ──▶ every node: Changed(user, version)
+//	                                                    │ a card of a lower version is dropped,
+//	read ◀── card in memory, or as it is in SQL  ◀──────┘ and none is put in its place
+//
+// A node that doesn't hear of a change learns of it when the card has been in
+// memory for a minute. Clients get the version as the ETag.
+//
+// # Pictures
+//
+// A picture is either a URL that the user gave, or one that they uploaded: then
+// [Pictures] makes squares of it, which are objects, and the URL is of this API.
 package users
 
 import (
@@ -14,6 +32,7 @@ import (
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/outbox"
 	"github.com/mustermesh/muster/internal/errs"
 )
 
@@ -49,8 +68,10 @@ type Change struct {
 
 // Store is the profiles. It is safe for concurrent use.
 type Store struct {
-	db  *db.DB
-	now func() time.Time
+	db       *db.DB
+	now      func() time.Time
+	pictures *Pictures // nil: nobody uploads any
+	cards    *Cards    // nil: likewise
 }
 
 // New returns a Store; now is the clock (time.Now).
@@ -101,6 +122,14 @@ func (s *Store) Update(ctx context.Context, id core.UserID, c Change) (p Profile
 		if err != nil {
 			return err
 		}
+		if c.Picture != nil {
+			if err := s.pictures.replaced(ctx, tx, id, *c.Picture); err != nil {
+				return err
+			}
+		}
+		if err := s.changed(ctx, tx, id); err != nil {
+			return err
+		}
 		p, err = get(ctx, tx, id)
 		return err
 	})
@@ -110,9 +139,40 @@ func (s *Store) Update(ctx context.Context, id core.UserID, c Change) (p Profile
 	return p, nil
 }
 
+// changed adds one to the version of a profile and says so, in the transaction
+// that changes it.
+func (s *Store) changed(ctx context.Context, tx pgx.Tx, id core.UserID) error {
+	version, err := Changed(ctx, tx, id)
+	if err == nil && s.cards != nil {
+		db.AfterCommit(ctx, func(context.Context) { s.cards.Changed(id, version) }) // here at once, elsewhere by the event
+	}
+	return err
+}
+
+// Changed adds one to the version of a user's profile, and leaves the event, in the
+// transaction that changes their name or their picture.
+func Changed(ctx context.Context, tx pgx.Tx, id core.UserID) (version uint64, err error) {
+	err = tx.QueryRow(ctx, `UPDATE users SET profile_version = profile_version + 1 WHERE id = $1 RETURNING profile_version`, id).Scan(&version)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, ErrNotFound
+	}
+	if err != nil {
+		return 0, fmt.Errorf("profile version: %w", err)
+	}
+	return version, outbox.Append(ctx, tx, outbox.Event{
+		Key: id.Key(), Kind: core.ProfileUpdated, Data: ProfileEvent{User: id.String(), Version: version},
+	})
+}
+
+// ProfileEvent is what core.ProfileUpdated says.
+type ProfileEvent struct {
+	User    string `json:"user_id"`
+	Version uint64 `json:"version"`
+}
+
 func get(ctx context.Context, q db.Querier, id core.UserID) (Profile, error) {
 	p := Profile{ID: id, Subscription: Free}
-	err := q.QueryRow(ctx, `SELECT username, coalesce(email, ''), guest, profile_picture, settings FROM users WHERE id = $1`, id).
+	err := q.QueryRow(ctx, `SELECT username, coalesce(email, ''), guest, profile_picture, settings FROM users WHERE id = $1 AND deleted_at IS NULL`, id).
 		Scan(&p.Username, &p.Email, &p.Guest, &p.Picture, &p.Settings)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return p, ErrNotFound

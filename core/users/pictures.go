@@ -1,0 +1,140 @@
+package users
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/objects"
+	"github.com/mustermesh/muster/internal/errs"
+)
+
+// The failures of pictures beside those of an image.
+var (
+	ErrPictureTooLarge = errs.New(errs.TooLarge, "too_large", "a picture has at most %d MiB", MaxPicture>>20).At("body")
+	errPicturesBusy    = errs.New(errs.Unavailable, "busy", "too many pictures at once: try again").After(2 * time.Second)
+)
+
+// kindPicture is what the catalog of objects calls them.
+const kindPicture = "picture"
+
+// waiting is how many pictures wait for the one that is decoded. That takes up to
+// 300 MB and a second of a processor, so a node does one at a time.
+const waiting = 8
+
+// Pictures are those that users upload. It is safe for concurrent use.
+type Pictures struct {
+	store   *Store
+	catalog *objects.Catalog
+	base    string
+	queue   chan struct{} // who waits or decodes
+	turn    chan struct{} // who decodes
+}
+
+// NewPictures returns the pictures of a store's users. base is where they are
+// served, up to their id, such as https://app.example.org/api/v1/pictures/.
+func NewPictures(s *Store, c *objects.Catalog, base string) *Pictures {
+	p := &Pictures{store: s, catalog: c, base: base, queue: make(chan struct{}, 1+waiting), turn: make(chan struct{}, 1)}
+	s.pictures = p
+	return p
+}
+
+// Set makes an uploaded image the user's picture. The one before is deleted.
+func (p *Pictures) Set(ctx context.Context, user core.UserID, data []byte) (Profile, error) {
+	if len(data) > MaxPicture {
+		return Profile{}, ErrPictureTooLarge
+	}
+	images, err := p.squares(ctx, data)
+	if err != nil {
+		return Profile{}, err
+	}
+	id := uuid.New() // never used again, so what is at an URL never changes
+	var keys []string
+	for _, size := range Sizes {
+		keys = append(keys, pictureKey(id, size))
+	}
+	if err := p.catalog.Reserve(ctx, user, kindPicture, keys...); err != nil {
+		return Profile{}, err
+	}
+	for i, image := range images {
+		if err := p.catalog.Put(ctx, keys[i], bytes.NewReader(image), int64(len(image)), "image/jpeg"); err != nil {
+			return Profile{}, err
+		}
+	}
+	var profile Profile
+	err = p.store.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE users SET profile_picture = $2, updated_at = $3 WHERE id = $1 AND deleted_at IS NULL`,
+			user, p.base+id.String(), p.store.now())
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrNotFound
+		}
+		if err := p.catalog.Release(ctx, tx, user, kindPicture, keys...); err != nil {
+			return err
+		}
+		if err := p.catalog.Keep(ctx, tx, time.Time{}, keys...); err != nil {
+			return err
+		}
+		if err := p.store.changed(ctx, tx, user); err != nil {
+			return err
+		}
+		profile, err = get(ctx, tx, user)
+		return err
+	})
+	if err != nil {
+		return Profile{}, fmt.Errorf("set picture: %w", err)
+	}
+	return profile, nil
+}
+
+// squares waits for its turn.
+func (p *Pictures) squares(ctx context.Context, data []byte) (out [len(Sizes)][]byte, err error) {
+	select {
+	case p.queue <- struct{}{}:
+		defer func() { <-p.queue }()
+	default:
+		return out, errPicturesBusy
+	}
+	select {
+	case p.turn <- struct{}{}:
+		defer func() { <-p.turn }()
+	case <-ctx.Done():
+		return out, context.Cause(ctx)
+	}
+	return squares(data)
+}
+
+// Get opens a picture in one of Sizes; 0 stands for the one that profiles show.
+func (p *Pictures) Get(ctx context.Context, id uuid.UUID, size int) (objects.Object, error) {
+	if size == 0 {
+		size = Sizes[0]
+	}
+	return p.catalog.Get(ctx, pictureKey(id, size))
+}
+
+func pictureKey(id uuid.UUID, size int) string { return fmt.Sprintf("pictures/%s/%d.jpg", id, size) }
+
+// replaced releases what a user uploaded, unless it is at the URL that their
+// profile has now.
+func (p *Pictures) replaced(ctx context.Context, tx pgx.Tx, user core.UserID, url string) error {
+	if p == nil {
+		return nil
+	}
+	keep := []string{}
+	if s, ok := strings.CutPrefix(url, p.base); ok {
+		if id, err := uuid.Parse(s); err == nil {
+			for _, size := range Sizes {
+				keep = append(keep, pictureKey(id, size))
+			}
+		}
+	}
+	return p.catalog.Release(ctx, tx, user, kindPicture, keep...)
+}
