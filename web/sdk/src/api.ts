@@ -1,8 +1,11 @@
 // The HTTP side: accounts, groups, history. Paths and fields are those of
 // /api/v1/openapi.json; names and types are the app's.
 
+import { AccountApi } from "./account.js";
 import { MusterError } from "./errors.js";
+import { type Call, type Json, list, object, text, when } from "./http.js";
 import { LocationApi } from "./location.js";
+import { NotificationsApi } from "./notifications.js";
 import type { TokenStore, Tokens } from "./tokens.js";
 import type { Edge, EdgeState, Message, Page } from "./types.js";
 
@@ -99,17 +102,19 @@ export interface ApiOptions {
   readonly fetch?: typeof globalThis.fetch;
 }
 
-export type Json = Record<string, unknown>;
-
 /** The room of a group. */
 export const groupRoom = (groupId: string): string => `group:${groupId}`;
 
 export class Api {
+  readonly #ask: Call = (method, path, { onNext, ...o } = {}) =>
+    this.#call(method, path, { ...o, ...(onNext && { onLink: (link) => onNext(nextPage(link)) }) });
+
   /** Who may see where the user is, who looked, and the fences of groups. */
-  readonly location = new LocationApi(
-    (method, path, { onNext, ...o } = {}) => this.#call(method, path, { ...o, ...(onNext && { onLink: (link) => onNext(nextPage(link)) }) }),
-    (path) => this.#download(path),
-  );
+  readonly location = new LocationApi(this.#ask, (path) => this.#download(path));
+  /** Mail address, password, and where the user is signed in. */
+  readonly account = new AccountApi(this.#ask);
+  /** What the user was told, and how they want to be told. */
+  readonly notifications = new NotificationsApi(this.#ask);
 
   readonly #base: string;
   readonly #tokens: TokenStore;
@@ -445,15 +450,6 @@ function problem(res: Response, p: Json): MusterError {
 
 function deviceInfo(): Json {
   return { sdk: "web", agent: (globalThis.navigator?.userAgent ?? "").slice(0, 200) };
-}
-
-const text = (v: unknown): string => (typeof v === "string" ? v : "");
-const list = (v: unknown): Json[] => (Array.isArray(v) ? (v as Json[]) : []);
-const object = (v: unknown): Json => (v !== null && typeof v === "object" ? (v as Json) : {});
-
-function when<K extends string>(name: K, v: unknown): { [P in K]?: Date } {
-  const d = new Date(text(v));
-  return (Number.isNaN(d.getTime()) ? {} : { [name]: d }) as { [P in K]?: Date };
 }
 
 const edgeStates: readonly string[] = ["up", "draining", "down"] satisfies EdgeState[];

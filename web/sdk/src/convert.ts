@@ -3,7 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromDate, type Timestamp } from "@bufbuild/protobuf/wkt";
 import * as wire from "./gen/wire/wire_pb.js";
-import type { Crossing, CrossingKind, Device, DeviceState, Fix, LeftReason, Member, Message, TransportName, Unreached } from "./types.js";
+import type { Crossing, CrossingKind, Device, DeviceState, Fix, LeftReason, Member, Message, TransportName, Unreached, Update } from "./types.js";
 
 const states: Partial<Record<wire.State, DeviceState>> = {
   [wire.State.LIVE]: "live",
@@ -129,4 +129,21 @@ export function toMessage(m: wire.Message): Message {
     body: m.body,
     sentAt: date(m.sentAt),
   };
+}
+
+export const toUpdate = (u: wire.Update | wire.Notice): Update => ({
+  id: u.id,
+  kind: u.kind,
+  data: parsed(u.data),
+  at: date(u.at),
+  n: Number(u.n),
+});
+
+function parsed(data: string): Record<string, unknown> {
+  try {
+    const v: unknown = JSON.parse(data);
+    return v !== null && typeof v === "object" ? (v as Record<string, unknown>) : {};
+  } catch {
+    return {};
+  }
 }

@@ -1,5 +1,6 @@
 // Muster in the browser: the HTTP API, and the realtime session with its rooms.
 
+export type { GoogleStart, SecurityEvent, SignedIn } from "./account.js";
 export { Api, groupRoom } from "./api.js";
 export type {
   ApiOptions,
@@ -40,7 +41,8 @@ export type {
   Whereabouts,
   Zone,
 } from "./location.js";
-export { Room, type FixEvent, type PresenceEvent, type RoomEvents } from "./room.js";
+export type { Notification, NotificationSettings } from "./notifications.js";
+export { Room, type FixEvent, type PresenceEvent, type RoomEvents, type UpdateEvent } from "./room.js";
 export type { SessionApi, SessionEvents, SessionOptions } from "./options.js";
 export { Session } from "./session.js";
 export type { SessionState, Status } from "./status.js";

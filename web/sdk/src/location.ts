@@ -2,7 +2,7 @@
 // who looked, and the fences of groups. The names are those of
 // /api/v1/openapi.json in the app's spelling.
 
-import type { Json } from "./api.js";
+import { type Call, type Download, id, type Json, list, object, text } from "./http.js";
 import type { CrossingKind, Point } from "./types.js";
 
 /** `exact`, or the H3 resolution of the cell that is told instead: `r0` (coarsest) to `r10`. */
@@ -163,11 +163,6 @@ export interface TrackRange {
   readonly from?: Date;
   readonly until?: Date;
 }
-
-export type Call = (method: string, path: string, o?: { body?: Json; anonymous?: boolean; onNext?: (path: string | undefined) => void }) => Promise<Json>;
-export type Download = (path: string) => Promise<Blob>;
-
-const id = encodeURIComponent;
 
 export class LocationApi {
   readonly #call: Call;
@@ -387,9 +382,6 @@ const bounds = (r: TrackRange): Record<string, string> => ({
   ...(r.from && { from: r.from.toISOString() }),
   ...(r.until && { until: r.until.toISOString() }),
 });
-const text = (v: unknown): string => (typeof v === "string" ? v : "");
-const list = (v: unknown): Json[] => (Array.isArray(v) ? (v as Json[]) : []);
-const object = (v: unknown): Json => (v !== null && typeof v === "object" ? (v as Json) : {});
 const date = (v: unknown): Date => new Date(text(v));
 const when = (v: unknown): { expiresAt?: Date } => (text(v) === "" ? {} : { expiresAt: date(v) });
 const precision = (v: unknown): Precision => text(v) as Precision;

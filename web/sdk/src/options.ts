@@ -6,12 +6,16 @@ import type { Probe } from "./homing.js";
 import type { TokenSource } from "./login.js";
 import type { Status } from "./status.js";
 import type { Dialers } from "./transport.js";
-import type { Edge } from "./types.js";
+import type { Edge, Notice } from "./types.js";
 
 export interface SessionEvents {
   status: Status;
   /** Something was refused that nobody waits for, such as a fix. */
   error: MusterError;
+  /** Something about the user was changed, wherever that was done; each is told once. */
+  notice: Notice;
+  /** Notices may not have come, such as while there was no connection: read again what they are about. */
+  missed: undefined;
 }
 
 /** What a session needs of Api. */

@@ -72,6 +72,11 @@ export class Pulse {
     this.#o = o;
   }
 
+  /** The connection may be dead. */
+  get suspects(): boolean {
+    return this.#suspected !== "";
+  }
+
   start(live: Live): void {
     this.stop();
     this.#live = live;

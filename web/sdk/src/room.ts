@@ -16,7 +16,7 @@
 //	Fixes      applies if (session epoch, n) is newer. One without a point says
 //	           that the position was withdrawn. Those of the device "http" are of
 //	           no session: they are shown whether or not their user is there
-//	Crossing   may be told again: its id says whether it is news
+//	Crossing   may be told again: its id says whether it is news; so an Update
 //	Message    shown in order of number without holes; what is missing for
 //	           longer than holeMs is fetched from history
 //	Reach      names all the regions that can't be heard (as a Snapshot does):
@@ -29,12 +29,13 @@
 // beyond them are forgotten, and nobody is told that they left.
 
 import { create } from "@bufbuild/protobuf";
-import { merge, toCrossing, toDevice, toFix, toMessage } from "./convert.js";
+import { merge, toCrossing, toDevice, toFix, toMessage, toUpdate } from "./convert.js";
 import { Emitter } from "./emitter.js";
 import type { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
+import { Heard } from "./heard.js";
 import { Reach } from "./reach.js";
-import type { Counts, Crossing, Device, DeviceState, Fix, LeftReason, Member, MemberFix, Message, Unreached } from "./types.js";
+import type { Counts, Crossing, Device, DeviceState, Fix, LeftReason, Member, MemberFix, Message, Unreached, Update } from "./types.js";
 
 /** Stands for the device in fixes that are of no session in the room. */
 const postDevice = "http";
@@ -66,6 +67,11 @@ export interface FixEvent extends MemberFix {
   readonly member?: Member;
 }
 
+export interface UpdateEvent extends Update {
+  /** There were others before it that did not come: read all that they are about. */
+  readonly missed: boolean;
+}
+
 export interface RoomEvents {
   /** A device came, was suspended, or left. */
   presence: PresenceEvent;
@@ -75,6 +81,8 @@ export interface RoomEvents {
   withdrawn: { readonly user: string; readonly device: string };
   /** A fence of the group was crossed, or two members met or parted; each is told once. */
   crossing: Crossing;
+  /** Something about the group was changed; each is told once. */
+  update: UpdateEvent;
   /** The next message, in order and without holes. */
   message: Message;
   /** Older messages were put before the first, oldest first. */
@@ -127,6 +135,7 @@ export class Room extends Emitter<RoomEvents> {
   #joined = false;
   #messages: Message[] = [];
   #crossings: readonly Crossing[] = [];
+  readonly #updates = new Heard();
   #last = 0; // the highest number up to which there is no hole
   #heard = 0; // the highest number heard of
   #older = false;
@@ -303,6 +312,12 @@ export class Room extends Emitter<RoomEvents> {
         if (!c || this.#crossings.some((o) => o.id === c.id)) break;
         this.#crossings = [...this.#crossings.slice(1 - maxCrossings), c];
         this.emit("crossing", c);
+        break;
+      }
+      case "update": {
+        const u = toUpdate(e.body.value);
+        const news = this.#updates.news(u);
+        if (news) this.emit("update", { ...u, ...news });
         break;
       }
     }

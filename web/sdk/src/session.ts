@@ -14,13 +14,14 @@
 
 import { create } from "@bufbuild/protobuf";
 import { connectTo, Fallback, type TransportChoice } from "./connector.js";
-import { date, toMessage, transportName } from "./convert.js";
+import { date, toMessage, toUpdate, transportName } from "./convert.js";
 import { pageStorage, tabDevice } from "./device.js";
 import { Emitter } from "./emitter.js";
 import { Endpoints, order, type Target } from "./endpoints.js";
 import { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
 import { greet, Refusal, type End, type Live } from "./greeting.js";
+import { Heard } from "./heard.js";
 import { calmStaggerMs, hedge, staggerMs } from "./hedge.js";
 import { Homing } from "./homing.js";
 import { Login } from "./login.js";
@@ -63,6 +64,7 @@ export class Session extends Emitter<SessionEvents> {
   readonly #mover: Mover;
   readonly #homing: Homing | undefined;
   readonly #old = new Predecessor();
+  readonly #notices = new Heard();
 
   #region: string | undefined;
   #settled = false; // where it is: nobody wanted to be elsewhere since
@@ -334,7 +336,7 @@ export class Session extends Emitter<SessionEvents> {
         stale = false;
         const live = await this.#connect(attempt);
         const since = Date.now();
-        if (was === this.#asked) this.#begin(live);
+        if (was === this.#asked) this.#begin(live, this.#user !== "");
         else live.end(asked()); // elsewhere by now
         end = await this.#last(live);
         livedMs = Math.max(Date.now() - since, 1);
@@ -475,7 +477,8 @@ export class Session extends Emitter<SessionEvents> {
     }
   }
 
-  #begin(live: Live): void {
+  /** missed: what was told meanwhile. */
+  #begin(live: Live, missed: boolean): void {
     const w = live.welcome;
     this.#live = live;
     this.#requests.connected(); // before a listener can ask for something new
@@ -500,6 +503,8 @@ export class Session extends Emitter<SessionEvents> {
     this.#stays.connected(live.follows);
     this.#reporter.connected(this.now().getTime());
     this.#views.connected();
+    if (missed) this.emit("missed", undefined);
+    if (this.#live !== live) return; // the same
     live.start((f) => {
       if (this.#live === live) {
         this.#pulse.heard();
@@ -513,11 +518,13 @@ export class Session extends Emitter<SessionEvents> {
   /** Another connection takes the place of this one. */
   #arrived(next: Live): void {
     const last = this.#live;
+    // Who is silent may have been told what never came.
+    const missed = !last || this.#pulse.suspects;
     if (last) {
       this.#disconnected();
       this.#old.hear(last, next);
     }
-    this.#begin(next);
+    this.#begin(next, missed);
   }
 
   /** The server has heard it after the present one, or before. */
@@ -530,6 +537,7 @@ export class Session extends Emitter<SessionEvents> {
   #lastFrame(f: wire.ServerFrame): void {
     const { body } = f;
     if (body.case === "snapshot" || body.case === "event" || body.case === "fixes") this.#stays.frame(body, true);
+    if (body.case === "notice") this.#notice(body.value);
     // A refusal is only for this connection: the request was made again on the other.
     if (f.re !== 0n && body.case !== "error") this.#requests.answer(f.re, body);
   }
@@ -561,6 +569,8 @@ export class Session extends Emitter<SessionEvents> {
       case "goaway":
         if (body.value.ticket.length > 0) this.#ticket = body.value.ticket;
         return this.#mover.goaway(body.value);
+      case "notice":
+        return this.#notice(body.value);
       case "view":
         return this.#views.frame(body.value);
       case "snapshot":
@@ -571,6 +581,13 @@ export class Session extends Emitter<SessionEvents> {
         if (body.case === "snapshot") this.#old.answered(body.value.room);
     }
     if (f.re !== 0n) this.#requests.answer(f.re, body);
+  }
+
+  #notice(f: wire.Notice): void {
+    const notice = toUpdate(f);
+    const news = this.#notices.news(notice);
+    if (news?.missed) this.emit("missed", undefined);
+    if (news) this.emit("notice", notice);
   }
 
   #complain(e: unknown): void {

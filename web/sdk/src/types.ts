@@ -156,6 +156,22 @@ export interface Crossing {
   readonly passed: boolean;
 }
 
+/** Something that was changed about the group behind a room: what the kind says is to be read again. */
+export interface Update {
+  /** Of this change alone. */
+  readonly id: string;
+  /** Such as "group.joined"; there may be others than this version knows. */
+  readonly kind: string;
+  /** Ids, as a rule. */
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly at: Date;
+  /** Counts the room's updates, or the user's notices. */
+  readonly n: number;
+}
+
+/** The same about the user. */
+export type Notice = Update;
+
 export interface Message {
   /** Dense per room from 1: the only order of messages. */
   readonly number: number;

@@ -116,6 +116,15 @@ export const crossing = (at: wire.Position, id: string, kind: wire.Crossing_Kind
   }),
 });
 
+export const updated = (at: wire.Position, id: string, n: number, data: string): Body => ({
+  case: "event",
+  value: create(wire.EventSchema, {
+    room,
+    at,
+    body: { case: "update", value: create(wire.UpdateSchema, { id, kind: "group.joined", data, n: BigInt(n) }) },
+  }),
+});
+
 export const changed = (at: wire.Position, version: number): Body => ({
   case: "event",
   value: create(wire.EventSchema, {

@@ -4,7 +4,7 @@ import { toMessage } from "../src/convert.js";
 import * as wire from "../src/gen/wire/wire_pb.js";
 import { create } from "@bufbuild/protobuf";
 import { Room } from "../src/room.js";
-import { after, changed, continued, crossing, fix, fixes, message, person, position, presence, room as id, said, snapshot } from "./frames.js";
+import { after, changed, continued, crossing, fix, fixes, message, person, position, presence, room as id, said, snapshot, updated } from "./frames.js";
 
 const { LIVE, SUSPENDED, LEFT } = wire.State;
 const msg = (n: number) => toMessage(create(wire.MessageSchema, message(n)));
@@ -345,6 +345,31 @@ describe("messages", () => {
     r.apply(crossing(position("eu", 1, 9), "3", 99 as wire.Crossing_Kind), 0);
     expect(told).toEqual(["ana enter Home 1", "ana exit Home 2"]);
     expect(r.crossings.map((c) => c.id)).toEqual(["1", "2"]);
+  });
+
+  test("an update is news once; a hole in their numbers tells that others were missed", () => {
+    const r = joined();
+    const told: string[] = [];
+    r.on("update", (u) => told.push(`${u.id} ${u.kind} ${JSON.stringify(u.data)} ${u.missed}`));
+    let seq = 5;
+    const say = (id: string, n: number, data = "{}") => r.apply(updated(position("eu", 1, ++seq), id, n, data), 0);
+    say("a", 3, `{"user_id":"bo"}`);
+    say("a", 3);
+    say("b", 4);
+    say("d", 6, "no JSON");
+    say("c", 5, "[1");
+    say("e", 7);
+    const kind = "group.joined";
+    expect(told).toEqual([
+      `a ${kind} {"user_id":"bo"} false`,
+      `b ${kind} {} false`,
+      `d ${kind} {} true`,
+      `c ${kind} {} false`,
+      `e ${kind} {} false`,
+    ]);
+    for (let n = 8; n < 300; n++) say(`${n}`, n);
+    say("a", 3);
+    expect(told.at(-1)).toBe(`a ${kind} {} false`); // too long ago to be known
   });
 });
 
