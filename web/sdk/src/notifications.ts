@@ -54,7 +54,8 @@ export class NotificationsApi {
 
   /** Marks all up to this one as read. */
   async readUntil(newest: Notification): Promise<void> {
-    await this.#call("POST", "/notifications/read", { body: { until: newest.createdAt.toISOString() } });
+    const until = new Date(newest.createdAt.getTime() + 1); // a Date has no microseconds, the server's times have
+    await this.#call("POST", "/notifications/read", { body: { until: until.toISOString() } });
   }
 
   async settings(): Promise<NotificationSettings> {
