@@ -26,7 +26,6 @@ type links struct {
 	presence func(ctx context.Context, user string, invisible bool)
 	sharing  func(c *peer.SharingChanged)
 	store    func(ctx context.Context, s *peer.StoreMessage) (*peer.Stored, error)
-	notify   func(ctx context.Context, n *peer.Notify) (*peer.Notified, error)
 	garbled  atomic.Uint64 // frames that did not decode
 }
 
@@ -183,7 +182,7 @@ func (l *links) Call(ctx context.Context, from peerlink.Peer, b []byte) ([]byte,
 			return nil, err
 		}
 	case *peer.Call_Notify:
-		notified, err := l.notify(ctx, body.Notify)
+		notified, err := l.rt.notices.heard(ctx, body.Notify)
 		if err != nil {
 			return nil, err
 		}

@@ -61,10 +61,10 @@ const (
 
 var errAlone = errs.New(errs.Unavailable, "alone", "this node has no contact to its region; ask another one").After(time.Second)
 
-func newNotices(r *Realtime, standing func(regions.RegionID) regions.Standing) *notices {
+func newNotices(r *Realtime) *notices {
 	n := &notices{
 		region: r.region, self: r.cfg.ID, current: r.Cluster.Current, read: r.Cluster.Read,
-		local: r.Sessions.Notify, others: r.Cluster.Others, standing: standing, call: r.call, log: r.log,
+		local: r.Sessions.Notify, others: r.Cluster.Others, standing: r.standingOf, call: r.call, log: r.log,
 		live: func(user string) (list []regions.Stay) {
 			r.Cluster.View(func(s *roster.State, _ uint64) {
 				for _, x := range s.Sessions(user) {

@@ -104,6 +104,7 @@ type Realtime struct {
 	group  run.Group
 
 	arrivals *arrivals
+	notices  *notices
 
 	going atomic.Bool // it drains, or is about to
 
@@ -193,6 +194,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 		Hub: r.Hub, Members: cfg.Members, Messages: cfg.Messages, Verifier: cfg.Verifier, Settings: cfg.Settings,
 		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Forget: cfg.Forget, Map: r.Map, Receipts: cfg.Receipts, Blocks: cfg.Blocks, Fixes: r.Fixes, Areas: r.areas, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
 	})
+	r.notices = newNotices(r)
 	return r, nil
 }
 
@@ -342,6 +344,19 @@ func (r *Realtime) Live(ctx context.Context, user string, rooms []string) (wire.
 		}
 	}
 	return best, nil
+}
+
+// standingOf is how another region stands; until that is heard, all nodes that
+// the topology has there may be up.
+func (r *Realtime) standingOf(region regions.RegionID) regions.Standing {
+	s := r.Cluster.Standing(region)
+	if len(s.Nodes) == 0 {
+		there, _ := r.cfg.Directory.Region(region)
+		for _, node := range there.Nodes {
+			s.Nodes = append(s.Nodes, regions.NodeStanding{Node: node, State: regions.NodeUp})
+		}
+	}
+	return s
 }
 
 // held are the sessions that the region believes to be on this node.
