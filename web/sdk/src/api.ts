@@ -3,6 +3,7 @@
 
 import { AccountApi } from "./account.js";
 import { MusterError } from "./errors.js";
+import { FriendsApi } from "./friends.js";
 import { type Call, type Json, list, object, text, when } from "./http.js";
 import { LocationApi } from "./location.js";
 import { NotificationsApi } from "./notifications.js";
@@ -113,6 +114,8 @@ export class Api {
   readonly location = new LocationApi(this.#ask, (path) => this.#download(path));
   /** Mail address, password, and where the user is signed in. */
   readonly account = new AccountApi(this.#ask);
+  /** Friends, and finding people and public groups. */
+  readonly friends = new FriendsApi(this.#ask);
   /** What the user was told, and how they want to be told. */
   readonly notifications = new NotificationsApi(this.#ask);
 

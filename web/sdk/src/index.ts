@@ -19,6 +19,7 @@ export type {
 } from "./api.js";
 export type { TransportChoice } from "./connector.js";
 export { tabDevice } from "./device.js";
+export type { Discoverability, FoundUser, Friend, FriendRequest, PublicGroup, PublicUser, Relation } from "./friends.js";
 export { MusterError, type Code } from "./errors.js";
 export type {
   Ask,
