@@ -140,12 +140,13 @@ func (s *SMTP) Check() error {
 // ctx can end it.
 func (s *SMTP) client(ctx context.Context, opened func(net.Conn)) (*mail.Client, error) {
 	host, port, err := net.SplitHostPort(s.Addr)
-	if err != nil {
+	if !strings.Contains(s.Addr, ":") {
+		err = nil
 		host, port = s.Addr, map[Security]string{TLS: "465", Plain: "25"}[s.Security]
 		port = cmp.Or(port, "587")
 	}
-	n, err := strconv.Atoi(port)
-	if err != nil || host == "" {
+	n, bad := strconv.Atoi(port)
+	if err != nil || bad != nil || host == "" {
 		return nil, fmt.Errorf("email: the server %q is no host:port", s.Addr)
 	}
 	config := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
