@@ -24,6 +24,7 @@ type CtlCmd struct {
 	Roster   CtlRosterCmd   `cmd:"" help:"Show regions, nodes, the leader, slots and sessions."`
 	Sessions CtlSessionsCmd `cmd:"" help:"Show the sessions of a user."`
 	Room     CtlRoomCmd     `cmd:"" help:"Show who owns a room."`
+	Jobs     CtlJobsCmd     `cmd:"" help:"List the jobs of a deployment, and retry or drop the dead ones."`
 	Drain    CtlDrainCmd    `cmd:"" help:"Have a node hand over all it has and send its clients to others. It stays a voter until it is removed or stopped."`
 	Transfer CtlTransferCmd `cmd:"" help:"Have another voter lead a region."`
 	Reload   CtlReloadCmd   `cmd:"" help:"Have a process read its topology file again, now."`

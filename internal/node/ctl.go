@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/jobs"
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/regions"
 	"github.com/mustermesh/muster/regions/consensus"
@@ -26,6 +28,9 @@ import (
 //	GET  /ctl/roster            RosterView
 //	GET  /ctl/sessions?user=ID  SessionsView
 //	GET  /ctl/room?id=ROOM      RoomView
+//	GET  /ctl/jobs?state=&kind= JobsView
+//	POST /ctl/jobs/retry?id=    dead jobs get all their attempts again: one by id, all of a kind by kind=, all by kind=*
+//	POST /ctl/jobs/drop?id=     dead jobs are deleted, likewise
 //	POST /ctl/drain?node=ID     the node takes nothing new, hands over what it has and sends its clients away
 //	POST /ctl/remove?node=ID    a dead node is taken out of its region for good
 //	POST /ctl/transfer?region=R another voter leads the region; without region: that of this process
@@ -162,6 +167,13 @@ func (c *control) handler() http.Handler {
 	get("roster", func(*http.Request) (any, error) { return c.roster() })
 	get("sessions", func(r *http.Request) (any, error) { return c.sessions(r.FormValue("user")) })
 	get("room", func(r *http.Request) (any, error) { return c.room(r.FormValue("id")) })
+	get("jobs", func(r *http.Request) (any, error) { return c.jobs(r) })
+	for what, change := range map[string]func(context.Context, *db.DB, jobs.Filter) (int64, error){"retry": jobs.Retry, "drop": jobs.Drop} {
+		mux.HandleFunc("POST /ctl/jobs/"+what, func(w http.ResponseWriter, r *http.Request) {
+			v, err := c.changeJobs(r, change)
+			reply(w, v, err)
+		})
+	}
 	post("drain", func(ctx context.Context, r *http.Request) error {
 		n, id, err := c.beside(r.FormValue("node"))
 		if err != nil {

@@ -9,13 +9,14 @@
 // reverse:
 //
 //	auth           signing keys, and the public keys that verify
-//	housekeeping   answers to repeated requests, forgotten after a while
 //	chat           messages
 //	activity       last_active of groups
 //	settings       how users want to be seen
 //	realtime       rooms, links to other nodes, the region's roster, sessions
 //	watch          how the regions stand, for whoever asks where to go
 //	revocations    ended logins, and keys of gateways
+//	jobs           work for later, and work by the calendar
+//	outbox         events on their way to rooms, users and others
 //	transport      WebTransport; from here on clients arrive
 //	HTTP           API, WebSocket, web app
 //	DNS            answers for the edge's zone, if this node does
@@ -53,6 +54,7 @@ import (
 	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/httpapi"
 	"github.com/mustermesh/muster/core/location"
+	"github.com/mustermesh/muster/core/outbox"
 	"github.com/mustermesh/muster/core/presence"
 	"github.com/mustermesh/muster/core/users"
 	"github.com/mustermesh/muster/edge/hub"
@@ -112,6 +114,7 @@ type Config struct {
 	DNS        *DNSConfig                         // optional: to answer for the edge's zone
 	Committed  func(room string, number uint64)   // optional: told of each message as soon as it is stored, for benchmarks
 	Steering   SteeringConfig                     // optional: how clients are sent to regions
+	Sinks      []outbox.Sink                      // optional: who else gets the outbox's events
 }
 
 // Node is one node. It is a run.Service.
@@ -154,6 +157,7 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	work := newWork(cfg.DB, n.log, cfg.Metrics)
 	announce := &membershipAnnouncer{log: n.log}
 	changes := &sharingChanges{tell: others, rooms: announce}
 	where, err := location.New(cfg.DB, cfg.Secret, location.Config{Announce: changes, LinkBase: linkBase(cfg.InviteBase)})
@@ -223,6 +227,12 @@ func New(cfg Config) (*Node, error) {
 	n.rt.links.sharing = changes.heard
 	n.rt.links.store = home.receive
 
+	work.sweep("answers", func(ctx context.Context) error { return httpapi.SweepIdempotencyKeys(ctx, cfg.DB, time.Now()) })
+	work.sweep("locations", where.Sweep)
+	work.sweep("fleets", owned.Sweep)
+	work.tell(outbox.Only("group", newUpdates(n.rt, home.of)), outbox.Only("user", n.rt.notices))
+	work.tell(cfg.Sinks...)
+
 	watch := steering.NewWatch(steering.WatchConfig{
 		Topology: cfg.Directory.Topology, Standings: n.rt.Cluster.Standings, Full: cfg.Steering.FullSessions,
 	})
@@ -247,9 +257,6 @@ func New(cfg Config) (*Node, error) {
 	n.handler = routes(api, realtime.WebSocket(), web.Handler(clientSchemes(cfg.Directory.Topology())))
 
 	n.group.Add("auth", accounts)
-	n.group.Add("housekeeping", &housekeeping{log: n.log, work: func(ctx context.Context) error {
-		return errors.Join(httpapi.SweepIdempotencyKeys(ctx, cfg.DB, time.Now()), where.Sweep(ctx), owned.Sweep(ctx))
-	}})
 	n.group.Add("chat", stopper(messages.Stop))
 	n.group.Add("activity", touches)
 	n.group.Add("settings", seen)
@@ -269,6 +276,8 @@ func New(cfg Config) (*Node, error) {
 	n.group.Add("watch", watch)
 	n.group.Add("others", others)
 	n.group.Add("revocations", revoked)
+	n.group.Add("jobs", work)
+	n.group.Add("outbox", work.relay(cfg.DB, n.log, cfg.Metrics))
 	n.group.Add("transport", realtime)
 	n.group.Add("farewell", stopper(n.rt.Sessions.Close)) // before the transport stops
 	n.group.Add("http", newHTTPServer(cfg.HTTP, cfg.HTTPTLS, n.handler, n.log))
