@@ -134,13 +134,13 @@ func Carry(ctx context.Context) string {
 	return id + " " + m["traceparent"]
 }
 
-// maxCarried bounds what Resume reads.
-const maxCarried = 160
+// MaxCarried bounds what Carry returns.
+const MaxCarried = 160
 
 // Resume is the other end of Carry: a context whose lines belong to the same
 // request, and whose spans to the same trace.
 func Resume(ctx context.Context, carried string) context.Context {
-	if carried == "" || len(carried) > maxCarried {
+	if carried == "" || len(carried) > MaxCarried {
 		return ctx
 	}
 	id, parent, _ := strings.Cut(carried, " ")
@@ -156,14 +156,4 @@ func ResumeTrace(ctx context.Context, parent string) context.Context {
 		return ctx
 	}
 	return w3c.Extract(ctx, propagation.MapCarrier{"traceparent": parent})
-}
-
-// Link connects a span to the one that it was put off by, which may be long over.
-func Link(carried string) trace.SpanStartOption {
-	_, parent, _ := strings.Cut(carried, " ")
-	sc := trace.SpanContextFromContext(ResumeTrace(context.Background(), parent))
-	if !sc.IsValid() {
-		return trace.WithLinks()
-	}
-	return trace.WithLinks(trace.Link{SpanContext: sc})
 }

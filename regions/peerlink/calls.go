@@ -11,8 +11,11 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mustermesh/muster/internal/errs"
+	"github.com/mustermesh/muster/internal/obs"
 	"github.com/mustermesh/muster/regions"
 )
 
@@ -40,6 +43,7 @@ type callsLink struct {
 
 	mu      sync.Mutex
 	conn    *quic.Conn    // nil while down
+	carries bool          // the peer takes what a call belongs to
 	reason  error         // why it is down
 	changed chan struct{} // closed and replaced when an attempt to reach the peer ended
 }
@@ -49,7 +53,7 @@ func newCallsLink(l *Links, node regions.NodeID, region regions.RegionID) *calls
 }
 
 func (c *callsLink) serve(ctx context.Context, d *dialled) error {
-	c.set(d.Conn, nil)
+	c.set(d.Conn, d.features&featureCarry != 0, nil)
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -58,12 +62,12 @@ func (c *callsLink) serve(ctx context.Context, d *dialled) error {
 	}
 }
 
-func (c *callsLink) down(reason error) { c.set(nil, reason) }
+func (c *callsLink) down(reason error) { c.set(nil, false, reason) }
 
-func (c *callsLink) set(conn *quic.Conn, reason error) {
+func (c *callsLink) set(conn *quic.Conn, carries bool, reason error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.conn, c.reason = conn, reason
+	c.conn, c.carries, c.reason = conn, carries, reason
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
@@ -89,7 +93,12 @@ func (c *callsLink) connection(ctx context.Context) (*quic.Conn, error) {
 	return c.conn, nil
 }
 
-func (c *callsLink) call(ctx context.Context, request []byte) ([]byte, error) {
+func (c *callsLink) call(ctx context.Context, request []byte) (_ []byte, err error) {
+	if obs.Traced(ctx) {
+		var span trace.Span
+		ctx, span = obs.Span(ctx, "call", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("muster.peer", string(c.node))))
+		defer func() { obs.End(span, err) }()
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, callTimeout)
@@ -121,19 +130,33 @@ func (c *callsLink) exchange(ctx context.Context, conn *quic.Conn, request []byt
 	}
 	stop := context.AfterFunc(ctx, func() { abandon(s) })
 	defer stop()
-	if _, err := s.Write(appendFrame([]byte{kindCall}, request)); err != nil {
+	b := []byte{kindCall}
+	if carried := c.carried(ctx); carried != "" {
+		b = appendFrame([]byte{kindCarried}, []byte(carried))
+	}
+	if _, err := s.Write(appendFrame(b, request)); err != nil {
 		abandon(s)
 		return nil, err
 	}
 	_ = s.Close()
 	c.out.count(len(request))
-	b, err := newFrameReader(s, callBuffer).next(MaxFrame + 1)
+	b, err = newFrameReader(s, callBuffer).next(MaxFrame + 1)
 	if err != nil {
 		abandon(s)
 		return nil, unexpected(err)
 	}
 	c.in.count(len(b))
 	return decodeAnswer(c.node, b)
+}
+
+// carried is what goes along with a call: which request and trace it belongs to.
+func (c *callsLink) carried(ctx context.Context) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.carries {
+		return ""
+	}
+	return obs.Carry(ctx)
 }
 
 // abandon gives both directions of a stream up; the other side notices.
@@ -207,8 +230,8 @@ func (l *Links) serveBidi(ctx context.Context, from Peer, s *quic.Stream) error 
 		return err
 	}
 	switch kind[0] {
-	case kindCall:
-		return l.answer(ctx, from, s)
+	case kindCall, kindCarried:
+		return l.answer(ctx, from, s, kind[0] == kindCarried)
 	case kindStream:
 		_ = s.SetReadDeadline(time.Time{})
 		return l.serveStream(ctx, from, s)
@@ -217,8 +240,20 @@ func (l *Links) serveBidi(ctx context.Context, from Peer, s *quic.Stream) error 
 	}
 }
 
-func (l *Links) answer(ctx context.Context, from Peer, s *quic.Stream) error {
-	request, err := newFrameReader(s, callBuffer).next(MaxFrame)
+func (l *Links) answer(ctx context.Context, from Peer, s *quic.Stream, carried bool) error {
+	frames := newFrameReader(s, callBuffer)
+	if carried {
+		b, err := frames.next(obs.MaxCarried)
+		if err != nil {
+			return err
+		}
+		if ctx = obs.Resume(ctx, string(b)); obs.Traced(ctx) {
+			var span trace.Span
+			ctx, span = obs.Root(ctx, l.cfg.Tracer, "called", trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attribute.String("muster.peer", string(from.Node))))
+			defer span.End()
+		}
+	}
+	request, err := frames.next(MaxFrame)
 	if err != nil {
 		return err
 	}

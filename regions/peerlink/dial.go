@@ -26,8 +26,9 @@ type sender interface {
 // dialled is a connection of ours that the peer has accepted.
 type dialled struct {
 	*quic.Conn
-	peer   Peer
-	stream *quic.SendStream // on which the hello went
+	peer     Peer
+	features uint64
+	stream   *quic.SendStream // on which the hello went
 }
 
 // keep holds one link to a peer until ctx ends: dial, serve, wait until it is
@@ -229,12 +230,12 @@ func (l *Links) greet(ctx context.Context, c *dialled, region regions.RegionID, 
 	if h.Region != region || h.Node != node {
 		return fmt.Errorf("%w: hello of %s/%s", errProtocol, h.Region, h.Node)
 	}
-	c.peer = h.Peer
+	c.peer, c.features = h.Peer, h.features
 	return nil
 }
 
 func (l *Links) hello() hello {
-	return hello{l.version, Peer{Node: l.cfg.Self, Region: l.cfg.Region, Incarnation: l.cfg.Incarnation, Addrs: l.cfg.Addrs}}
+	return hello{l.version, Peer{Node: l.cfg.Self, Region: l.cfg.Region, Incarnation: l.cfg.Incarnation, Addrs: l.cfg.Addrs}, features}
 }
 
 // network is what an address can be reached over from our socket: an IPv4

@@ -63,7 +63,9 @@
 // On streams a frame has its length in front, an unsigned varint of at most 4
 // bytes; at most MaxFrame. A bidirectional stream of the control link starts
 // with a byte: 0 for a call, of which a request and an answer follow as frames,
-// 1 for a stream, of which nothing more is said here. An answer to a call has one byte before the frame:
+// 1 for a stream, of which nothing more is said here, 2 for a call like 0 with a
+// frame before the request: which request and which trace it belongs to
+// (internal/obs), for peers whose hello says that they understand it. An answer to a call has one byte before the frame:
 // 0 answer, 1 an errs.Error as JSON, 2 any other error's text. A datagram is
 // one frame. Whoever breaks the rules loses that connection and nothing else.
 package peerlink

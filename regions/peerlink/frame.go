@@ -101,12 +101,19 @@ func unexpected(err error) error {
 }
 
 // hello is the first frame in each direction of a connection: version,
-// region, node, incarnation, addresses; numbers as varints, strings with their
-// length.
+// region, node, incarnation, addresses, features; numbers as varints, strings with
+// their length.
 type hello struct {
 	version uint64
 	Peer
+	features uint64
 }
+
+// features is what we understand beyond the version, one bit each.
+const (
+	featureCarry uint64 = 1 << iota // kindCarried
+	features     uint64 = 1<<iota - 1
+)
 
 func (h hello) encode() []byte {
 	var b []byte
@@ -117,7 +124,7 @@ func (h hello) encode() []byte {
 	for _, s := range h.Addrs.all() {
 		b = appendFrame(b, []byte(*s))
 	}
-	return b
+	return binary.AppendUvarint(b, h.features)
 }
 
 // decodeHello reads a hello. Bytes after the last known field are ignored, so
@@ -142,6 +149,7 @@ func decodeHello(b []byte) (hello, error) {
 	for _, s := range h.Addrs.all() { // which a node of an earlier version doesn't say
 		*s, b, _ = cutString(b)
 	}
+	h.features, _, _ = cutUvarint(b) // nor that
 	return h, nil
 }
 

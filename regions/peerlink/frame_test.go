@@ -46,7 +46,7 @@ func FuzzFrames(f *testing.F) {
 }
 
 func FuzzHello(f *testing.F) {
-	f.Add(hello{version, Peer{"eu-west-1", "eu-west", 1 << 40, Addrs{Peer: "10.0.0.1:7000", WT: "https://a.example/wt"}}}.encode())
+	f.Add(hello{version, Peer{"eu-west-1", "eu-west", 1 << 40, Addrs{Peer: "10.0.0.1:7000", WT: "https://a.example/wt"}}, features}.encode())
 	f.Add([]byte{1, 200})
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, in []byte) {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quic-go/quic-go"
 
+	"github.com/mustermesh/muster/internal/obs"
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/regions"
 )
@@ -105,6 +106,7 @@ type Config struct {
 
 	Logger  *slog.Logger          // optional
 	Metrics prometheus.Registerer // optional
+	Tracer  obs.Tracer            // optional: of calls that belong to a trace
 	// QueueBytes bounds what waits on one events link; optional, 8 MiB.
 	QueueBytes int
 	// QueueDatagrams bounds the frames that wait on one datagrams link, where
@@ -203,7 +205,7 @@ func New(cfg Config) (*Links, error) {
 	if region != cfg.Region || node != cfg.Self {
 		return nil, fmt.Errorf("peerlink: this node is %s/%s, its certificate is for %s/%s", cfg.Region, cfg.Self, region, node)
 	}
-	if n := len(hello{version, Peer{cfg.Self, cfg.Region, cfg.Incarnation, cfg.Addrs}}.encode()); n > maxHello {
+	if n := len(hello{version, Peer{cfg.Self, cfg.Region, cfg.Incarnation, cfg.Addrs}, features}.encode()); n > maxHello {
 		return nil, fmt.Errorf("peerlink: this node's addresses are too long: a hello of %d bytes, at most %d", n, maxHello)
 	}
 	if cfg.Regions == nil {

@@ -13,8 +13,9 @@ import (
 
 // The first byte of a bidirectional stream says what it is.
 const (
-	kindCall   byte = iota // a request and its answer, framed
-	kindStream             // whatever both ends agree on
+	kindCall    byte = iota // a request and its answer, framed
+	kindStream              // whatever both ends agree on
+	kindCarried             // a call, with what it belongs to before the request
 )
 
 // Stream is a stream to a peer, in order and both ways, on the control link

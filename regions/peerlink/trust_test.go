@@ -138,7 +138,7 @@ func TestBrokenPeersLoseOnlyTheirOwnLink(t *testing.T) {
 	require.NoError(t, good.Send("b-1", []byte("before")))
 	b.await(t, "frame g-1/1 before")
 	fine := func(id regions.NodeID) []byte {
-		return appendFrame(nil, hello{version, Peer{Node: id, Region: regionOf(id), Incarnation: 1}}.encode())
+		return appendFrame(nil, hello{version, Peer{Node: id, Region: regionOf(id), Incarnation: 1}, features}.encode())
 	}
 	for _, c := range []struct {
 		name string
