@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/notify/email"
 	"github.com/mustermesh/muster/internal/node"
 )
 
@@ -20,11 +21,16 @@ type ServeCmd struct {
 	DatabaseSurvivesRegion bool `help:"The database goes on without any one region: messages of groups whose home region cannot be reached are written from here."`
 
 	// What follows takes the place of what the file says.
-	Roles     []string `help:"What the process does: edge and core, which go together, and dns. Default: edge,core." placeholder:"ROLE"`
-	DNS       string   `help:"UDP and TCP address of the role dns." placeholder:"ADDR"`
-	DNSZone   string   `help:"Zone that dns answers for. Default: the topology's dns_name." placeholder:"NAME"`
-	DNSNS     []string `help:"Name servers of that zone, NAME, or NAME=IP if in it." name:"dns-ns" sep:";" placeholder:"NAME[=IP,IP]"`
-	Locations string   `help:"File in MaxMind's format that tells where networks are." type:"existingfile" placeholder:"FILE"`
+	Roles        []string       `help:"What the process does: edge and core, which go together, and dns. Default: edge,core." placeholder:"ROLE"`
+	DNS          string         `help:"UDP and TCP address of the role dns." placeholder:"ADDR"`
+	DNSZone      string         `help:"Zone that dns answers for. Default: the topology's dns_name." placeholder:"NAME"`
+	DNSNS        []string       `help:"Name servers of that zone, NAME, or NAME=IP if in it." name:"dns-ns" sep:";" placeholder:"NAME[=IP,IP]"`
+	MailFrom     string         `help:"What mails come from." env:"MUSTER_MAIL_FROM" placeholder:"NAME <ADDRESS>"`
+	SMTPServer   string         `help:"Server that takes mails." name:"smtp-server" env:"MUSTER_SMTP_SERVER" placeholder:"HOST:PORT"`
+	SMTPSecurity email.Security `help:"How the connection to it is protected: starttls, tls or none." name:"smtp-security" env:"MUSTER_SMTP_SECURITY" placeholder:"HOW"`
+	SMTPUsername string         `help:"Name to sign in there." name:"smtp-username" env:"MUSTER_SMTP_USERNAME" placeholder:"NAME"`
+	SMTPPassword string         `help:"Its password. Better in the environment than here." name:"smtp-password" env:"MUSTER_SMTP_PASSWORD" placeholder:"PASSWORD"`
+	Locations    string         `help:"File in MaxMind's format that tells where networks are." type:"existingfile" placeholder:"FILE"`
 }
 
 // override puts the flags that are given in the place of what the file says.
@@ -38,6 +44,9 @@ func (c *ServeCmd) override(cfg *node.ServeConfig) {
 	}
 	cfg.DNS.Listen, cfg.DNS.Zone = cmp.Or(c.DNS, cfg.DNS.Listen), cmp.Or(c.DNSZone, cfg.DNS.Zone)
 	cfg.Locations = cmp.Or(c.Locations, cfg.Locations)
+	m := &cfg.Mail
+	m.From, m.Server, m.Security = cmp.Or(c.MailFrom, m.From), cmp.Or(c.SMTPServer, m.Server), cmp.Or(c.SMTPSecurity, m.Security)
+	m.Username, m.Password = cmp.Or(c.SMTPUsername, m.Username), c.SMTPPassword
 }
 
 // Run serves until a signal, then drains.

@@ -68,6 +68,7 @@ type Dev struct {
 	mesh     *Mesh
 	dns      *steering.Server
 	registry *prometheus.Registry
+	mails    mailbox
 	group    run.Group
 	life     run.Lifecycle
 	failed   chan error
@@ -141,7 +142,8 @@ func (d *Dev) start(ctx context.Context) error {
 	d.mesh, err = NewMesh(MeshConfig{
 		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Pools: d.pools, DatabaseRegion: d.cfg.DatabaseRegion, DatabaseSurvives: d.cfg.DatabaseSurvives, Secret: secret,
 		CADir: filepath.Join(d.cfg.Data, "ca"), Raft: filepath.Join(d.cfg.Data, "raft"), Origins: origins(front), InviteBase: front + "/join/",
-		Demo: d.demoGroup, Committed: d.cfg.Committed, Network: network, Version: d.cfg.Version, Log: d.cfg.Log,
+		Notify: NotifyConfig{Mail: &d.mails, From: "Muster <no-reply@muster.test>", Private: true}, // this machine is all that there is
+		Demo:   d.demoGroup, Committed: d.cfg.Committed, Network: network, Version: d.cfg.Version, Log: d.cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -191,6 +193,7 @@ func (d *Dev) front(ctl http.Handler) http.Handler {
 	if a, ok := d.cfg.Front.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
 		mux.Handle("/ctl/", ctl)
 		mux.Handle("/console/", web.Console())
+		mux.Handle("/dev/", d.mails.handler())
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		for _, n := range d.mesh.nodes() {

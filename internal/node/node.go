@@ -115,6 +115,7 @@ type Config struct {
 	Committed  func(room string, number uint64)   // optional: told of each message as soon as it is stored, for benchmarks
 	Steering   SteeringConfig                     // optional: how clients are sent to regions
 	Sinks      []outbox.Sink                      // optional: who else gets the outbox's events
+	Notify     NotifyConfig                       // optional: how people are told
 }
 
 // Node is one node. It is a run.Service.
@@ -157,7 +158,12 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	told, err := newNotifications(&cfg, n.log)
+	if err != nil {
+		return nil, err
+	}
 	work := newWork(cfg.DB, n.log, cfg.Metrics)
+	told.handle(work.Queue)
 	announce := &membershipAnnouncer{log: n.log}
 	changes := &sharingChanges{tell: others, rooms: announce}
 	where, err := location.New(cfg.DB, cfg.Secret, location.Config{Announce: changes, LinkBase: linkBase(cfg.InviteBase)})
@@ -231,6 +237,8 @@ func New(cfg Config) (*Node, error) {
 	work.sweep("locations", where.Sweep)
 	work.sweep("fleets", owned.Sweep)
 	work.tell(outbox.Only("group", newUpdates(n.rt, home.of)), outbox.Only("user", n.rt.notices))
+	work.sweep("notifications", told.Sweep)
+	work.tell(told.hooks.Sink())
 	work.tell(cfg.Sinks...)
 
 	watch := steering.NewWatch(steering.WatchConfig{
@@ -246,7 +254,7 @@ func New(cfg Config) (*Node, error) {
 	api, err := httpapi.New(httpapi.Config{
 		DB: cfg.DB, Auth: accounts, Users: people, Groups: teams,
 		Location: &httpapi.Location{Store: where, Recorder: recorder, Blocks: friendships, Live: live{n.rt, changes}}, Fleets: owned,
-		Messages: conversation{messages, home, n.rt.Hub}, Presence: present, Live: n.rt, Edges: newDirectory(&cfg, n.region, watch),
+		Messages: conversation{messages, home, n.rt.Hub}, Presence: present, Live: n.rt, Edges: newDirectory(&cfg, n.region, watch), Notifications: told.operations(),
 		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: withoutProxy(cfg.ClientAddr),
 		AddressLimit: cfg.Limits.Address, UserLimit: cfg.Limits.User,
 		Log: n.log, Metrics: cfg.Metrics,

@@ -89,6 +89,12 @@ type ServeConfig struct {
 	// 85 % of it on, new clients are sent to other regions. Default 50,000.
 	FullSessions int `yaml:"full_sessions"`
 
+	// Mail is the server that takes mails; without it none are sent.
+	Mail MailConfig `yaml:"mail"`
+	// WebhooksPrivate: webhooks may be at addresses that are not on the internet,
+	// for a deployment whose users may reach all that its nodes can.
+	WebhooksPrivate bool `yaml:"webhooks_private"`
+
 	// Drain says how clients are sent away: how many a second (default 100), and
 	// how long each may take (default 10s).
 	Drain struct {
@@ -142,6 +148,11 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 	}
 	if c.TLS != nil {
 		paths = append(paths, &c.TLS.Cert, &c.TLS.Key)
+	}
+	for _, p := range []*string{&c.Mail.PasswordFile, &c.Mail.CAFile} {
+		if *p != "" {
+			paths = append(paths, p)
+		}
 	}
 	for _, p := range paths {
 		if !filepath.IsAbs(*p) {
@@ -199,6 +210,10 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		Origins: c.Origins, InviteBase: c.InviteBase, Version: version, Log: log,
 		Raft: filepath.Join(c.Data, "raft"), Capacity: c.Capacity,
 		Drain: DrainConfig{Rate: c.Drain.Rate, Deadline: c.Drain.Deadline},
+	}
+	cfg.Notify = NotifyConfig{From: c.Mail.From, Private: c.WebhooksPrivate}
+	if cfg.Notify.Mail, err = c.Mail.sender(); err != nil {
+		return nil, err
 	}
 	if c.ProxyHeader != "" {
 		cfg.ClientAddr = forwardedAddr(c.ProxyHeader)
