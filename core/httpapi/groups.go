@@ -18,7 +18,7 @@ type Group struct {
 	Name        string         `json:"name"`
 	Description string         `json:"description"`
 	Avatar      string         `json:"avatar" doc:"An https URL, or empty"`
-	Settings    map[string]any `json:"settings" doc:"Whatever the apps keep here"`
+	Settings    map[string]any `json:"settings" doc:"visibility (private, public), invites (members, admins) and max_members mean something to the server; all else is whatever the apps keep here"`
 	Members     []Member       `json:"members" nullable:"false" doc:"The longest-standing first"`
 	HomeRegion  string         `json:"home_region" doc:"Where the group was made: its messages are written there, unless all of the database is in one region"`
 	CreatedAt   time.Time      `json:"created_at"`
@@ -140,7 +140,7 @@ func (a *api) groupOperations() {
 			Name        string         `json:"name" doc:"1 to 80 characters"`
 			Description string         `json:"description,omitempty" doc:"At most 2,000 characters"`
 			Avatar      string         `json:"avatar,omitempty" doc:"An https URL, or empty"`
-			Settings    map[string]any `json:"settings,omitempty" doc:"At most 8 KiB"`
+			Settings    map[string]any `json:"settings,omitempty" doc:"At most 8 KiB; with visibility public the group is in the directory, and everybody may join"`
 		}
 	}
 	type newGroupOutput struct {
@@ -227,12 +227,21 @@ func (a *api) groupOperations() {
 
 	a.memberOperations()
 	a.inviteOperations()
+	a.banOperations()
+	a.directoryOperations()
 }
 
-// nextPage names the page after a cursor (RFC 8288); empty if there is none.
-func nextPage(path string, limit int, cursor string) string {
+// nextPage names the page after a cursor (RFC 8288); empty if there is none. kept
+// are names and values of what else the page was asked with.
+func nextPage(path string, limit int, cursor string, kept ...string) string {
 	if cursor == "" {
 		return ""
 	}
-	return fmt.Sprintf(`<%s%s?limit=%d&cursor=%s>; rel="next"`, prefix, path, limit, url.QueryEscape(cursor))
+	query := ""
+	for i := 0; i+1 < len(kept); i += 2 {
+		if kept[i+1] != "" {
+			query += "&" + kept[i] + "=" + url.QueryEscape(kept[i+1])
+		}
+	}
+	return fmt.Sprintf(`<%s%s?limit=%d&cursor=%s%s>; rel="next"`, prefix, path, limit, url.QueryEscape(cursor), query)
 }
