@@ -3,11 +3,16 @@ package session
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/internal/errs"
+	"github.com/mustermesh/muster/internal/obs"
 )
 
 // job is a request that does I/O.
@@ -22,8 +27,29 @@ func (s *Session) enqueue(id uint64, room string, j job) {
 		s.refuse(id, room, errs.New(errs.RateLimited, edge.CodeRateLimited, "wait for answers before you ask more").After(200*time.Millisecond))
 		return
 	}
-	s.queue(room, j)
+	s.queue(room, s.traced(j))
 }
+
+// traced gives a job a span, named after the frame that asks for it.
+func (s *Session) traced(j job) job {
+	t, name := s.registry.deps.Tracer, "session "+s.frameKind
+	if t == nil {
+		return j
+	}
+	return func(ctx context.Context) {
+		ctx, span := obs.Root(ctx, t, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attribute.String("muster.session", s.id().String())))
+		defer span.End()
+		j(ctx)
+	}
+}
+
+// belongs returns a context whose lines say that they are this session's.
+func (s *Session) belongs(ctx context.Context) context.Context {
+	return obs.With(ctx, slog.Any("session", s))
+}
+
+// LogValue is the session's name, made only for a line that is written.
+func (s *Session) LogValue() slog.Value { return slog.StringValue(s.id().String()) }
 
 func (s *Session) queue(room string, j job) {
 	s.mu.Lock()
@@ -54,7 +80,7 @@ func (s *Session) works(room string) bool {
 // goes: a message that is stored is also spread.
 func (s *Session) lane(room string, j job) {
 	for more := true; more; {
-		ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Request)
+		ctx, cancel := context.WithTimeout(s.belongs(context.Background()), s.registry.config.Request)
 		j(ctx)
 		cancel()
 		s.mu.Lock()

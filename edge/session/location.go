@@ -106,7 +106,7 @@ func (s *Session) nearby(id uint64, n *wire.Nearby) {
 		limit = defaultNearby
 	}
 	if n.Fleet != "" && s.atHand(at, n.Radius) && !s.works("") {
-		s.near(context.Background(), id, n.Fleet, at, n.Radius, limit)
+		s.near(s.belongs(context.Background()), id, n.Fleet, at, n.Radius, limit)
 		return
 	}
 	s.enqueue(id, "", func(ctx context.Context) { s.near(ctx, id, n.Fleet, at, n.Radius, limit) })

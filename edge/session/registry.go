@@ -17,6 +17,7 @@ import (
 	"github.com/mustermesh/muster/edge/admit"
 	"github.com/mustermesh/muster/edge/transport"
 	"github.com/mustermesh/muster/internal/errs"
+	"github.com/mustermesh/muster/internal/obs"
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/regions"
 )
@@ -95,6 +96,7 @@ type Deps struct {
 	Arrived func(id regions.SessionID, from regions.RegionID, rooms bool)
 	Log     *slog.Logger
 	Metrics *Metrics
+	Tracer  obs.Tracer // optional: of requests that wait for something
 }
 
 // device is the key of a session: a user may be live once per device.

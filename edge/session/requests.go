@@ -21,6 +21,7 @@ func (s *Session) frame(f *wire.ClientFrame, size int, err error) {
 	s.seen.Store(int64(now.Sub(s.registry.began)))
 	id := f.GetId()
 	kind, of, name := kindOf(f)
+	s.frameKind = name
 	s.registry.deps.Metrics.frames[name].Inc()
 	if v := s.meter.Frame(now, s.limits(), kind, of, size); v.Wait > 0 {
 		slower := errs.New(errs.RateLimited, edge.CodeRateLimited, "send less").After(v.Wait)

@@ -35,9 +35,10 @@ type Session struct {
 	uncleared []string                        // whom the client may still show; guarded by asking
 
 	// The reader's own.
-	meter   admit.Client // but for Unasked, which mu guards
-	bad     admit.Bucket // of frames that don't decode
-	counted bool         // among the registry's connected ones
+	frameKind string       // of the frame that it is at
+	meter     admit.Client // but for Unasked, which mu guards
+	bad       admit.Bucket // of frames that don't decode
+	counted   bool         // among the registry's connected ones
 
 	// hub is held during calls to the hub, so that they take effect in order.
 	// The hub may call back meanwhile: it is taken before mu, never after.
