@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mustermesh/muster/internal/node"
+	"github.com/mustermesh/muster/internal/obs"
 	"github.com/mustermesh/muster/regions"
 )
 
@@ -28,6 +29,8 @@ type DevCmd struct {
 	DatabaseRegion string `help:"Region in which the database is: the others reach it over the emulated distance. Default: it is at no distance from any." placeholder:"NAME"`
 
 	DatabaseSurvivesRegion bool `help:"Messages of groups whose home region cannot be reached are written from elsewhere."`
+
+	OTLPEndpoint string `help:"Where spans of all traces go: OTLP over HTTP. Default: nowhere." name:"otlp-endpoint" env:"MUSTER_OTLP_ENDPOINT" placeholder:"URL"`
 
 	ReadyFile string `help:"File that is written once all is up." type:"path" placeholder:"FILE"`
 	Demo      bool   `help:"Let three recorded walks play in a demo group." default:"true" negatable:""`
@@ -54,6 +57,12 @@ func (c *DevCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	if c.Demo {
 		cfg.Demo = playDemo
+	}
+	if c.OTLPEndpoint != "" {
+		if cfg.Traces, err = obs.NewTraces(ctx, c.OTLPEndpoint, 1, version()); err != nil {
+			return err
+		}
+		defer cfg.Traces.Stop()
 	}
 	dev, err := node.NewDev(cfg)
 	if err != nil {

@@ -45,6 +45,7 @@ type DevConfig struct {
 	// group as soon as it exists. Nil: no demo.
 	Demo      func(ctx context.Context, d DemoEnv) error
 	Committed func(room string, number uint64) // see Config
+	Traces    *obs.Traces                      // optional; the caller's to stop
 	Version   string
 }
 
@@ -126,6 +127,9 @@ func (d *Dev) start(ctx context.Context) error {
 	if d.db, err = db.Open(ctx, d.database.URL(), db.Config{MaxConns: 24}); err != nil {
 		return err
 	}
+	if err := d.db.Register(d.registry); err != nil {
+		return err
+	}
 	secret, err := secretFile(filepath.Join(d.cfg.Data, "secret"))
 	if err != nil {
 		return err
@@ -143,7 +147,7 @@ func (d *Dev) start(ctx context.Context) error {
 		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Pools: d.pools, DatabaseRegion: d.cfg.DatabaseRegion, DatabaseSurvives: d.cfg.DatabaseSurvives, Secret: secret,
 		CADir: filepath.Join(d.cfg.Data, "ca"), Raft: filepath.Join(d.cfg.Data, "raft"), Origins: origins(front), InviteBase: front + "/join/",
 		Notify: NotifyConfig{Mail: &d.mails, From: "Muster <no-reply@muster.test>", Private: true}, // this machine is all that there is
-		Demo:   d.demoGroup, Committed: d.cfg.Committed, Network: network, Version: d.cfg.Version, Log: d.cfg.Log,
+		Demo:   d.demoGroup, Committed: d.cfg.Committed, Network: network, Traces: d.cfg.Traces, Version: d.cfg.Version, Log: d.cfg.Log,
 	})
 	if err != nil {
 		return err

@@ -76,6 +76,7 @@ type MeshConfig struct {
 	Notify     NotifyConfig
 	Demo       func() (httpapi.Demo, bool)
 	Session    session.Config
+	Traces     *obs.Traces // optional
 	Drain      DrainConfig
 	Net        simnet.Config                    // distance, jitter and loss between the regions
 	Network    *simnet.Network                  // in its place, one that there is already
@@ -257,7 +258,7 @@ func (m *Mesh) assemble(region regions.RegionID, id regions.NodeID, s *sockets) 
 		WebTransportTLS: &tls.Config{Certificates: []tls.Certificate{m.cert}},
 		Peer:            m.Net.Wrap(s.peer, string(region)), Identity: identity, CA: m.authority.Pool(),
 		Origins: cfg.Origins, InviteBase: cfg.InviteBase, Notify: cfg.Notify, Demo: cfg.Demo, Session: cfg.Session, Committed: cfg.Committed,
-		Version: cfg.Version, Log: cfg.Log, Metrics: obs.Labelled(registry, string(region), string(id)),
+		Version: cfg.Version, Log: cfg.Log, Metrics: obs.Labelled(registry, string(region), string(id)), Tracer: cfg.Traces.Tracer(string(region), string(id)),
 	})
 }
 

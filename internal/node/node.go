@@ -60,6 +60,7 @@ import (
 	"github.com/mustermesh/muster/edge/hub"
 	"github.com/mustermesh/muster/edge/session"
 	"github.com/mustermesh/muster/edge/transport"
+	"github.com/mustermesh/muster/internal/obs"
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/regions"
 	"github.com/mustermesh/muster/regions/cluster"
@@ -107,6 +108,7 @@ type Config struct {
 	Version    string                             // optional
 	Log        *slog.Logger                       // optional
 	Metrics    prometheus.Registerer              // optional
+	Tracer     obs.Tracer                         // optional
 	Session    session.Config                     // optional: limits and times
 	Capacity   uint32                             // optional: the node's share of its region
 	Drain      DrainConfig                        // optional
@@ -147,7 +149,7 @@ func New(cfg Config) (*Node, error) {
 		}
 	}
 	n := &Node{cfg: cfg, region: region}
-	n.log = cfg.Log.With("region", n.region, "node", cfg.ID)
+	n.log = slog.New(obs.Handler(cfg.Log.Handler())).With("region", n.region, "node", cfg.ID)
 
 	others := &tell{self: cfg.ID, region: n.region, directory: cfg.Directory, log: n.log}
 	revoked := &revocations{tell: others, log: n.log}
@@ -162,7 +164,7 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	work := newWork(cfg.DB, n.log, cfg.Metrics)
+	work := newWork(cfg.DB, n.log, cfg.Metrics, cfg.Tracer)
 	told.handle(work.Queue)
 	announce := &membershipAnnouncer{log: n.log}
 	changes := &sharingChanges{tell: others, rooms: announce}
@@ -201,7 +203,7 @@ func New(cfg Config) (*Node, error) {
 		ID: cfg.ID, Directory: cfg.Directory, Started: started, Secret: cfg.Secret, Raft: cfg.Raft, Memory: cfg.Memory,
 		Members: standings, Messages: home, Verifier: verifier{accounts.Verifier()}, Settings: seen, Activity: touches,
 		Sharing: sharing{where, recorder, owned.Choices}, Receipts: sharing{where, recorder, owned.Choices}, Blocks: changes.blocks, Withdraw: limited(changes.withdraw), Forget: changes.forget, Fences: fencing{where},
-		Session: cfg.Session, Capacity: cfg.Capacity, Drain: cfg.Drain, Log: n.log, Metrics: cfg.Metrics,
+		Session: cfg.Session, Capacity: cfg.Capacity, Drain: cfg.Drain, Log: n.log, Metrics: cfg.Metrics, Tracer: cfg.Tracer,
 	})
 	if err != nil {
 		return nil, err
@@ -211,7 +213,7 @@ func New(cfg Config) (*Node, error) {
 	peers, err := peerlink.New(peerlink.Config{
 		Self: cfg.ID, Region: n.region, Incarnation: uint64(started.UnixMilli()), Addrs: peerlink.Addrs{Peer: self.Peer, HTTP: self.HTTP, WS: self.WS, WT: self.WT},
 		Conn: cfg.Peer, Identity: cfg.Identity, CA: cfg.CA, Handler: n.rt.Handler(), Stream: n.rt.Stream,
-		Logger: n.log, Metrics: cfg.Metrics,
+		Logger: n.log, Metrics: cfg.Metrics, Tracer: cfg.Tracer,
 		Peers: func(id regions.NodeID) (string, regions.RegionID, bool) {
 			node, region, ok := cfg.Directory.Node(id)
 			return node.Peer, region, ok
@@ -257,7 +259,7 @@ func New(cfg Config) (*Node, error) {
 		Messages: conversation{messages, home, n.rt.Hub}, Presence: present, Live: n.rt, Edges: newDirectory(&cfg, n.region, watch), Notifications: told.operations(),
 		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: withoutProxy(cfg.ClientAddr),
 		AddressLimit: cfg.Limits.Address, UserLimit: cfg.Limits.User,
-		Log: n.log, Metrics: cfg.Metrics,
+		Log: n.log, Metrics: cfg.Metrics, Tracer: cfg.Tracer,
 	})
 	if err != nil {
 		return nil, err

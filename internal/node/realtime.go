@@ -25,6 +25,7 @@ import (
 	"github.com/mustermesh/muster/edge/session"
 	"github.com/mustermesh/muster/edge/share"
 	"github.com/mustermesh/muster/internal/errs"
+	"github.com/mustermesh/muster/internal/obs"
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/regions"
 	"github.com/mustermesh/muster/regions/cluster"
@@ -66,6 +67,7 @@ type RealtimeConfig struct {
 	Drain    DrainConfig    // optional
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer // optional
+	Tracer   obs.Tracer            // optional
 }
 
 // DrainConfig says how a node sends its clients away.
@@ -192,7 +194,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	r.arrivals.cluster, r.arrivals.call = r.Cluster, r.call
 	r.Sessions = session.NewRegistry(sessions, session.Deps{
 		Hub: r.Hub, Members: cfg.Members, Messages: cfg.Messages, Verifier: cfg.Verifier, Settings: cfg.Settings,
-		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Forget: cfg.Forget, Map: r.Map, Receipts: cfg.Receipts, Blocks: cfg.Blocks, Fixes: r.Fixes, Areas: r.areas, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics),
+		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Forget: cfg.Forget, Map: r.Map, Receipts: cfg.Receipts, Blocks: cfg.Blocks, Fixes: r.Fixes, Areas: r.areas, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics), Tracer: cfg.Tracer,
 	})
 	r.notices = newNotices(r)
 	return r, nil

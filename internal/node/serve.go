@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/hex"
@@ -76,6 +77,18 @@ type ServeConfig struct {
 	DBConns     int32        `yaml:"database_connections"` // most at a time; default 16
 	Limits      LimitsConfig `yaml:"limits"`
 
+	// DatabaseReplica is the URL of a PostgreSQL that follows the other one, for
+	// lists and profiles that may be some seconds old; MUSTER_DATABASE_REPLICA_URL if
+	// empty; optional. CockroachDB needs none.
+	DatabaseReplica string `yaml:"database_replica"`
+	// Traces says where spans go: an OTLP endpoint over HTTP, such as
+	// http://127.0.0.1:4318, and of which share of what is asked, 0 to 1 (default
+	// 0.05). Without an endpoint there are none.
+	Traces struct {
+		Endpoint string   `yaml:"endpoint"`
+		Share    *float64 `yaml:"share"`
+	} `yaml:"traces"`
+
 	Capacity uint32 `yaml:"capacity"` // the node's share of its region's rooms, beside the others'; default 100
 	// Roles are what the process does: edge and core, which go together, and dns.
 	// Default: edge and core.
@@ -118,6 +131,7 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 	if c.Database == "" {
 		c.Database = os.Getenv("MUSTER_DATABASE_URL")
 	}
+	c.DatabaseReplica = cmp.Or(c.DatabaseReplica, os.Getenv("MUSTER_DATABASE_REPLICA_URL"))
 	var missing []string
 	for key, value := range map[string]string{
 		"node": string(c.Node), "topology": c.Topology, "secret_file": c.SecretFile, "http": c.HTTP,
@@ -165,11 +179,12 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 // Server is one node of a deployment, with its database pool and admin
 // address. It is a run.Service.
 type Server struct {
-	node  *Node
-	db    *db.DB
-	where locate.Locator
-	group run.Group
-	admin net.Listener
+	node   *Node
+	db     *db.DB
+	where  locate.Locator
+	traces *obs.Traces // nil: off
+	group  run.Group
+	admin  net.Listener
 }
 
 // NewServer opens the database and the sockets and assembles the node.
@@ -238,7 +253,7 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		}
 	}()
 	s := &Server{}
-	if s.db, err = db.Open(ctx, c.Database, db.Config{MaxConns: max(c.DBConns, 0), Name: "muster " + string(c.Node)}); err != nil {
+	if s.db, err = db.Open(ctx, c.Database, db.Config{MaxConns: max(c.DBConns, 0), Name: "muster " + string(c.Node), Replica: c.DatabaseReplica}); err != nil {
 		return nil, err
 	}
 	open = append(open, s.db.Close)
@@ -246,6 +261,14 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		return nil, err
 	}
 	cfg.DB = s.db
+	if err = s.db.Register(cfg.Metrics); err != nil {
+		return nil, err
+	}
+	if s.traces, err = c.traces(ctx, version); err != nil {
+		return nil, err
+	}
+	open = append(open, s.traces.Stop)
+	cfg.Tracer = s.traces.Tracer(string(region), string(c.Node))
 	if cfg.HTTP, err = listen("http", c.HTTP, &open); err != nil {
 		return nil, err
 	}
@@ -294,6 +317,21 @@ func (s *Server) Stop() {
 	_ = s.admin.Close()
 	_ = s.where.Close()
 	s.db.Close()
+	s.traces.Stop()
+}
+
+// defaultShare is of what is asked, where the configuration says nothing.
+const defaultShare = 0.05
+
+func (c *ServeConfig) traces(ctx context.Context, version string) (*obs.Traces, error) {
+	if c.Traces.Endpoint == "" {
+		return nil, nil
+	}
+	share := defaultShare
+	if c.Traces.Share != nil {
+		share = *c.Traces.Share
+	}
+	return obs.NewTraces(ctx, c.Traces.Endpoint, share, version)
 }
 
 func listen(key, addr string, open *[]func()) (net.Listener, error) {

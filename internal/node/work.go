@@ -10,6 +10,7 @@ import (
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/jobs"
 	"github.com/mustermesh/muster/core/outbox"
+	"github.com/mustermesh/muster/internal/obs"
 )
 
 // work is what a node does behind its users' backs: jobs and schedules, and
@@ -19,8 +20,8 @@ type work struct {
 	sinks []outbox.Sink
 }
 
-func newWork(d *db.DB, log *slog.Logger, metrics prometheus.Registerer) *work {
-	return &work{Queue: jobs.New(d, jobs.Config{Log: log, Metrics: metrics})}
+func newWork(d *db.DB, log *slog.Logger, metrics prometheus.Registerer, tracer obs.Tracer) *work {
+	return &work{Queue: jobs.New(d, jobs.Config{Log: log, Metrics: metrics, Tracer: tracer})}
 }
 
 // tell adds sinks of the outbox.
