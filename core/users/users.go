@@ -72,10 +72,15 @@ type Store struct {
 	now      func() time.Time
 	pictures *Pictures // nil: nobody uploads any
 	cards    *Cards    // nil: likewise
+	named    func(ctx context.Context, tx pgx.Tx, user core.UserID) error
 }
 
 // New returns a Store; now is the clock (time.Now).
 func New(d *db.DB, now func() time.Time) *Store { return &Store{db: d, now: now} }
+
+// OnName has fn called in each transaction that gives a user another name. It is
+// set before the Store is used.
+func (s *Store) OnName(fn func(ctx context.Context, tx pgx.Tx, user core.UserID) error) { s.named = fn }
 
 // Get returns a user's profile.
 func (s *Store) Get(ctx context.Context, id core.UserID) (p Profile, err error) {
@@ -121,6 +126,11 @@ func (s *Store) Update(ctx context.Context, id core.UserID, c Change) (p Profile
 		}
 		if err != nil {
 			return err
+		}
+		if c.Username != nil && s.named != nil {
+			if err := s.named(ctx, tx, id); err != nil {
+				return err
+			}
 		}
 		if c.Picture != nil {
 			if err := s.pictures.replaced(ctx, tx, id, *c.Picture); err != nil {
