@@ -21,7 +21,7 @@ func (s *Store) Block(ctx context.Context, user, other core.UserID) error {
 		var known bool
 		var blocks int
 		if err := tx.QueryRow(ctx,
-			`SELECT EXISTS (SELECT 1 FROM users WHERE id = $2), (SELECT count(*) FROM blocks WHERE blocker = $1 AND blocked <> $2)`,
+			`SELECT EXISTS (SELECT 1 FROM users WHERE id = $2 AND deleted_at IS NULL), (SELECT count(*) FROM blocks WHERE blocker = $1 AND blocked <> $2)`,
 			user, other).Scan(&known, &blocks); err != nil {
 			return false, err
 		}
@@ -103,6 +103,18 @@ func (s *Store) Hidden(ctx context.Context, user core.UserID) (ids []core.UserID
 		return nil, fmt.Errorf("read blocks: %w", err)
 	}
 	return ids, nil
+}
+
+// Parted reports whether two people are on no terms, whoever of them wanted that.
+func (s *Store) Parted(ctx context.Context, a, b core.UserID) (parted bool, err error) {
+	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
+		return q.QueryRow(ctx,
+			`SELECT EXISTS (SELECT 1 FROM blocks WHERE blocker = $1 AND blocked = $2 OR blocker = $2 AND blocked = $1)`, a, b).Scan(&parted)
+	})
+	if err != nil {
+		return false, fmt.Errorf("read blocks: %w", err)
+	}
+	return parted, nil
 }
 
 // Blocked is somebody whom a user blocked.

@@ -194,7 +194,7 @@ func (s *Store) SetSettings(ctx context.Context, user core.UserID, discoverable 
 			user, discoverable, cmp.Or(requests, Everyone), string(requests)).Scan(&set.Discoverable, &set.Requests); err != nil {
 			return err
 		}
-		return s.Renamed(ctx, tx, user)
+		return Renamed(ctx, tx, user)
 	})
 	return set, err
 }

@@ -71,7 +71,7 @@ func (f facts) decide(now time.Time) (verdict, error) {
 func (s *Store) facts(ctx context.Context, q db.Querier, user, other core.UserID, now time.Time) (f facts, err error) {
 	var answered *time.Time
 	err = q.QueryRow(ctx,
-		`SELECT EXISTS (SELECT 1 FROM users WHERE id = $2),
+		`SELECT EXISTS (SELECT 1 FROM users WHERE id = $2 AND deleted_at IS NULL),
 		   EXISTS (SELECT 1 FROM blocks WHERE blocker = $1 AND blocked = $2 OR blocker = $2 AND blocked = $1),
 		   EXISTS (SELECT 1 FROM friends WHERE user_id = $1 AND friend_id = $2),
 		   EXISTS (SELECT 1 FROM friend_requests WHERE requester = $2 AND requested = $1 AND state = 'open'),
@@ -244,7 +244,7 @@ type Person struct {
 func (s *Store) Friends(ctx context.Context, user core.UserID, cursor string, limit int) ([]Person, string, error) {
 	return s.people(ctx, user, cursor, limit,
 		`SELECT u.id, u.username, u.profile_picture, f.since FROM friends f JOIN users u ON u.id = f.friend_id
-		 WHERE f.user_id = $1 AND (f.since, f.friend_id) < ($2, $3) ORDER BY f.since DESC, f.friend_id DESC LIMIT $4`)
+		 WHERE f.user_id = $1 AND u.deleted_at IS NULL AND (f.since, f.friend_id) < ($2, $3) ORDER BY f.since DESC, f.friend_id DESC LIMIT $4`)
 }
 
 // Requests returns whose open requests a user has, or with sent whom they asked,
@@ -253,11 +253,11 @@ func (s *Store) Requests(ctx context.Context, user core.UserID, sent bool, curso
 	if sent {
 		return s.people(ctx, user, cursor, limit,
 			`SELECT u.id, u.username, u.profile_picture, r.created_at FROM friend_requests r JOIN users u ON u.id = r.requested
-			 WHERE r.requester = $1 AND r.state = 'open' AND (r.created_at, r.requested) < ($2, $3) ORDER BY r.created_at DESC, r.requested DESC LIMIT $4`)
+			 WHERE r.requester = $1 AND r.state = 'open' AND u.deleted_at IS NULL AND (r.created_at, r.requested) < ($2, $3) ORDER BY r.created_at DESC, r.requested DESC LIMIT $4`)
 	}
 	return s.people(ctx, user, cursor, limit,
 		`SELECT u.id, u.username, u.profile_picture, r.created_at FROM friend_requests r JOIN users u ON u.id = r.requester
-		 WHERE r.requested = $1 AND r.state = 'open' AND (r.created_at, r.requester) < ($2, $3) ORDER BY r.created_at DESC, r.requester DESC LIMIT $4`)
+		 WHERE r.requested = $1 AND r.state = 'open' AND u.deleted_at IS NULL AND (r.created_at, r.requester) < ($2, $3) ORDER BY r.created_at DESC, r.requester DESC LIMIT $4`)
 }
 
 func (s *Store) people(ctx context.Context, user core.UserID, cursor string, limit int, sql string) (list []Person, next string, err error) {
@@ -316,7 +316,7 @@ func (s *Store) Search(ctx context.Context, viewer core.UserID, q, cursor string
 			     WHEN EXISTS (SELECT 1 FROM friend_requests r WHERE r.requester = u.id AND r.requested = $1 AND r.state = 'open') THEN 'received'
 			     ELSE 'none' END
 			 FROM user_terms t JOIN users u ON u.id = t.user_id
-			 WHERE t.term >= $2 AND t.term < $3 AND (t.term, t.user_id) > ($4, $5) AND t.user_id <> $1
+			 WHERE t.term >= $2 AND t.term < $3 AND (t.term, t.user_id) > ($4, $5) AND t.user_id <> $1 AND u.deleted_at IS NULL
 			   AND NOT EXISTS (SELECT 1 FROM user_terms o WHERE o.user_id = t.user_id AND o.term >= $2 AND o.term < t.term)
 			   AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocker = $1 AND b.blocked = t.user_id)
 			   AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocker = t.user_id AND b.blocked = $1)
@@ -342,12 +342,12 @@ func (s *Store) Search(ctx context.Context, viewer core.UserID, q, cursor string
 
 // Renamed brings up to date by what a user is found, in the transaction that
 // changed their name.
-func (s *Store) Renamed(ctx context.Context, tx pgx.Tx, user core.UserID) error {
+func Renamed(ctx context.Context, tx pgx.Tx, user core.UserID) error {
 	if _, err := tx.Exec(ctx, `DELETE FROM user_terms WHERE user_id = $1`, user); err != nil {
 		return err
 	}
 	var name string
-	err := tx.QueryRow(ctx, `SELECT u.username FROM users u JOIN friend_settings f ON f.user_id = u.id WHERE u.id = $1 AND f.discoverable`, user).Scan(&name)
+	err := tx.QueryRow(ctx, `SELECT u.username FROM users u JOIN friend_settings f ON f.user_id = u.id WHERE u.id = $1 AND f.discoverable AND u.deleted_at IS NULL`, user).Scan(&name)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}

@@ -388,14 +388,14 @@ func TestSearch(t *testing.T) {
 		if _, err := tx.Exec(ctx, `UPDATE users SET username = 'Roberta', username_key = 'roberta' WHERE id = $1`, people["Bob"]); err != nil {
 			return err
 		}
-		return w.Renamed(ctx, tx, people["Bob"])
+		return Renamed(ctx, tx, people["Bob"])
 	}))
 	require.Empty(t, w.search(me, "bob", 50))
 	require.Equal(t, []string{"Roberta"}, w.search(me, "robert", 50))
 	_, err = w.SetSettings(ctx, people["Bob"], false, "")
 	require.NoError(t, err)
 	require.Empty(t, w.search(me, "robert", 50))
-	require.NoError(t, w.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error { return w.Renamed(ctx, tx, people["Bob"]) }))
+	require.NoError(t, w.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error { return Renamed(ctx, tx, people["Bob"]) }))
 	require.Empty(t, w.search(me, "robert", 50))
 }
 

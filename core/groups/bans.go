@@ -43,7 +43,7 @@ func (s *Store) Ban(ctx context.Context, actor core.UserID, id core.GroupID, use
 		var known bool
 		var bans int
 		if err := tx.QueryRow(ctx,
-			`SELECT EXISTS (SELECT 1 FROM users WHERE id = $2), (SELECT role FROM group_members WHERE group_id = $1 AND user_id = $2),
+			`SELECT EXISTS (SELECT 1 FROM users WHERE id = $2 AND deleted_at IS NULL), (SELECT role FROM group_members WHERE group_id = $1 AND user_id = $2),
 			   (SELECT count(*) FROM group_bans WHERE group_id = $1 AND user_id <> $2)`, id, user).Scan(&known, &their, &bans); err != nil {
 			return e, err
 		}
