@@ -42,9 +42,22 @@ func NewLimiter(limit Limit, now func() time.Time) *Limiter {
 	})}
 }
 
+// Left is what a bucket holds after it was asked.
+type Left struct {
+	Limit  Limit
+	Tokens int
+	Full   time.Duration // until it is full again
+}
+
 // Allow takes a token from key's bucket, or returns ErrRateLimited with the
 // time until there is one.
 func (l *Limiter) Allow(key string) error {
+	_, err := l.Take(key)
+	return err
+}
+
+// Take is Allow that tells what is left.
+func (l *Limiter) Take(key string) (Left, error) {
 	bucket, _ := l.buckets.ComputeIfAbsent(key, func() (*rate.Limiter, bool) {
 		return rate.NewLimiter(rate.Every(l.limit.Every), l.limit.Burst), false
 	})
@@ -52,7 +65,12 @@ func (l *Limiter) Allow(key string) error {
 	r := bucket.ReserveN(now, 1)
 	if wait := r.DelayFrom(now); wait > 0 {
 		r.CancelAt(now)
-		return ErrRateLimited.After(wait)
+		return l.left(bucket, now), ErrRateLimited.After(wait)
 	}
-	return nil
+	return l.left(bucket, now), nil
+}
+
+func (l *Limiter) left(bucket *rate.Limiter, now time.Time) Left {
+	tokens := max(0, bucket.TokensAt(now))
+	return Left{Limit: l.limit, Tokens: int(tokens), Full: time.Duration((float64(l.limit.Burst) - tokens) * float64(l.limit.Every))}
 }

@@ -37,7 +37,7 @@ func (s *Service) Reauthenticate(ctx context.Context, id Identity, password stri
 	err := s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
 		return q.QueryRow(ctx,
 			`SELECT coalesce(u.password_hash, ''), u.guest, l.created_at FROM users u JOIN logins l ON l.user_id = u.id
-			 WHERE u.id = $1 AND l.id = $2`, id.User, id.Login).Scan(&p.stored, &p.guest, &begun)
+			 WHERE u.id = $1 AND l.id = $2 AND l.revoked_at IS NULL`, id.User, id.Login).Scan(&p.stored, &p.guest, &begun)
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
