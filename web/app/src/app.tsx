@@ -1,9 +1,15 @@
 import { LocationProvider, Route, Router } from "preact-iso";
 import { startProblem } from "./live.ts";
+import { AccountPage } from "./pages/account.tsx";
+import { GooglePage } from "./pages/google.tsx";
 import { GroupPage } from "./pages/group.tsx";
 import { HomePage } from "./pages/home.tsx";
 import { JoinPage } from "./pages/join.tsx";
 import { LinkPage } from "./pages/link.tsx";
+import { NotificationsPage } from "./pages/notifications.tsx";
+import { ForgotPage, ResetPage } from "./pages/password.tsx";
+import { PeoplePage } from "./pages/people.tsx";
+import { VerifyPage } from "./pages/verify.tsx";
 import { account } from "./state.ts";
 import { Toast } from "./ui/toast.tsx";
 
@@ -20,6 +26,13 @@ export function App() {
           <Route path="/join/:code" component={JoinPage} />
           <Route path="/g/:id" component={GroupPage} />
           <Route path="/l/:token" component={LinkPage} />
+          <Route path="/people" component={PeoplePage} />
+          <Route path="/notifications" component={NotificationsPage} />
+          <Route path="/account" component={AccountPage} />
+          <Route path="/verify/:token" component={VerifyPage} />
+          <Route path="/forgot" component={ForgotPage} />
+          <Route path="/reset/:token" component={ResetPage} />
+          <Route path="/google" component={GooglePage} />
           <Route default component={HomePage} />
         </Router>
       )}

@@ -8,6 +8,7 @@ import {
   people, type Person, regions, roomPeople, type Seen, seen, unreached, unread, type Visibility, visibility,
 } from "./state.ts";
 import { toast } from "./ui/toast.tsx";
+import { forgetPush, heard } from "./notices.ts";
 import { mergeMessages, toPeople, toPerson, toUnreached } from "./view.ts";
 import { forgetWhereabouts, groupVersion } from "./whereabouts.ts";
 
@@ -66,14 +67,17 @@ export async function start(): Promise<void> {
   }
 }
 
-async function loadAccount(): Promise<void> {
+export async function loadAccount(): Promise<void> {
   if (!(await api.user())) {
     account.value = null;
     return;
   }
   try {
     const p = await api.profile();
-    account.value = { user: p.userId, name: p.username, email: p.email || null, guest: p.email === "" };
+    account.value = {
+      user: p.userId, name: p.username, email: p.email || null, verified: p.emailVerified, picture: p.profilePicture, guest: p.email === "",
+    };
+    heard("");
     api.presenceSettings().then((v) => (visibility.value = v), () => (visibility.value = undefined));
   } catch (err) {
     if (!(err instanceof MusterError) || err.status !== 401) throw err;
@@ -97,6 +101,22 @@ export async function signIn(email: string, password: string): Promise<void> {
   await loadAccount();
 }
 
+const GOOGLE = "muster.google"; // what this tab keeps until Google sends the user back
+
+/** To Google, and back to /google. */
+export async function goToGoogle(): Promise<void> {
+  const { url, state } = await api.account.beginGoogle();
+  sessionStorage.setItem(GOOGLE, state);
+  location.assign(url);
+}
+
+export async function finishGoogle(code: string): Promise<void> {
+  const state = sessionStorage.getItem(GOOGLE) ?? "";
+  sessionStorage.removeItem(GOOGLE);
+  await api.google(code, state);
+  await loadAccount();
+}
+
 /** Makes the guest an account; its groups and messages stay. */
 export async function upgrade(username: string, email: string, password: string): Promise<void> {
   await api.upgrade({ username, email, password });
@@ -104,17 +124,31 @@ export async function upgrade(username: string, email: string, password: string)
 }
 
 export async function signOut(): Promise<void> {
+  leave();
+  try {
+    await api.logout();
+  } finally {
+    account.value = null;
+  }
+}
+
+/** Deletes the account, and with it all that is the user's alone. */
+export async function deleteAccount(password: string): Promise<void> {
+  await api.deleteProfile(password);
+  leave();
+  await tokens.save(undefined);
+  account.value = null;
+}
+
+/** What this page has of the user goes. */
+function leave(): void {
   closeGroup();
   session?.close();
   session = undefined;
   link.value = idleLink;
   groups.value = undefined;
   forgetWhereabouts();
-  try {
-    await api.logout();
-  } finally {
-    account.value = null;
-  }
+  forgetPush();
 }
 
 /** Changes how one is seen; it holds at once. */
@@ -411,6 +445,8 @@ export async function connected(): Promise<Session> {
     if (session === s) link.value = toLink(status, link.value);
   });
   s.on("error", (err) => toast(err.message));
+  s.on("notice", (n) => heard(n.kind));
+  s.on("missed", () => heard(""));
   // Not awaited: joining waits for the connection by itself, and what keeps it
   // from living is told by its status.
   s.connect().catch(() => {});

@@ -81,6 +81,8 @@ export interface Account {
   user: string;
   name: string;
   email: string | null;
+  verified: boolean; // the mail address was confirmed
+  picture: string; // a URL; empty: none
   guest: boolean;
 }
 

@@ -15,6 +15,8 @@ export interface Profile {
   readonly username: string;
   /** Empty for a guest. */
   readonly email: string;
+  /** The address was confirmed. */
+  readonly emailVerified: boolean;
   readonly profilePicture: string;
   readonly settings: Readonly<Record<string, unknown>>;
   readonly subscriptionStatus: string;
@@ -147,6 +149,11 @@ export class Api {
     return this.#signIn("/auth/guest", { ...(username && { username }), device_info: deviceInfo() });
   }
 
+  /** Signs in with what Google's redirect brought, and the state that was kept (account.beginGoogle). */
+  async google(code: string, state: string): Promise<string> {
+    return this.#signIn("/auth/google", { code, state, device_info: deviceInfo() });
+  }
+
   /** Makes the guest that is signed in an account: the same user, with new tokens. */
   async upgrade(a: { username: string; email: string; password: string }): Promise<void> {
     await this.#keep(await this.#call("POST", "/auth/upgrade", { body: a }));
@@ -178,6 +185,21 @@ export class Api {
     if (p.profilePicture !== undefined) body.profile_picture = p.profilePicture;
     if (p.settings !== undefined) body.settings = p.settings;
     return toProfile((await this.#call("PUT", "/users/profile", { body })).user as Json);
+  }
+
+  /** Sets the picture that others see, from an image of at most a few megabytes. */
+  async setPicture(image: Blob): Promise<void> {
+    await this.#call("PUT", "/users/profile/picture", { body: image });
+  }
+
+  /** Has all that is stored of the user put together: a notification says when it is there. */
+  async requestExport(): Promise<void> {
+    await this.#call("POST", "/users/export");
+  }
+
+  /** Ends all logins at once, and then deletes what is the user's. A guest has no password. */
+  async deleteProfile(password: string): Promise<void> {
+    await this.#call("DELETE", "/users/profile", { body: { ...(password && { password }) } });
   }
 
   async presenceSettings(): Promise<PresenceSettings> {
@@ -377,7 +399,7 @@ export class Api {
 
   // -------------------------------------------------------------- HTTP
 
-  async #call(method: string, path: string, o: { body?: Json; anonymous?: boolean; onLink?: OnLink } = {}): Promise<Json> {
+  async #call(method: string, path: string, o: { body?: Json | Blob; anonymous?: boolean; onLink?: OnLink } = {}): Promise<Json> {
     if (o.anonymous) return this.#fetchJson(method, path, o.body);
     // The same key on the second try: the first one may have been carried out.
     const key = method === "GET" ? undefined : crypto.randomUUID();
@@ -410,9 +432,9 @@ export class Api {
     });
   }
 
-  async #fetchJson(method: string, path: string, body?: Json, token?: string, key?: string, onLink?: OnLink): Promise<Json> {
+  async #fetchJson(method: string, path: string, body?: Json | Blob, token?: string, key?: string, onLink?: OnLink): Promise<Json> {
     const headers: Record<string, string> = { accept: "application/json" };
-    if (body) headers["content-type"] = "application/json";
+    if (body) headers["content-type"] = body instanceof Blob ? body.type : "application/json";
     if (token) headers.authorization = `Bearer ${token}`;
     if (key) headers["idempotency-key"] = key;
     let res: Response;
@@ -421,7 +443,7 @@ export class Api {
       res = await this.#fetch(`${this.#base}/api/v1${path}`, {
         method,
         headers,
-        ...(body && { body: JSON.stringify(body) }),
+        ...(body && { body: body instanceof Blob ? body : JSON.stringify(body) }),
         signal: AbortSignal.timeout(this.#timeout),
       });
       const raw = await res.text();
@@ -466,6 +488,7 @@ function toProfile(p: Json): Profile {
     userId: text(p.user_id),
     username: text(p.username),
     email: text(p.email),
+    emailVerified: p.email_verified === true,
     profilePicture: text(p.profile_picture),
     settings: object(p.settings),
     subscriptionStatus: text(p.subscription_status),

@@ -1,8 +1,11 @@
 import { useLocation } from "preact-iso";
 import { useEffect, useRef, useState } from "preact/hooks";
+import type { PublicGroup } from "@muster/sdk";
+import { contacts } from "../contacts.ts";
 import { ago } from "../lib/age.ts";
 import { codeOf } from "../lib/invite.ts";
-import { createGroup, joinByCode, joinDemo, loadGroups, signOut } from "../live.ts";
+import { api, createGroup, joinByCode, joinDemo, loadGroups, signOut } from "../live.ts";
+import { unreadNotifications } from "../notices.ts";
 import { account, demo, groups, now } from "../state.ts";
 import { Avatar } from "../ui/avatar.tsx";
 import { Button } from "../ui/button.tsx";
@@ -21,11 +24,12 @@ export function Groups() {
         <Logo />
         {who && (
           <div class="home-who">
-            <Avatar user={who.user} name={who.name} me />
-            <span class="grow">{who.name}</span>
+            <Avatar user={who.user} name={who.name} picture={who.picture} me />
+            <span class="grow break">{who.name}</span>
             <Button kind="quiet" data-testid="sign-out" action={signOut}>Sign out</Button>
           </div>
         )}
+        <Ways />
       </header>
       <h1 class="h2">Your groups</h1>
       <GroupList />
@@ -35,12 +39,54 @@ export function Groups() {
         <NameForm id="join-code" label="Join with a code or link" placeholder="K7QX-M2PD" submit="Join" button="join-group"
           send={async (text) => route(`/g/${await joinByCode(codeOf(text))}`)} />
       </section>
+      <Directory />
       {demo.value && (
         <Button class="big" data-testid="demo-button" action={async () => route(`/g/${await joinDemo()}`)}>
           Look around: join the demo
         </Button>
       )}
     </Frame>
+  );
+}
+
+/** To what is not in a group. */
+function Ways() {
+  const asked = contacts.value?.received.length ?? 0;
+  return (
+    <nav class="ways" aria-label="Yours">
+      <a class="button plain" href="/people" data-testid="to-people"><Icon name="people" /> People{asked > 0 && <Count of={asked} />}</a>
+      <a class="button plain" href="/notifications" data-testid="to-notifications">
+        <Icon name="bell" /> News{unreadNotifications.value > 0 && <Count of={unreadNotifications.value} />}
+      </a>
+      <a class="button plain" href="/account" data-testid="to-account"><Icon name="person" /> Account</a>
+    </nav>
+  );
+}
+
+const Count = ({ of }: { of: number }) => <span class="badge" aria-label={`${of} new`}>{of}</span>;
+
+/** Groups that everybody may join. */
+function Directory() {
+  const { route } = useLocation();
+  const [found, setFound] = useState<readonly PublicGroup[] | undefined>();
+  const find = async (words: string) => setFound(await api.friends.directory(words));
+  return (
+    <section class="card" aria-label="Public groups">
+      <NameForm id="find-group" label="Find a public group" placeholder="Chess" submit="Find" button="find-group-button" maxLength={80} send={find} />
+      <div role="status">
+        {found?.length === 0 && <p class="empty small">No public group has this name.</p>}
+        {found && found.length > 0 && (
+          <ul class="items">
+            {found.map((g) => (
+              <li key={g.groupId} data-testid="public-group">
+                <span class="grow break"><strong>{g.name}</strong><small>{g.memberCount === 1 ? "1 member" : `${g.memberCount} members`}{g.description && ` · ${g.description}`}</small></span>
+                <Button action={async () => { if (!g.joined) await api.friends.joinPublic(g.groupId); route(`/g/${g.groupId}`); }}>{g.joined ? "Open" : "Join"}</Button>
+              </li>
+            ))}
+          </ul>
+        )}
+      </div>
+    </section>
   );
 }
 

@@ -5,7 +5,7 @@ import { register, signIn, upgrade } from "../live.ts";
 type Values = Record<string, string>;
 
 /** A form that shows what the server refused where the user looks for it. */
-function AccountForm(props: {
+export function AccountForm(props: {
   testid: string;
   submit: string;
   send: (values: Values) => Promise<unknown>;
@@ -49,10 +49,13 @@ const email = <Field label="Email" name="email" type="email" autocomplete="email
 
 export function SignInForm() {
   return (
+    <>
     <AccountForm testid="signin-form" submit="Sign in" send={(v) => signIn(v["email"] ?? "", v["password"] ?? "")}>
       {email}
       <Field label="Password" name="password" type="password" autocomplete="current-password" required data-testid="password-input" />
     </AccountForm>
+    <a class="button quiet" href="/forgot" data-testid="forgot">Forgot the password?</a>
+    </>
   );
 }
 

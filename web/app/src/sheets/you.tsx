@@ -32,7 +32,7 @@ export function YouSheet() {
   return (
     <>
       <div class="row still">
-        <Avatar user={who.user} name={who.name} me />
+        <Avatar user={who.user} name={who.name} picture={who.picture} me />
         <span class="grow">
           <strong>{who.name}</strong>
           <small>{who.guest ? "Guest on this browser" : who.email}</small>
@@ -41,6 +41,17 @@ export function YouSheet() {
       </div>
       {who.guest && !keep && <Button class="wide-button" action={() => setKeep(true)}>Keep this guest as an account</Button>}
       {who.guest && keep && <RegisterForm guest done={() => setKeep(false)} />}
+
+      <a class="row way-on" href="/account" data-testid="open-account">
+        <span class="row-icon"><Icon name="person" /></span>
+        <span class="grow"><strong>Account</strong><small>Password, notifications, where you are signed in</small></span>
+        <span class="flip"><Icon name="back" /></span>
+      </a>
+      <a class="row way-on" href="/people" data-testid="open-people">
+        <span class="row-icon"><Icon name="people" /></span>
+        <span class="grow"><strong>Friends</strong><small>Requests, and finding people</small></span>
+        <span class="flip"><Icon name="back" /></span>
+      </a>
 
       {visibility.value && <Presence {...visibility.value} />}
 

@@ -1,9 +1,21 @@
 import { hue, initials } from "../lib/people.ts";
 
-export function Avatar({ user, name, me, dim }: { user: string; name: string; me?: boolean; dim?: boolean }) {
+export function Avatar({ user, name, me, dim, picture }: { user: string; name: string; me?: boolean; dim?: boolean; picture?: string | undefined }) {
+  const shown = picture && own(picture);
+  if (shown) return <img class={`avatar${dim ? " dim" : ""}`} src={shown} alt="" width="38" height="38" loading="lazy" />;
   return (
     <span class={`avatar${dim ? " dim" : ""}`} style={me ? undefined : { background: hue(user) }} aria-hidden="true">
       {initials(name)}
     </span>
   );
+}
+
+/** Pictures of other places are not fetched: they would learn who looks at whom. */
+function own(url: string): string | undefined {
+  try {
+    const u = new URL(url, location.origin);
+    return u.origin === location.origin ? u.href : undefined;
+  } catch {
+    return undefined;
+  }
 }
