@@ -9,11 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/auth/google"
-	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/friends"
 	"github.com/mustermesh/muster/core/jobs"
 )
 
@@ -54,38 +52,35 @@ func appBase(invites string) string {
 	return base
 }
 
-// accountsConfig is what auth is made of on a node.
-type accountsConfig struct {
-	db       *db.DB
-	secret   []byte
-	region   string
-	app      string // see appBase
-	google   GoogleConfig
-	notify   auth.Notifier // nil: nobody is told
-	announce auth.Announcer
-	log      *slog.Logger
-	metrics  prometheus.Registerer
-}
-
-func newAccounts(c accountsConfig) (*auth.Service, error) {
-	provider, err := c.google.provider(c.app, c.log)
-	if err != nil {
-		return nil, err
-	}
-	return auth.New(c.db, c.secret, c.region, auth.Config{
-		VerifierConfig: auth.VerifierConfig{Log: c.log}, Announce: c.announce, Notify: c.notify, Google: provider, LinkBase: c.app,
-		ProfileChanged: renamed,
-		Metrics: c.metrics,
-	})
-}
-
 // recoverTimeout bounds one look for who forgot a password.
 const recoverTimeout = 20 * time.Second
 
-// handleAccounts has q do what auth leaves to jobs.
-func handleAccounts(q *jobs.Queue, accounts *auth.Service) {
-	q.Handle(auth.RecoverJob, jobs.Handler{
-		Do:      func(ctx context.Context, w jobs.Work) error { return accounts.Recover(ctx, w.Payload) },
+// newAccounts makes the accounts and logins of a node, and has w do what they
+// leave to others.
+func newAccounts(cfg *Config, region string, told auth.Notifier, announce auth.Announcer, w *work, log *slog.Logger) (*auth.Service, error) {
+	app := appBase(cfg.InviteBase)
+	provider, err := cfg.Google.provider(app, log)
+	if err != nil {
+		return nil, err
+	}
+	accounts, err := auth.New(cfg.DB, cfg.Secret, region, auth.Config{
+		VerifierConfig: auth.VerifierConfig{Log: log}, Announce: announce, Notify: told, Google: provider, LinkBase: app,
+		ProfileChanged: func(ctx context.Context, tx pgx.Tx, user core.UserID) error {
+			if err := friends.Renamed(ctx, tx, user); err != nil {
+				return err
+			}
+			_, err := users.Changed(ctx, tx, user)
+			return err
+		},
+		Metrics: cfg.Metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.Handle(auth.RecoverJob, jobs.Handler{
+		Do:      func(ctx context.Context, job jobs.Work) error { return accounts.Recover(ctx, job.Payload) },
 		Timeout: recoverTimeout,
 	})
+	w.sweep("logins", accounts.Sweep)
+	return accounts, nil
 }

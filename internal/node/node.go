@@ -51,7 +51,6 @@ import (
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/fleets"
 	"github.com/mustermesh/muster/core/friends"
-	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/httpapi"
 	"github.com/mustermesh/muster/core/location"
 	"github.com/mustermesh/muster/core/outbox"
@@ -178,12 +177,13 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	recorder := location.NewRecorder(where, n.log, cfg.Metrics)
-	friendships := friends.New(cfg.DB, friends.Config{Sharing: where})
+	circles := newPeople(&cfg, string(n.region), where, announce, told, work)
+	friendships, teams := circles.friends, circles.groups
 	changes.blocks = newBlocks(friendships)
-	teams := groups.New(cfg.DB, string(n.region), groups.Config{Announce: announce, Leaving: where, LinkBase: cfg.InviteBase})
 	messages := chat.New(cfg.DB)
 	touches := newActivity(teams.Touch, n.log)
 	people := users.New(cfg.DB, time.Now)
+	people.OnName(friends.Renamed)
 	home := newHome(store{messages, cfg.Committed}, homeConfig{
 		region: n.region, database: cfg.DatabaseRegion, survives: cfg.DatabaseSurvives, lookup: teams.Home,
 		known:    func(r regions.RegionID) bool { _, ok := cfg.Directory.Region(r); return ok },
