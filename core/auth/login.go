@@ -166,7 +166,8 @@ func (s *Service) RevokedSince(ctx context.Context, since time.Time) (logins []c
 
 // Sweep deletes refresh tokens that have expired, and the logins that have none
 // left: nothing can bring them back. Tokens of mails and sign-ins at Google that
-// have lapsed go, too, and what is old in the audit log.
+// have lapsed go, too, and what is old in the audit log. Somebody calls it now and
+// then; it may run anywhere, and twice.
 func (s *Service) Sweep(ctx context.Context) error {
 	now := s.now()
 	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {

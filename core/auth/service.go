@@ -118,10 +118,6 @@ func New(d *db.DB, secret []byte, region string, cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// sweepEvery is how often each node deletes what has expired; that several do
-// it is harmless.
-const sweepEvery = time.Hour
-
 // Start makes or reads the signing keys and keeps them fresh until Stop.
 func (s *Service) Start(ctx context.Context) error {
 	return s.life.Start(ctx, func(ctx context.Context) error {
@@ -131,20 +127,6 @@ func (s *Service) Start(ctx context.Context) error {
 			return err
 		}
 		s.life.Go(func() { s.writeFailures(ctx) })
-		s.life.Go(func() {
-			tick := time.NewTicker(sweepEvery)
-			defer tick.Stop()
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-tick.C:
-					if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-						s.log.Warn("expired logins not deleted, trying again later", "err", err)
-					}
-				}
-			}
-		})
 		return nil
 	})
 }

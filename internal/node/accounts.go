@@ -11,7 +11,6 @@ import (
 
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/auth/google"
-	"github.com/mustermesh/muster/core/friends"
 	"github.com/mustermesh/muster/core/jobs"
 )
 
@@ -65,14 +64,8 @@ func newAccounts(cfg *Config, region string, told auth.Notifier, announce auth.A
 	}
 	accounts, err := auth.New(cfg.DB, cfg.Secret, region, auth.Config{
 		VerifierConfig: auth.VerifierConfig{Log: log}, Announce: announce, Notify: told, Google: provider, LinkBase: app,
-		ProfileChanged: func(ctx context.Context, tx pgx.Tx, user core.UserID) error {
-			if err := friends.Renamed(ctx, tx, user); err != nil {
-				return err
-			}
-			_, err := users.Changed(ctx, tx, user)
-			return err
-		},
-		Metrics: cfg.Metrics,
+		ProfileChanged: renamed,
+		Metrics:        cfg.Metrics,
 	})
 	if err != nil {
 		return nil, err

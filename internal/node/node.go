@@ -117,6 +117,7 @@ type Config struct {
 	Steering   SteeringConfig                     // optional: how clients are sent to regions
 	Sinks      []outbox.Sink                      // optional: who else gets the outbox's events
 	Notify     NotifyConfig                       // optional: how people are told
+	Google     GoogleConfig                       // optional: nobody signs in with it
 }
 
 // Node is one node. It is a run.Service.
@@ -153,18 +154,16 @@ func New(cfg Config) (*Node, error) {
 	others := &tell{self: cfg.ID, region: n.region, directory: cfg.Directory, log: n.log}
 	revoked := &revocations{tell: others, log: n.log}
 
-	accounts, err := auth.New(cfg.DB, cfg.Secret, string(n.region), auth.Config{
-		VerifierConfig: auth.VerifierConfig{Log: n.log}, Announce: revoked,
-	})
-	if err != nil {
-		return nil, err
-	}
 	told, err := newNotifications(&cfg, n.log)
 	if err != nil {
 		return nil, err
 	}
 	work := newWork(cfg.DB, n.log, cfg.Metrics, cfg.Tracer)
 	told.handle(work.Queue)
+	accounts, err := newAccounts(&cfg, string(n.region), told, revoked, work, n.log)
+	if err != nil {
+		return nil, err
+	}
 	announce := &membershipAnnouncer{log: n.log}
 	changes := &sharingChanges{tell: others, rooms: announce}
 	where, err := location.New(cfg.DB, cfg.Secret, location.Config{Announce: changes, LinkBase: linkBase(cfg.InviteBase)})
