@@ -18,6 +18,7 @@ import (
 	"github.com/mustermesh/muster/core/outbox"
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/regions"
+	"github.com/mustermesh/muster/regions/peerlink"
 	"github.com/mustermesh/muster/regions/roster"
 )
 
@@ -51,8 +52,8 @@ type notices struct {
 
 const (
 	noticeWait   = 10 * time.Second // for how long a notice is tried, from when it was committed
-	noticeCall   = 2 * time.Second  // a node of this region has so long to answer
-	noticeFar    = 4 * time.Second  // one of another region, which asks nodes of its own
+	noticeCall   = 2 * time.Second  // a node has so long to answer
+	noticeFar    = 4 * time.Second  // and nodes of another region, one after the other
 	noticeRead   = time.Second      // the roster is waited for so long
 	noticeBatch  = 64               // in one call
 	noticeNodes  = 3                // of another region are asked
@@ -190,11 +191,11 @@ func (n *notices) on(ctx context.Context, node regions.NodeID, user string, list
 	if node == n.self {
 		return n.local(user, list), nil
 	}
-	return n.notify(ctx, node, noticeCall, &peer.Notify{User: user, Notices: list})
+	return n.notify(ctx, node, &peer.Notify{User: user, Notices: list})
 }
 
-func (n *notices) notify(ctx context.Context, node regions.NodeID, limit time.Duration, what *peer.Notify) (sessions int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+func (n *notices) notify(ctx context.Context, node regions.NodeID, what *peer.Notify) (sessions int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, noticeCall)
 	defer cancel()
 	a, err := n.call(ctx, node, &peer.Call{Body: &peer.Call_Notify{Notify: what}})
 	if err != nil {
@@ -203,35 +204,49 @@ func (n *notices) notify(ctx context.Context, node regions.NodeID, limit time.Du
 	return int(a.GetNotified().GetSessions()), nil
 }
 
-// there tells the sessions of another region, through one of its nodes. nil also if
-// it has been away for so long that nobody waits for it.
+// there tells the sessions of another region. nil also if it has been away for so
+// long that nobody waits for it.
 func (n *notices) there(ctx context.Context, region regions.RegionID, user string, list []*wire.Notice) error {
 	err := fmt.Errorf("region %s can't be reached", region)
 	if n.ways.open(region) {
-		asked := 0
-		nodes := n.standing(region).Nodes
-		for _, i := range rand.Perm(len(nodes)) {
-			if nodes[i].State == regions.NodeDown || asked == noticeNodes {
-				continue
-			}
-			asked++
-			_, failed := n.notify(ctx, nodes[i].Node.ID, noticeFar, &peer.Notify{User: user, Notices: list, Region: true})
-			if failed == nil {
-				n.ways.reached(region, true)
-				return nil
-			}
-			err = errors.Join(err, failed)
-			if ctx.Err() != nil {
-				return err
-			}
+		what := &peer.Notify{User: user, Notices: list, Region: true}
+		reached, failed := n.through(ctx, region, what)
+		if failed == nil || ctx.Err() == nil { // else it says nothing of the region
+			n.ways.reached(region, reached)
 		}
-		n.ways.reached(region, false)
+		if reached || ctx.Err() != nil {
+			return failed
+		}
+		err = failed
 	}
 	if n.ways.lostFor(region) > noticeWait {
 		n.told.WithLabelValues("given_up").Add(float64(len(list)))
 		return nil
 	}
 	return err
+}
+
+// through has one of a region's nodes tell its sessions. reached: there was one that
+// could, or that tried and did not get to all nodes of its own.
+func (n *notices) through(ctx context.Context, region regions.RegionID, what *peer.Notify) (reached bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, noticeFar)
+	defer cancel()
+	err = fmt.Errorf("no node of region %s can be reached", region)
+	nodes, asked := n.standing(region).Nodes, 0
+	for _, i := range rand.Perm(len(nodes)) {
+		if nodes[i].State == regions.NodeDown || asked == noticeNodes {
+			continue
+		}
+		asked++
+		_, failed := n.notify(ctx, nodes[i].Node.ID, what)
+		if failed == nil {
+			return true, nil
+		}
+		_, tried := errors.AsType[*peerlink.RemoteError](failed)
+		reached = reached || tried
+		err = errors.Join(err, failed)
+	}
+	return reached, err
 }
 
 // heard takes a Notify of another node.

@@ -14,18 +14,26 @@ type ways struct {
 	lost map[regions.RegionID]loss
 }
 
-// loss is since when nobody in a region was reached, and when that was seen last.
+// loss is since when nobody in a region was reached, and when it was tried last.
 type loss struct{ since, last time.Time }
 
 // wayAgain is after how long a region that could not be reached is tried again.
 const wayAgain = time.Second
 
-// open reports whether it is worth to try a region.
+// open reports whether to try a region: one that could not be reached, by one a
+// second.
 func (w *ways) open(r regions.RegionID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l, lost := w.lost[r]
-	return !lost || time.Since(l.last) >= wayAgain
+	if lost && time.Since(l.last) < wayAgain {
+		return false
+	}
+	if lost {
+		l.last = time.Now()
+		w.lost[r] = l
+	}
+	return true
 }
 
 // reached notes what came of trying.
