@@ -30,9 +30,10 @@ type ServeCmd struct {
 	SMTPSecurity email.Security `help:"How the connection to it is protected: starttls, tls or none." name:"smtp-security" env:"MUSTER_SMTP_SECURITY" placeholder:"HOW"`
 	SMTPUsername string         `help:"Name to sign in there." name:"smtp-username" env:"MUSTER_SMTP_USERNAME" placeholder:"NAME"`
 	SMTPPassword string         `help:"Its password. Better in the environment than here." name:"smtp-password" env:"MUSTER_SMTP_PASSWORD" placeholder:"PASSWORD"`
-	OTLPEndpoint string         `help:"Where spans of traces go: OTLP over HTTP. Default: nowhere." name:"otlp-endpoint" env:"MUSTER_OTLP_ENDPOINT" placeholder:"URL"`
-	TraceShare   *float64       `help:"Of which share of what is asked, 0 to 1. Default: 0.05." env:"MUSTER_TRACE_SHARE" placeholder:"SHARE"`
-	Locations    string         `help:"File in MaxMind's format that tells where networks are." type:"existingfile" placeholder:"FILE"`
+	GoogleFlags
+	OTLPEndpoint string   `help:"Where spans of traces go: OTLP over HTTP. Default: nowhere." name:"otlp-endpoint" env:"MUSTER_OTLP_ENDPOINT" placeholder:"URL"`
+	TraceShare   *float64 `help:"Of which share of what is asked, 0 to 1. Default: 0.05." env:"MUSTER_TRACE_SHARE" placeholder:"SHARE"`
+	Locations    string   `help:"File in MaxMind's format that tells where networks are." type:"existingfile" placeholder:"FILE"`
 }
 
 // override puts the flags that are given in the place of what the file says.
@@ -50,6 +51,7 @@ func (c *ServeCmd) override(cfg *node.ServeConfig) {
 	if c.TraceShare != nil {
 		cfg.Traces.Share = c.TraceShare
 	}
+	cfg.Google.Override(c.google())
 	m := &cfg.Mail
 	m.From, m.Server, m.Security = cmp.Or(c.MailFrom, m.From), cmp.Or(c.SMTPServer, m.Server), cmp.Or(c.SMTPSecurity, m.Security)
 	m.Username, m.Password = cmp.Or(c.SMTPUsername, m.Username), c.SMTPPassword

@@ -18,8 +18,8 @@ import (
 // nobody signs in with it.
 type GoogleConfig struct {
 	ClientID     string `yaml:"client_id"`
-	ClientSecret string `yaml:"-"`             // from the environment, or from
-	SecretFile   string `yaml:"client_secret"` // a file
+	ClientSecret string `yaml:"-"`                  // from the environment, or from
+	SecretFile   string `yaml:"client_secret_file"` // this
 	// RedirectURL is the app's page to which Google sends people back, as registered
 	// there. Default: signin/google of the app that invitations lead to.
 	RedirectURL string `yaml:"redirect_url"`
@@ -31,7 +31,7 @@ func (c GoogleConfig) provider(app string, log *slog.Logger) (*google.Provider, 
 	if c.ClientID == "" {
 		return nil, nil
 	}
-	if c.SecretFile != "" {
+	if c.SecretFile != "" && c.ClientSecret == "" {
 		b, err := os.ReadFile(c.SecretFile)
 		if err != nil {
 			return nil, fmt.Errorf("google: client secret: %w", err)
@@ -42,6 +42,12 @@ func (c GoogleConfig) provider(app string, log *slog.Logger) (*google.Provider, 
 		c.RedirectURL = cmp.Or(c.RedirectURL, app+"signin/google")
 	}
 	return google.New(google.Config{ClientID: c.ClientID, ClientSecret: c.ClientSecret, RedirectURL: c.RedirectURL, Issuer: c.Issuer, Log: log})
+}
+
+// Override puts what flags or the environment say in the place of what c says.
+func (c *GoogleConfig) Override(o GoogleConfig) {
+	c.ClientID, c.ClientSecret = cmp.Or(o.ClientID, c.ClientID), cmp.Or(o.ClientSecret, c.ClientSecret)
+	c.RedirectURL, c.Issuer = cmp.Or(o.RedirectURL, c.RedirectURL), cmp.Or(o.Issuer, c.Issuer)
 }
 
 // appBase is where the app is, with a slash at the end, told by where invitations

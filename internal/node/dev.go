@@ -46,6 +46,7 @@ type DevConfig struct {
 	Demo      func(ctx context.Context, d DemoEnv) error
 	Committed func(room string, number uint64) // see Config
 	Traces    *obs.Traces                      // optional; the caller's to stop
+	Google    GoogleConfig                     // optional: nobody signs in with it
 	Version   string
 }
 
@@ -147,6 +148,7 @@ func (d *Dev) start(ctx context.Context) error {
 		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Pools: d.pools, DatabaseRegion: d.cfg.DatabaseRegion, DatabaseSurvives: d.cfg.DatabaseSurvives, Secret: secret,
 		CADir: filepath.Join(d.cfg.Data, "ca"), Raft: filepath.Join(d.cfg.Data, "raft"), Origins: origins(front), InviteBase: front + "/join/",
 		Notify: NotifyConfig{Mail: &d.mails, From: "Muster <no-reply@muster.test>", Private: true}, // this machine is all that there is
+		Google: d.cfg.Google,
 		Demo:   d.demoGroup, Committed: d.cfg.Committed, Network: network, Traces: d.cfg.Traces, Version: d.cfg.Version, Log: d.cfg.Log,
 	})
 	if err != nil {

@@ -104,6 +104,8 @@ type ServeConfig struct {
 
 	// Mail is the server that takes mails; without it none are sent.
 	Mail MailConfig `yaml:"mail"`
+	// Google is for those who sign in with it; without it nobody does.
+	Google GoogleConfig `yaml:"google"`
 	// WebhooksPrivate: webhooks may be at addresses that are not on the internet,
 	// for a deployment whose users may reach all that its nodes can.
 	WebhooksPrivate bool `yaml:"webhooks_private"`
@@ -163,7 +165,7 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 	if c.TLS != nil {
 		paths = append(paths, &c.TLS.Cert, &c.TLS.Key)
 	}
-	for _, p := range []*string{&c.Mail.PasswordFile, &c.Mail.CAFile} {
+	for _, p := range []*string{&c.Mail.PasswordFile, &c.Mail.CAFile, &c.Google.SecretFile} {
 		if *p != "" {
 			paths = append(paths, p)
 		}
@@ -224,7 +226,7 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		DatabaseRegion: c.DatabaseRegion, DatabaseSurvives: c.DatabaseSurvivesRegion,
 		Origins: c.Origins, InviteBase: c.InviteBase, Version: version, Log: log,
 		Raft: filepath.Join(c.Data, "raft"), Capacity: c.Capacity,
-		Drain: DrainConfig{Rate: c.Drain.Rate, Deadline: c.Drain.Deadline},
+		Drain: DrainConfig{Rate: c.Drain.Rate, Deadline: c.Drain.Deadline}, Google: c.Google,
 	}
 	cfg.Notify = NotifyConfig{From: c.Mail.From, Private: c.WebhooksPrivate}
 	if cfg.Notify.Mail, err = c.Mail.sender(); err != nil {
