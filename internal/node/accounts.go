@@ -21,7 +21,7 @@ type GoogleConfig struct {
 	ClientSecret string `yaml:"-"`                  // from the environment, or from
 	SecretFile   string `yaml:"client_secret_file"` // this
 	// RedirectURL is the app's page to which Google sends people back, as registered
-	// there. Default: signin/google of the app that invitations lead to.
+	// there. Default: google in the app that invitations lead to.
 	RedirectURL string `yaml:"redirect_url"`
 	Issuer      string `yaml:"issuer"` // default: Google
 }
@@ -39,7 +39,7 @@ func (c GoogleConfig) provider(app string, log *slog.Logger) (*google.Provider, 
 		c.ClientSecret = strings.TrimSpace(string(b))
 	}
 	if app != "" {
-		c.RedirectURL = cmp.Or(c.RedirectURL, app+"signin/google")
+		c.RedirectURL = cmp.Or(c.RedirectURL, app+"google")
 	}
 	return google.New(google.Config{ClientID: c.ClientID, ClientSecret: c.ClientSecret, RedirectURL: c.RedirectURL, Issuer: c.Issuer, Log: log})
 }
