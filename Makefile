@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
 	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences generate clean setup-run setup-test
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-outbox bench-jobs generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -207,6 +207,19 @@ prove-geo:
 
 bench-geo-index:
 	go test -run '^$$' -bench . -cpu 1 -count 6 -timeout 1h ./geo/h3 ./geo/index | tee bench/baseline/geo-index.txt
+
+# Worker processes with jumping clocks are killed at random; nodes are killed between
+# the commit of an event and its relay, and at other bad moments.
+prove-jobs:
+	MUSTER_PROVE_JOBS=50000 MUSTER_PROVE_PERIODS=100 \
+		go test -count=1 -timeout 30m -v -run 'TestNothingIsLostOrDoubledByKills|TestClockJumps|TestEachDay' ./core/jobs
+
+prove-outbox:
+	MUSTER_PROVE_KILLS=200 go test -count=1 -timeout 30m -v -run 'TestEveryEventReachesTheRoomWhoeverDies|TestOrderPerKey' ./core/outbox/...
+
+# Claims and completions a second, on a database with fsync.
+bench-jobs:
+	set -o pipefail; MUSTER_BENCH_JOBS=40000 go test -count=1 -timeout 30m -v -run TestThroughput ./core/jobs | tee bench/baseline/jobs.txt
 
 clean:
 	rm -rf bin web/dist/* .muster
