@@ -36,6 +36,9 @@ type Config struct {
 	Auth   *auth.Service
 	Users  *users.Store
 	Groups *groups.Store
+	// Secret seals what is kept of answers: at least 32 bytes, the same on all nodes
+	// of the deployment.
+	Secret []byte
 
 	Messages Messages        // nil: no operations on messages
 	Presence *presence.Store // nil: no operations on presence
@@ -58,6 +61,8 @@ type Config struct {
 	AddressLimit auth.Limit
 	// UserLimit bounds a user's requests. Default: 300 at once, then 50 a second.
 	UserLimit auth.Limit
+	// LoginLimit bounds those of one device. Default: two thirds of UserLimit.
+	LoginLimit auth.Limit
 	// ChangeLimit bounds those of a user's requests of which all nodes are told: who
 	// sees where they are, and that they take it back. Default: 60 at once, then one
 	// a second.
@@ -80,16 +85,18 @@ var description string
 // api is what operations need.
 type api struct {
 	Config
-	huma      huma.API
-	byAddress *auth.Limiter
-	byUser    *auth.Limiter
-	changes   *auth.Limiter
+	huma    huma.API
+	limits  limits
+	answers *answers
 }
 
 // New returns the handler of /api/v1/… and /docs.
 func New(cfg Config) (http.Handler, error) {
 	if cfg.DB == nil || cfg.Auth == nil || cfg.Users == nil || cfg.Groups == nil {
 		return nil, errors.New("httpapi: DB, Auth, Users and Groups are required")
+	}
+	if len(cfg.Secret) < 32 {
+		return nil, errors.New("httpapi: a secret has at least 32 bytes")
 	}
 	cfg.MaxBody = cmp.Or(cfg.MaxBody, 64<<10)
 	cfg.Timeout = cmp.Or(cfg.Timeout, 20*time.Second)
@@ -105,10 +112,12 @@ func New(cfg Config) (http.Handler, error) {
 		cfg.ClientAddr = connectionAddr
 	}
 	a := &api{
-		Config:    cfg,
-		byAddress: auth.NewLimiter(cfg.AddressLimit.Or(auth.Limit{Burst: 1000, Every: 50 * time.Millisecond}), cfg.Now),
-		byUser:    auth.NewLimiter(cfg.UserLimit.Or(auth.Limit{Burst: 300, Every: 20 * time.Millisecond}), cfg.Now),
-		changes:   auth.NewLimiter(cfg.ChangeLimit.Or(auth.Limit{Burst: 60, Every: time.Second}), cfg.Now),
+		Config: cfg,
+		limits: newLimits(&cfg),
+	}
+	var err error
+	if a.answers, err = newAnswers(cfg.DB, cfg.Secret, cfg.Now); err != nil {
+		return nil, err
 	}
 	observe, err := newObserver(cfg.Log, cfg.Metrics, cfg.Tracer)
 	if err != nil {

@@ -46,7 +46,7 @@ func (a *api) authOperations() {
 			DeviceInfo any    `json:"device_info,omitempty" doc:"Anything that describes the device, at most 2 KiB"`
 		}
 	}
-	register(a, operation{id: "register", method: http.MethodPost, path: "/auth/register", tag: tag, summary: "Register new user; a mail to confirm the address follows", public: true, limited: true, locates: true},
+	register(a, operation{id: "register", account: "email", method: http.MethodPost, path: "/auth/register", tag: tag, summary: "Register new user; a mail to confirm the address follows", public: true, limited: true, locates: true},
 		func(ctx context.Context, in *registerInput) (*tokensOutput, error) {
 			b := in.Body
 			return tokensOf(a.Auth.Register(origin(ctx, in.Language), auth.Account{Username: b.Username, Email: b.Email, Password: b.Password}, b.DeviceInfo))
@@ -59,7 +59,7 @@ func (a *api) authOperations() {
 			DeviceInfo any    `json:"device_info,omitempty" doc:"Anything that describes the device, at most 2 KiB"`
 		}
 	}
-	register(a, operation{id: "login", method: http.MethodPost, path: "/auth/login", tag: tag, summary: "Authenticate user", public: true, limited: true, locates: true},
+	register(a, operation{id: "login", account: "email", refuses: []int{http.StatusUnauthorized}, method: http.MethodPost, path: "/auth/login", tag: tag, summary: "Authenticate user", public: true, limited: true, locates: true},
 		func(ctx context.Context, in *loginInput) (*tokensOutput, error) {
 			return tokensOf(a.Auth.Login(origin(ctx, ""), in.Body.Email, in.Body.Password, in.Body.DeviceInfo))
 		})
@@ -100,7 +100,7 @@ func (a *api) authOperations() {
 			RefreshToken string `json:"refresh_token"`
 		}
 	}
-	register(a, operation{id: "refresh", method: http.MethodPost, path: "/auth/refresh", tag: tag, summary: "Refresh authentication token", public: true, limited: true, locates: true},
+	register(a, operation{id: "refresh", account: "refresh_token", refuses: []int{http.StatusUnauthorized}, method: http.MethodPost, path: "/auth/refresh", tag: tag, summary: "Refresh authentication token", public: true, limited: true, locates: true},
 		func(ctx context.Context, in *refreshInput) (*refreshOutput, error) {
 			t, err := a.Auth.Refresh(origin(ctx, ""), in.Body.RefreshToken)
 			if err != nil {
@@ -118,7 +118,7 @@ func (a *api) authOperations() {
 			Token string `json:"token,omitempty" doc:"The access token; absent: that of the Authorization header"`
 		}
 	}
-	register(a, operation{id: "logout", method: http.MethodPost, path: "/auth/logout", tag: tag, summary: "Invalidate user session", public: true, locates: true},
+	register(a, operation{id: "logout", account: "token", refuses: []int{http.StatusUnauthorized, http.StatusForbidden}, method: http.MethodPost, path: "/auth/logout", tag: tag, summary: "Invalidate user session", public: true, locates: true},
 		func(ctx context.Context, in *logoutInput) (*Success, error) {
 			token := exchangeOf(ctx).bearer
 			if in.Body != nil && in.Body.Token != "" {

@@ -168,12 +168,31 @@ func TestAddressLimit(t *testing.T) {
 }
 
 func TestUserLimit(t *testing.T) {
-	b := setup(t, func(c *Config) { c.UserLimit = auth.Limit{Burst: 2, Every: 10 * time.Second} })
-	ana, bob := b.guest("Ana"), b.guest("Bob")
-	b.ok("GET", "/groups", ana.token, nil)
-	b.ok("GET", "/groups", ana.token, nil)
-	b.refused(429, "rate_limited", "GET", "/groups", ana.token, nil)
+	b := setup(t, func(c *Config) {
+		c.LoginLimit, c.UserLimit = auth.Limit{Burst: 2, Every: 10 * time.Second}, auth.Limit{Burst: 3, Every: 15 * time.Second}
+	})
+	account := obj{"username": "Ana", "email": "ana@example.org", "password": "correct horse"}
+	phone := b.ok("POST", "/auth/register", "", account).str("token")
+	laptop := b.ok("POST", "/auth/login", "", obj{"email": "ana@example.org", "password": "correct horse"}).str("token")
+	bob := b.guest("Bob")
+	a := b.ok("GET", "/groups", phone, nil)
+	require.Equal(t, []string{`"login";q=2;w=20`, `"user";q=3;w=45`}, a.Header.Values("RateLimit-Policy"))
+	require.Equal(t, []string{`"login";r=1;t=10`, `"user";r=2;t=15`}, a.Header.Values("RateLimit"))
+	b.ok("GET", "/groups", phone, nil)
+	a = b.refused(429, "rate_limited", "GET", "/groups", phone, nil)
+	require.Equal(t, []string{`"login";r=0;t=20`}, a.Header.Values("RateLimit"))
+	require.Equal(t, "10", a.Header.Get("Retry-After"))
+	b.ok("GET", "/groups", laptop, nil)
+	a = b.refused(429, "rate_limited", "GET", "/groups", laptop, nil)
+	require.Equal(t, []string{`"login";r=0;t=20`, `"user";r=0;t=45`}, a.Header.Values("RateLimit"))
 	b.ok("GET", "/groups", bob.token, nil)
+
+	a = b.ok("POST", "/auth/guest", "", obj{})
+	require.Equal(t, []string{`"address";q=1000;w=50`}, a.Header.Values("RateLimit-Policy"))
+	require.Empty(t, b.ok("GET", "/edge", "", nil).Header.Values("RateLimit"))
+	// A repeated answer counts like any other, and says what is left now.
+	first := b.ok("POST", "/groups", b.guest("Eve").token, obj{"name": "x"}, keyHeader, "k")
+	require.Len(t, first.Header.Values("RateLimit"), 2)
 }
 
 // What all nodes are called for is counted apart from what costs less.

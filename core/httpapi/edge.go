@@ -143,7 +143,7 @@ func (a *api) edgeOperations() {
 	})
 
 	type demoOutput struct{ Body Demo }
-	register(a, operation{id: "demo", method: http.MethodGet, path: "/demo", tag: tag, summary: "The group in which recorded tracks are played", public: true},
+	register(a, operation{id: "demo", refuses: []int{http.StatusNotFound}, method: http.MethodGet, path: "/demo", tag: tag, summary: "The group in which recorded tracks are played", public: true},
 		func(context.Context, *struct{}) (*demoOutput, error) {
 			d, ok := a.Edges.Demo()
 			if !ok {

@@ -89,11 +89,9 @@ const tagFleets = "fleets"
 
 func (a *api) fleetOperations() {
 	type fleetOutput struct {
-		Replayed string `header:"Idempotency-Replayed"`
-		Body     Fleet
+		Body Fleet
 	}
 	type newFleetInput struct {
-		Key  string `header:"Idempotency-Key" doc:"Makes a repeated request harmless"`
 		Body struct {
 			Name      string         `json:"name" doc:"1 to 80 characters"`
 			Precision FleetPrecision `json:"precision,omitempty" default:"none"`
@@ -105,14 +103,14 @@ func (a *api) fleetOperations() {
 		func(ctx context.Context, in *newFleetInput) (*fleetOutput, error) {
 			user := caller(ctx).User
 			d := fleets.Draft{Name: in.Body.Name, Precision: in.Body.Precision.parsed(), Life: seconds(in.Body.ExpiresIn)}
-			answer, replayed, err := once(ctx, a, in.Key, "create-fleet", in.Body, func(ctx context.Context, tx pgx.Tx) (Fleet, error) {
+			answer, err := inTx(ctx, a, func(ctx context.Context, tx pgx.Tx) (Fleet, error) {
 				f, err := a.Fleets.Create(ctx, tx, user, d)
 				return a.fleetOf(f), err
 			})
 			if err != nil {
 				return nil, err
 			}
-			return &fleetOutput{Replayed: replayedHeader(replayed), Body: answer}, nil
+			return &fleetOutput{Body: answer}, nil
 		})
 
 	type fleetsOutput struct {
@@ -193,15 +191,13 @@ func (a *api) fleetOperations() {
 
 func (a *api) fleetKeyOperations() {
 	type newKeyInput struct {
-		Key     string `header:"Idempotency-Key" doc:"Makes a repeated request harmless"`
 		FleetID string `path:"fleet_id"`
 		Body    *struct {
 			Name string `json:"name,omitempty" doc:"At most 80 characters, for yourself: which gateway it is of"`
 		}
 	}
 	type newKeyOutput struct {
-		Replayed string `header:"Idempotency-Replayed"`
-		Body     NewFleetKey
+		Body NewFleetKey
 	}
 	register(a, operation{id: "create-fleet-key", method: http.MethodPost, path: "/fleets/{fleet_id}/keys", tag: tagFleets, status: http.StatusCreated,
 		summary: "Make a key for a gateway; it is told in this answer alone"},
@@ -210,14 +206,13 @@ func (a *api) fleetKeyOperations() {
 			if err != nil {
 				return nil, err
 			}
-			request := struct{ Fleet, Name string }{Fleet: in.FleetID}
+			name := ""
 			if in.Body != nil {
-				request.Name = in.Body.Name
+				name = in.Body.Name
 			}
 			user := caller(ctx).User
-			// The secret is no part of what is kept of the answer.
-			made, replayed, err := once(ctx, a, in.Key, "create-fleet-key", request, func(ctx context.Context, tx pgx.Tx) (FleetKey, error) {
-				k, err := a.Fleets.AddKey(ctx, tx, user, fleet, request.Name)
+			made, err := inTx(ctx, a, func(ctx context.Context, tx pgx.Tx) (FleetKey, error) {
+				k, err := a.Fleets.AddKey(ctx, tx, user, fleet, name)
 				return keyOf(k), err
 			})
 			if err != nil {
@@ -227,7 +222,7 @@ func (a *api) fleetKeyOperations() {
 			if err != nil {
 				return nil, err
 			}
-			return &newKeyOutput{Replayed: replayedHeader(replayed), Body: NewFleetKey{made, a.Fleets.Secret(id)}}, nil
+			return &newKeyOutput{Body: NewFleetKey{made, a.Fleets.Secret(id)}}, nil
 		})
 
 	type fleetKeysOutput struct {
@@ -278,7 +273,7 @@ func (a *api) fleetKeyOperations() {
 		}
 	}
 	type tokenOutput struct{ Body GatewayToken }
-	register(a, operation{id: "fleet-token", method: http.MethodPost, path: "/fleets/token", tag: tagFleets, public: true, limited: true,
+	register(a, operation{id: "fleet-token", account: "key", refuses: []int{http.StatusUnauthorized}, method: http.MethodPost, path: "/fleets/token", tag: tagFleets, public: true, limited: true,
 		summary: "Trade a gateway's key for an access token"},
 		func(ctx context.Context, in *tokenInput) (*tokenOutput, error) {
 			g, err := a.Fleets.Open(ctx, in.Body.Key)

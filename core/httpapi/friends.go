@@ -110,7 +110,7 @@ func (a *api) friendOperations() {
 	store := a.Location.Blocks
 	// How many pages of people a user finds: enough for somebody who types, too
 	// little to copy the list.
-	searches := auth.NewLimiter(auth.Limit{Burst: 60, Every: 5 * time.Second}, a.Now)
+	searches := newLimit("searches", auth.Limit{Burst: 60, Every: 5 * time.Second}, a.Now)
 
 	type pageInput struct {
 		Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"200"`
@@ -137,7 +137,7 @@ func (a *api) friendOperations() {
 		})
 
 	type requestsInput struct {
-		Direction string `query:"direction" default:"incoming" enum:"incoming,outgoing"`
+		Direction string `query:"direction" default:"received" enum:"received,sent"`
 		Limit     int    `query:"limit" default:"50" minimum:"1" maximum:"200"`
 		Cursor    string `query:"cursor" doc:"From the Link header of the page before"`
 	}
@@ -149,7 +149,7 @@ func (a *api) friendOperations() {
 	}
 	register(a, operation{id: "list-friend-requests", method: http.MethodGet, path: "/friends/requests", tag: tag, summary: "Open requests to be friends, the latest first: those that you got, or that you sent"},
 		func(ctx context.Context, in *requestsInput) (*requestsOutput, error) {
-			list, next, err := store.Requests(ctx, caller(ctx).User, in.Direction == "outgoing", in.Cursor, in.Limit)
+			list, next, err := store.Requests(ctx, caller(ctx).User, in.Direction == "sent", in.Cursor, in.Limit)
 			if err != nil {
 				return nil, err
 			}
@@ -246,7 +246,7 @@ func (a *api) friendOperations() {
 	register(a, operation{id: "search-people", method: http.MethodGet, path: "/users/search", tag: tag, summary: "Find people by name: those who chose to be found"},
 		func(ctx context.Context, in *searchInput) (*searchOutput, error) {
 			me := caller(ctx).User
-			if err := searches.Allow(me.String()); err != nil {
+			if err := searches.take(ctx, me.String()); err != nil {
 				return nil, err
 			}
 			list, next, err := store.Search(ctx, me, in.Q, in.Cursor, in.Limit)

@@ -39,7 +39,7 @@ func (a *api) googleOperations() {
 			DeviceInfo any    `json:"device_info,omitempty" doc:"Anything that describes the device, at most 2 KiB"`
 		}
 	}
-	register(a, operation{id: "google", method: http.MethodPost, path: "/auth/google", tag: tag, public: true, limited: true, locates: true,
+	register(a, operation{id: "google", account: "state", refuses: []int{http.StatusUnauthorized, http.StatusForbidden}, method: http.MethodPost, path: "/auth/google", tag: tag, public: true, limited: true, locates: true,
 		summary: "Sign in with Google: as who it is linked to, as who has its address if that is confirmed on both sides, else as a new user"},
 		func(ctx context.Context, in *googleInput) (*tokensOutput, error) {
 			return tokensOf(a.Auth.GoogleSignIn(origin(ctx, ""), in.Body.Code, in.Body.State, in.Body.DeviceInfo))

@@ -135,7 +135,6 @@ func (a *api) groupOperations() {
 		})
 
 	type newGroupInput struct {
-		Key  string `header:"Idempotency-Key" doc:"Makes a repeated request harmless"`
 		Body struct {
 			Name        string         `json:"name" doc:"1 to 80 characters"`
 			Description string         `json:"description,omitempty" doc:"At most 2,000 characters"`
@@ -144,13 +143,12 @@ func (a *api) groupOperations() {
 		}
 	}
 	type newGroupOutput struct {
-		Replayed string `header:"Idempotency-Replayed"`
-		Body     NewGroup
+		Body NewGroup
 	}
 	register(a, operation{id: "create-group", method: http.MethodPost, path: "/groups", tag: tag, summary: "Create new group", status: http.StatusCreated},
 		func(ctx context.Context, in *newGroupInput) (*newGroupOutput, error) {
 			b := in.Body
-			answer, replayed, err := once(ctx, a, in.Key, "create-group", b, func(ctx context.Context, tx pgx.Tx) (NewGroup, error) {
+			answer, err := inTx(ctx, a, func(ctx context.Context, tx pgx.Tx) (NewGroup, error) {
 				id, invite, err := a.Groups.Create(ctx, tx, caller(ctx).User,
 					groups.Draft{Name: b.Name, Description: b.Description, Avatar: b.Avatar, Settings: b.Settings})
 				return NewGroup{GroupID: id.String(), InviteCode: invite.Code}, err
@@ -158,7 +156,7 @@ func (a *api) groupOperations() {
 			if err != nil {
 				return nil, err
 			}
-			return &newGroupOutput{Replayed: replayedHeader(replayed), Body: answer}, nil
+			return &newGroupOutput{Body: answer}, nil
 		})
 
 	type groupOutput struct{ Body Group }

@@ -55,7 +55,7 @@ func (a *api) cors(w http.ResponseWriter, r *http.Request) (done bool) {
 		return preflight
 	}
 	if !preflight {
-		h.Set("Access-Control-Expose-Headers", "Age, Link, Retry-After, X-Request-Id, Idempotency-Replayed, Unreached-Regions")
+		h.Set("Access-Control-Expose-Headers", "Age, ETag, Link, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, Idempotency-Replayed, Unreached-Regions")
 		return false
 	}
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE")

@@ -164,7 +164,7 @@ func (a *api) locationOperations() {
 }
 
 func (a *api) reportOperations() {
-	reports := auth.NewLimiter(a.Location.Limit.Or(auth.Limit{Burst: 30, Every: 500 * time.Millisecond}), a.Now)
+	reports := newLimit("reports", a.Location.Limit.Or(auth.Limit{Burst: 30, Every: 500 * time.Millisecond}), a.Now)
 	order := newSequences()
 
 	type updateInput struct {
@@ -180,10 +180,11 @@ func (a *api) reportOperations() {
 		}
 	}
 	register(a, operation{id: "update-location", method: http.MethodPost, path: "/location/update", tag: tagLocation,
+		apart:   "positions are not in the database; of reports of the same timestamp, or seq, the first counts",
 		summary: "Report where you are; one report serves all groups, people and links that you share with"},
 		func(ctx context.Context, in *updateInput) (*Success, error) {
 			who, now := caller(ctx), a.Now()
-			if err := reports.Allow(who.User.String()); err != nil {
+			if err := reports.take(ctx, who.User.String()); err != nil {
 				return nil, err
 			}
 			var groups []core.GroupID

@@ -47,7 +47,6 @@ func (a *api) askOperations() {
 	store := a.Location.Store
 
 	type newAskInput struct {
-		Key  string `header:"Idempotency-Key" doc:"Makes a repeated request harmless"`
 		Body struct {
 			UserID    string    `json:"user_id" doc:"Somebody who shares a group with you"`
 			Message   string    `json:"message,omitempty" doc:"At most 200 characters"`
@@ -56,8 +55,7 @@ func (a *api) askOperations() {
 		}
 	}
 	type askOutput struct {
-		Replayed string `header:"Idempotency-Replayed"`
-		Body     LocationAsk
+		Body LocationAsk
 	}
 	register(a, operation{id: "create-ask", method: http.MethodPost, path: "/location/asks", tag: tagLocation, status: http.StatusCreated,
 		summary: "Ask somebody where they are; nothing is shared until they accept. 30 a day, one at a time for a person, and not soon after a no"},
@@ -67,14 +65,14 @@ func (a *api) askOperations() {
 				return nil, err
 			}
 			d := location.AskDraft{Asked: other, Message: in.Body.Message, Precision: in.Body.Precision.parsed(), Life: seconds(in.Body.Duration)}
-			answer, replayed, err := once(ctx, a, in.Key, "create-ask", in.Body, func(ctx context.Context, tx pgx.Tx) (LocationAsk, error) {
+			answer, err := inTx(ctx, a, func(ctx context.Context, tx pgx.Tx) (LocationAsk, error) {
 				k, err := store.Ask(ctx, tx, caller(ctx).User, d)
 				return askOf(k), err
 			})
 			if err != nil {
 				return nil, err
 			}
-			return &askOutput{Replayed: replayedHeader(replayed), Body: answer}, nil
+			return &askOutput{Body: answer}, nil
 		})
 
 	type asksInput struct {
@@ -108,15 +106,13 @@ func (a *api) askOperations() {
 
 	type acceptAskInput struct {
 		AskID string `path:"ask_id"`
-		Key   string `header:"Idempotency-Key" doc:"Makes a repeated request harmless"`
 		Body  struct {
 			Precision Precision `json:"precision"`
 			ExpiresIn int64     `json:"expires_in" minimum:"0" doc:"Seconds, from a minute; 0: until you end it"`
 		}
 	}
 	type grantOutput struct {
-		Replayed string `header:"Idempotency-Replayed"`
-		Body     LocationGrant
+		Body LocationGrant
 	}
 	register(a, operation{id: "accept-ask", method: http.MethodPost, path: "/location/asks/{ask_id}/accept", tag: tagLocation, spreads: true, status: http.StatusCreated,
 		summary: "Let who asked see where you are, as precisely and for as long as you say: answers the grant"},
@@ -126,7 +122,7 @@ func (a *api) askOperations() {
 				return nil, err
 			}
 			user := caller(ctx).User
-			answer, replayed, err := once(ctx, a, in.Key, "accept-ask", []any{id, in.Body}, func(ctx context.Context, tx pgx.Tx) (LocationGrant, error) {
+			answer, err := inTx(ctx, a, func(ctx context.Context, tx pgx.Tx) (LocationGrant, error) {
 				g, err := store.Accept(ctx, tx, user, id, in.Body.Precision.parsed(), seconds(in.Body.ExpiresIn))
 				return a.grantOf(g), err
 			})
@@ -134,7 +130,7 @@ func (a *api) askOperations() {
 				return nil, err
 			}
 			store.TellGrant(ctx, user, grant.Audience{Kind: grant.Person, ID: answer.Audience.ID})
-			return &grantOutput{Replayed: replayedHeader(replayed), Body: answer}, nil
+			return &grantOutput{Body: answer}, nil
 		})
 
 	register(a, operation{id: "decline-ask", method: http.MethodPost, path: "/location/asks/{ask_id}/decline", tag: tagLocation, summary: "Say no; nothing is shared"},
@@ -178,7 +174,6 @@ func (a *api) linkOperations() {
 	store := a.Location.Store
 
 	type newLinkInput struct {
-		Key  string `header:"Idempotency-Key" doc:"Makes a repeated request harmless"`
 		Body struct {
 			Precision Precision `json:"precision"`
 			ExpiresIn int64     `json:"expires_in,omitempty" minimum:"0" doc:"Seconds, a minute to 30 days; absent or 0: a day"`
@@ -186,8 +181,7 @@ func (a *api) linkOperations() {
 		}
 	}
 	type linkOutput struct {
-		Replayed string `header:"Idempotency-Replayed"`
-		Body     LocationLink
+		Body LocationLink
 	}
 	register(a, operation{id: "create-link", method: http.MethodPost, path: "/location/links", tag: tagLocation, spreads: true, status: http.StatusCreated,
 		summary: "Make a link that shows where you are to whoever has it, without an account, until it expires or you revoke it"},
@@ -195,14 +189,14 @@ func (a *api) linkOperations() {
 			user := caller(ctx).User
 			d := location.LinkDraft{Precision: in.Body.Precision.parsed(), Life: seconds(in.Body.ExpiresIn), Purpose: in.Body.Purpose}
 			// What is kept for a repeated request is the link without its token.
-			l, replayed, err := once(ctx, a, in.Key, "create-link", d, func(ctx context.Context, tx pgx.Tx) (location.Link, error) {
+			l, err := inTx(ctx, a, func(ctx context.Context, tx pgx.Tx) (location.Link, error) {
 				return store.MakeLink(ctx, tx, user, d)
 			})
 			if err != nil {
 				return nil, err
 			}
 			store.Tell(ctx, user)
-			return &linkOutput{Replayed: replayedHeader(replayed), Body: a.linkOf(l)}, nil
+			return &linkOutput{Body: a.linkOf(l)}, nil
 		})
 
 	type linksOutput struct {
@@ -249,7 +243,7 @@ func (a *api) openLinkOperation() {
 			ExpiresAt time.Time    `json:"expires_at" doc:"Of the link"`
 		}
 	}
-	register(a, operation{id: "open-link", method: http.MethodGet, path: "/location/links/{link}", tag: tagLocation, public: true, limited: true,
+	register(a, operation{id: "open-link", refuses: []int{http.StatusNotFound}, method: http.MethodGet, path: "/location/links/{link}", tag: tagLocation, public: true, limited: true,
 		summary: "Where the maker of a link is; no account needed. Unknown, expired and revoked links look alike"},
 		func(ctx context.Context, in *openLinkInput) (*openLinkOutput, error) {
 			l, err := a.Location.Store.OpenLink(ctx, in.Link)

@@ -86,12 +86,10 @@ func (a *api) fenceOperations() {
 		})
 
 	type fenceOutput struct {
-		Replayed string `header:"Idempotency-Replayed"`
-		Body     Fence
+		Body Fence
 	}
 	type newFenceInput struct {
 		GroupID string `path:"group_id"`
-		Key     string `header:"Idempotency-Key" doc:"Makes a repeated request harmless"`
 		Body    struct {
 			Name  string      `json:"name" doc:"1 to 80 characters"`
 			Shape fence.Shape `json:"shape" doc:"One of circle {center, radius in metres}, polygon (rings of points, the first the outline, the others holes) and cells (H3)"`
@@ -110,7 +108,7 @@ func (a *api) fenceOperations() {
 				return nil, err
 			}
 			d := location.FenceDraft{Name: in.Body.Name, Shape: in.Body.Shape, Dwell: seconds(in.Body.Dwell)}
-			answer, replayed, err := once(ctx, a, in.Key, "create-fence", []any{id, d}, func(ctx context.Context, tx pgx.Tx) (created, error) {
+			answer, err := inTx(ctx, a, func(ctx context.Context, tx pgx.Tx) (created, error) {
 				f, version, err := store.AddFence(ctx, tx, caller(ctx).User, id, d)
 				return created{fenceOf(f), version}, err
 			})
@@ -118,7 +116,7 @@ func (a *api) fenceOperations() {
 				return nil, err
 			}
 			store.TellFences(ctx, id, answer.Version)
-			return &fenceOutput{Replayed: replayedHeader(replayed), Body: answer.Fence}, nil
+			return &fenceOutput{Body: answer.Fence}, nil
 		})
 
 	type changeFenceInput struct {

@@ -98,11 +98,9 @@ func (a *api) grantOperations() {
 	store := a.Location.Store
 
 	type grantOutput struct {
-		Replayed string `header:"Idempotency-Replayed"`
-		Body     LocationGrant
+		Body LocationGrant
 	}
 	type newGrantInput struct {
-		Key  string `header:"Idempotency-Key" doc:"Makes a repeated request harmless"`
 		Body struct {
 			Audience  Audience  `json:"audience"`
 			Precision Precision `json:"precision"`
@@ -116,7 +114,7 @@ func (a *api) grantOperations() {
 			user := caller(ctx).User
 			d := location.Draft{Audience: grant.Audience{Kind: grant.Kind(in.Body.Audience.Kind), ID: in.Body.Audience.ID},
 				Precision: in.Body.Precision.parsed(), Life: seconds(in.Body.ExpiresIn), Purpose: in.Body.Purpose}
-			answer, replayed, err := once(ctx, a, in.Key, "create-grant", d, func(ctx context.Context, tx pgx.Tx) (LocationGrant, error) {
+			answer, err := inTx(ctx, a, func(ctx context.Context, tx pgx.Tx) (LocationGrant, error) {
 				g, err := store.Grant(ctx, tx, user, d)
 				return a.grantOf(g), err
 			})
@@ -124,7 +122,7 @@ func (a *api) grantOperations() {
 				return nil, err
 			}
 			store.TellGrant(ctx, user, d.Audience)
-			return &grantOutput{Replayed: replayedHeader(replayed), Body: answer}, nil
+			return &grantOutput{Body: answer}, nil
 		})
 
 	type grantsOutput struct {
@@ -223,7 +221,6 @@ func (a *api) sharingOperations() {
 		})
 
 	type newZoneInput struct {
-		Key  string `header:"Idempotency-Key" doc:"Makes a repeated request harmless"`
 		Body struct {
 			Name      string    `json:"name,omitempty" doc:"At most 80 characters, for yourself"`
 			Center    geo.Point `json:"center"`
@@ -232,14 +229,13 @@ func (a *api) sharingOperations() {
 		}
 	}
 	type zoneOutput struct {
-		Replayed string `header:"Idempotency-Replayed"`
-		Body     Zone
+		Body Zone
 	}
 	register(a, operation{id: "create-zone", method: http.MethodPost, path: "/location/zones", tag: tagLocation, spreads: true, status: http.StatusCreated,
 		summary: "Make a place, such as your home, in which nobody sees you finer than its precision"},
 		func(ctx context.Context, in *newZoneInput) (*zoneOutput, error) {
 			user := caller(ctx).User
-			answer, replayed, err := once(ctx, a, in.Key, "create-zone", in.Body, func(ctx context.Context, tx pgx.Tx) (Zone, error) {
+			answer, err := inTx(ctx, a, func(ctx context.Context, tx pgx.Tx) (Zone, error) {
 				z, err := store.AddZone(ctx, tx, user, in.Body.Name, grant.Zone{Center: in.Body.Center, Radius: in.Body.Radius, Precision: in.Body.Precision.parsed()})
 				return zoneOf(z), err
 			})
@@ -247,7 +243,7 @@ func (a *api) sharingOperations() {
 				return nil, err
 			}
 			store.Tell(ctx, user)
-			return &zoneOutput{Replayed: replayedHeader(replayed), Body: answer}, nil
+			return &zoneOutput{Body: answer}, nil
 		})
 
 	type zonesOutput struct {

@@ -101,15 +101,13 @@ func (a *api) inviteOperations() {
 
 	type inviteInput struct {
 		GroupID string `path:"group_id"`
-		Key     string `header:"Idempotency-Key" doc:"Makes a repeated request harmless"`
 		Body    *struct {
 			ExpiresIn int64 `json:"expires_in,omitempty" minimum:"0" maximum:"31622400" doc:"Seconds; absent: 7 days"`
 			MaxUses   int   `json:"max_uses,omitempty" minimum:"0" maximum:"10000" doc:"Absent: any number"`
 		}
 	}
 	type inviteOutput struct {
-		Replayed string `header:"Idempotency-Replayed"`
-		Body     NewInvite
+		Body NewInvite
 	}
 	register(a, operation{id: "create-invite", method: http.MethodPost, path: "/groups/{group_id}/invite", tag: tag, summary: "Generate group invite", status: http.StatusCreated},
 		func(ctx context.Context, in *inviteInput) (*inviteOutput, error) {
@@ -121,14 +119,14 @@ func (a *api) inviteOperations() {
 			if in.Body != nil {
 				terms = groups.Terms{Life: time.Duration(in.Body.ExpiresIn) * time.Second, MaxUses: in.Body.MaxUses}
 			}
-			answer, replayed, err := once(ctx, a, in.Key, "create-invite", []any{id, terms}, func(ctx context.Context, tx pgx.Tx) (NewInvite, error) {
+			answer, err := inTx(ctx, a, func(ctx context.Context, tx pgx.Tx) (NewInvite, error) {
 				i, err := a.Groups.Invite(ctx, tx, caller(ctx).User, id, terms)
 				return NewInvite{InviteCode: i.Code, ExpiresAt: i.ExpiresAt}, err
 			})
 			if err != nil {
 				return nil, err
 			}
-			return &inviteOutput{Replayed: replayedHeader(replayed), Body: answer}, nil
+			return &inviteOutput{Body: answer}, nil
 		})
 
 	type joinInput struct {
@@ -136,7 +134,7 @@ func (a *api) inviteOperations() {
 			InviteCode string `json:"invite_code" doc:"A code, or an invite link"`
 		}
 	}
-	register(a, operation{id: "join-group", method: http.MethodPost, path: "/groups/join", tag: tag, summary: "Join group with invite code; again is a success", limited: true},
+	register(a, operation{id: "join-group", refuses: []int{http.StatusGone}, method: http.MethodPost, path: "/groups/join", tag: tag, summary: "Join group with invite code; again is a success", limited: true},
 		func(ctx context.Context, in *joinInput) (*groupAnswer, error) {
 			return groupAnswerOf(a.Groups.Join(ctx, caller(ctx).User, in.Body.InviteCode))
 		})

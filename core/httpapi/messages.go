@@ -87,14 +87,15 @@ func (a *api) messageOperations() {
 
 	type messageInput struct {
 		GroupID string `path:"group_id"`
-		Key     string `header:"Idempotency-Key" doc:"Stands for client_id where that is absent, at most 64 characters"`
+		Key     string `header:"Idempotency-Key" hidden:"true"`
 		Body    struct {
 			ClientID string `json:"client_id,omitempty" doc:"1 to 64 characters, unique per sender and group: makes a repeated request harmless"`
 			Body     string `json:"body" doc:"1 to 4,000 characters"`
 		}
 	}
 	type messageOutput struct{ Body Message }
-	register(a, operation{id: "send-message", method: http.MethodPost, path: "/groups/{group_id}/messages", tag: tag, summary: "Send a message: stored when this is answered, and spread to the room", status: http.StatusCreated},
+	register(a, operation{id: "send-message", method: http.MethodPost, path: "/groups/{group_id}/messages", tag: tag, summary: "Send a message: stored when this is answered, and spread to the room", status: http.StatusCreated,
+		apart: "a room's messages are stored in batches, and one of a client_id once; the key stands for client_id where that is absent, with at most 64 characters"},
 		func(ctx context.Context, in *messageInput) (*messageOutput, error) {
 			id, standing, err := a.standing(ctx, in.GroupID)
 			if err != nil {

@@ -8,9 +8,11 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/auth"
+	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/internal/errs"
 )
 
@@ -19,12 +21,23 @@ import (
 type operation struct {
 	id, method, path, tag, summary string
 
-	public  bool // no token needed
-	limited bool // counted per client address: what costs us most, or tries passwords or invites
-	spreads bool // all nodes are told what it changed: a user's are counted apart
-	locates bool // the answer depends on where the client's address is
-	status  int  // default 200
+	public  bool  // no token needed
+	limited bool  // counted per client address: what costs us most, or tries passwords or invites
+	spreads bool  // all nodes are told what it changed: a user's are counted apart
+	locates bool  // the answer depends on where the client's address is
+	status  int   // default 200
+	refuses []int // statuses of failures beyond those that follow from the rest: see responses
+
+	// Of a write: the field of its body that says whose it is, where nobody is signed
+	// in. Idempotency keys count for it.
+	account string
+	// Of a write that isn't one transaction: why, and what makes a repeated one
+	// harmless. It leaves Idempotency-Key alone.
+	apart string
 }
+
+// writes reports whether an operation changes something.
+func (o operation) writes() bool { return o.method != http.MethodGet }
 
 // register adds an operation whose failures are problems.
 func register[I, O any](a *api, o operation, call func(context.Context, *I) (*O, error)) {
@@ -53,14 +66,22 @@ func register[I, O any](a *api, o operation, call func(context.Context, *I) (*O,
 	if o.spreads {
 		op.Middlewares = append(op.Middlewares, a.limitChanges)
 	}
+	if o.writes() && o.apart == "" {
+		op.Middlewares = append(op.Middlewares, a.once(o))
+	}
+	op.Parameters, op.Responses = o.parameters(), a.responses(o)
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := call(ctx, in)
-		if err != nil {
-			return nil, fromError(ctx, a.Log, err)
+		switch {
+		case err == nil:
+			exchangeOf(ctx).dated()
+			return out, nil
+		case db.Repeats(ctx): // nobody gets this answer
+			return nil, newProblem(http.StatusServiceUnavailable, "retry", "this is tried again")
 		}
-		exchangeOf(ctx).dated()
-		return out, nil
+		return nil, fromError(ctx, a.Log, err)
 	})
+	o.describe(a.huma.OpenAPI())
 }
 
 // nameOperation tells log and metrics which operation this is.
@@ -84,7 +105,7 @@ func (a *api) authenticate(ctx huma.Context, next func(huma.Context)) {
 	id, err := a.Auth.Authenticate(ctx.Context(), x.bearer)
 	if err == nil {
 		x.user = id.User.String()
-		err = a.byUser.Allow(id.User.String())
+		err = a.limitCaller(ctx.Context(), id)
 	}
 	if err != nil {
 		fromError(ctx.Context(), a.Log, err).write(w)
@@ -100,29 +121,6 @@ func bearer(header string) string {
 		return ""
 	}
 	return strings.TrimSpace(token)
-}
-
-// limitAddress bounds what one client address may ask of an operation. Each has
-// a bucket of its own, so that who tries passwords from an address does not
-// keep others behind it from refreshing.
-func (a *api) limitAddress(ctx huma.Context, next func(huma.Context)) {
-	r, w := humachi.Unwrap(ctx)
-	if err := a.byAddress.Allow(ctx.Operation().OperationID + " " + network(a.ClientAddr(r)).String()); err != nil {
-		fromError(ctx.Context(), a.Log, err).write(w)
-		return
-	}
-	next(ctx)
-}
-
-// limitChanges bounds how often all nodes are called for one user, who may ask for
-// much that costs less.
-func (a *api) limitChanges(ctx huma.Context, next func(huma.Context)) {
-	if err := a.changes.Allow(caller(ctx.Context()).User.String()); err != nil {
-		_, w := humachi.Unwrap(ctx)
-		fromError(ctx.Context(), a.Log, err).write(w)
-		return
-	}
-	next(ctx)
 }
 
 // noteAddress keeps the client's address for the operation.
@@ -163,6 +161,15 @@ func userID(s, field string) (core.UserID, error) {
 		return id, errs.New(errs.Invalid, "bad_request", "a user id is a UUID in lower case").At(field)
 	}
 	return id, nil
+}
+
+// inTx runs fn in a transaction; see db.InTx.
+func inTx[T any](ctx context.Context, a *api, fn func(context.Context, pgx.Tx) (T, error)) (out T, err error) {
+	err = a.DB.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) (err error) {
+		out, err = fn(ctx, tx)
+		return err
+	})
+	return out, err
 }
 
 // Success is the answer of operations that have nothing to tell.

@@ -181,7 +181,7 @@ func setup(t *testing.T, change ...func(*Config)) *bundle {
 	b.sent = &sentMessages{Chat: chat.New(b.db)}
 	t.Cleanup(b.sent.Stop)
 	cfg := Config{
-		DB: b.db, Auth: a, Users: users.New(b.db, b.clock),
+		DB: b.db, Secret: []byte("0123456789abcdef0123456789abcdef"), Auth: a, Users: users.New(b.db, b.clock),
 		Groups:   groups.New(b.db, "eu-west", groups.Config{Now: b.clock, Announce: b, Leaving: places, LinkBase: "https://example.org/join/"}),
 		Messages: b.sent, Presence: presence.New(b.db, b), Live: b.live, Edges: &testEdges{},
 		Location: &Location{Store: places, Recorder: b.record, Blocks: friends.New(b.db, friends.Config{Sharing: places, Now: b.clock}), Live: b.where}, Fleets: b.fleets,

@@ -253,7 +253,7 @@ func New(cfg Config) (*Node, error) {
 
 	assets, _ := web.Dist()
 	api, err := httpapi.New(httpapi.Config{
-		DB: cfg.DB, Auth: accounts, Users: people, Groups: teams,
+		DB: cfg.DB, Secret: cfg.Secret, Auth: accounts, Users: people, Groups: teams,
 		Location: &httpapi.Location{Store: where, Recorder: recorder, Blocks: friendships, Live: live{n.rt, changes}}, Fleets: owned,
 		Messages: conversation{messages, home, n.rt.Hub}, Presence: present, Live: n.rt, Edges: newDirectory(&cfg, n.region, watch), Notifications: told.operations(),
 		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: withoutProxy(cfg.ClientAddr),
