@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mustermesh/muster/core/db"
@@ -187,6 +188,8 @@ type Server struct {
 	traces *obs.Traces // nil: off
 	group  run.Group
 	admin  net.Listener
+
+	registry *prometheus.Registry
 }
 
 // NewServer opens the database and the sockets and assembles the node.
@@ -254,7 +257,7 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 			}
 		}
 	}()
-	s := &Server{}
+	s := &Server{registry: registry}
 	if s.db, err = db.Open(ctx, c.Database, db.Config{MaxConns: max(c.DBConns, 0), Name: "muster " + string(c.Node), Replica: c.DatabaseReplica}); err != nil {
 		return nil, err
 	}
