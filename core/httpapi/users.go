@@ -12,6 +12,7 @@ type Profile struct {
 	UserID             string         `json:"user_id" doc:"UUID"`
 	Username           string         `json:"username"`
 	Email              string         `json:"email" doc:"Empty for a guest"`
+	EmailVerified      bool           `json:"email_verified" doc:"Somebody confirmed that they read its mail"`
 	ProfilePicture     string         `json:"profile_picture" doc:"An https URL, or empty"`
 	Settings           map[string]any `json:"settings" doc:"Whatever the apps keep here"`
 	SubscriptionStatus string         `json:"subscription_status" enum:"free"`
@@ -19,7 +20,7 @@ type Profile struct {
 
 func profileOf(p users.Profile) Profile {
 	return Profile{
-		UserID: p.ID.String(), Username: p.Username, Email: p.Email, ProfilePicture: p.Picture,
+		UserID: p.ID.String(), Username: p.Username, Email: p.Email, EmailVerified: p.Verified, ProfilePicture: p.Picture,
 		Settings: p.Settings, SubscriptionStatus: string(p.Subscription),
 	}
 }

@@ -53,6 +53,7 @@ type Profile struct {
 	ID           core.UserID
 	Username     string
 	Email        string // empty for a guest
+	Verified     bool   // the address was confirmed
 	Guest        bool
 	Picture      string
 	Settings     map[string]any
@@ -182,8 +183,8 @@ type ProfileEvent struct {
 
 func get(ctx context.Context, q db.Querier, id core.UserID) (Profile, error) {
 	p := Profile{ID: id, Subscription: Free}
-	err := q.QueryRow(ctx, `SELECT username, coalesce(email, ''), guest, profile_picture, settings FROM users WHERE id = $1 AND deleted_at IS NULL`, id).
-		Scan(&p.Username, &p.Email, &p.Guest, &p.Picture, &p.Settings)
+	err := q.QueryRow(ctx, `SELECT username, coalesce(email, ''), email_verified_at IS NOT NULL, guest, profile_picture, settings FROM users WHERE id = $1 AND deleted_at IS NULL`, id).
+		Scan(&p.Username, &p.Email, &p.Verified, &p.Guest, &p.Picture, &p.Settings)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return p, ErrNotFound
 	}
