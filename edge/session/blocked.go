@@ -13,10 +13,14 @@ import (
 	"github.com/mustermesh/muster/edge"
 )
 
-// Two people of one room may be on no terms with each other. What all hear is
-// encoded once for all, so it is here that the few who are concerned get it
-// without where the other one is: a fix without its point, as of somebody who
-// took it back.
+// Two people of one room may be on no terms with each other: neither is to see
+// where the other is, or whether they are here. What all hear is encoded once for
+// all, so it is here that the few who are concerned get it without the other one
+// (see veil). Numbers stay, or something would be missed: of an event that was all
+// about them only the number is left.
+//
+// When that changes, the session enters its rooms again. The snapshot has everybody
+// whom it may see, and nobody else: to the client somebody has left, or come.
 
 const (
 	// blockedAgain is how old the answer to who is blocked may be. Changes are told
@@ -53,6 +57,7 @@ func (s *Session) askBlocked(ctx context.Context) error {
 		if a := s.registry.deps.Areas; a != nil {
 			a.Choose(s)
 		}
+		s.registry.run(s.reenter)
 	}
 	s.blockedAt.Store(now.UnixNano())
 	s.blockRead.Store(news)
@@ -67,9 +72,26 @@ func (s *Session) blockedOld(age time.Duration) bool {
 	return s.blocked.Load() == nil || s.blockRead.Load() != s.blockNews.Load() || time.Since(time.Unix(0, s.blockedAt.Load())) >= age
 }
 
+// reenter has the client sent all its rooms anew. Where that fails it is told, and
+// enters the room again by itself.
+func (s *Session) reenter() {
+	s.mu.Lock()
+	var rooms []string
+	for _, st := range s.rooms {
+		rooms = append(rooms, st.room)
+	}
+	s.mu.Unlock()
+	for _, room := range rooms {
+		ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Request)
+		s.join(ctx, 0, room, nil)
+		cancel()
+	}
+}
+
 // clear has the client forget where those were whom it must not see since it was
-// told, in all its rooms, as of somebody who took it back. Areas do so by themselves.
-// What can't be read is tried again with the next answer.
+// told, in all its rooms, as of somebody who took it back: a position need not be of
+// a device that a snapshot could leave out. Areas do so by themselves. What can't be
+// read is tried again with the next answer.
 func (s *Session) clear(ctx context.Context) error {
 	read := s.registry.deps.Fixes
 	if len(s.uncleared) == 0 || read == nil {
@@ -146,7 +168,7 @@ func (s *Session) reaskBlocked() {
 // changed, nil while it is not known. See edge.Choosy.
 func (s *Session) Hidden() *map[string]bool { return s.blocked.Load() }
 
-// permitted is a frame as the session may see it.
+// permitted is a frame as the session may see it; nil if nothing of it is left.
 func (s *Session) permitted(f *edge.Frame) *edge.Frame {
 	s.heed()
 	users := s.blocked.Load()
@@ -154,46 +176,47 @@ func (s *Session) permitted(f *edge.Frame) *edge.Frame {
 		return f
 	}
 	var parts []*edge.Frame
-	for i, p := range f.Parts() {
-		q := redacted(p, *users)
-		if q != p && parts == nil {
-			parts = append(parts, f.Parts()[:i]...)
-		}
-		if parts != nil || q != p {
+	changed := false
+	for _, p := range f.Parts() {
+		q := s.veil.redacted(p, *users)
+		if changed = changed || q != p; q != nil {
 			parts = append(parts, q)
 		}
 	}
-	if parts == nil {
+	switch {
+	case !changed:
 		return f
+	case parts == nil:
+		return nil
 	}
 	return edge.Bundle(parts)
 }
 
-// redacted returns a frame that does not say where users are; f itself if it
-// doesn't.
-func redacted(f *edge.Frame, users map[string]bool) *edge.Frame {
+// redacted returns a frame without users, nil if nothing is left of it; f itself if
+// they are not in it.
+func (v *veil) redacted(f *edge.Frame, users map[string]bool) *edge.Frame {
 	m, err := wire.DecodeServer(f.Body())
 	if err != nil {
 		return f // nor can the client read it
 	}
 	changed := false
-	hide := func(list []*wire.MemberFix, above uint64) {
-		for i, mf := range list {
-			if users[mf.GetUser()] && mf.GetFix().GetPoint() != nil {
-				list[i], changed = withoutPoint(mf, mf.Fix.N+above), true
-			}
-		}
-	}
 	switch b := m.GetBody().(type) {
 	case *wire.ServerFrame_Fixes:
-		hide(b.Fixes.GetFixes(), 0)
-	case *wire.ServerFrame_Snapshot:
-		for _, p := range b.Snapshot.GetParts() {
-			hide(p.GetFixes(), 1) // the client may have had it before
+		before := len(b.Fixes.GetFixes())
+		b.Fixes.Fixes = slices.DeleteFunc(b.Fixes.Fixes, func(mf *wire.MemberFix) bool { return users[mf.GetUser()] })
+		if changed = len(b.Fixes.Fixes) < before; len(b.Fixes.Fixes) == 0 {
+			return nil
 		}
+	case *wire.ServerFrame_Snapshot:
+		changed = v.snapshot(b.Snapshot, users)
 	case *wire.ServerFrame_Event:
-		if c := b.Event.GetCrossing(); users[c.GetUser()] || users[c.GetOther()] {
-			b.Event.Body, changed = nil, true // its number stays, or it would be missed
+		switch e := b.Event.GetBody().(type) {
+		case *wire.Event_Presence:
+			changed = v.presence(b.Event, users)
+		case *wire.Event_Crossing:
+			if users[e.Crossing.GetUser()] || users[e.Crossing.GetOther()] {
+				b.Event.Body, changed = nil, true
+			}
 		}
 	}
 	if !changed {

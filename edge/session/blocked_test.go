@@ -58,10 +58,16 @@ func TestBlocked(t *testing.T) {
 		}
 		check := func(got []*wire.MemberFix, n uint64, eve bool) {
 			t.Helper()
-			require.Len(t, got, 2)
-			require.EqualValues(t, 48, got[0].Fix.Point.Lat)
-			require.Equal(t, n, got[1].Fix.N)
-			require.Equal(t, eve, got[1].Fix.Point != nil)
+			users := []string{"bob"}
+			if eve {
+				users = append(users, "eve")
+			}
+			require.Len(t, got, len(users))
+			for i, f := range got {
+				require.Equal(t, users[i], f.User)
+				require.Equal(t, n, f.Fix.N)
+				require.EqualValues(t, 48, f.Fix.Point.Lat)
+			}
 		}
 		c.Deliver(frame(1))
 		check(p.next(t).GetFixes().GetFixes(), 1, false)
@@ -70,7 +76,8 @@ func TestBlocked(t *testing.T) {
 		}}}))
 		snapshot := p.next(t)
 		require.EqualValues(t, 9, snapshot.Re)
-		check(snapshot.GetSnapshot().Parts[0].Fixes, 3, false)
+		check(snapshot.GetSnapshot().Parts[0].Fixes, 2, false)
+		c.Deliver(edge.NewFrame(&wire.ServerFrame{Body: &wire.ServerFrame_Fixes{Fixes: &wire.Fixes{Room: roomA, Fixes: fixes(3)[1:]}}})) // nothing is left of it
 		for _, x := range []*wire.Crossing{{User: "eve", Fence: "f"}, {User: "bob", Other: "eve"}, {User: "bob", Fence: "f"}} {
 			c.Deliver(edge.NewFrame(&wire.ServerFrame{Body: &wire.ServerFrame_Event{Event: &wire.Event{
 				Room: roomA, At: &wire.Position{Seq: 3}, Body: &wire.Event_Crossing{Crossing: x},
@@ -86,11 +93,13 @@ func TestBlocked(t *testing.T) {
 		b.set()
 		w.BlocksChanged("ann")
 		synctest.Wait()
+		require.Equal(t, roomA, p.next(t).GetSnapshot().GetRoom(), "with everybody")
 		c.Deliver(frame(6))
 		check(p.next(t).GetFixes().GetFixes(), 6, true)
 		b.set("eve", "zoe")
 		w.BlocksChanged("ann")
 		synctest.Wait()
+		require.Equal(t, roomA, p.next(t).GetSnapshot().GetRoom(), "without eve")
 		c.Deliver(frame(7))
 		check(p.next(t).GetFixes().GetFixes(), 7, false)
 		p.cut()
@@ -190,6 +199,87 @@ func TestBlockedMeanwhile(t *testing.T) {
 		w.BlocksChanged("ann")
 		time.Sleep(2 * b.takes)
 		require.Equal(t, map[string]bool{"eve": true}, *w.Clients("ann")[0].(*Session).Hidden())
+		p.cut()
+		<-p.over
+		w.Stop()
+	})
+}
+
+// Of who is on no terms with somebody no room says that they are here: they are in
+// no part, event or count. Who comes back to a room that they know is sent all of
+// it anew.
+func TestBlockedPresence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, b := newWorld(t, Config{}), &blocks{}
+		w.deps.Blocks = b
+		b.set("eve", "zoe")
+		p := w.live(t, "ann l1", "phone", roomA)
+		c := w.Clients("ann")[0]
+		person := func(user string, devices ...*wire.Device) *wire.Person {
+			return &wire.Person{User: user, Name: user, Devices: devices}
+		}
+		device := func(name string, epoch uint64, state wire.State) *wire.Device {
+			return &wire.Device{Device: name, Epoch: epoch, State: state}
+		}
+		const live, suspended, left = wire.State_LIVE, wire.State_SUSPENDED, wire.State_LEFT
+		counts := func(l, s uint32) *wire.Counts { return &wire.Counts{Live: l, Suspended: s} }
+		same := func(want, got *wire.Counts) {
+			t.Helper()
+			require.Equal(t, [2]uint32{want.Live, want.Suspended}, [2]uint32{got.Live, got.Suspended})
+		}
+		fix := func(user, device string) *wire.MemberFix {
+			return &wire.MemberFix{User: user, Device: device, Fix: &wire.Fix{Point: &wire.Point{Lat: 48}, N: 4}}
+		}
+		deliver := func(re uint64) *wire.Snapshot {
+			c.Deliver(edge.NewFrame(&wire.ServerFrame{Re: re, Body: &wire.ServerFrame_Snapshot{Snapshot: &wire.Snapshot{Room: roomA, Parts: []*wire.Part{
+				{At: &wire.Position{Region: "eu"}, Counts: counts(3, 1), Fixes: []*wire.MemberFix{fix("bob", "d"), fix("eve", "a"), fix("eve", edge.PostDevice)}, People: []*wire.Person{
+					person("ann", device("phone", 1, live)), person("bob", device("d", 1, live)),
+					person("eve", device("a", 5, suspended), device("b", 6, live)), person("zoe", device("a", 2, suspended)),
+				}},
+				{At: &wire.Position{Region: "us"}, Counts: counts(1, 0), People: []*wire.Person{person("eve", device("c", 9, live))}},
+			}}}}))
+			return p.next(t).GetSnapshot()
+		}
+		s := deliver(7)
+		require.Len(t, s.Parts, 2)
+		require.Len(t, s.Parts[0].People, 2)
+		require.Empty(t, s.Parts[1].People)
+		require.Len(t, s.Parts[0].Fixes, 1)
+		same(counts(2, 0), s.Parts[0].Counts)
+		same(counts(0, 0), s.Parts[1].Counts)
+
+		event := func(region string, c1 *wire.Counts, people ...*wire.Person) *wire.Presence {
+			c.Deliver(edge.NewFrame(&wire.ServerFrame{Body: &wire.ServerFrame_Event{Event: &wire.Event{
+				Room: roomA, At: &wire.Position{Region: region, Seq: 4}, Body: &wire.Event_Presence{Presence: &wire.Presence{People: people, Counts: c1}},
+			}}}))
+			e := p.next(t).GetEvent()
+			require.EqualValues(t, 4, e.At.Seq, "its number stays")
+			return e.GetPresence()
+		}
+		x := event("eu", counts(2, 2), person("eve", device("b", 6, suspended)))
+		require.Empty(t, x.People)
+		same(counts(2, 0), x.Counts)
+		x = event("eu", counts(2, 1), person("eve", device("a", 5, left), device("b", 6, left)), person("bob", device("d", 1, live)))
+		require.Len(t, x.People, 1)
+		same(counts(2, 0), x.Counts)
+		x = event("eu", counts(2, 1), person("zoe", device("a", 1, left)))
+		same(counts(2, 0), x.Counts)
+		x = event("us", counts(1, 0), person("eve", device("c", 10, live)))
+		same(counts(0, 0), x.Counts)
+		x = event("us", counts(0, 0), person("eve", device("c", 10, left)))
+		same(counts(0, 0), x.Counts)
+
+		p.ask(8, &wire.ClientFrame{Body: &wire.ClientFrame_Join{Join: &wire.Join{Room: roomA, Positions: []*wire.Position{{Region: "eu", Epoch: 3, Seq: 4}}}}})
+		require.EqualValues(t, 8, p.next(t).Re)
+		w.hub.mu.Lock()
+		require.Len(t, w.hub.positions, 1)
+		require.Zero(t, w.hub.positions[0].Epoch, "nothing is continued that may have them")
+		w.hub.mu.Unlock()
+		w.Clients("ann")[0].(*Session).veil.returns(roomA)
+		s = deliver(8)
+		require.Len(t, s.Parts[0].Fixes, 2)
+		require.Nil(t, s.Parts[0].Fixes[1].Fix.Point, "what no device's leave takes with it")
+		require.Len(t, deliver(9).Parts[0].Fixes, 1)
 		p.cut()
 		<-p.over
 		w.Stop()

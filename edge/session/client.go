@@ -21,7 +21,11 @@ import (
 func (s *Session) Member() *peer.Member { return s.member }
 
 // Deliver queues a frame for the client.
-func (s *Session) Deliver(f *edge.Frame) { s.conn.Send(s.permitted(f)) }
+func (s *Session) Deliver(f *edge.Frame) {
+	if f = s.permitted(f); f != nil {
+		s.conn.Send(f)
+	}
+}
 
 // Refused answers a Join.
 func (s *Session) Refused(re uint64, room string, err error) {

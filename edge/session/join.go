@@ -49,6 +49,14 @@ func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.P
 	for i, p := range at {
 		positions[i] = &wire.Position{Region: p.Region, Epoch: p.Epoch, Seq: p.Seq}
 	}
+	if b := s.blocked.Load(); len(at) > 0 && b != nil && len(*b) > 0 {
+		// The client may know of them from before: what it knows has to be replaced,
+		// not continued. Of no epoch nothing is.
+		s.veil.returns(room)
+		for _, p := range positions {
+			p.Epoch, p.Seq = 0, 0
+		}
+	}
 	defer s.hub.Unlock()
 	if s.silent {
 		return

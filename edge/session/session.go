@@ -33,6 +33,7 @@ type Session struct {
 	blockRead atomic.Uint64                   // how often it had been when it was asked last
 	heeded    atomic.Int64                    // when it was asked again by itself
 	uncleared []string                        // whom the client may still show; guarded by asking
+	veil      veil                            // takes them out of what it is sent
 
 	// The reader's own.
 	frameKind string       // of the frame that it is at
@@ -338,6 +339,7 @@ func (s *Session) stayLocked(room string) int {
 // dropLocked forgets a room; held: the session may be in it, noted: and the
 // region knows.
 func (s *Session) dropLocked(room string) (held, noted bool) {
+	s.veil.forget(room)
 	noted = slices.Contains(s.pending, room)
 	held = noted
 	if i := s.stayLocked(room); i >= 0 {
