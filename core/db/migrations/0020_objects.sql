@@ -31,3 +31,7 @@ ALTER TABLE users ADD COLUMN IF NOT EXISTS profile_version BIGINT NOT NULL DEFAU
 -- Since when the account is ended: it has neither name nor credentials any more,
 -- and its row goes once nothing can be on its way.
 ALTER TABLE users ADD COLUMN IF NOT EXISTS deleted_at TIMESTAMPTZ; -- NULL: it is not
+
+-- Who read where somebody is stays known to them, without a name, when the reader's
+-- account is deleted: the id there is nobody's then.
+ALTER TABLE location_followed DROP CONSTRAINT IF EXISTS location_followed_viewer_fkey;
