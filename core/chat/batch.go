@@ -36,8 +36,9 @@ func distinct(batch []*pending) []*pending {
 
 // commit stores a batch, and keeps trying as long as that may help.
 func (c *Chat) commit(room string, batch []*pending) ([]answer, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, c.patience)
+	ctx, cancel := context.WithTimeout(behind(c.ctx, batch), c.patience)
 	defer cancel()
+	began := time.Now()
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		answers, err := c.try(ctx, room, batch)
 		if err != nil && ctx.Err() != nil {
@@ -46,6 +47,7 @@ func (c *Chat) commit(room string, batch []*pending) ([]answer, error) {
 		again := errors.Is(err, db.ErrAmbiguous) || errors.Is(err, db.ErrContended) || errors.Is(err, db.ErrUnavailable) ||
 			db.Violates(err, "messages_client_id_unique") // stored elsewhere meanwhile: next time it is seen
 		if !again {
+			c.metrics.committed(began, answers)
 			return answers, err
 		}
 		select {

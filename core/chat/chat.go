@@ -109,6 +109,7 @@ type Chat struct {
 	// go through.
 	patience, grace time.Duration
 	wg              sync.WaitGroup // writers, one per room with something waiting
+	metrics         metrics
 
 	mu      sync.Mutex // guards the following fields
 	stopped bool
@@ -138,7 +139,7 @@ type answer struct {
 func New(d *db.DB) *Chat {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Chat{db: d, ctx: ctx, cancel: cancel, patience: 10 * time.Second, grace: 5 * time.Second,
-		rooms: make(map[string]*queue)}
+		rooms: make(map[string]*queue), metrics: newMetrics()}
 }
 
 // Stop refuses further messages, lets those that wait go through, and returns

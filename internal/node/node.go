@@ -180,6 +180,11 @@ func New(cfg Config) (*Node, error) {
 	friendships, teams := circles.friends, circles.groups
 	changes.blocks = newBlocks(friendships)
 	messages := chat.New(cfg.DB)
+	if cfg.Metrics != nil {
+		if err := messages.Register(cfg.Metrics); err != nil {
+			return nil, err
+		}
+	}
 	touches := newActivity(teams.Touch, n.log)
 	people := users.New(cfg.DB, time.Now)
 	people.OnName(friends.Renamed)
