@@ -20,8 +20,9 @@ type Live interface {
 	// much of the mesh as this node knows of; STATE_UNSPECIFIED is "I can't tell".
 	Live(ctx context.Context, user string, rooms []string) (wire.State, error)
 	// People returns a page of a room's people by user id: those after the id
-	// (empty: from the start), at most limit.
-	People(ctx context.Context, room, after string, limit int) (*wire.PeoplePage, error)
+	// (empty: from the start), at most limit; without those with whom the viewer is
+	// on no terms, who are not counted either.
+	People(ctx context.Context, viewer, room, after string, limit int) (*wire.PeoplePage, error)
 }
 
 // PresenceSettings are what users chose about how they are seen.
@@ -174,7 +175,7 @@ func (a *api) presenceOperations() {
 					return nil, err
 				}
 			}
-			page, err := a.Live.People(ctx, id.Room(), in.After, in.Limit)
+			page, err := a.Live.People(ctx, caller(ctx).User.String(), id.Room(), in.After, in.Limit)
 			if err != nil {
 				return nil, err
 			}

@@ -117,7 +117,7 @@ func (l *fakeLive) Live(_ context.Context, user string, rooms []string) (wire.St
 	return best, l.err
 }
 
-func (l *fakeLive) People(_ context.Context, room, after string, limit int) (*wire.PeoplePage, error) {
+func (l *fakeLive) People(_ context.Context, _, room, after string, limit int) (*wire.PeoplePage, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	page := &wire.PeoplePage{Room: room, Counts: &wire.Counts{Live: uint32(len(l.rooms[room])), Suspended: 7}}

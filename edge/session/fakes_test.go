@@ -73,7 +73,7 @@ func (c *core) Seen(user string, _ time.Time) {
 	c.wasHere = append(c.wasHere, user)
 }
 
-func (c *core) People(_ context.Context, room, after string, limit int) (*wire.PeoplePage, error) {
+func (c *core) People(_ context.Context, _, room, after string, limit int) (*wire.PeoplePage, error) {
 	p := &wire.PeoplePage{Room: room, Counts: &wire.Counts{Live: 1000}}
 	for i := range limit {
 		p.People = append(p.People, &wire.Person{User: fmt.Sprint(after, i), Name: strings.Repeat("x", 4000)})

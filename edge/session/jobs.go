@@ -189,7 +189,7 @@ func (s *Session) people(ctx context.Context, id uint64, l *wire.ListPeople) {
 	}
 	var page *wire.PeoplePage
 	if err == nil {
-		page, err = d.People(ctx, l.Room, l.After, limit)
+		page, err = d.People(ctx, s.member.User, l.Room, l.After, limit)
 	}
 	if err != nil {
 		s.refuse(id, l.Room, err)

@@ -807,7 +807,7 @@ func TestPeople(t *testing.T) {
 		require.Less(t, page.SizeVT(), wire.MaxServerFrame)
 		require.Less(t, len(page.People), 500)
 		require.True(t, page.More, "what doesn't fit a frame is asked for next")
-		w.deps.People = func(context.Context, string, string, int) (*wire.PeoplePage, error) {
+		w.deps.People = func(context.Context, string, string, string, int) (*wire.PeoplePage, error) {
 			return nil, context.DeadlineExceeded
 		}
 		p.ask(2, &wire.ClientFrame{Body: &wire.ClientFrame_ListPeople{ListPeople: &wire.ListPeople{Room: roomA}}})

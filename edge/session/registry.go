@@ -88,8 +88,8 @@ type Deps struct {
 	Fixes func(ctx context.Context, room string) ([]*wire.MemberFix, error)
 	// Areas watches areas of interest; nil: this node has none.
 	Areas edge.Areas
-	// People returns a page of the people of a room, by user id.
-	People func(ctx context.Context, room, after string, limit int) (*wire.PeoplePage, error)
+	// People returns a page of the people of a room whom a viewer may see, by user id.
+	People func(ctx context.Context, viewer, room, after string, limit int) (*wire.PeoplePage, error)
 	// Arrived is told, once its rooms show it, of a session whose device was not
 	// in this region before: the region that its ticket is of, "" if that is not
 	// another one, and whether it is in rooms. It must not block. Optional.

@@ -121,21 +121,7 @@ func (r *veiledRoom) take(region string, people *[]*wire.Person, counts *wire.Co
 		}
 	}
 	for _, state := range there {
-		changed = uncount(counts, state) || changed
+		changed = counts.Without(state) || changed
 	}
 	return changed
-}
-
-// uncount takes a person out of counts. A blip is told to nobody: who is seen as
-// suspended may count as live, and the other way round.
-func uncount(c *wire.Counts, state wire.State) bool {
-	switch {
-	case c == nil || c.Live+c.Suspended == 0:
-		return false
-	case c.Suspended == 0 || state == wire.State_LIVE && c.Live > 0:
-		c.Live--
-	default:
-		c.Suspended--
-	}
-	return true
 }

@@ -30,14 +30,14 @@ func TestPeopleOfALostOwner(t *testing.T) {
 				break
 			}
 		}
-		page, err := a.People(t.Context(), room, "", 10)
+		page, err := a.People(t.Context(), "", room, "", 10)
 		require.NoError(t, err)
 		require.Empty(t, page.People)
 		w.fabric.Cut("n1", "n2")
 		w.fabric.Cut("n2", "n1")
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
-		_, err = a.People(ctx, room, "", 10)
+		_, err = a.People(ctx, "", room, "", 10)
 		e, known := errs.From(err)
 		require.True(t, known, "%v", err)
 		require.EqualValues(t, edge.CodeRetry, e.Code)

@@ -284,8 +284,8 @@ func (r *Realtime) call(ctx context.Context, to regions.NodeID, c *peer.Call) (*
 	return a, nil
 }
 
-// People returns a page of a room's people, from the room's owner.
-func (r *Realtime) People(ctx context.Context, room, after string, limit int) (*wire.PeoplePage, error) {
+// page returns a page of a room's people, from the room's owner.
+func (r *Realtime) page(ctx context.Context, room, after string, limit int) (*wire.PeoplePage, error) {
 	page, owner, here := r.Hub.People(room, after, limit)
 	switch {
 	case here:
@@ -333,7 +333,7 @@ func (r *Realtime) Live(ctx context.Context, user string, rooms []string) (wire.
 		if best == wire.State_LIVE {
 			break
 		}
-		page, err := r.People(ctx, room, before, 1)
+		page, err := r.page(ctx, room, before, 1)
 		if err != nil {
 			return wire.State_STATE_UNSPECIFIED, nil
 		}
