@@ -174,17 +174,17 @@ func (a *api) notificationOperations() {
 			return out, nil
 		})
 
-	type settingsOutput struct{ Body NotificationSettings }
+	type toldOutput struct{ Body NotificationSettings }
 	register(a, operation{id: "get-notification-settings", method: http.MethodGet, path: "/notifications/settings", tag: tagNotifications, summary: "How you want to be told"},
-		func(ctx context.Context, _ *struct{}) (*settingsOutput, error) {
+		func(ctx context.Context, _ *struct{}) (*toldOutput, error) {
 			w, err := n.Wishes(ctx, caller(ctx).User)
 			if err != nil {
 				return nil, err
 			}
-			return &settingsOutput{settingsOf(w)}, nil
+			return &toldOutput{settingsOf(w)}, nil
 		})
 
-	type settingsInput struct {
+	type toldInput struct {
 		Body struct {
 			Language    *string     `json:"language,omitempty" doc:"BCP 47, or empty; absent: unchanged"`
 			TimeZone    *string     `json:"time_zone,omitempty" doc:"Of the IANA database, or empty; absent: unchanged"`
@@ -193,7 +193,7 @@ func (a *api) notificationOperations() {
 		}
 	}
 	register(a, operation{id: "put-notification-settings", method: http.MethodPut, path: "/notifications/settings", tag: tagNotifications, summary: "Change how you want to be told"},
-		func(ctx context.Context, in *settingsInput) (*settingsOutput, error) {
+		func(ctx context.Context, in *toldInput) (*toldOutput, error) {
 			c := notify.WishChange{Language: in.Body.Language, Zone: in.Body.TimeZone, Preferences: in.Body.Preferences}
 			if q := in.Body.QuietHours; q != nil {
 				c.Quiet = &notify.Quiet{From: minutes(q.From), Until: minutes(q.Until)}
@@ -202,7 +202,7 @@ func (a *api) notificationOperations() {
 			if err != nil {
 				return nil, err
 			}
-			return &settingsOutput{settingsOf(w)}, nil
+			return &toldOutput{settingsOf(w)}, nil
 		})
 
 	a.pushOperations()
