@@ -62,6 +62,11 @@ export class Person {
   async createGroup(name: string): Promise<string> {
     await this.page.goto(`${this.base}/?region=${this.region}`);
     await this.id("guest-button").click();
+    return this.createGroupHere(name);
+  }
+
+  /** Into a new group, as who is signed in. */
+  async createGroupHere(name: string): Promise<string> {
     await this.id("group-name").fill(name);
     await this.id("create-group").click();
     await this.arrive();

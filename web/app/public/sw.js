@@ -18,14 +18,14 @@ self.addEventListener("push", (event) => {
 
 self.addEventListener("notificationclick", (event) => {
   event.notification.close();
-  const url = new URL(event.notification.data?.url ?? "/", self.location.origin);
-  if (url.origin !== self.location.origin) return; // nobody is sent elsewhere
+  // The server may know this app by another name: what counts is the page.
+  const { pathname, hash } = new URL(event.notification.data?.url ?? "/", self.location.origin);
+  const to = pathname === "/" && hash === "" ? "/notifications" : pathname + hash;
   event.waitUntil(
-    self.clients.matchAll({ type: "window", includeUncontrolled: true }).then(async (pages) => {
-      const [page] = pages;
-      if (!page) return self.clients.openWindow(url.href);
-      await page.focus();
-      if (url.pathname !== "/" || url.hash !== "") await page.navigate(url.href);
+    self.clients.matchAll({ type: "window" }).then(async ([page]) => {
+      if (!page) return self.clients.openWindow(to);
+      await page.focus().catch(() => {}); // not every browser lets us
+      return page.navigate(to);
     }),
   );
 });
