@@ -15,6 +15,10 @@
 // While somebody is invisible, they look offline to everybody else, and when
 // they were here is not written down: what shows later is from before.
 //
+// Of two people of whom one has blocked the other, each looks invisible to the
+// other, and when they were here last is not told, whatever they chose; if they
+// share no group, they don't exist for each other.
+//
 // # Writing last seen
 //
 // Seen takes many people at once and never lowers a time. It is called with
@@ -148,13 +152,15 @@ const sharedGroups = 500
 func (s *Store) View(ctx context.Context, viewer, user core.UserID) (v View, err error) {
 	var audience Audience
 	var seen *time.Time
+	var parted bool
 	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
 		return q.QueryRow(ctx,
 			`SELECT coalesce(p.invisible, false), coalesce(p.last_seen_audience, 'groups'), p.last_seen,
+			   EXISTS (SELECT 1 FROM blocks WHERE blocker = $1 AND blocked = $2 OR blocker = $2 AND blocked = $1),
 			   ARRAY(SELECT a.group_id FROM group_members a JOIN group_members b ON b.group_id = a.group_id
 			     WHERE a.user_id = $1 AND b.user_id = $2 ORDER BY a.group_id LIMIT $3)
 			 FROM users u LEFT JOIN presence p ON p.user_id = u.id WHERE u.id = $2`,
-			viewer, user, sharedGroups).Scan(&v.Invisible, &audience, &seen, &v.Shared)
+			viewer, user, sharedGroups).Scan(&v.Invisible, &audience, &seen, &parted, &v.Shared)
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -163,6 +169,9 @@ func (s *Store) View(ctx context.Context, viewer, user core.UserID) (v View, err
 		return View{}, fmt.Errorf("read presence: %w", err)
 	}
 	self := viewer == user
+	if parted {
+		v.Invisible, audience = true, Nobody
+	}
 	if !self && len(v.Shared) == 0 && audience != Everyone {
 		return View{}, ErrNotFound
 	}

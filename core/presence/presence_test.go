@@ -188,3 +188,32 @@ func TestViews(t *testing.T) {
 	_, err = s.View(t.Context(), lone, lone)
 	require.NoError(t, err, "oneself, without any group")
 }
+
+// Who is blocked, by whomever of the two, looks offline for ever, or isn't there.
+func TestBlocked(t *testing.T) {
+	d := devdb.Test(t)
+	s := New(d, nil)
+	ana, bo, eve := addUser(t, d), addUser(t, d), addUser(t, d)
+	addGroup(t, d, ana, bo)
+	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	require.NoError(t, s.Seen(t.Context(), map[core.UserID]time.Time{ana: noon, bo: noon, eve: noon}))
+	for _, u := range []core.UserID{ana, bo, eve} {
+		_, err := s.Update(t.Context(), u, Change{LastSeen: ptr(Everyone)})
+		require.NoError(t, err)
+	}
+	exec(t, d, `INSERT INTO blocks (blocker, blocked) VALUES ($1, $2), ($1, $3)`, ana, bo, eve)
+	for _, pair := range [][2]core.UserID{{ana, bo}, {bo, ana}} {
+		v, err := s.View(t.Context(), pair[0], pair[1])
+		require.NoError(t, err)
+		require.Len(t, v.Shared, 1, "that they share a group is no secret")
+		require.True(t, v.Invisible)
+		require.True(t, v.LastSeen.IsZero())
+	}
+	for _, pair := range [][2]core.UserID{{ana, eve}, {eve, ana}} {
+		_, err := s.View(t.Context(), pair[0], pair[1])
+		require.ErrorIs(t, err, ErrNotFound)
+	}
+	v, err := s.View(t.Context(), eve, bo)
+	require.NoError(t, err)
+	require.Equal(t, noon, v.LastSeen, "others are not concerned")
+}
