@@ -156,7 +156,7 @@ func (s *SMTP) client(ctx context.Context, opened func(net.Conn)) (*mail.Client,
 	}
 	options := []mail.Option{
 		mail.WithPort(n), mail.WithTimeout(cmp.Or(s.Timeout, 4*time.Minute)), mail.WithTLSConfig(config),
-		mail.WithoutNoop(),
+		mail.WithoutNoop(), mail.WithoutRset(),
 		mail.WithDialContextFunc(func(ctx context.Context, network, addr string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, dialTime)
 			defer cancel()
@@ -209,9 +209,17 @@ func (s *SMTP) Send(ctx context.Context, m *mail.Msg) error {
 	if err != nil {
 		return err
 	}
-	err = c.DialAndSendWithContext(ctx, m)
-	stop()
-	if m.IsDelivered() { // whatever the farewell was like
+	defer func() { stop() }()
+	conn, err := c.DialToSMTPClientWithContext(ctx)
+	if err != nil {
+		return meaning(err)
+	}
+	err = c.SendWithSMTPClient(conn, m)
+	// The answer to the farewell is not waited for: what was taken is to be written
+	// down before anything can happen to this node.
+	_ = conn.Text.PrintfLine("QUIT")
+	_ = conn.Close()
+	if m.IsDelivered() { // whatever came after that
 		return nil
 	}
 	return meaning(err)
