@@ -23,8 +23,8 @@ func tokensOf(t auth.Tokens, err error) (*tokensOutput, error) {
 	return &tokensOutput{Tokens{UserID: t.User.String(), Token: t.Access, RefreshToken: t.Refresh}}, nil
 }
 
-// spoken is the header of requests that lead to a mail.
-type spoken struct {
+// Spoken is the header of requests that lead to a mail.
+type Spoken struct {
 	Language string `header:"Accept-Language" doc:"What the mail is written in, if there is such a text"`
 }
 
@@ -38,7 +38,7 @@ func (a *api) authOperations() {
 	const tag = "auth"
 
 	type registerInput struct {
-		spoken
+		Spoken
 		Body struct {
 			Username   string `json:"username" doc:"2 to 32 letters, digits, spaces, . _ -" example:"Ana"`
 			Email      string `json:"email" example:"ana@example.org"`
@@ -76,7 +76,7 @@ func (a *api) authOperations() {
 		})
 
 	type upgradeInput struct {
-		spoken
+		Spoken
 		Body struct {
 			Username string `json:"username"`
 			Email    string `json:"email"`

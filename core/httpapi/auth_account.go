@@ -10,7 +10,7 @@ func (a *api) accountOperations() {
 	const tag = "auth"
 
 	type verifyInput struct {
-		spoken
+		Spoken
 		Body struct {
 			Token string `json:"token" maxLength:"256" doc:"What the mail's link ends with"`
 		}
@@ -21,7 +21,7 @@ func (a *api) accountOperations() {
 			return success(a.Auth.Verify(origin(ctx, in.Language), in.Body.Token))
 		})
 
-	type resendInput struct{ spoken }
+	type resendInput struct{ Spoken }
 	register(a, operation{id: "resend-verification", method: http.MethodPost, path: "/auth/verify/resend", tag: tag, limited: true, locates: true,
 		summary: "Send another mail to confirm the account's address, unless it is confirmed"},
 		func(ctx context.Context, in *resendInput) (*Success, error) {
@@ -29,7 +29,7 @@ func (a *api) accountOperations() {
 		})
 
 	type emailInput struct {
-		spoken
+		Spoken
 		Body struct {
 			Email    string `json:"email" example:"ana@example.org"`
 			Password string `json:"password,omitempty" doc:"Of the account; absent if it has none, then the login must be minutes old"`
@@ -54,7 +54,7 @@ func (a *api) accountOperations() {
 		})
 
 	type forgotInput struct {
-		spoken
+		Spoken
 		Body struct {
 			Email string `json:"email" example:"ana@example.org"`
 		}
