@@ -207,6 +207,37 @@ func (a *API) do(ctx context.Context, method, path, token string, in, out any) e
 	return nil
 }
 
+// page is one page of a list.
+type page struct {
+	fields map[string]json.RawMessage
+	next   string // path of the next one; empty: there is none
+}
+
+func (p *page) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &p.fields) }
+
+// follow reads the next page from a Link header (RFC 8288).
+func (p *page) follow(link string) {
+	if path, ok := strings.CutPrefix(link, "<"); ok {
+		p.next, _, _ = strings.Cut(path, ">")
+	}
+}
+
+// pages reads all pages of a list, whose entries are in a field of that name.
+func pages[T any](ctx context.Context, a *API, path, field string) (all []T, err error) {
+	for path != "" {
+		var p page
+		if err := a.call(ctx, http.MethodGet, path, nil, &p); err != nil {
+			return nil, err
+		}
+		var some []T
+		if err := json.Unmarshal(p.fields[field], &some); err != nil {
+			return nil, fmt.Errorf("client: list of %s: %w", field, err)
+		}
+		all, path = append(all, some...), p.next
+	}
+	return all, nil
+}
+
 // problemOf reads RFC 9457 problem+json, or makes do with the status.
 func problemOf(resp *http.Response, body []byte) *Error {
 	var p struct {

@@ -129,30 +129,9 @@ func (a *API) Profile(ctx context.Context) (p Profile, err error) {
 	return p, a.call(ctx, http.MethodGet, "/api/v1/users/profile", nil, &p)
 }
 
-// groupPage is one page of the list of groups.
-type groupPage struct {
-	Groups []GroupSummary `json:"groups"`
-	next   string         // path of the next page
-}
-
-// follow reads the next page from a Link header (RFC 8288).
-func (p *groupPage) follow(link string) {
-	if path, ok := strings.CutPrefix(link, "<"); ok {
-		p.next, _, _ = strings.Cut(path, ">")
-	}
-}
-
 // Groups lists the groups of the user, all pages of them.
 func (a *API) Groups(ctx context.Context) ([]GroupSummary, error) {
-	var all []GroupSummary
-	for path := "/api/v1/groups"; path != ""; {
-		var page groupPage
-		if err := a.call(ctx, http.MethodGet, path, nil, &page); err != nil {
-			return nil, err
-		}
-		all, path = append(all, page.Groups...), page.next
-	}
-	return all, nil
+	return pages[GroupSummary](ctx, a, "/api/v1/groups", "groups")
 }
 
 // CreateGroup makes a group that the user owns.
