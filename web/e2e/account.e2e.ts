@@ -97,10 +97,8 @@ test("friends: found by who wants to be, asked, and heard of at once; blocked is
   await ana.id(`found-${b.name}`).getByTestId("ask").click();
   await ana.id(`sent-${b.name}`).waitFor();
 
-  await bo.page.reload();
   await bo.id(`received-${a.name}`).getByTestId("accept").click();
   await bo.id(`friend-${a.name}`).waitFor();
-  await ana.page.reload();
   await ana.id(`friend-${b.name}`).waitFor();
   await ana.page.goto(`${ana.base}/notifications`);
   await ana.page.locator("[data-testid=notification][data-kind=friend_accepted]").filter({ hasText: b.name }).waitFor();
@@ -111,7 +109,6 @@ test("friends: found by who wants to be, asked, and heard of at once; blocked is
   await ana.id(`friend-${b.name}`).waitFor({ state: "detached" });
   await find(b.name);
   await ana.page.getByText("Nobody who lets themselves be found").waitFor();
-  await bo.page.reload();
   await bo.page.getByText("No friends yet").waitFor();
 });
 

@@ -223,6 +223,22 @@ export async function kick(user: string): Promise<void> {
   await loadGroup(id);
 }
 
+/** Removes somebody for good: no invite lets them in again. */
+export async function ban(user: string): Promise<void> {
+  const id = group.value?.id;
+  if (id === undefined) return;
+  await api.ban(id, user);
+  await loadGroup(id);
+}
+
+/** In the directory, where everybody may join, or behind invites. */
+export async function setPublic(on: boolean): Promise<void> {
+  const g = group.value;
+  if (!g) return;
+  await api.updateGroup(g.id, { settings: { ...g.settings, visibility: on ? "public" : "private" } });
+  await loadGroup(g.id);
+}
+
 export async function setRole(user: string, role: "admin" | "member"): Promise<void> {
   const id = group.value?.id;
   if (id === undefined) return;
@@ -277,6 +293,7 @@ async function loadGroup(id: string): Promise<void> {
     id: g.groupId,
     name: g.name,
     description: g.description,
+    settings: g.settings,
     members: g.members.map((m) => ({ user: m.userId, name: m.username, role: m.role })),
   };
 }

@@ -105,6 +105,7 @@ export interface Group {
   id: string;
   name: string;
   description: string;
+  settings: Readonly<Record<string, unknown>>;
   members: readonly Member[];
 }
 

@@ -4,7 +4,7 @@
 import { AccountApi } from "./account.js";
 import { MusterError } from "./errors.js";
 import { FriendsApi } from "./friends.js";
-import { type Call, type Json, list, object, text, when } from "./http.js";
+import { type Call, id, type Json, list, object, pages, text, when } from "./http.js";
 import { LocationApi } from "./location.js";
 import { NotificationsApi } from "./notifications.js";
 import type { TokenStore, Tokens } from "./tokens.js";
@@ -88,6 +88,14 @@ export interface OpenInvite extends Invite {
   readonly uses: number;
   /** Absent: any number. */
   readonly maxUses?: number;
+}
+
+/** Somebody whom a group does not let in. */
+export interface Banned {
+  readonly userId: string;
+  readonly username: string;
+  readonly reason: string;
+  readonly since?: Date;
 }
 
 export interface InviteOptions {
@@ -215,7 +223,7 @@ export class Api {
   }
 
   async userPresence(userId: string): Promise<UserPresence> {
-    const r = await this.#call("GET", `/users/${encodeURIComponent(userId)}/presence`);
+    const r = await this.#call("GET", `/users/${id(userId)}/presence`);
     return { state: (text(r.state) || "unknown") as UserPresence["state"], ...when("lastSeen", r.last_seen) };
   }
 
@@ -246,20 +254,40 @@ export class Api {
   }
 
   async group(groupId: string): Promise<Group> {
-    return toGroup(await this.#call("GET", `/groups/${encodeURIComponent(groupId)}`));
+    return toGroup(await this.#call("GET", `/groups/${id(groupId)}`));
+  }
+
+  /** What is not named stays; settings are replaced as a whole. Owner and admins may. */
+  async updateGroup(groupId: string, g: Partial<NewGroup>): Promise<Group> {
+    return toGroup((await this.#call("PUT", `/groups/${id(groupId)}`, { body: { ...g } })).group as Json);
+  }
+
+  /** Whom the group does not let in, the latest first. */
+  bans(groupId: string): Promise<Banned[]> {
+    return pages(this.#ask, `/groups/${id(groupId)}/bans?limit=200`, (r) =>
+      list(r.bans).map((b) => ({ userId: text(b.user_id), username: text(b.username), reason: text(b.reason), ...when("since", b.since) })));
+  }
+
+  /** Removes somebody, and lets them in no more. */
+  async ban(groupId: string, userId: string): Promise<void> {
+    await this.#call("POST", `/groups/${id(groupId)}/bans`, { body: { user_id: userId } });
+  }
+
+  async unban(groupId: string, userId: string): Promise<void> {
+    await this.#call("DELETE", `/groups/${id(groupId)}/bans/${id(userId)}`);
   }
 
   async invite(groupId: string, o: InviteOptions = {}): Promise<Invite> {
     const body: Json = {};
     if (o.maxUses !== undefined) body.max_uses = o.maxUses;
     if (o.expiresIn !== undefined) body.expires_in = o.expiresIn;
-    const r = await this.#call("POST", `/groups/${encodeURIComponent(groupId)}/invite`, { body });
+    const r = await this.#call("POST", `/groups/${id(groupId)}/invite`, { body });
     return { inviteCode: text(r.invite_code), ...when("expiresAt", r.expires_at) };
   }
 
   /** The open invites: to owner and admins all of them, to a member their own. */
   async invites(groupId: string): Promise<OpenInvite[]> {
-    const r = await this.#call("GET", `/groups/${encodeURIComponent(groupId)}/invites`);
+    const r = await this.#call("GET", `/groups/${id(groupId)}/invites`);
     return list(r.invites).map((i) => ({
       inviteCode: text(i.invite_code),
       uses: Number(i.uses ?? 0),
@@ -269,7 +297,7 @@ export class Api {
   }
 
   async revokeInvite(groupId: string, inviteCode: string): Promise<void> {
-    await this.#call("DELETE", `/groups/${encodeURIComponent(groupId)}/invites/${encodeURIComponent(inviteCode)}`);
+    await this.#call("DELETE", `/groups/${id(groupId)}/invites/${id(inviteCode)}`);
   }
 
   /** Joins the group that the code is for; joining twice is harmless. */
@@ -278,28 +306,28 @@ export class Api {
   }
 
   async leave(groupId: string): Promise<void> {
-    await this.#call("POST", `/groups/${encodeURIComponent(groupId)}/leave`);
+    await this.#call("POST", `/groups/${id(groupId)}/leave`);
   }
 
   async kick(groupId: string, userId: string): Promise<void> {
-    await this.#call("DELETE", `/groups/${encodeURIComponent(groupId)}/members/${encodeURIComponent(userId)}`);
+    await this.#call("DELETE", `/groups/${id(groupId)}/members/${id(userId)}`);
   }
 
   /** Makes a member an admin, or an admin a member. The owner may. */
   async setRole(groupId: string, userId: string, role: "admin" | "member"): Promise<void> {
-    await this.#call("PUT", `/groups/${encodeURIComponent(groupId)}/members/${encodeURIComponent(userId)}`, { body: { role } });
+    await this.#call("PUT", `/groups/${id(groupId)}/members/${id(userId)}`, { body: { role } });
   }
 
   /** Makes another member the owner, and the owner an admin: then the former owner may leave. */
   async transfer(groupId: string, userId: string): Promise<void> {
-    await this.#call("POST", `/groups/${encodeURIComponent(groupId)}/transfer`, { body: { user_id: userId } });
+    await this.#call("POST", `/groups/${id(groupId)}/transfer`, { body: { user_id: userId } });
   }
 
   /** Messages in ascending order: the newest, or those before or after a number. */
   async messages(groupId: string, o: { before?: number; after?: number; limit?: number } = {}): Promise<Page> {
     const q = new URLSearchParams();
     for (const [k, v] of Object.entries(o)) if (v !== undefined) q.set(k, String(v));
-    const r = await this.#call("GET", `/groups/${encodeURIComponent(groupId)}/messages?${q}`);
+    const r = await this.#call("GET", `/groups/${id(groupId)}/messages?${q}`);
     return { messages: list(r.messages).map(toMessage), more: r.more === true };
   }
 

@@ -5,6 +5,7 @@ export { Api, groupRoom } from "./api.js";
 export type {
   ApiOptions,
   Audience,
+  Banned,
   Group,
   GroupMember,
   GroupSummary,

@@ -4,7 +4,7 @@ import type { PublicGroup } from "@muster/sdk";
 import { contacts } from "../contacts.ts";
 import { ago } from "../lib/age.ts";
 import { codeOf } from "../lib/invite.ts";
-import { api, createGroup, joinByCode, joinDemo, loadGroups, signOut } from "../live.ts";
+import { api, connected, createGroup, joinByCode, joinDemo, loadGroups, signOut } from "../live.ts";
 import { unreadNotifications } from "../notices.ts";
 import { account, demo, groups, now } from "../state.ts";
 import { Avatar } from "../ui/avatar.tsx";
@@ -16,7 +16,7 @@ import { Frame, Logo } from "./frame.tsx";
 /** The groups one is in, and the ways into another one. */
 export function Groups() {
   const { route } = useLocation();
-  useEffect(() => void attempt(loadGroups), []);
+  useEffect(() => void attempt(() => Promise.all([loadGroups(), connected()])), []);
   const who = account.value;
   return (
     <Frame>

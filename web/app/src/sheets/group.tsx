@@ -1,8 +1,9 @@
 import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
+import type { Banned } from "@muster/sdk";
 import { until } from "../lib/age.ts";
 import { inviteLink } from "../lib/invite.ts";
-import { createInvite, leaveGroup, loadInvites, revokeInvite } from "../live.ts";
+import { api, createInvite, leaveGroup, loadInvites, revokeInvite, setPublic } from "../live.ts";
 import { group, type Invite, invites, myRole, now } from "../state.ts";
 import { Button, copy } from "../ui/button.tsx";
 import { Icon } from "../ui/icons.tsx";
@@ -28,6 +29,7 @@ export function GroupSheet() {
       {group.value?.description && <p class="lead small">{group.value.description}</p>}
       <Places />
       <Invites />
+      {myRole.value !== "member" && <Doors />}
       <h2 class="section">Leave</h2>
       {owner && others ? (
         <p class="small" data-testid="owner-stays">You own this group. Make somebody else the owner first: under People, beside their name.</p>
@@ -38,6 +40,38 @@ export function GroupSheet() {
         </div>
       ) : (
         <Button class="wide-button" data-testid="leave-group" action={() => setAsked(true)}><Icon name="door" /> Leave {group.value?.name}</Button>
+      )}
+    </>
+  );
+}
+
+/** Who gets in, beside those with an invite, and who does not. For owner and admins. */
+function Doors() {
+  const open = group.value?.settings["visibility"] === "public";
+  const id = group.value?.id;
+  const [bans, setBans] = useState<readonly Banned[]>([]);
+  const load = async () => {
+    if (id !== undefined) setBans(await api.bans(id));
+  };
+  useEffect(() => void attempt(load), [id, group.value?.members.length]);
+  return (
+    <>
+      <h2 class="section">Doors</h2>
+      <div class="setting">
+        <span id="set-public">Public<small>In the directory: everybody may find and join this group.</small></span>
+        <Button kind="switch" role="switch" aria-checked={open} aria-labelledby="set-public" data-testid="public-switch" action={() => setPublic(!open)}>
+          <span class="knob" />
+        </Button>
+      </div>
+      {bans.length > 0 && (
+        <ul class="items" aria-label="Not let in">
+          {bans.map((b) => (
+            <li key={b.userId} data-testid="banned">
+              <span class="grow break"><strong>{b.username}</strong><small>Not let in{b.reason && `: ${b.reason}`}</small></span>
+              <Button kind="quiet" action={async () => { if (id !== undefined) await api.unban(id, b.userId); await load(); }}>Let in</Button>
+            </li>
+          ))}
+        </ul>
       )}
     </>
   );

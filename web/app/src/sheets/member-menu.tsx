@@ -1,5 +1,6 @@
+import { change, contacts } from "../contacts.ts";
 import { ask, block, takeBackAsk } from "../granting.ts";
-import { kick, setRole, transfer } from "../live.ts";
+import { api, ban, kick, setRole, transfer } from "../live.ts";
 import { me, myRole, type Role } from "../state.ts";
 import { Button } from "../ui/button.tsx";
 import { toast } from "../ui/toast.tsx";
@@ -17,6 +18,11 @@ export function MemberMenu({ user, name, role }: { user: string; name: string; r
     await ask(user);
     toast(`${name} is asked, and may say no.`);
   };
+  const friend = contacts.value?.friends.some((f) => f.userId === user);
+  const befriend = async () => {
+    await change(() => api.friends.request(user));
+    toast(contacts.value?.friends.some((f) => f.userId === user) ? `${name} is your friend now.` : `${name} is asked to be your friend.`);
+  };
   return (
     <PersonMenu user={user} name={name} block={() => block(user)}>
       {(act) => (
@@ -24,6 +30,7 @@ export function MemberMenu({ user, name, role }: { user: string; name: string; r
           {asked
             ? <Button action={act(() => takeBackAsk(asked.askId))}>Take back the question</Button>
             : !shares && <Button data-testid={`ask-${name}`} action={act(request)}>Ask where they are</Button>}
+          {!friend && <Button data-testid={`befriend-${name}`} action={act(befriend)}>Ask to be friends</Button>}
           {myRole.value === "owner" && rank[myRole.value] > rank[role] && (
             <>
               <Button action={act(() => setRole(user, role === "admin" ? "member" : "admin"))}>{role === "admin" ? "No longer admin" : "Make admin"}</Button>
@@ -31,6 +38,7 @@ export function MemberMenu({ user, name, role }: { user: string; name: string; r
             </>
           )}
           {rank[myRole.value] > rank[role] && <Button kind="danger" data-testid={`kick-${name}`} action={act(() => kick(user))}>Remove</Button>}
+          {rank[myRole.value] > rank[role] && <Button kind="danger" data-testid={`ban-${name}`} action={act(() => ban(user))}>Remove for good</Button>}
         </>
       )}
     </PersonMenu>
