@@ -215,7 +215,7 @@ prove-jobs:
 		go test -count=1 -timeout 30m -v -run 'TestNothingIsLostOrDoubledByKills|TestClockJumps|TestEachDay' ./core/jobs
 
 prove-outbox:
-	MUSTER_PROVE_KILLS=200 go test -count=1 -timeout 30m -v -run 'TestEveryEventReachesTheRoomWhoeverDies|TestOrderPerKey' ./core/outbox/...
+	MUSTER_PROVE_KILLS=200 go test -count=1 -timeout 30m -v -run 'TestEveryEventReachesTheRoomWhoeverDies|TestOrderPerKey' ./core/outbox
 
 # Claims and completions a second, on a database with fsync.
 bench-jobs:
