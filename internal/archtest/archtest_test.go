@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"core":         {"geo", "api", "turn/cred", "internal", "core/db", "core/jobs", "core/outbox", "core/ledger", "core/objects"},
 	"core/httpapi": {"geo", "api", "internal", "core"},
 	"web":          {},
+	"deploy":       {},
 	// Where parts meet.
 	"internal/heap":     {"internal/run"},
 	"internal/node":     {"."},
