@@ -16,7 +16,7 @@ import (
 const asMuster = "MUSTER_TEST_AS_MUSTER"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asMuster) != "" {
+	if os.Getenv(asMuster) != "" || len(os.Args) > 1 && os.Args[1] == "hash" {
 		os.Exit(run(os.Args[1:]))
 	}
 	os.Exit(m.Run())

@@ -54,7 +54,7 @@ func (c *DevCmd) Run(ctx context.Context, log *slog.Logger) error {
 
 	cfg := node.DevConfig{
 		Regions: c.Regions, Nodes: c.Nodes, DatabaseRegion: regions.RegionID(c.DatabaseRegion), DatabaseSurvives: c.DatabaseSurvivesRegion, Data: c.Data, Front: front, Admin: admin,
-		Log: log, Progress: progress(os.Stderr), Version: version(), Google: c.google(),
+		Log: log, Progress: progress(os.Stderr), Version: version(), Google: c.google(), Hashing: hashing(),
 	}
 	if c.Demo {
 		cfg.Demo = playDemo

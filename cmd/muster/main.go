@@ -31,6 +31,7 @@ type cli struct {
 	Replay  ReplayCmd  `cmd:"" help:"Drive users along recorded GPS tracks."`
 	Bench   BenchCmd   `cmd:"" help:"Measure a mesh."`
 	Version VersionCmd `cmd:"" help:"Print the version."`
+	Hash    HashCmd    `cmd:"" hidden:"" help:"Hash passwords for a node."`
 }
 
 func main() {

@@ -64,6 +64,7 @@ func (c *ServeCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	c.override(cfg)
+	cfg.Hashing.Command = hashing().Command
 	s, err := node.NewServer(ctx, cfg, version(), log)
 	if err != nil {
 		return err

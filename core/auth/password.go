@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/secure/precis"
+
+	"github.com/mustermesh/muster/core/auth/hashers"
 )
 
 // HashConfig sets the cost of a password hash. The zero value is OWASP's
@@ -28,6 +30,9 @@ type HashConfig struct {
 	// as long (bench/baseline/logins.txt). Waiting bounds how many callers may queue
 	// for that; default 64. Those beyond are turned away.
 	Parallel, Waiting int
+	// Elsewhere computes a hash in another process, if not nil: see
+	// core/auth/hashers.
+	Elsewhere func(ctx context.Context, password, salt []byte, c hashers.Cost) ([]byte, error)
 }
 
 // hasher computes argon2id hashes in the PHC string format.
@@ -36,6 +41,7 @@ type hasher struct {
 	running        chan struct{} // one token per hash being computed
 	admitted       chan struct{} // one token per caller, running or waiting
 	decoy          string        // what is checked when there is no account
+	elsewhere      func(ctx context.Context, password, salt []byte, c hashers.Cost) ([]byte, error)
 	waited         prometheus.Histogram
 	refused        prometheus.Counter
 }
@@ -46,7 +52,7 @@ const (
 )
 
 func newHasher(cfg HashConfig) *hasher {
-	h := &hasher{memory: cfg.MemoryKiB, passes: cfg.Passes}
+	h := &hasher{memory: cfg.MemoryKiB, passes: cfg.Passes, elsewhere: cfg.Elsewhere}
 	if h.memory == 0 {
 		h.memory = 19 * 1024
 	}
@@ -135,7 +141,11 @@ func (h *hasher) compute(ctx context.Context, password string, salt []byte, memo
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	return argon2.IDKey([]byte(password), salt, passes, memory, lanes, hashLen), nil
+	cost := hashers.Cost{Passes: passes, MemoryKiB: memory, Lanes: lanes, Length: hashLen}
+	if h.elsewhere != nil {
+		return h.elsewhere(ctx, []byte(password), salt, cost)
+	}
+	return hashers.Here([]byte(password), salt, cost), nil
 }
 
 func (h *hasher) format(salt, sum []byte) string {

@@ -47,6 +47,7 @@ type DevConfig struct {
 	Committed func(room string, number uint64) // see Config
 	Traces    *obs.Traces                      // optional; the caller's to stop
 	Google    GoogleConfig                     // optional: nobody signs in with it
+	Hashing   HashingConfig                    // optional: how passwords are hashed
 	Version   string
 }
 
@@ -144,11 +145,15 @@ func (d *Dev) start(ctx context.Context) error {
 	}
 	d.cfg.Progress(fmt.Sprintf("starting %d regions with %d nodes each", d.cfg.Regions, d.cfg.Nodes))
 	front := url(d.cfg.Front)
+	hashing, hash := d.cfg.Hashing.pool(d.cfg.Log)
+	if hashing != nil {
+		d.group.Add("hashing", hashing)
+	}
 	d.mesh, err = NewMesh(MeshConfig{
 		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Pools: d.pools, DatabaseRegion: d.cfg.DatabaseRegion, DatabaseSurvives: d.cfg.DatabaseSurvives, Secret: secret,
 		CADir: filepath.Join(d.cfg.Data, "ca"), Raft: filepath.Join(d.cfg.Data, "raft"), Origins: origins(front), InviteBase: front + "/join/",
 		Notify: NotifyConfig{Mail: &d.mails, From: "Muster <no-reply@muster.test>", Private: true}, // this machine is all that there is
-		Google: d.cfg.Google,
+		Google: d.cfg.Google, Hash: hash,
 		Demo:   d.demoGroup, Committed: d.cfg.Committed, Network: network, Traces: d.cfg.Traces, Version: d.cfg.Version, Log: d.cfg.Log,
 	})
 	if err != nil {

@@ -118,6 +118,7 @@ type Config struct {
 	Sinks      []outbox.Sink                      // optional: who else gets the outbox's events
 	Notify     NotifyConfig                       // optional: how people are told
 	Google     GoogleConfig                       // optional: nobody signs in with it
+	Hash       auth.HashConfig                    // optional: how passwords are hashed
 }
 
 // Node is one node. It is a run.Service.

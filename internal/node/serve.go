@@ -107,6 +107,8 @@ type ServeConfig struct {
 	Mail MailConfig `yaml:"mail"`
 	// Google is for those who sign in with it; without it nobody does.
 	Google GoogleConfig `yaml:"google"`
+	// Hashing says how passwords are hashed.
+	Hashing HashingConfig `yaml:"hashing"`
 	// WebhooksPrivate: webhooks may be at addresses that are not on the internet,
 	// for a deployment whose users may reach all that its nodes can.
 	WebhooksPrivate bool `yaml:"webhooks_private"`
@@ -231,6 +233,8 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		Raft: filepath.Join(c.Data, "raft"), Capacity: c.Capacity,
 		Drain: DrainConfig{Rate: c.Drain.Rate, Deadline: c.Drain.Deadline}, Google: c.Google,
 	}
+	hashing, hash := c.Hashing.pool(log)
+	cfg.Hash = hash
 	cfg.Notify = NotifyConfig{From: c.Mail.From, Private: c.WebhooksPrivate}
 	if cfg.Notify.Mail, err = c.Mail.sender(); err != nil {
 		return nil, err
@@ -298,6 +302,9 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 	}
 	if s.node, err = New(cfg); err != nil {
 		return nil, err
+	}
+	if hashing != nil {
+		s.group.Add("hashing", hashing)
 	}
 	s.group.Add("node", s.node)
 	s.group.Add("topology", newLoop(topology.watch))
