@@ -71,7 +71,7 @@ func newAccounts(cfg *Config, region string, told auth.Notifier, announce auth.A
 	accounts, err := auth.New(cfg.DB, cfg.Secret, region, auth.Config{
 		VerifierConfig: auth.VerifierConfig{Log: log}, Announce: announce, Notify: told, Google: provider, LinkBase: app,
 		ProfileChanged: renamed, Hash: cfg.Hash,
-		Metrics:        cfg.Metrics,
+		Metrics: cfg.Metrics,
 	})
 	if err != nil {
 		return nil, err

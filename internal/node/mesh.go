@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/httpapi"
 	"github.com/mustermesh/muster/edge/session"
