@@ -25,6 +25,7 @@ import (
 	"github.com/mustermesh/muster/core/fleets"
 	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/presence"
+	"github.com/mustermesh/muster/core/privacy"
 	"github.com/mustermesh/muster/core/users"
 	"github.com/mustermesh/muster/internal/obs"
 )
@@ -48,6 +49,10 @@ type Config struct {
 	Fleets   *fleets.Store   // nil: no operations on fleets
 
 	Notifications *Notifications // nil: no operations on notifications and webhooks
+
+	Pictures *users.Pictures // nil: nobody uploads pictures
+	Cards    *users.Cards    // nil: no operation on other users
+	Privacy  *privacy.Store  // nil: no exports, and nobody deletes their profile
 
 	Assets  fs.FS    // holds docs/swagger-ui.css and docs/swagger-ui-bundle.js; nil: /docs links to the document only
 	Origins []string // of pages that may call the API, or "*"; default: none but its own
@@ -88,6 +93,7 @@ type api struct {
 	huma    huma.API
 	limits  limits
 	answers *answers
+	larger  map[string]int64 // "METHOD path" of what takes more than MaxBody, and how much
 }
 
 // New returns the handler of /api/v1/… and /docs.
@@ -114,6 +120,7 @@ func New(cfg Config) (http.Handler, error) {
 	a := &api{
 		Config: cfg,
 		limits: newLimits(&cfg),
+		larger: map[string]int64{},
 	}
 	var err error
 	if a.answers, err = newAnswers(cfg.DB, cfg.Secret, cfg.Now); err != nil {
@@ -147,6 +154,15 @@ func New(cfg Config) (http.Handler, error) {
 	a.huma = humachi.New(mux, hc)
 	a.authOperations()
 	a.userOperations()
+	if cfg.Pictures != nil {
+		a.pictureOperations()
+	}
+	if cfg.Cards != nil {
+		a.cardOperations()
+	}
+	if cfg.Privacy != nil {
+		a.privacyOperations()
+	}
 	a.groupOperations()
 	if cfg.Messages != nil {
 		a.messageOperations()

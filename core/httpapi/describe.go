@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"net/http"
 	"reflect"
 	"slices"
@@ -43,6 +44,11 @@ func (a *api) responses(o operation) map[string]*huma.Response {
 	}
 	problem := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
 	responses := map[string]*huma.Response{}
+	if o.media != "" {
+		responses[strconv.Itoa(cmp.Or(o.status, http.StatusOK))] = &huma.Response{
+			Content: map[string]*huma.MediaType{o.media: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
+		}
+	}
 	for _, status := range append(statuses, o.refuses...) {
 		r := &huma.Response{Description: http.StatusText(status)}
 		if status >= http.StatusBadRequest {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -19,9 +20,9 @@ func (a *api) guard(next http.Handler) http.Handler {
 		}
 		// A declared length is refused before a byte is read; what comes in
 		// chunks is cut off at the limit by the operation.
-		if r.ContentLength > a.MaxBody {
+		if limit := cmp.Or(a.larger[r.Method+" "+r.URL.Path], a.MaxBody); r.ContentLength > limit {
 			h.Set("Connection", "close") // nobody will read it
-			tooLarge(a.MaxBody).write(w)
+			tooLarge(limit).write(w)
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), a.Timeout)

@@ -1,10 +1,12 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
@@ -28,6 +30,9 @@ type operation struct {
 	status  int   // default 200
 	refuses []int // statuses of failures beyond those that follow from the rest: see responses
 
+	body  int64  // most bytes of a request; default Config.MaxBody
+	media string // the content type of an answer that isn't JSON
+
 	// Of a write: the field of its body that says whose it is, where nobody is signed
 	// in. Idempotency keys count for it.
 	account string
@@ -48,8 +53,12 @@ func register[I, O any](a *api, o operation, call func(context.Context, *I) (*O,
 		Tags:          []string{o.tag},
 		Summary:       o.summary,
 		DefaultStatus: o.status,
-		MaxBodyBytes:  a.MaxBody + 1, // huma refuses the limit itself
+		MaxBodyBytes:  cmp.Or(o.body, a.MaxBody) + 1, // huma refuses the limit itself
 		Middlewares:   huma.Middlewares{nameOperation},
+	}
+	if o.body > 0 {
+		a.larger[o.method+" "+prefix+o.path] = o.body
+		op.BodyReadTimeout = 30 * time.Second
 	}
 	if o.limited {
 		op.Middlewares = append(op.Middlewares, a.limitAddress)
