@@ -81,7 +81,7 @@ func New(d *db.DB, secret []byte, cfg Config) (*Channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Contact = cmp.Or(cfg.Contact, "https://github.com/mustermesh/muster")
+	cfg.Contact = cmp.Or(strings.TrimPrefix(cfg.Contact, "mailto:"), "https://github.com/mustermesh/muster")
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
