@@ -93,7 +93,9 @@ func TestConcurrentRequestsUnderOneKey(t *testing.T) {
 		var wg sync.WaitGroup
 		answers := make([]answer, 8)
 		for i := range answers {
-			wg.Go(func() { answers[i] = b.request(c.method, c.path, token, c.body, keyHeader, "storm-0123456789-"+c.table+c.method) })
+			wg.Go(func() {
+				answers[i] = b.request(c.method, c.path, token, c.body, keyHeader, "storm-0123456789-"+c.table+c.method)
+			})
 		}
 		wg.Wait()
 		firsts := 0

@@ -188,7 +188,6 @@ func (a *api) linkOperations() {
 		func(ctx context.Context, in *newLinkInput) (*linkOutput, error) {
 			user := caller(ctx).User
 			d := location.LinkDraft{Precision: in.Body.Precision.parsed(), Life: seconds(in.Body.ExpiresIn), Purpose: in.Body.Purpose}
-			// What is kept for a repeated request is the link without its token.
 			l, err := inTx(ctx, a, func(ctx context.Context, tx pgx.Tx) (location.Link, error) {
 				return store.MakeLink(ctx, tx, user, d)
 			})

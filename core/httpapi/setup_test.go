@@ -28,6 +28,10 @@ import (
 	"github.com/mustermesh/muster/core/friends"
 	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/location"
+	"github.com/mustermesh/muster/core/notify"
+	"github.com/mustermesh/muster/core/notify/inapp"
+	"github.com/mustermesh/muster/core/notify/webhook"
+	"github.com/mustermesh/muster/core/notify/webpush"
 	"github.com/mustermesh/muster/core/presence"
 	"github.com/mustermesh/muster/core/users"
 )
@@ -162,7 +166,15 @@ func setup(t *testing.T, change ...func(*Config)) *bundle {
 	b := &bundle{t: t, db: devdb.Test(t), metrics: prometheus.NewRegistry(), log: &lockedBuffer{},
 		now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	log := slog.New(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	a, err := auth.New(b.db, []byte("0123456789abcdef0123456789abcdef"), "eu-west", auth.Config{
+	secret := []byte("0123456789abcdef0123456789abcdef")
+	push, err := webpush.New(b.db, secret, webpush.Config{Contact: "mailto:ops@example.org"})
+	require.NoError(t, err)
+	hooks, err := webhook.New(b.db, secret, webhook.Config{})
+	require.NoError(t, err)
+	told, err := notify.New(b.db, secret, notify.Config{Channels: []notify.Channel{inapp.New(b.db, b.clock), push, hooks}, Now: b.clock, Log: log})
+	require.NoError(t, err)
+	a, err := auth.New(b.db, secret, "eu-west", auth.Config{
+		Notify:         told,
 		VerifierConfig: auth.VerifierConfig{Now: b.clock, Log: log},
 		Hash:           auth.HashConfig{MemoryKiB: 64, Passes: 1},
 		Announce:       b,
@@ -171,22 +183,23 @@ func setup(t *testing.T, change ...func(*Config)) *bundle {
 	require.NoError(t, a.Start(t.Context()))
 	t.Cleanup(a.Stop)
 	b.live = &fakeLive{rooms: map[string][]*wire.Person{}, states: map[string]wire.State{}}
-	places, err := location.New(b.db, []byte("0123456789abcdef0123456789abcdef"), location.Config{Now: b.clock, Announce: b, LinkBase: "https://example.org/l/"})
+	places, err := location.New(b.db, secret, location.Config{Now: b.clock, Announce: b, LinkBase: "https://example.org/l/"})
 	require.NoError(t, err)
 	b.places, b.auth = places, a
-	b.fleets, err = fleets.New(b.db, []byte("0123456789abcdef0123456789abcdef"), fleets.Config{Now: b.clock, Announce: b})
+	b.fleets, err = fleets.New(b.db, secret, fleets.Config{Now: b.clock, Announce: b})
 	require.NoError(t, err)
 	b.record = location.NewRecorder(places, log, nil)
 	b.where = newFakeWhere(b)
 	b.sent = &sentMessages{Chat: chat.New(b.db)}
 	t.Cleanup(b.sent.Stop)
 	cfg := Config{
-		DB: b.db, Secret: []byte("0123456789abcdef0123456789abcdef"), Auth: a, Users: users.New(b.db, b.clock),
-		Groups:   groups.New(b.db, "eu-west", groups.Config{Now: b.clock, Announce: b, Leaving: places, LinkBase: "https://example.org/join/"}),
+		DB: b.db, Secret: secret, Auth: a, Users: users.New(b.db, b.clock),
+		Groups:   groups.New(b.db, "eu-west", groups.Config{Now: b.clock, Announce: b, Leaving: places, LinkBase: "https://example.org/join/", Notify: told}),
 		Messages: b.sent, Presence: presence.New(b.db, b), Live: b.live, Edges: &testEdges{},
-		Location: &Location{Store: places, Recorder: b.record, Blocks: friends.New(b.db, friends.Config{Sharing: places, Now: b.clock}), Live: b.where}, Fleets: b.fleets,
-		Assets:  fstest.MapFS{"docs/swagger-ui.css": {Data: []byte("/* css */")}, "docs/swagger-ui-bundle.js": {Data: []byte("/* js */")}},
-		Origins: []string{"https://app.example.org"}, Log: log, Metrics: b.metrics, Now: b.clock,
+		Location: &Location{Store: places, Recorder: b.record, Blocks: friends.New(b.db, friends.Config{Sharing: places, Notify: told, Now: b.clock}), Live: b.where}, Fleets: b.fleets,
+		Notifications: &Notifications{Notifier: told, Push: push, Webhooks: hooks},
+		Assets:        fstest.MapFS{"docs/swagger-ui.css": {Data: []byte("/* css */")}, "docs/swagger-ui-bundle.js": {Data: []byte("/* js */")}},
+		Origins:       []string{"https://app.example.org"}, Log: log, Metrics: b.metrics, Now: b.clock,
 	}
 	for _, f := range change {
 		f(&cfg)

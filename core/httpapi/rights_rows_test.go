@@ -1,0 +1,262 @@
+package httpapi
+
+import (
+	"context"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/core"
+)
+
+// made returns a maker of something of the owner's: the answer's field is what the
+// path's parameter, or a word of the body, stands for.
+func ownersOwn(word, path, body string) func(*world) map[string]string {
+	return func(w *world) map[string]string {
+		var b any
+		if body != "" {
+			b = body
+		}
+		return map[string]string{word: w.once(word, func() string { return w.ok("POST", path, w.people["owner"].token, b).str(word) })}
+	}
+}
+
+// groupsOwn is ownersOwn below the group's path.
+func groupsOwn(word, path, body string) func(*world) map[string]string {
+	return func(w *world) map[string]string {
+		return ownersOwn(word, "/groups/"+w.group+path, body)(w)
+	}
+}
+
+// nobodys are things that don't exist.
+func nobodys(words ...string) func(*world) map[string]string {
+	return func(*world) map[string]string {
+		m := map[string]string{}
+		for _, word := range words {
+			m[word] = uuid.NewString()
+		}
+		return m
+	}
+}
+
+// fresh is another member for each who asks.
+func fresh(w *world) map[string]string {
+	p := w.guest("")
+	w.ok("POST", "/groups/join", p.token, obj{"invite_code": w.invite()})
+	return map[string]string{"user_id": p.id, "fresh": p.id}
+}
+
+func (w *world) invite() string {
+	return w.once("invite", func() string {
+		return w.ok("POST", "/groups/"+w.group+"/invite", w.people["owner"].token, nil).str("invite_code")
+	})
+}
+
+// anAsk is one of the member's to the owner.
+func anAsk(w *world) map[string]string {
+	return map[string]string{"ask_id": w.once("ask", func() string {
+		return w.ok("POST", "/location/asks", w.people["member"].token, obj{"user_id": w.people["owner"].id}).str("ask_id")
+	})}
+}
+
+// aFriendRequest is one of the other member's to the owner.
+func aFriendRequest(w *world) map[string]string {
+	w.once("request", func() string {
+		w.ok("POST", "/friends/requests", w.people["other"].token, obj{"user_id": w.people["owner"].id})
+		return ""
+	})
+	return map[string]string{"user_id": w.people["other"].id}
+}
+
+// aNotification is one of the owner's.
+func aNotification(w *world) map[string]string {
+	aFriendRequest(w)
+	var id string
+	require.NoError(w.t, w.db.InTx(w.t.Context(), pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error { // as if it had been delivered
+		return tx.QueryRow(ctx, `UPDATE notifications SET shown_at = created_at WHERE user_id = $1 RETURNING id`, w.people["owner"].id).Scan(&id)
+	}))
+	return map[string]string{"notification_id": id}
+}
+
+// aLogin is the owner's.
+func aLogin(w *world) map[string]string {
+	return map[string]string{"login_id": w.once("login", func() string {
+		owner, err := core.ParseUserID(w.people["owner"].id)
+		require.NoError(w.t, err)
+		id := uuid.NewString()
+		require.NoError(w.t, w.db.InTx(w.t.Context(), pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO logins (id, user_id, device_info, created_at) VALUES ($1, $2, '{}', $3)`, id, owner, w.clock())
+			return err
+		}))
+		return id
+	})}
+}
+
+// aKey is one of a fleet of the owner's.
+func aKey(w *world) map[string]string {
+	made := ownersOwn("fleet_id", "/fleets", `{"name":"x"}`)(w)
+	made["key_id"] = w.once("key", func() string {
+		return w.ok("POST", "/fleets/"+made["fleet_id"]+"/keys", w.people["owner"].token, nil).str("key_id")
+	})
+	return made
+}
+
+// public makes the group one that everybody may join.
+func public(group *world) map[string]string {
+	group.once("public", func() string {
+		group.ok("PUT", "/groups/"+group.group, group.people["owner"].token, obj{"settings": obj{"visibility": "public"}})
+		return ""
+	})
+	return nil
+}
+
+const (
+	aGrant   = `{"audience":{"kind":"discoverable"},"precision":"r8"}`
+	aZone    = `{"center":{"lat":45,"lng":13},"radius":300,"precision":"r8"}`
+	aLink    = `{"precision":"r8"}`
+	aFence   = `{"name":"x","shape":{"circle":{"center":{"lat":45,"lng":13},"radius":300}}}`
+	aHook    = `{"url":"https://example.org/hook"}`
+	aPush    = `{"endpoint":"https://push.example.org/x","keys":{"p256dh":"BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4","auth":"BTBZMqHH6r4Tts7J_aSIgg"}}`
+	aSignUp  = `{"username":"{new}","email":"{new}@example.org","password":"correct horse"}`
+	anUpdate = `{"coordinates":{"lat":45,"lng":13}}`
+)
+
+// all is the same answer for everybody.
+func all(code string) string { return strings.TrimSpace(strings.Repeat(code+" ", len(signedIn))) }
+
+// own is what only its owner, who is the group's, can see.
+func own(code string) string { return strings.Repeat(code+" ", len(signedIn)-1) + "ok" }
+
+var rights = map[string]right{
+	"keys":                    {who: everybody, public: true},
+	"register":                {who: everybody, body: aSignUp, public: true},
+	"login":                   {who: all("invalid_credentials"), body: `{"email":"nobody@example.org","password":"correct horse"}`, public: true},
+	"guest":                   {who: everybody, body: `{}`, public: true},
+	"refresh":                 {who: all("refresh_invalid"), body: `{"refresh_token":"x"}`, public: true},
+	"logout":                  {who: all("unauthenticated"), public: true},
+	"verify-email":            {who: all("token_invalid"), body: `{"token":"x"}`, public: true},
+	"forgot-password":         {who: everybody, body: `{"email":"nobody@example.org"}`, public: true},
+	"reset-password":          {who: all("token_invalid"), body: `{"token":"x","password":"correct horse"}`, public: true},
+	"begin-google":            {who: all("google_off"), public: true},
+	"google":                  {who: all("google_off"), body: `{"code":"x","state":"x"}`, public: true},
+	"edge":                    {who: everybody, public: true},
+	"edge-probe":              {who: everybody, public: true},
+	"demo":                    {who: all("no_demo"), public: true},
+	"open-link":               {who: all("link_not_found"), make: nobodys("link"), public: true},
+	"fleet-token":             {who: all("key_invalid"), body: `{"key":"x"}`, public: true},
+	"upgrade":                 {who: everybody, body: `{"username":"u{new}","email":"{new}@example.org","password":"correct horse"}`},
+	"resend-verification":     {who: all("guest")},
+	"change-email":            {who: all("guest"), body: `{"email":"{new}@example.org"}`},
+	"change-password":         {who: all("guest"), body: `{"new":"correct horse"}`},
+	"get-google-link":         {who: everybody},
+	"begin-google-link":       {who: all("google_off"), body: `{}`},
+	"put-google-link":         {who: all("google_off"), body: `{"code":"x","state":"x"}`},
+	"delete-google-link":      {who: everybody},
+	"list-logins":             {who: everybody},
+	"end-login":               {who: own("login_not_found"), make: aLogin},
+	"end-other-logins":        {who: everybody},
+	"list-security-events":    {who: everybody},
+	"get-profile":             {who: everybody},
+	"put-profile":             {who: everybody, body: `{"settings":{}}`},
+	"list-groups":             {who: everybody},
+	"create-group":            {who: everybody, body: `{"name":"x"}`},
+	"get-group":               {who: members},
+	"put-group":               {who: admins, body: `{"name":"y"}`},
+	"delete-group":            {who: ownerOnly},
+	"leave-group":             {who: "not_member ok ok ok owner_must_transfer"},
+	"transfer-group":          {who: ownerOnly, body: `{"user_id":"{other}"}`},
+	"list-directory":          {who: everybody},
+	"join-public-group":       {who: everybody, make: public},
+	"list-bans":               {who: admins},
+	"ban":                     {who: admins, body: `{"user_id":"{fresh}"}`, make: fresh},
+	"unban":                   {who: admins},
+	"list-members":            {who: members},
+	"remove-member":           {who: admins, make: fresh},
+	"put-member":              {who: ownerOnly, body: `{"role":"admin"}`, make: fresh},
+	"create-invite":           {who: members},
+	"join-group":              {who: everybody, body: `{"invite_code":"{code}"}`, make: func(w *world) map[string]string { return map[string]string{"code": w.invite()} }},
+	"list-invites":            {who: members},
+	"revoke-invite":           {who: admins, make: func(w *world) map[string]string { return map[string]string{"invite_code": w.invite()} }},
+	"list-messages":           {who: members},
+	"send-message":            {who: members, body: `{"client_id":"{new}","body":"x"}`},
+	"get-presence-settings":   {who: everybody},
+	"patch-presence-settings": {who: everybody, body: `{"invisible":true}`},
+	"get-user-presence":       {who: "user_not_found ok ok ok ok"},
+	"list-presence":           {who: members},
+	"list-blocks":             {who: everybody},
+	"block":                   {who: everybody, body: `{"user_id":"{other}"}`},
+	"unblock":                 {who: everybody},
+	"list-friends":            {who: everybody},
+	"list-friend-requests":    {who: everybody},
+	"request-friend":          {who: "ok user_not_found ok ok bad_request", body: `{"user_id":"{owner}"}`},
+	"accept-friend":           {who: own("request_not_found"), make: aFriendRequest},
+	"decline-friend":          {who: own("request_not_found"), make: aFriendRequest},
+	"cancel-friend":           {who: everybody, make: aFriendRequest},
+	"unfriend":                {who: everybody},
+	"get-discoverable":        {who: everybody},
+	"put-discoverable":        {who: everybody, body: `{"discoverable":true}`},
+	"search-people":           {who: everybody, query: "?q=ana"},
+	"update-location":         {who: everybody, body: anUpdate},
+	"withdraw-location":       {who: everybody},
+	"group-locations":         {who: members},
+	"group-proximity":         {who: members},
+	"nearby":                  {who: all("no_position")},
+	"sharing-people":          {who: everybody},
+	"create-ask":              {who: "user_not_found user_not_found ok ok user_not_found", body: `{"user_id":"{owner}"}`},
+	"list-asks":               {who: everybody},
+	"accept-ask":              {who: own("ask_not_found"), body: `{"precision":"r8","expires_in":3600}`, make: anAsk},
+	"decline-ask":             {who: own("ask_not_found"), make: anAsk},
+	"withdraw-ask":            {who: "ask_not_found ask_not_found ok ask_not_found ask_not_found", make: anAsk},
+	"create-link":             {who: everybody, body: aLink},
+	"list-links":              {who: everybody},
+	"revoke-link": {who: own("link_not_found"), make: func(w *world) map[string]string {
+		return map[string]string{"link": ownersOwn("link_id", "/location/links", aLink)(w)["link_id"]}
+	}},
+	"list-fences":               {who: members},
+	"create-fence":              {who: members, body: aFence},
+	"change-fence":              {who: admins, body: `{"name":"y"}`, make: groupsOwn("fence_id", "/fences", aFence)},
+	"delete-fence":              {who: "not_member role_required role_required ok fence_not_found", make: groupsOwn("fence_id", "/fences", aFence)},
+	"put-meeting":               {who: admins, body: `{"meet_distance":100}`},
+	"list-crossings":            {who: members},
+	"create-grant":              {who: "user_not_found user_not_found ok ok user_not_found", body: `{"audience":{"kind":"person","id":"{owner}"},"precision":"r8"}`},
+	"list-grants":               {who: everybody},
+	"change-grant":              {who: own("grant_not_found"), body: `{"precision":"r7"}`, make: ownersOwn("grant_id", "/location/grants", aGrant)},
+	"end-grant":                 {who: own("grant_not_found"), make: ownersOwn("grant_id", "/location/grants", aGrant)},
+	"get-sharing":               {who: everybody},
+	"put-sharing":               {who: everybody, body: `{"paused":false}`},
+	"create-zone":               {who: everybody, body: aZone},
+	"list-zones":                {who: everybody},
+	"delete-zone":               {who: own("zone_not_found"), make: ownersOwn("zone_id", "/location/zones", aZone)},
+	"list-receipts":             {who: everybody},
+	"get-track":                 {who: everybody},
+	"put-track":                 {who: everybody, body: `{"enabled":false}`},
+	"delete-track":              {who: everybody},
+	"list-track":                {who: everybody},
+	"export-track":              {who: everybody},
+	"list-notifications":        {who: everybody},
+	"count-notifications":       {who: everybody},
+	"read-notifications":        {who: everybody, body: `{"until":"2026-03-01T12:00:00Z"}`},
+	"read-notification":         {who: own("notification_not_found"), make: aNotification},
+	"list-deliveries":           {who: own("notification_not_found"), make: aNotification},
+	"get-notification-settings": {who: everybody},
+	"put-notification-settings": {who: everybody, body: `{}`},
+	"get-push-key":              {who: everybody},
+	"subscribe-push":            {who: everybody, body: aPush},
+	"unsubscribe-push":          {who: own("subscription_not_found"), make: ownersOwn("subscription_id", "/notifications/push", aPush)},
+	"create-webhook":            {who: everybody, body: aHook},
+	"list-webhooks":             {who: everybody},
+	"delete-webhook":            {who: own("webhook_not_found"), make: ownersOwn("webhook_id", "/webhooks", aHook)},
+	"create-group-webhook":      {who: admins, body: aHook},
+	"list-group-webhooks":       {who: admins},
+	"delete-group-webhook":      {who: "not_member role_required role_required ok webhook_not_found", make: groupsOwn("webhook_id", "/webhooks", aHook)},
+	"create-fleet":              {who: everybody, body: `{"name":"x"}`},
+	"list-fleets":               {who: everybody},
+	"get-fleet":                 {who: own("fleet_not_found"), make: ownersOwn("fleet_id", "/fleets", `{"name":"x"}`)},
+	"change-fleet":              {who: own("fleet_not_found"), body: `{"name":"y"}`, make: ownersOwn("fleet_id", "/fleets", `{"name":"x"}`)},
+	"delete-fleet":              {who: own("fleet_not_found"), make: ownersOwn("fleet_id", "/fleets", `{"name":"x"}`)},
+	"create-fleet-key":          {who: own("fleet_not_found"), make: ownersOwn("fleet_id", "/fleets", `{"name":"x"}`)},
+	"list-fleet-keys":           {who: own("fleet_not_found"), make: ownersOwn("fleet_id", "/fleets", `{"name":"x"}`)},
+	"revoke-fleet-key":          {who: own("fleet_not_found"), make: aKey},
+}
