@@ -124,7 +124,7 @@ func TestWebhooksOfUsersAndGroups(t *testing.T) {
 		status int
 		code   string
 	}{
-		"/webhooks":                       {bob.token, 404, "webhook_not_found"},
+		"/webhooks":                      {bob.token, 404, "webhook_not_found"},
 		"/groups/" + group + "/webhooks": {eve.token, 404, "not_member"},
 	} {
 		made := b.ok("POST", path, ana.token, obj{"url": "https://example.org/hook"})
