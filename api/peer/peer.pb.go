@@ -573,6 +573,7 @@ type Call struct {
 	//	*Call_SharingChanged
 	//	*Call_Update
 	//	*Call_Notify
+	//	*Call_ProfileChanged
 	Body          isCall_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -723,6 +724,15 @@ func (x *Call) GetNotify() *Notify {
 	return nil
 }
 
+func (x *Call) GetProfileChanged() *ProfileChanged {
+	if x != nil {
+		if x, ok := x.Body.(*Call_ProfileChanged); ok {
+			return x.ProfileChanged
+		}
+	}
+	return nil
+}
+
 type isCall_Body interface {
 	isCall_Body()
 }
@@ -775,6 +785,10 @@ type Call_Notify struct {
 	Notify *Notify `protobuf:"bytes,12,opt,name=notify,proto3,oneof"`
 }
 
+type Call_ProfileChanged struct {
+	ProfileChanged *ProfileChanged `protobuf:"bytes,13,opt,name=profile_changed,json=profileChanged,proto3,oneof"`
+}
+
 func (*Call_MembershipChanged) isCall_Body() {}
 
 func (*Call_Revoke) isCall_Body() {}
@@ -799,6 +813,61 @@ func (*Call_Update) isCall_Body() {}
 
 func (*Call_Notify) isCall_Body() {}
 
+func (*Call_ProfileChanged) isCall_Body() {}
+
+// What others see of a user has this version now: older ones are to be read anew.
+type ProfileChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProfileChanged) Reset() {
+	*x = ProfileChanged{}
+	mi := &file_peer_peer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProfileChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProfileChanged) ProtoMessage() {}
+
+func (x *ProfileChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProfileChanged.ProtoReflect.Descriptor instead.
+func (*ProfileChanged) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ProfileChanged) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ProfileChanged) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 type Answer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -815,7 +884,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_peer_peer_proto_msgTypes[3]
+	mi := &file_peer_peer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +896,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[3]
+	mi := &file_peer_peer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +909,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{3}
+	return file_peer_peer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Answer) GetBody() isAnswer_Body {
@@ -944,7 +1013,7 @@ type Update struct {
 
 func (x *Update) Reset() {
 	*x = Update{}
-	mi := &file_peer_peer_proto_msgTypes[4]
+	mi := &file_peer_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1025,7 @@ func (x *Update) String() string {
 func (*Update) ProtoMessage() {}
 
 func (x *Update) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[4]
+	mi := &file_peer_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1038,7 @@ func (x *Update) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Update.ProtoReflect.Descriptor instead.
 func (*Update) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{4}
+	return file_peer_peer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Update) GetRoom() string {
@@ -1007,7 +1076,7 @@ type Notify struct {
 
 func (x *Notify) Reset() {
 	*x = Notify{}
-	mi := &file_peer_peer_proto_msgTypes[5]
+	mi := &file_peer_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1088,7 @@ func (x *Notify) String() string {
 func (*Notify) ProtoMessage() {}
 
 func (x *Notify) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[5]
+	mi := &file_peer_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1101,7 @@ func (x *Notify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notify.ProtoReflect.Descriptor instead.
 func (*Notify) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{5}
+	return file_peer_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Notify) GetUser() string {
@@ -1065,7 +1134,7 @@ type Notified struct {
 
 func (x *Notified) Reset() {
 	*x = Notified{}
-	mi := &file_peer_peer_proto_msgTypes[6]
+	mi := &file_peer_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +1146,7 @@ func (x *Notified) String() string {
 func (*Notified) ProtoMessage() {}
 
 func (x *Notified) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[6]
+	mi := &file_peer_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +1159,7 @@ func (x *Notified) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notified.ProtoReflect.Descriptor instead.
 func (*Notified) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{6}
+	return file_peer_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Notified) GetSessions() uint32 {
@@ -1114,7 +1183,7 @@ type Post struct {
 
 func (x *Post) Reset() {
 	*x = Post{}
-	mi := &file_peer_peer_proto_msgTypes[7]
+	mi := &file_peer_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1195,7 @@ func (x *Post) String() string {
 func (*Post) ProtoMessage() {}
 
 func (x *Post) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[7]
+	mi := &file_peer_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1208,7 @@ func (x *Post) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Post.ProtoReflect.Descriptor instead.
 func (*Post) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{7}
+	return file_peer_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Post) GetRoom() string {
@@ -1173,7 +1242,7 @@ type ListFixes struct {
 
 func (x *ListFixes) Reset() {
 	*x = ListFixes{}
-	mi := &file_peer_peer_proto_msgTypes[8]
+	mi := &file_peer_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1254,7 @@ func (x *ListFixes) String() string {
 func (*ListFixes) ProtoMessage() {}
 
 func (x *ListFixes) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[8]
+	mi := &file_peer_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1267,7 @@ func (x *ListFixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFixes.ProtoReflect.Descriptor instead.
 func (*ListFixes) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListFixes) GetRoom() string {
@@ -1220,7 +1289,7 @@ type FixList struct {
 
 func (x *FixList) Reset() {
 	*x = FixList{}
-	mi := &file_peer_peer_proto_msgTypes[9]
+	mi := &file_peer_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1301,7 @@ func (x *FixList) String() string {
 func (*FixList) ProtoMessage() {}
 
 func (x *FixList) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[9]
+	mi := &file_peer_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1314,7 @@ func (x *FixList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FixList.ProtoReflect.Descriptor instead.
 func (*FixList) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FixList) GetFixes() []*wire.MemberFix {
@@ -1287,7 +1356,7 @@ type MapUpdate struct {
 
 func (x *MapUpdate) Reset() {
 	*x = MapUpdate{}
-	mi := &file_peer_peer_proto_msgTypes[10]
+	mi := &file_peer_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1368,7 @@ func (x *MapUpdate) String() string {
 func (*MapUpdate) ProtoMessage() {}
 
 func (x *MapUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[10]
+	mi := &file_peer_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1381,7 @@ func (x *MapUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapUpdate.ProtoReflect.Descriptor instead.
 func (*MapUpdate) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MapUpdate) GetPoints() []*MapPoint {
@@ -1353,7 +1422,7 @@ type MapClaim struct {
 
 func (x *MapClaim) Reset() {
 	*x = MapClaim{}
-	mi := &file_peer_peer_proto_msgTypes[11]
+	mi := &file_peer_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1434,7 @@ func (x *MapClaim) String() string {
 func (*MapClaim) ProtoMessage() {}
 
 func (x *MapClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[11]
+	mi := &file_peer_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1447,7 @@ func (x *MapClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapClaim.ProtoReflect.Descriptor instead.
 func (*MapClaim) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MapClaim) GetUser() string {
@@ -1408,7 +1477,7 @@ type MapPoint struct {
 
 func (x *MapPoint) Reset() {
 	*x = MapPoint{}
-	mi := &file_peer_peer_proto_msgTypes[12]
+	mi := &file_peer_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1489,7 @@ func (x *MapPoint) String() string {
 func (*MapPoint) ProtoMessage() {}
 
 func (x *MapPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[12]
+	mi := &file_peer_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1502,7 @@ func (x *MapPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapPoint.ProtoReflect.Descriptor instead.
 func (*MapPoint) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MapPoint) GetUser() string {
@@ -1489,7 +1558,7 @@ type MapQuery struct {
 
 func (x *MapQuery) Reset() {
 	*x = MapQuery{}
-	mi := &file_peer_peer_proto_msgTypes[13]
+	mi := &file_peer_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1501,7 +1570,7 @@ func (x *MapQuery) String() string {
 func (*MapQuery) ProtoMessage() {}
 
 func (x *MapQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[13]
+	mi := &file_peer_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1514,7 +1583,7 @@ func (x *MapQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapQuery.ProtoReflect.Descriptor instead.
 func (*MapQuery) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MapQuery) GetCenter() *wire.Point {
@@ -1582,7 +1651,7 @@ type MapFound struct {
 
 func (x *MapFound) Reset() {
 	*x = MapFound{}
-	mi := &file_peer_peer_proto_msgTypes[14]
+	mi := &file_peer_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1663,7 @@ func (x *MapFound) String() string {
 func (*MapFound) ProtoMessage() {}
 
 func (x *MapFound) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[14]
+	mi := &file_peer_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1676,7 @@ func (x *MapFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapFound.ProtoReflect.Descriptor instead.
 func (*MapFound) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MapFound) GetPoints() []*MapPoint {
@@ -1662,7 +1731,7 @@ type SharingChanged struct {
 
 func (x *SharingChanged) Reset() {
 	*x = SharingChanged{}
-	mi := &file_peer_peer_proto_msgTypes[15]
+	mi := &file_peer_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1743,7 @@ func (x *SharingChanged) String() string {
 func (*SharingChanged) ProtoMessage() {}
 
 func (x *SharingChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[15]
+	mi := &file_peer_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1756,7 @@ func (x *SharingChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharingChanged.ProtoReflect.Descriptor instead.
 func (*SharingChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SharingChanged) GetUser() string {
@@ -1728,7 +1797,7 @@ type Crossing struct {
 
 func (x *Crossing) Reset() {
 	*x = Crossing{}
-	mi := &file_peer_peer_proto_msgTypes[16]
+	mi := &file_peer_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1740,7 +1809,7 @@ func (x *Crossing) String() string {
 func (*Crossing) ProtoMessage() {}
 
 func (x *Crossing) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[16]
+	mi := &file_peer_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1753,7 +1822,7 @@ func (x *Crossing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Crossing.ProtoReflect.Descriptor instead.
 func (*Crossing) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Crossing) GetRoom() string {
@@ -1782,7 +1851,7 @@ type Reach struct {
 
 func (x *Reach) Reset() {
 	*x = Reach{}
-	mi := &file_peer_peer_proto_msgTypes[17]
+	mi := &file_peer_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +1863,7 @@ func (x *Reach) String() string {
 func (*Reach) ProtoMessage() {}
 
 func (x *Reach) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[17]
+	mi := &file_peer_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1807,7 +1876,7 @@ func (x *Reach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reach.ProtoReflect.Descriptor instead.
 func (*Reach) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Reach) GetRoom() string {
@@ -1840,7 +1909,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_peer_peer_proto_msgTypes[18]
+	mi := &file_peer_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +1921,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[18]
+	mi := &file_peer_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +1934,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Digest) GetRound() uint64 {
@@ -1899,7 +1968,7 @@ type DigestAnswer struct {
 
 func (x *DigestAnswer) Reset() {
 	*x = DigestAnswer{}
-	mi := &file_peer_peer_proto_msgTypes[19]
+	mi := &file_peer_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +1980,7 @@ func (x *DigestAnswer) String() string {
 func (*DigestAnswer) ProtoMessage() {}
 
 func (x *DigestAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[19]
+	mi := &file_peer_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +1993,7 @@ func (x *DigestAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestAnswer.ProtoReflect.Descriptor instead.
 func (*DigestAnswer) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DigestAnswer) GetRound() uint64 {
@@ -1952,7 +2021,7 @@ type Silence struct {
 
 func (x *Silence) Reset() {
 	*x = Silence{}
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1964,7 +2033,7 @@ func (x *Silence) String() string {
 func (*Silence) ProtoMessage() {}
 
 func (x *Silence) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[20]
+	mi := &file_peer_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1977,7 +2046,7 @@ func (x *Silence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Silence.ProtoReflect.Descriptor instead.
 func (*Silence) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Silence) GetOver() bool {
@@ -2000,7 +2069,7 @@ type Standing struct {
 
 func (x *Standing) Reset() {
 	*x = Standing{}
-	mi := &file_peer_peer_proto_msgTypes[21]
+	mi := &file_peer_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2012,7 +2081,7 @@ func (x *Standing) String() string {
 func (*Standing) ProtoMessage() {}
 
 func (x *Standing) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[21]
+	mi := &file_peer_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2025,7 +2094,7 @@ func (x *Standing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing.ProtoReflect.Descriptor instead.
 func (*Standing) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Standing) GetRegion() string {
@@ -2072,7 +2141,7 @@ type NodeStanding struct {
 
 func (x *NodeStanding) Reset() {
 	*x = NodeStanding{}
-	mi := &file_peer_peer_proto_msgTypes[22]
+	mi := &file_peer_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2153,7 @@ func (x *NodeStanding) String() string {
 func (*NodeStanding) ProtoMessage() {}
 
 func (x *NodeStanding) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[22]
+	mi := &file_peer_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2166,7 @@ func (x *NodeStanding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStanding.ProtoReflect.Descriptor instead.
 func (*NodeStanding) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NodeStanding) GetId() string {
@@ -2169,7 +2238,7 @@ type DeviceMoved struct {
 
 func (x *DeviceMoved) Reset() {
 	*x = DeviceMoved{}
-	mi := &file_peer_peer_proto_msgTypes[23]
+	mi := &file_peer_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2181,7 +2250,7 @@ func (x *DeviceMoved) String() string {
 func (*DeviceMoved) ProtoMessage() {}
 
 func (x *DeviceMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[23]
+	mi := &file_peer_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2194,7 +2263,7 @@ func (x *DeviceMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceMoved.ProtoReflect.Descriptor instead.
 func (*DeviceMoved) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeviceMoved) GetUser() string {
@@ -2232,7 +2301,7 @@ type StoreMessage struct {
 
 func (x *StoreMessage) Reset() {
 	*x = StoreMessage{}
-	mi := &file_peer_peer_proto_msgTypes[24]
+	mi := &file_peer_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +2313,7 @@ func (x *StoreMessage) String() string {
 func (*StoreMessage) ProtoMessage() {}
 
 func (x *StoreMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[24]
+	mi := &file_peer_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2257,7 +2326,7 @@ func (x *StoreMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMessage.ProtoReflect.Descriptor instead.
 func (*StoreMessage) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StoreMessage) GetRoom() string {
@@ -2305,7 +2374,7 @@ type Stored struct {
 
 func (x *Stored) Reset() {
 	*x = Stored{}
-	mi := &file_peer_peer_proto_msgTypes[25]
+	mi := &file_peer_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2317,7 +2386,7 @@ func (x *Stored) String() string {
 func (*Stored) ProtoMessage() {}
 
 func (x *Stored) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[25]
+	mi := &file_peer_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2330,7 +2399,7 @@ func (x *Stored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stored.ProtoReflect.Descriptor instead.
 func (*Stored) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Stored) GetMessage() *wire.Message {
@@ -2361,7 +2430,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_peer_peer_proto_msgTypes[26]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2442,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[26]
+	mi := &file_peer_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2455,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Member) GetUser() string {
@@ -2445,7 +2514,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_peer_peer_proto_msgTypes[27]
+	mi := &file_peer_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +2526,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[27]
+	mi := &file_peer_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +2539,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{27}
+	return file_peer_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Attach) GetRoom() string {
@@ -2530,7 +2599,7 @@ type Join struct {
 
 func (x *Join) Reset() {
 	*x = Join{}
-	mi := &file_peer_peer_proto_msgTypes[28]
+	mi := &file_peer_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2611,7 @@ func (x *Join) String() string {
 func (*Join) ProtoMessage() {}
 
 func (x *Join) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[28]
+	mi := &file_peer_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2624,7 @@ func (x *Join) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Join.ProtoReflect.Descriptor instead.
 func (*Join) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{28}
+	return file_peer_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Join) GetRoom() string {
@@ -2620,7 +2689,7 @@ type Joined struct {
 
 func (x *Joined) Reset() {
 	*x = Joined{}
-	mi := &file_peer_peer_proto_msgTypes[29]
+	mi := &file_peer_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2632,7 +2701,7 @@ func (x *Joined) String() string {
 func (*Joined) ProtoMessage() {}
 
 func (x *Joined) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[29]
+	mi := &file_peer_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2645,7 +2714,7 @@ func (x *Joined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Joined.ProtoReflect.Descriptor instead.
 func (*Joined) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{29}
+	return file_peer_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Joined) GetRoom() string {
@@ -2717,7 +2786,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_peer_peer_proto_msgTypes[30]
+	mi := &file_peer_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +2798,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[30]
+	mi := &file_peer_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +2811,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{30}
+	return file_peer_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Change) GetRoom() string {
@@ -2783,7 +2852,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_peer_peer_proto_msgTypes[31]
+	mi := &file_peer_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +2864,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[31]
+	mi := &file_peer_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +2877,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{31}
+	return file_peer_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Report) GetRoom() string {
@@ -2836,7 +2905,7 @@ type Publish struct {
 
 func (x *Publish) Reset() {
 	*x = Publish{}
-	mi := &file_peer_peer_proto_msgTypes[32]
+	mi := &file_peer_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +2917,7 @@ func (x *Publish) String() string {
 func (*Publish) ProtoMessage() {}
 
 func (x *Publish) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[32]
+	mi := &file_peer_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +2930,7 @@ func (x *Publish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Publish.ProtoReflect.Descriptor instead.
 func (*Publish) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{32}
+	return file_peer_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Publish) GetRoom() string {
@@ -2888,7 +2957,7 @@ type MembershipChanged struct {
 
 func (x *MembershipChanged) Reset() {
 	*x = MembershipChanged{}
-	mi := &file_peer_peer_proto_msgTypes[33]
+	mi := &file_peer_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +2969,7 @@ func (x *MembershipChanged) String() string {
 func (*MembershipChanged) ProtoMessage() {}
 
 func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[33]
+	mi := &file_peer_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2913,7 +2982,7 @@ func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipChanged.ProtoReflect.Descriptor instead.
 func (*MembershipChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{33}
+	return file_peer_peer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MembershipChanged) GetRoom() string {
@@ -2942,7 +3011,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_peer_peer_proto_msgTypes[34]
+	mi := &file_peer_peer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2954,7 +3023,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[34]
+	mi := &file_peer_peer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2967,7 +3036,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{34}
+	return file_peer_peer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Applied) GetRoom() string {
@@ -2998,7 +3067,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_peer_peer_proto_msgTypes[35]
+	mi := &file_peer_peer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3010,7 +3079,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[35]
+	mi := &file_peer_peer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3023,7 +3092,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{35}
+	return file_peer_peer_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Fence) GetRoom() string {
@@ -3067,7 +3136,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_peer_peer_proto_msgTypes[36]
+	mi := &file_peer_peer_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3079,7 +3148,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[36]
+	mi := &file_peer_peer_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3092,7 +3161,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{36}
+	return file_peer_peer_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Event) GetRoom() string {
@@ -3143,7 +3212,7 @@ type Fixes struct {
 
 func (x *Fixes) Reset() {
 	*x = Fixes{}
-	mi := &file_peer_peer_proto_msgTypes[37]
+	mi := &file_peer_peer_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3155,7 +3224,7 @@ func (x *Fixes) String() string {
 func (*Fixes) ProtoMessage() {}
 
 func (x *Fixes) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[37]
+	mi := &file_peer_peer_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3168,7 +3237,7 @@ func (x *Fixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fixes.ProtoReflect.Descriptor instead.
 func (*Fixes) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{37}
+	return file_peer_peer_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Fixes) GetRoom() string {
@@ -3229,7 +3298,7 @@ type Parts struct {
 
 func (x *Parts) Reset() {
 	*x = Parts{}
-	mi := &file_peer_peer_proto_msgTypes[38]
+	mi := &file_peer_peer_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3310,7 @@ func (x *Parts) String() string {
 func (*Parts) ProtoMessage() {}
 
 func (x *Parts) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[38]
+	mi := &file_peer_peer_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3323,7 @@ func (x *Parts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Parts.ProtoReflect.Descriptor instead.
 func (*Parts) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{38}
+	return file_peer_peer_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Parts) GetRoom() string {
@@ -3319,7 +3388,7 @@ type Subscribe struct {
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_peer_peer_proto_msgTypes[39]
+	mi := &file_peer_peer_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3331,7 +3400,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[39]
+	mi := &file_peer_peer_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3344,7 +3413,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{39}
+	return file_peer_peer_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Subscribe) GetRoom() string {
@@ -3377,7 +3446,7 @@ type Unsubscribe struct {
 
 func (x *Unsubscribe) Reset() {
 	*x = Unsubscribe{}
-	mi := &file_peer_peer_proto_msgTypes[40]
+	mi := &file_peer_peer_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3458,7 @@ func (x *Unsubscribe) String() string {
 func (*Unsubscribe) ProtoMessage() {}
 
 func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[40]
+	mi := &file_peer_peer_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3471,7 @@ func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unsubscribe.ProtoReflect.Descriptor instead.
 func (*Unsubscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{40}
+	return file_peer_peer_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Unsubscribe) GetRoom() string {
@@ -3426,7 +3495,7 @@ type NotOwner struct {
 
 func (x *NotOwner) Reset() {
 	*x = NotOwner{}
-	mi := &file_peer_peer_proto_msgTypes[41]
+	mi := &file_peer_peer_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3438,7 +3507,7 @@ func (x *NotOwner) String() string {
 func (*NotOwner) ProtoMessage() {}
 
 func (x *NotOwner) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[41]
+	mi := &file_peer_peer_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3451,7 +3520,7 @@ func (x *NotOwner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotOwner.ProtoReflect.Descriptor instead.
 func (*NotOwner) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{41}
+	return file_peer_peer_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NotOwner) GetRoom() string {
@@ -3489,7 +3558,7 @@ type Slots struct {
 
 func (x *Slots) Reset() {
 	*x = Slots{}
-	mi := &file_peer_peer_proto_msgTypes[42]
+	mi := &file_peer_peer_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3501,7 +3570,7 @@ func (x *Slots) String() string {
 func (*Slots) ProtoMessage() {}
 
 func (x *Slots) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[42]
+	mi := &file_peer_peer_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3514,7 +3583,7 @@ func (x *Slots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slots.ProtoReflect.Descriptor instead.
 func (*Slots) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{42}
+	return file_peer_peer_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Slots) GetRegion() string {
@@ -3572,7 +3641,7 @@ type HandOver struct {
 
 func (x *HandOver) Reset() {
 	*x = HandOver{}
-	mi := &file_peer_peer_proto_msgTypes[43]
+	mi := &file_peer_peer_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3584,7 +3653,7 @@ func (x *HandOver) String() string {
 func (*HandOver) ProtoMessage() {}
 
 func (x *HandOver) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[43]
+	mi := &file_peer_peer_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3597,7 +3666,7 @@ func (x *HandOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOver.ProtoReflect.Descriptor instead.
 func (*HandOver) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{43}
+	return file_peer_peer_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HandOver) GetSlot() uint32 {
@@ -3701,7 +3770,7 @@ type HandOverMember struct {
 
 func (x *HandOverMember) Reset() {
 	*x = HandOverMember{}
-	mi := &file_peer_peer_proto_msgTypes[44]
+	mi := &file_peer_peer_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3713,7 +3782,7 @@ func (x *HandOverMember) String() string {
 func (*HandOverMember) ProtoMessage() {}
 
 func (x *HandOverMember) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[44]
+	mi := &file_peer_peer_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3726,7 +3795,7 @@ func (x *HandOverMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverMember.ProtoReflect.Descriptor instead.
 func (*HandOverMember) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{44}
+	return file_peer_peer_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HandOverMember) GetUser() string {
@@ -3804,7 +3873,7 @@ type HandOverPost struct {
 
 func (x *HandOverPost) Reset() {
 	*x = HandOverPost{}
-	mi := &file_peer_peer_proto_msgTypes[45]
+	mi := &file_peer_peer_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3816,7 +3885,7 @@ func (x *HandOverPost) String() string {
 func (*HandOverPost) ProtoMessage() {}
 
 func (x *HandOverPost) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[45]
+	mi := &file_peer_peer_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3829,7 +3898,7 @@ func (x *HandOverPost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverPost.ProtoReflect.Descriptor instead.
 func (*HandOverPost) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{45}
+	return file_peer_peer_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HandOverPost) GetNode() string {
@@ -3873,7 +3942,7 @@ type HandOverRegion struct {
 
 func (x *HandOverRegion) Reset() {
 	*x = HandOverRegion{}
-	mi := &file_peer_peer_proto_msgTypes[46]
+	mi := &file_peer_peer_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3885,7 +3954,7 @@ func (x *HandOverRegion) String() string {
 func (*HandOverRegion) ProtoMessage() {}
 
 func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[46]
+	mi := &file_peer_peer_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3898,7 +3967,7 @@ func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRegion.ProtoReflect.Descriptor instead.
 func (*HandOverRegion) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{46}
+	return file_peer_peer_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HandOverRegion) GetPosition() *wire.Position {
@@ -3947,7 +4016,7 @@ type HandOverNode struct {
 
 func (x *HandOverNode) Reset() {
 	*x = HandOverNode{}
-	mi := &file_peer_peer_proto_msgTypes[47]
+	mi := &file_peer_peer_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3959,7 +4028,7 @@ func (x *HandOverNode) String() string {
 func (*HandOverNode) ProtoMessage() {}
 
 func (x *HandOverNode) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[47]
+	mi := &file_peer_peer_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3972,7 +4041,7 @@ func (x *HandOverNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverNode.ProtoReflect.Descriptor instead.
 func (*HandOverNode) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{47}
+	return file_peer_peer_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HandOverNode) GetNode() string {
@@ -4008,7 +4077,7 @@ type ListPeople struct {
 
 func (x *ListPeople) Reset() {
 	*x = ListPeople{}
-	mi := &file_peer_peer_proto_msgTypes[48]
+	mi := &file_peer_peer_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4020,7 +4089,7 @@ func (x *ListPeople) String() string {
 func (*ListPeople) ProtoMessage() {}
 
 func (x *ListPeople) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[48]
+	mi := &file_peer_peer_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4033,7 +4102,7 @@ func (x *ListPeople) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeople.ProtoReflect.Descriptor instead.
 func (*ListPeople) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{48}
+	return file_peer_peer_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListPeople) GetRoom() string {
@@ -4068,7 +4137,7 @@ type PresenceChanged struct {
 
 func (x *PresenceChanged) Reset() {
 	*x = PresenceChanged{}
-	mi := &file_peer_peer_proto_msgTypes[49]
+	mi := &file_peer_peer_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4080,7 +4149,7 @@ func (x *PresenceChanged) String() string {
 func (*PresenceChanged) ProtoMessage() {}
 
 func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[49]
+	mi := &file_peer_peer_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4093,7 +4162,7 @@ func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceChanged.ProtoReflect.Descriptor instead.
 func (*PresenceChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{49}
+	return file_peer_peer_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *PresenceChanged) GetUser() string {
@@ -4121,7 +4190,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_peer_peer_proto_msgTypes[50]
+	mi := &file_peer_peer_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4133,7 +4202,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[50]
+	mi := &file_peer_peer_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4146,7 +4215,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{50}
+	return file_peer_peer_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Revoke) GetLogin() string {
@@ -4200,7 +4269,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x04body\"A\n" +
 	"\bDatagram\x12-\n" +
 	"\x05fixes\x18\x01 \x01(\v2\x15.muster.peer.v1.FixesH\x00R\x05fixesB\x06\n" +
-	"\x04body\"\x85\x06\n" +
+	"\x04body\"\xd0\x06\n" +
 	"\x04Call\x12R\n" +
 	"\x12membership_changed\x18\x01 \x01(\v2!.muster.peer.v1.MembershipChangedH\x00R\x11membershipChanged\x120\n" +
 	"\x06revoke\x18\x02 \x01(\v2\x16.muster.peer.v1.RevokeH\x00R\x06revoke\x127\n" +
@@ -4216,8 +4285,12 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x0fsharing_changed\x18\n" +
 	" \x01(\v2\x1e.muster.peer.v1.SharingChangedH\x00R\x0esharingChanged\x120\n" +
 	"\x06update\x18\v \x01(\v2\x16.muster.peer.v1.UpdateH\x00R\x06update\x120\n" +
-	"\x06notify\x18\f \x01(\v2\x16.muster.peer.v1.NotifyH\x00R\x06notifyB\x06\n" +
-	"\x04body\"\xa8\x02\n" +
+	"\x06notify\x18\f \x01(\v2\x16.muster.peer.v1.NotifyH\x00R\x06notify\x12I\n" +
+	"\x0fprofile_changed\x18\r \x01(\v2\x1e.muster.peer.v1.ProfileChangedH\x00R\x0eprofileChangedB\x06\n" +
+	"\x04body\">\n" +
+	"\x0eProfileChanged\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"\xa8\x02\n" +
 	"\x06Answer\x12=\n" +
 	"\vpeople_page\x18\x01 \x01(\v2\x1a.muster.wire.v1.PeoplePageH\x00R\n" +
 	"peoplePage\x120\n" +
@@ -4477,168 +4550,170 @@ func file_peer_peer_proto_rawDescGZIP() []byte {
 	return file_peer_peer_proto_rawDescData
 }
 
-var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_peer_peer_proto_goTypes = []any{
 	(*Frame)(nil),                 // 0: muster.peer.v1.Frame
 	(*Datagram)(nil),              // 1: muster.peer.v1.Datagram
 	(*Call)(nil),                  // 2: muster.peer.v1.Call
-	(*Answer)(nil),                // 3: muster.peer.v1.Answer
-	(*Update)(nil),                // 4: muster.peer.v1.Update
-	(*Notify)(nil),                // 5: muster.peer.v1.Notify
-	(*Notified)(nil),              // 6: muster.peer.v1.Notified
-	(*Post)(nil),                  // 7: muster.peer.v1.Post
-	(*ListFixes)(nil),             // 8: muster.peer.v1.ListFixes
-	(*FixList)(nil),               // 9: muster.peer.v1.FixList
-	(*MapUpdate)(nil),             // 10: muster.peer.v1.MapUpdate
-	(*MapClaim)(nil),              // 11: muster.peer.v1.MapClaim
-	(*MapPoint)(nil),              // 12: muster.peer.v1.MapPoint
-	(*MapQuery)(nil),              // 13: muster.peer.v1.MapQuery
-	(*MapFound)(nil),              // 14: muster.peer.v1.MapFound
-	(*SharingChanged)(nil),        // 15: muster.peer.v1.SharingChanged
-	(*Crossing)(nil),              // 16: muster.peer.v1.Crossing
-	(*Reach)(nil),                 // 17: muster.peer.v1.Reach
-	(*Digest)(nil),                // 18: muster.peer.v1.Digest
-	(*DigestAnswer)(nil),          // 19: muster.peer.v1.DigestAnswer
-	(*Silence)(nil),               // 20: muster.peer.v1.Silence
-	(*Standing)(nil),              // 21: muster.peer.v1.Standing
-	(*NodeStanding)(nil),          // 22: muster.peer.v1.NodeStanding
-	(*DeviceMoved)(nil),           // 23: muster.peer.v1.DeviceMoved
-	(*StoreMessage)(nil),          // 24: muster.peer.v1.StoreMessage
-	(*Stored)(nil),                // 25: muster.peer.v1.Stored
-	(*Member)(nil),                // 26: muster.peer.v1.Member
-	(*Attach)(nil),                // 27: muster.peer.v1.Attach
-	(*Join)(nil),                  // 28: muster.peer.v1.Join
-	(*Joined)(nil),                // 29: muster.peer.v1.Joined
-	(*Change)(nil),                // 30: muster.peer.v1.Change
-	(*Report)(nil),                // 31: muster.peer.v1.Report
-	(*Publish)(nil),               // 32: muster.peer.v1.Publish
-	(*MembershipChanged)(nil),     // 33: muster.peer.v1.MembershipChanged
-	(*Applied)(nil),               // 34: muster.peer.v1.Applied
-	(*Fence)(nil),                 // 35: muster.peer.v1.Fence
-	(*Event)(nil),                 // 36: muster.peer.v1.Event
-	(*Fixes)(nil),                 // 37: muster.peer.v1.Fixes
-	(*Parts)(nil),                 // 38: muster.peer.v1.Parts
-	(*Subscribe)(nil),             // 39: muster.peer.v1.Subscribe
-	(*Unsubscribe)(nil),           // 40: muster.peer.v1.Unsubscribe
-	(*NotOwner)(nil),              // 41: muster.peer.v1.NotOwner
-	(*Slots)(nil),                 // 42: muster.peer.v1.Slots
-	(*HandOver)(nil),              // 43: muster.peer.v1.HandOver
-	(*HandOverMember)(nil),        // 44: muster.peer.v1.HandOverMember
-	(*HandOverPost)(nil),          // 45: muster.peer.v1.HandOverPost
-	(*HandOverRegion)(nil),        // 46: muster.peer.v1.HandOverRegion
-	(*HandOverNode)(nil),          // 47: muster.peer.v1.HandOverNode
-	(*ListPeople)(nil),            // 48: muster.peer.v1.ListPeople
-	(*PresenceChanged)(nil),       // 49: muster.peer.v1.PresenceChanged
-	(*Revoke)(nil),                // 50: muster.peer.v1.Revoke
-	(*wire.PeoplePage)(nil),       // 51: muster.wire.v1.PeoplePage
-	(*wire.Update)(nil),           // 52: muster.wire.v1.Update
-	(*wire.Notice)(nil),           // 53: muster.wire.v1.Notice
-	(*wire.MemberFix)(nil),        // 54: muster.wire.v1.MemberFix
-	(*timestamppb.Timestamp)(nil), // 55: google.protobuf.Timestamp
-	(*wire.Fix)(nil),              // 56: muster.wire.v1.Fix
-	(*wire.Point)(nil),            // 57: muster.wire.v1.Point
-	(*wire.Box)(nil),              // 58: muster.wire.v1.Box
-	(*wire.Crossing)(nil),         // 59: muster.wire.v1.Crossing
-	(*wire.Message)(nil),          // 60: muster.wire.v1.Message
-	(*wire.Device)(nil),           // 61: muster.wire.v1.Device
-	(*wire.Position)(nil),         // 62: muster.wire.v1.Position
-	(*wire.RegionReach)(nil),      // 63: muster.wire.v1.RegionReach
-	(*wire.Part)(nil),             // 64: muster.wire.v1.Part
+	(*ProfileChanged)(nil),        // 3: muster.peer.v1.ProfileChanged
+	(*Answer)(nil),                // 4: muster.peer.v1.Answer
+	(*Update)(nil),                // 5: muster.peer.v1.Update
+	(*Notify)(nil),                // 6: muster.peer.v1.Notify
+	(*Notified)(nil),              // 7: muster.peer.v1.Notified
+	(*Post)(nil),                  // 8: muster.peer.v1.Post
+	(*ListFixes)(nil),             // 9: muster.peer.v1.ListFixes
+	(*FixList)(nil),               // 10: muster.peer.v1.FixList
+	(*MapUpdate)(nil),             // 11: muster.peer.v1.MapUpdate
+	(*MapClaim)(nil),              // 12: muster.peer.v1.MapClaim
+	(*MapPoint)(nil),              // 13: muster.peer.v1.MapPoint
+	(*MapQuery)(nil),              // 14: muster.peer.v1.MapQuery
+	(*MapFound)(nil),              // 15: muster.peer.v1.MapFound
+	(*SharingChanged)(nil),        // 16: muster.peer.v1.SharingChanged
+	(*Crossing)(nil),              // 17: muster.peer.v1.Crossing
+	(*Reach)(nil),                 // 18: muster.peer.v1.Reach
+	(*Digest)(nil),                // 19: muster.peer.v1.Digest
+	(*DigestAnswer)(nil),          // 20: muster.peer.v1.DigestAnswer
+	(*Silence)(nil),               // 21: muster.peer.v1.Silence
+	(*Standing)(nil),              // 22: muster.peer.v1.Standing
+	(*NodeStanding)(nil),          // 23: muster.peer.v1.NodeStanding
+	(*DeviceMoved)(nil),           // 24: muster.peer.v1.DeviceMoved
+	(*StoreMessage)(nil),          // 25: muster.peer.v1.StoreMessage
+	(*Stored)(nil),                // 26: muster.peer.v1.Stored
+	(*Member)(nil),                // 27: muster.peer.v1.Member
+	(*Attach)(nil),                // 28: muster.peer.v1.Attach
+	(*Join)(nil),                  // 29: muster.peer.v1.Join
+	(*Joined)(nil),                // 30: muster.peer.v1.Joined
+	(*Change)(nil),                // 31: muster.peer.v1.Change
+	(*Report)(nil),                // 32: muster.peer.v1.Report
+	(*Publish)(nil),               // 33: muster.peer.v1.Publish
+	(*MembershipChanged)(nil),     // 34: muster.peer.v1.MembershipChanged
+	(*Applied)(nil),               // 35: muster.peer.v1.Applied
+	(*Fence)(nil),                 // 36: muster.peer.v1.Fence
+	(*Event)(nil),                 // 37: muster.peer.v1.Event
+	(*Fixes)(nil),                 // 38: muster.peer.v1.Fixes
+	(*Parts)(nil),                 // 39: muster.peer.v1.Parts
+	(*Subscribe)(nil),             // 40: muster.peer.v1.Subscribe
+	(*Unsubscribe)(nil),           // 41: muster.peer.v1.Unsubscribe
+	(*NotOwner)(nil),              // 42: muster.peer.v1.NotOwner
+	(*Slots)(nil),                 // 43: muster.peer.v1.Slots
+	(*HandOver)(nil),              // 44: muster.peer.v1.HandOver
+	(*HandOverMember)(nil),        // 45: muster.peer.v1.HandOverMember
+	(*HandOverPost)(nil),          // 46: muster.peer.v1.HandOverPost
+	(*HandOverRegion)(nil),        // 47: muster.peer.v1.HandOverRegion
+	(*HandOverNode)(nil),          // 48: muster.peer.v1.HandOverNode
+	(*ListPeople)(nil),            // 49: muster.peer.v1.ListPeople
+	(*PresenceChanged)(nil),       // 50: muster.peer.v1.PresenceChanged
+	(*Revoke)(nil),                // 51: muster.peer.v1.Revoke
+	(*wire.PeoplePage)(nil),       // 52: muster.wire.v1.PeoplePage
+	(*wire.Update)(nil),           // 53: muster.wire.v1.Update
+	(*wire.Notice)(nil),           // 54: muster.wire.v1.Notice
+	(*wire.MemberFix)(nil),        // 55: muster.wire.v1.MemberFix
+	(*timestamppb.Timestamp)(nil), // 56: google.protobuf.Timestamp
+	(*wire.Fix)(nil),              // 57: muster.wire.v1.Fix
+	(*wire.Point)(nil),            // 58: muster.wire.v1.Point
+	(*wire.Box)(nil),              // 59: muster.wire.v1.Box
+	(*wire.Crossing)(nil),         // 60: muster.wire.v1.Crossing
+	(*wire.Message)(nil),          // 61: muster.wire.v1.Message
+	(*wire.Device)(nil),           // 62: muster.wire.v1.Device
+	(*wire.Position)(nil),         // 63: muster.wire.v1.Position
+	(*wire.RegionReach)(nil),      // 64: muster.wire.v1.RegionReach
+	(*wire.Part)(nil),             // 65: muster.wire.v1.Part
 }
 var file_peer_peer_proto_depIdxs = []int32{
-	27, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
-	28, // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
-	30, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
-	31, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
-	32, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
-	34, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
-	29, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
-	35, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
-	36, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
-	37, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
-	38, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
-	39, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
-	40, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
-	41, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
-	33, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	42, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
-	17, // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
-	18, // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
-	19, // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
-	21, // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
-	20, // 20: muster.peer.v1.Frame.silence:type_name -> muster.peer.v1.Silence
-	7,  // 21: muster.peer.v1.Frame.post:type_name -> muster.peer.v1.Post
-	10, // 22: muster.peer.v1.Frame.map_update:type_name -> muster.peer.v1.MapUpdate
-	16, // 23: muster.peer.v1.Frame.crossing:type_name -> muster.peer.v1.Crossing
-	37, // 24: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
-	33, // 25: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	50, // 26: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
-	43, // 27: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
-	48, // 28: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
-	49, // 29: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
-	23, // 30: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
-	24, // 31: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
-	8,  // 32: muster.peer.v1.Call.list_fixes:type_name -> muster.peer.v1.ListFixes
-	13, // 33: muster.peer.v1.Call.map_query:type_name -> muster.peer.v1.MapQuery
-	15, // 34: muster.peer.v1.Call.sharing_changed:type_name -> muster.peer.v1.SharingChanged
-	4,  // 35: muster.peer.v1.Call.update:type_name -> muster.peer.v1.Update
-	5,  // 36: muster.peer.v1.Call.notify:type_name -> muster.peer.v1.Notify
-	51, // 37: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
-	25, // 38: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
-	9,  // 39: muster.peer.v1.Answer.fix_list:type_name -> muster.peer.v1.FixList
-	14, // 40: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
-	6,  // 41: muster.peer.v1.Answer.notified:type_name -> muster.peer.v1.Notified
-	52, // 42: muster.peer.v1.Update.updates:type_name -> muster.wire.v1.Update
-	53, // 43: muster.peer.v1.Notify.notices:type_name -> muster.wire.v1.Notice
-	54, // 44: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
-	55, // 45: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
-	54, // 46: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
-	12, // 47: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
-	11, // 48: muster.peer.v1.MapUpdate.claims:type_name -> muster.peer.v1.MapClaim
-	11, // 49: muster.peer.v1.MapUpdate.superseded:type_name -> muster.peer.v1.MapClaim
-	56, // 50: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
-	55, // 51: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
-	57, // 52: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
-	58, // 53: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
-	12, // 54: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
-	55, // 55: muster.peer.v1.SharingChanged.withdrawn:type_name -> google.protobuf.Timestamp
-	59, // 56: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
-	22, // 57: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
-	60, // 58: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
-	61, // 59: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
-	26, // 60: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
-	62, // 61: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
-	54, // 62: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
-	63, // 63: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
-	7,  // 64: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
-	26, // 65: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
-	62, // 66: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	62, // 67: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
-	63, // 68: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
-	61, // 69: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	54, // 70: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	60, // 71: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	62, // 72: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	64, // 73: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	62, // 74: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
-	36, // 75: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
-	62, // 76: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	44, // 77: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
-	46, // 78: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
-	47, // 79: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
-	45, // 80: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
-	61, // 81: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
-	54, // 82: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
-	7,  // 83: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
-	62, // 84: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
-	36, // 85: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
-	63, // 86: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
-	55, // 87: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	88, // [88:88] is the sub-list for method output_type
-	88, // [88:88] is the sub-list for method input_type
-	88, // [88:88] is the sub-list for extension type_name
-	88, // [88:88] is the sub-list for extension extendee
-	0,  // [0:88] is the sub-list for field type_name
+	28, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
+	29, // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
+	31, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
+	32, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
+	33, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
+	35, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
+	30, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
+	36, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
+	37, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
+	38, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
+	39, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
+	40, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
+	41, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
+	42, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
+	34, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	43, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
+	18, // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
+	19, // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
+	20, // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
+	22, // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
+	21, // 20: muster.peer.v1.Frame.silence:type_name -> muster.peer.v1.Silence
+	8,  // 21: muster.peer.v1.Frame.post:type_name -> muster.peer.v1.Post
+	11, // 22: muster.peer.v1.Frame.map_update:type_name -> muster.peer.v1.MapUpdate
+	17, // 23: muster.peer.v1.Frame.crossing:type_name -> muster.peer.v1.Crossing
+	38, // 24: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
+	34, // 25: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	51, // 26: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
+	44, // 27: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
+	49, // 28: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
+	50, // 29: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
+	24, // 30: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
+	25, // 31: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
+	9,  // 32: muster.peer.v1.Call.list_fixes:type_name -> muster.peer.v1.ListFixes
+	14, // 33: muster.peer.v1.Call.map_query:type_name -> muster.peer.v1.MapQuery
+	16, // 34: muster.peer.v1.Call.sharing_changed:type_name -> muster.peer.v1.SharingChanged
+	5,  // 35: muster.peer.v1.Call.update:type_name -> muster.peer.v1.Update
+	6,  // 36: muster.peer.v1.Call.notify:type_name -> muster.peer.v1.Notify
+	3,  // 37: muster.peer.v1.Call.profile_changed:type_name -> muster.peer.v1.ProfileChanged
+	52, // 38: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
+	26, // 39: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
+	10, // 40: muster.peer.v1.Answer.fix_list:type_name -> muster.peer.v1.FixList
+	15, // 41: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
+	7,  // 42: muster.peer.v1.Answer.notified:type_name -> muster.peer.v1.Notified
+	53, // 43: muster.peer.v1.Update.updates:type_name -> muster.wire.v1.Update
+	54, // 44: muster.peer.v1.Notify.notices:type_name -> muster.wire.v1.Notice
+	55, // 45: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
+	56, // 46: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
+	55, // 47: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
+	13, // 48: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
+	12, // 49: muster.peer.v1.MapUpdate.claims:type_name -> muster.peer.v1.MapClaim
+	12, // 50: muster.peer.v1.MapUpdate.superseded:type_name -> muster.peer.v1.MapClaim
+	57, // 51: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
+	56, // 52: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
+	58, // 53: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
+	59, // 54: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
+	13, // 55: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
+	56, // 56: muster.peer.v1.SharingChanged.withdrawn:type_name -> google.protobuf.Timestamp
+	60, // 57: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
+	23, // 58: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
+	61, // 59: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
+	62, // 60: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
+	27, // 61: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
+	63, // 62: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
+	55, // 63: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
+	64, // 64: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
+	8,  // 65: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
+	27, // 66: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
+	63, // 67: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
+	63, // 68: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	64, // 69: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
+	62, // 70: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	55, // 71: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	61, // 72: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	63, // 73: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	65, // 74: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	63, // 75: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
+	37, // 76: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
+	63, // 77: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	45, // 78: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	47, // 79: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	48, // 80: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	46, // 81: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
+	62, // 82: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	55, // 83: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	8,  // 84: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
+	63, // 85: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	37, // 86: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	64, // 87: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
+	56, // 88: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	89, // [89:89] is the sub-list for method output_type
+	89, // [89:89] is the sub-list for method input_type
+	89, // [89:89] is the sub-list for extension type_name
+	89, // [89:89] is the sub-list for extension extendee
+	0,  // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
@@ -4688,8 +4763,9 @@ func file_peer_peer_proto_init() {
 		(*Call_SharingChanged)(nil),
 		(*Call_Update)(nil),
 		(*Call_Notify)(nil),
+		(*Call_ProfileChanged)(nil),
 	}
-	file_peer_peer_proto_msgTypes[3].OneofWrappers = []any{
+	file_peer_peer_proto_msgTypes[4].OneofWrappers = []any{
 		(*Answer_PeoplePage)(nil),
 		(*Answer_Stored)(nil),
 		(*Answer_FixList)(nil),
@@ -4702,7 +4778,7 @@ func file_peer_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_peer_proto_rawDesc), len(file_peer_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   51,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

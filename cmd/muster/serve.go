@@ -25,12 +25,17 @@ type ServeCmd struct {
 	DNS          string         `help:"UDP and TCP address of the role dns." placeholder:"ADDR"`
 	DNSZone      string         `help:"Zone that dns answers for. Default: the topology's dns_name." placeholder:"NAME"`
 	DNSNS        []string       `help:"Name servers of that zone, NAME, or NAME=IP if in it." name:"dns-ns" sep:";" placeholder:"NAME[=IP,IP]"`
+	Objects      string         `help:"Where pictures and exports are kept: a directory that all nodes share, or s3://bucket/prefix?endpoint=URL&region=NAME. Default: objects in the node's data." env:"MUSTER_OBJECTS" placeholder:"WHERE"`
 	MailFrom     string         `help:"What mails come from." env:"MUSTER_MAIL_FROM" placeholder:"NAME <ADDRESS>"`
 	SMTPServer   string         `help:"Server that takes mails." name:"smtp-server" env:"MUSTER_SMTP_SERVER" placeholder:"HOST:PORT"`
 	SMTPSecurity email.Security `help:"How the connection to it is protected: starttls, tls or none." name:"smtp-security" env:"MUSTER_SMTP_SECURITY" placeholder:"HOW"`
 	SMTPUsername string         `help:"Name to sign in there." name:"smtp-username" env:"MUSTER_SMTP_USERNAME" placeholder:"NAME"`
 	SMTPPassword string         `help:"Its password. Better in the environment than here." name:"smtp-password" env:"MUSTER_SMTP_PASSWORD" placeholder:"PASSWORD"`
 	GoogleFlags
+	KafkaBrokers  []string `help:"Kafka that gets all events of groups and users. Default: none." env:"MUSTER_KAFKA_BROKERS" placeholder:"HOST:PORT"`
+	KafkaTopic    string   `help:"The topic. Default: muster.events." env:"MUSTER_KAFKA_TOPIC" placeholder:"NAME"`
+	KafkaPassword string   `help:"Password of kafka.user. Better in the environment than here." env:"MUSTER_KAFKA_PASSWORD" placeholder:"PASSWORD"`
+
 	OTLPEndpoint string   `help:"Where spans of traces go: OTLP over HTTP. Default: nowhere." name:"otlp-endpoint" env:"MUSTER_OTLP_ENDPOINT" placeholder:"URL"`
 	TraceShare   *float64 `help:"Of which share of what is asked, 0 to 1. Default: 0.05." env:"MUSTER_TRACE_SHARE" placeholder:"SHARE"`
 	Locations    string   `help:"File in MaxMind's format that tells where networks are." type:"existingfile" placeholder:"FILE"`
@@ -47,10 +52,15 @@ func (c *ServeCmd) override(cfg *node.ServeConfig) {
 	}
 	cfg.DNS.Listen, cfg.DNS.Zone = cmp.Or(c.DNS, cfg.DNS.Listen), cmp.Or(c.DNSZone, cfg.DNS.Zone)
 	cfg.Locations = cmp.Or(c.Locations, cfg.Locations)
+	cfg.Objects = cmp.Or(c.Objects, cfg.Objects)
 	cfg.Traces.Endpoint = cmp.Or(c.OTLPEndpoint, cfg.Traces.Endpoint)
 	if c.TraceShare != nil {
 		cfg.Traces.Share = c.TraceShare
 	}
+	if len(c.KafkaBrokers) > 0 {
+		cfg.Kafka.Brokers = c.KafkaBrokers
+	}
+	cfg.Kafka.Topic, cfg.Kafka.Password = cmp.Or(c.KafkaTopic, cfg.Kafka.Topic), c.KafkaPassword
 	cfg.Google.Override(c.google())
 	m := &cfg.Mail
 	m.From, m.Server, m.Security = cmp.Or(c.MailFrom, m.From), cmp.Or(c.SMTPServer, m.Server), cmp.Or(c.SMTPSecurity, m.Security)

@@ -122,6 +122,22 @@ func (p *Pictures) Get(ctx context.Context, id uuid.UUID, size int) (objects.Obj
 
 func pictureKey(id uuid.UUID, size int) string { return fmt.Sprintf("pictures/%s/%d.jpg", id, size) }
 
+// own reports whether a URL is of an uploaded picture. On a machine of one's own it
+// begins with http, and without a name of the deployment it is only a path.
+func (p *Pictures) own(url string) bool {
+	_, ok := p.uploaded(url)
+	return ok
+}
+
+func (p *Pictures) uploaded(url string) (uuid.UUID, bool) {
+	if p == nil {
+		return uuid.UUID{}, false
+	}
+	s, ok := strings.CutPrefix(url, p.base)
+	id, err := uuid.Parse(s)
+	return id, ok && err == nil && id.String() == s
+}
+
 // replaced releases what a user uploaded, unless it is at the URL that their
 // profile has now.
 func (p *Pictures) replaced(ctx context.Context, tx pgx.Tx, user core.UserID, url string) error {
@@ -129,11 +145,9 @@ func (p *Pictures) replaced(ctx context.Context, tx pgx.Tx, user core.UserID, ur
 		return nil
 	}
 	keep := []string{}
-	if s, ok := strings.CutPrefix(url, p.base); ok {
-		if id, err := uuid.Parse(s); err == nil {
-			for _, size := range Sizes {
-				keep = append(keep, pictureKey(id, size))
-			}
+	if id, ok := p.uploaded(url); ok {
+		for _, size := range Sizes {
+			keep = append(keep, pictureKey(id, size))
 		}
 	}
 	return p.catalog.Release(ctx, tx, user, kindPicture, keep...)

@@ -107,7 +107,7 @@ func (s *Store) Update(ctx context.Context, id core.UserID, c Change) (p Profile
 		display, key = &name.Display, &name.Key
 	}
 	if c.Picture != nil {
-		if err := core.CheckPicture(*c.Picture); err != nil {
+		if err := core.CheckPicture(*c.Picture); err != nil && !s.pictures.own(*c.Picture) {
 			return p, core.ErrBadPicture.At("body.profile_picture")
 		}
 	}

@@ -149,8 +149,13 @@ func (d *Dev) start(ctx context.Context) error {
 	if hashing != nil {
 		d.group.Add("hashing", hashing)
 	}
+	stored, end, err := openObjects(ctx, filepath.Join(d.cfg.Data, "objects"))
+	if err != nil {
+		return err
+	}
+	d.group.Add("objects", stopper(end)) // after the mesh
 	d.mesh, err = NewMesh(MeshConfig{
-		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Pools: d.pools, DatabaseRegion: d.cfg.DatabaseRegion, DatabaseSurvives: d.cfg.DatabaseSurvives, Secret: secret,
+		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Pools: d.pools, DatabaseRegion: d.cfg.DatabaseRegion, DatabaseSurvives: d.cfg.DatabaseSurvives, Secret: secret, Objects: stored,
 		CADir: filepath.Join(d.cfg.Data, "ca"), Raft: filepath.Join(d.cfg.Data, "raft"), Origins: origins(front), InviteBase: front + "/join/",
 		Notify: NotifyConfig{Mail: &d.mails, From: "Muster <no-reply@muster.test>", Private: true}, // this machine is all that there is
 		Google: d.cfg.Google, Hash: hash,

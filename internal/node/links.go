@@ -25,6 +25,7 @@ type links struct {
 	revoke   func(login string)
 	presence func(ctx context.Context, user string, invisible bool)
 	sharing  func(c *peer.SharingChanged)
+	profile  func(user string, version uint64)
 	store    func(ctx context.Context, s *peer.StoreMessage) (*peer.Stored, error)
 	garbled  atomic.Uint64 // frames that did not decode
 }
@@ -170,6 +171,8 @@ func (l *links) Call(ctx context.Context, from peerlink.Peer, b []byte) ([]byte,
 		answer.Body = &peer.Answer_FixList{FixList: list}
 	case *peer.Call_SharingChanged:
 		l.sharing(body.SharingChanged)
+	case *peer.Call_ProfileChanged:
+		l.profile(body.ProfileChanged.GetUser(), body.ProfileChanged.GetVersion())
 	case *peer.Call_MapQuery:
 		found, err := l.rt.mapQuery(body.MapQuery)
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/core/httpapi"
+	"github.com/mustermesh/muster/core/objects"
 	"github.com/mustermesh/muster/edge/session"
 	"github.com/mustermesh/muster/edge/transport"
 	"github.com/mustermesh/muster/internal/obs"
@@ -61,8 +62,9 @@ func MaxRegions() int { return len(places) }
 type MeshConfig struct {
 	Regions, Nodes int // nodes per region
 
-	DB     *db.DB
-	Secret []byte
+	DB      *db.DB
+	Secret  []byte
+	Objects objects.Store // optional: see Config
 	// Pools, if there are any, take the place of DB: the database is in
 	// DatabaseRegion, and the others are far from it. DatabaseSurvives: the
 	// database goes on without any of the regions.
@@ -254,7 +256,7 @@ func (m *Mesh) assemble(region regions.RegionID, id regions.NodeID, s *sockets) 
 		database = cfg.Pools.DB[region]
 	}
 	return New(Config{
-		ID: id, Directory: regions.NewDirectory(m.Topology), DB: database, Secret: cfg.Secret, Raft: dir, Memory: m.memories[id], Drain: cfg.Drain,
+		ID: id, Directory: regions.NewDirectory(m.Topology), DB: database, Secret: cfg.Secret, Objects: cfg.Objects, Raft: dir, Memory: m.memories[id], Drain: cfg.Drain,
 		DatabaseRegion: cfg.DatabaseRegion, DatabaseSurvives: cfg.DatabaseSurvives,
 		Steering: SteeringConfig{Locator: m.locator},
 		HTTP:     s.http, WebTransport: s.wt, CertSHA256: m.CertSHA256,

@@ -53,6 +53,7 @@ import (
 	"github.com/mustermesh/muster/core/friends"
 	"github.com/mustermesh/muster/core/httpapi"
 	"github.com/mustermesh/muster/core/location"
+	"github.com/mustermesh/muster/core/objects"
 	"github.com/mustermesh/muster/core/outbox"
 	"github.com/mustermesh/muster/core/presence"
 	"github.com/mustermesh/muster/core/users"
@@ -77,6 +78,9 @@ type Config struct {
 
 	DB     *db.DB
 	Secret []byte // at least 32 bytes, the same on all nodes
+	// Objects is where pictures and exports are; optional: without it nobody uploads
+	// or exports anything, nor deletes their profile.
+	Objects objects.Store
 	// DatabaseRegion is where all of the database is; optional, for one that is
 	// in several regions. DatabaseSurvives: it goes on without any of them.
 	DatabaseRegion   regions.RegionID
@@ -192,7 +196,7 @@ func New(cfg Config) (*Node, error) {
 	home := newHome(store{messages, cfg.Committed}, homeConfig{
 		region: n.region, database: cfg.DatabaseRegion, survives: cfg.DatabaseSurvives, lookup: teams.Home,
 		known:    func(r regions.RegionID) bool { _, ok := cfg.Directory.Region(r); return ok },
-		standing: n.standingOf, registry: cfg.Metrics,
+		standing: func(r regions.RegionID) regions.Standing { return n.rt.standingOf(r) }, registry: cfg.Metrics,
 		owner: func(r regions.RegionID, room string) regions.NodeID { return n.rt.Cluster.OwnerIn(r, room) },
 		call: func(ctx context.Context, to regions.NodeID, c *peer.Call) (*peer.Answer, error) {
 			return n.rt.call(ctx, to, c)
@@ -247,6 +251,14 @@ func New(cfg Config) (*Node, error) {
 	work.sweep("notifications", told.Sweep)
 	work.tell(told.hooks.Sink())
 	work.tell(cfg.Sinks...)
+	shown, err := newProfiles(&cfg, profilesConfig{
+		people: people, accounts: accounts, friends: friendships, groups: teams, places: where, fleets: owned, notify: told,
+		withdraw: live{n.rt, changes}.Withdraw, work: work, tell: others,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.rt.links.profile = shown.heard
 
 	watch := steering.NewWatch(steering.WatchConfig{
 		Topology: cfg.Directory.Topology, Standings: n.rt.Cluster.Standings, Full: cfg.Steering.FullSessions,
@@ -262,6 +274,7 @@ func New(cfg Config) (*Node, error) {
 		DB: cfg.DB, Secret: cfg.Secret, Auth: accounts, Users: people, Groups: teams,
 		Location: &httpapi.Location{Store: where, Recorder: recorder, Blocks: friendships, Live: live{n.rt, changes}}, Fleets: owned,
 		Messages: conversation{messages, home, n.rt.Hub}, Presence: present, Live: n.rt, Edges: newDirectory(&cfg, n.region, watch), Notifications: told.operations(),
+		Pictures: shown.pictures, Cards: shown.cards, Privacy: shown.privacy,
 		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: withoutProxy(cfg.ClientAddr),
 		AddressLimit: cfg.Limits.Address, UserLimit: cfg.Limits.User,
 		Log: n.log, Metrics: cfg.Metrics, Tracer: cfg.Tracer,
@@ -303,19 +316,6 @@ func New(cfg Config) (*Node, error) {
 		n.group.Add("dns", n.dns)
 	}
 	return n, nil
-}
-
-// standingOf is how another region stands; until that is heard, all nodes that
-// the topology has there may be up.
-func (n *Node) standingOf(region regions.RegionID) regions.Standing {
-	s := n.rt.Cluster.Standing(region)
-	if len(s.Nodes) == 0 {
-		r, _ := n.cfg.Directory.Region(region)
-		for _, node := range r.Nodes {
-			s.Nodes = append(s.Nodes, regions.NodeStanding{Node: node, State: regions.NodeUp})
-		}
-	}
-	return s
 }
 
 // linkBase is the prefix of the URLs of shared positions, beside that of

@@ -24,6 +24,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/outbox/kafka"
 	"github.com/mustermesh/muster/internal/obs"
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/regions"
@@ -96,6 +97,10 @@ type ServeConfig struct {
 	Roles []string `yaml:"roles"`
 	// DNS is for the role dns.
 	DNS DNSConfig `yaml:"dns"`
+	// Objects is where pictures and exports are kept: a directory, which all nodes
+	// must share, or s3://bucket/prefix?endpoint=https://host&region=name. Default:
+	// objects in Data, for a deployment of one node.
+	Objects string `yaml:"objects"`
 	// Locations is a file in MaxMind's format that tells where networks are, by
 	// city or country; empty: the built-in table of countries.
 	Locations string `yaml:"locations"`
@@ -112,6 +117,9 @@ type ServeConfig struct {
 	// WebhooksPrivate: webhooks may be at addresses that are not on the internet,
 	// for a deployment whose users may reach all that its nodes can.
 	WebhooksPrivate bool `yaml:"webhooks_private"`
+
+	// Kafka gets all events of groups and users; without brokers none does.
+	Kafka kafka.Config `yaml:"kafka"`
 
 	// Drain says how clients are sent away: how many a second (default 100), and
 	// how long each may take (default 10s).
@@ -168,10 +176,13 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 	if c.TLS != nil {
 		paths = append(paths, &c.TLS.Cert, &c.TLS.Key)
 	}
-	for _, p := range []*string{&c.Mail.PasswordFile, &c.Mail.CAFile, &c.Google.SecretFile} {
+	for _, p := range []*string{&c.Mail.PasswordFile, &c.Mail.CAFile, &c.Google.SecretFile, &c.Kafka.CAFile} {
 		if *p != "" {
 			paths = append(paths, p)
 		}
+	}
+	if c.Objects != "" && !strings.Contains(c.Objects, "://") {
+		paths = append(paths, &c.Objects)
 	}
 	for _, p := range paths {
 		if !filepath.IsAbs(*p) {
@@ -270,6 +281,13 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		return nil, err
 	}
 	cfg.DB = s.db
+	stored, end, err := openObjects(ctx, cmp.Or(c.Objects, filepath.Join(c.Data, "objects")))
+	if err != nil {
+		return nil, err
+	}
+	open = append(open, end)
+	cfg.Objects = stored
+	s.group.Add("objects", stopper(end)) // after the node
 	if err = s.db.Register(cfg.Metrics); err != nil {
 		return nil, err
 	}
@@ -299,6 +317,15 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 	cfg.Steering = SteeringConfig{Locator: s.where, FullSessions: c.FullSessions}
 	if slices.Contains(c.Roles, "dns") {
 		cfg.DNS = &c.DNS
+	}
+	if len(c.Kafka.Brokers) > 0 {
+		events, err := kafka.New(c.Kafka)
+		if err != nil {
+			return nil, err
+		}
+		open = append(open, events.Close)
+		cfg.Sinks = append(cfg.Sinks, events)
+		s.group.Add("kafka", stopper(events.Close)) // after the node
 	}
 	if s.node, err = New(cfg); err != nil {
 		return nil, err
