@@ -11,6 +11,9 @@
 //	guest ────┘    │ └─upgrade────▶ live (a guest becomes an account, same user)
 //	               │
 //	               ├─ logout ────────────────────────▶ revoked (signed_out)
+//	               ├─ ended from another login ──────▶ revoked (ended)
+//	               ├─ the password is another one ───▶ revoked (password)
+//	               ├─ the account is ended ──────────▶ revoked (deleted)
 //	               └─ a used token is used again ────▶ revoked (refresh_reused)
 //
 // A refresh token is 256 random bits, stored only as its SHA-256, so that a
@@ -44,6 +47,26 @@
 //
 // argon2id with OWASP's parameters. Hashing costs 19 MiB each, so only a few
 // run at once and the queue before them is bounded: a storm of logins is
-// answered 503, it doesn't eat the memory. An unknown mail address costs the
-// same time as a wrong password.
+// answered 503, it doesn't eat the memory. They run in processes of their own
+// where there are such (core/auth/hashers). An unknown mail address costs the
+// same time as a wrong password. A sign-in, or a change that a password allowed,
+// looks in its transaction whether that is still the password.
+//
+// # Mail addresses
+//
+// What a mail carries is a token like a refresh token: random, stored as a hash,
+// good once and for a while, for one purpose and the address that it went to.
+//
+//	register ──▶ verify ──▶ email_verified
+//	ask for another address ──▶ change, to that address ──▶ it takes the old one's place, which is told
+//	forgot ──▶ (a job looks for the account) ──▶ reset ──▶ a new password; all logins end
+//
+// # Google
+//
+// core/auth/google asks who it is; which account that is stands at GoogleSignIn.
+//
+// # The audit log
+//
+// Whatever happens to an account's security is noted in the same transaction, for
+// its user to read: see Audit.
 package auth
