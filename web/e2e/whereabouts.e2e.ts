@@ -215,6 +215,7 @@ test("an outline is drawn by its corners, put right in numbers and by keys; and 
   for (const [dx, dy] of [[-90, 90], [90, 90], [90, -90]] as const) await tap(dx, dy);
   await ana.page.locator(".handle.corner").nth(2).waitFor();
   await ana.id("corner-numbers").click();
+  await ana.id("corner").nth(2).waitFor();
   const numbers = async () => Promise.all((await ana.id("corner").all()).map(async (c) => [Number(await c.getAttribute("data-lat")), Number(await c.getAttribute("data-lng"))] as const));
   const [first, second, third] = (await numbers()) as [readonly [number, number], readonly [number, number], readonly [number, number]];
   expect(first[0]).toBeCloseTo(second[0], 3); // as they were tapped
