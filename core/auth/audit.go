@@ -124,7 +124,7 @@ func (s *Service) failed(ctx context.Context, user core.UserID) {
 	select {
 	case s.failures.queue <- failure{user, originOf(ctx).Network, s.now()}:
 	default:
-		s.log.Warn("a failed sign-in is missing from the audit log: too many at once")
+		s.log.WarnContext(ctx, "a failed sign-in is missing from the audit log: too many at once")
 	}
 }
 
@@ -149,7 +149,7 @@ func (s *Service) writeFailures(ctx context.Context) {
 			})
 			cancel()
 			if err != nil && ctx.Err() == nil {
-				s.log.Warn("a failed sign-in is missing from the audit log", "err", err)
+				s.log.WarnContext(ctx, "a failed sign-in is missing from the audit log", "err", err)
 			}
 		}
 	}

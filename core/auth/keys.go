@@ -103,7 +103,7 @@ func (r *ring) Start(ctx context.Context) error {
 					return
 				case <-tick.C:
 					if err := r.rotate(ctx); err != nil && ctx.Err() == nil {
-						r.log.Warn("signing keys not rotated, trying again later", "err", err)
+						r.log.WarnContext(ctx, "signing keys not rotated, trying again later", "err", err)
 					}
 				}
 			}
@@ -180,7 +180,7 @@ func (r *ring) read(ctx context.Context, q db.Querier) ([]signingKey, error) {
 		if err == nil && len(seed) == ed25519.SeedSize {
 			k.private = ed25519.NewKeyFromSeed(seed)
 		} else {
-			r.log.Warn("signing key is sealed under another node secret, it only verifies", "kid", k.id)
+			r.log.WarnContext(ctx, "signing key is sealed under another node secret, it only verifies", "kid", k.id)
 		}
 		return k, nil
 	})

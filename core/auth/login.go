@@ -89,7 +89,7 @@ func (s *Service) Refresh(ctx context.Context, token string) (Tokens, error) {
 		if err != nil {
 			return Tokens{}, wrap("refresh", err)
 		}
-		s.log.Warn("a used refresh token came again: its login is ended", "login", login)
+		s.log.WarnContext(ctx, "a used refresh token came again: its login is ended", "login", login)
 		s.announceRevoked(db.Apart(ctx), login)
 		return Tokens{}, ErrRefreshReused
 	}

@@ -92,7 +92,7 @@ func (v *Verifier) Start(ctx context.Context) error {
 					return
 				case <-tick.C:
 					if err := v.Refresh(ctx); err != nil && ctx.Err() == nil {
-						v.log.Warn("token keys not refreshed, keeping those known", "err", err)
+						v.log.WarnContext(ctx, "token keys not refreshed, keeping those known", "err", err)
 					}
 				}
 			}
@@ -142,7 +142,7 @@ func (v *Verifier) key(ctx context.Context, kid string) (ed25519.PublicKey, erro
 	}
 	if v.now().Sub(v.last) >= refreshAfter {
 		if err := v.refreshLocked(ctx); err != nil {
-			v.log.Warn("token keys not refreshed for an unknown key", "err", err)
+			v.log.WarnContext(ctx, "token keys not refreshed for an unknown key", "err", err)
 		}
 	}
 	if k, ok := (*v.keys.Load())[kid]; ok {

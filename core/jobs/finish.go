@@ -107,7 +107,7 @@ func (q *Queue) writeBatch(ctx context.Context, batch []finish) {
 		if err == nil {
 			return
 		}
-		q.log.Warn("write how jobs ended", "jobs", len(batch), "err", err)
+		q.log.WarnContext(ctx, "write how jobs ended", "jobs", len(batch), "err", err)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

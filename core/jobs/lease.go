@@ -77,7 +77,7 @@ func (q *Queue) extendLeases(ctx context.Context) {
 	defer cancel()
 	kept, err := q.extend(ctx, ids, tokens)
 	if err != nil {
-		q.log.Warn("extend the leases of jobs", "jobs", len(ids), "err", err)
+		q.log.WarnContext(ctx, "extend the leases of jobs", "jobs", len(ids), "err", err)
 	}
 	until := now.Add(q.cfg.Lease)
 	now = time.Now()
@@ -102,7 +102,7 @@ func (q *Queue) reap(ctx context.Context) {
 			return
 		}
 		if err := q.free(ctx); err != nil && ctx.Err() == nil {
-			q.log.Warn("free the jobs of dead processes", "err", err)
+			q.log.WarnContext(ctx, "free the jobs of dead processes", "err", err)
 		}
 	}
 }

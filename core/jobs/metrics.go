@@ -74,7 +74,7 @@ func (q *Queue) count(ctx context.Context) {
 		dead, oldest, succeeded, err := q.counts(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				q.log.Warn("count jobs", "err", err)
+				q.log.WarnContext(ctx, "count jobs", "err", err)
 			}
 			continue
 		}

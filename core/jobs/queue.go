@@ -207,7 +207,7 @@ func (q *Queue) claimer(ctx, work context.Context, k *kind) {
 			}
 			if err != nil {
 				if ctx.Err() == nil {
-					q.log.Warn("claim jobs", "kind", k.name, "err", err)
+					q.log.WarnContext(ctx, "claim jobs", "kind", k.name, "err", err)
 				}
 				k.due.Store(0) // until the next poll
 				break
@@ -315,7 +315,7 @@ func (q *Queue) attempt(ctx context.Context, l *lease) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
-			q.log.Error("a job panicked", "kind", k.name, "job", w.ID, "panic", p, "stack", string(debug.Stack()))
+			q.log.ErrorContext(ctx, "a job panicked", "kind", k.name, "job", w.ID, "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, k.Timeout)
@@ -340,7 +340,7 @@ func (q *Queue) poll(ctx context.Context) {
 		due, err := q.dueShards(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				q.log.Warn("look for jobs", "err", err)
+				q.log.WarnContext(ctx, "look for jobs", "err", err)
 			}
 			continue
 		}

@@ -120,7 +120,7 @@ func (q *Queue) plan(ctx context.Context) {
 		}
 		next, err := q.planOnce(ctx)
 		if err != nil && ctx.Err() == nil {
-			q.log.Warn("plan schedules", "err", err)
+			q.log.WarnContext(ctx, "plan schedules", "err", err)
 		}
 		// All nodes wake for the same period: they need not collide.
 		wait = min(max(next, 0), q.look()) + rand.N(min(q.cfg.Poll, 100*time.Millisecond))
@@ -212,7 +212,7 @@ func (q *Queue) planSchedule(ctx context.Context, s *Schedule, now time.Time) er
 	})
 	if err == nil && missed > 0 {
 		q.metrics.missed.WithLabelValues(s.Name).Add(float64(missed))
-		q.log.Warn("periods were missed: nobody was there to run them", "schedule", s.Name, "missed", missed)
+		q.log.WarnContext(ctx, "periods were missed: nobody was there to run them", "schedule", s.Name, "missed", missed)
 	}
 	return err
 }

@@ -248,7 +248,7 @@ func (r *Recorder) write(ctx context.Context) {
 	r.pending.reset()
 	r.mu.Unlock()
 	if err := r.store.record(ctx, &p); err != nil {
-		r.log.Warn("receipts, tracks and memories not written, trying again", "err", err)
+		r.log.WarnContext(ctx, "receipts, tracks and memories not written, trying again", "err", err)
 		r.putBack(p)
 	}
 }

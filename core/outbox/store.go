@@ -176,7 +176,7 @@ func (l *lane) giveBack(ctx context.Context, c claim) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if err := l.fail(ctx, c, 0); err != nil {
-		l.log.Warn("give a key back", "sink", l.name, "err", err)
+		l.log.WarnContext(ctx, "give a key back", "sink", l.name, "err", err)
 	}
 }
 

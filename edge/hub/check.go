@@ -131,7 +131,7 @@ func (h *Hub) readMembers(ctx context.Context, fd *feed) bool {
 				v.out = true
 			default:
 				v.unknown = true
-				h.log.Debug("membership can't be read", "room", fd.room, "error", err)
+				h.log.DebugContext(ctx, "membership can't be read", "room", fd.room, "error", err)
 			}
 			return nil
 		})
@@ -281,7 +281,7 @@ func (h *Hub) MembershipChanged(ctx context.Context, room string, version uint64
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
-		h.log.Warn("membership change was not applied in time", "room", room, "version", version)
+		h.log.WarnContext(ctx, "membership change was not applied in time", "room", room, "version", version)
 	}
 	t = h.begin(room)
 	t.dropWaiters(func(other *waiter) bool { return other == w })

@@ -76,7 +76,7 @@ func (h *Hub) readNumber(ctx context.Context, room string) {
 	defer cancel()
 	last, err := h.cfg.Messages.Last(ctx, room)
 	if err != nil {
-		h.log.Debug("last message can't be read, trying again", "room", room, "err", err)
+		h.log.DebugContext(ctx, "last message can't be read, trying again", "room", room, "err", err)
 		h.numbers.ask(room)
 		return
 	}

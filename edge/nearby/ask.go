@@ -388,7 +388,7 @@ func (m *Map) call(ctx context.Context, p part, q *peer.MapQuery) (*peer.MapFoun
 	}
 	m.ways.leave(p.node, time.Now(), err == nil || ctx.Err() != nil)
 	if err != nil {
-		m.log.Debug("a node did not say who is near", "node", p.node, "err", err)
+		m.log.DebugContext(ctx, "a node did not say who is near", "node", p.node, "err", err)
 		return nil, err
 	}
 	return answer.GetMapFound(), nil

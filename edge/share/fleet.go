@@ -294,7 +294,7 @@ func (f *fleet) read(ctx context.Context) {
 	cancel()
 	f.h.metrics.reads.WithLabelValues(outcome(err)).Inc()
 	if err != nil {
-		f.h.cfg.Log.Debug("what a fleet shows can't be read", "err", err)
+		f.h.cfg.Log.DebugContext(ctx, "what a fleet shows can't be read", "err", err)
 	}
 	if f.found(began, need, found, err) {
 		f.walk()

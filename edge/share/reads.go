@@ -146,7 +146,7 @@ func (s *subject) read(ctx context.Context) {
 	cancel()
 	h.metrics.reads.WithLabelValues(outcome(err)).Inc()
 	if err != nil {
-		h.cfg.Log.Debug("what a user shares can't be read", "err", err)
+		h.cfg.Log.DebugContext(ctx, "what a user shares can't be read", "err", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -80,13 +80,13 @@ func (s *Server) acceptQUIC(ctx context.Context) {
 		c, err := s.listener.Accept(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				s.config.Log.Error("WebTransport listener ended", "err", err)
+				s.config.Log.ErrorContext(ctx, "WebTransport listener ended", "err", err)
 			}
 			return
 		}
 		s.life.Go(func() {
 			if err := s.wt.ServeQUICConn(c); err != nil {
-				s.config.Log.Debug("QUIC connection ended", "err", err)
+				s.config.Log.DebugContext(ctx, "QUIC connection ended", "err", err)
 			}
 		})
 	}

@@ -103,6 +103,6 @@ func (a *activity) flush(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, touchLimit)
 	defer cancel()
 	if err := a.write(ctx, at); err != nil {
-		a.log.Warn("last activity not written", "of", len(at), "err", err)
+		a.log.WarnContext(ctx, "last activity not written", "of", len(at), "err", err)
 	}
 }

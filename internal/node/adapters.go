@@ -152,7 +152,7 @@ type membershipAnnouncer struct {
 
 func (a *membershipAnnouncer) MembershipChanged(ctx context.Context, room string, version uint64) {
 	if err := a.hub.MembershipChanged(ctx, room, version); err != nil {
-		a.log.Warn("membership change not confirmed by the region", "room", room, "version", version, "err", err)
+		a.log.WarnContext(ctx, "membership change not confirmed by the region", "room", room, "version", version, "err", err)
 	}
 }
 

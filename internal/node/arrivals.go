@@ -174,7 +174,7 @@ func (a *arrivals) once(ctx context.Context, x arrival) bool {
 			User: x.id.User, Device: x.id.Device, Epoch: uint64(x.id.Epoch),
 		}}})
 		if err != nil {
-			a.log.Debug("a region was not told of a device that left it", "session", x.id.String(), "region", x.to, "node", s.Nodes[i].Node.ID, "err", err)
+			a.log.DebugContext(ctx, "a region was not told of a device that left it", "session", x.id.String(), "region", x.to, "node", s.Nodes[i].Node.ID, "err", err)
 		}
 		return err == nil
 	}

@@ -272,7 +272,7 @@ func (d *Dev) play(ctx context.Context) {
 		env.Regions = append(env.Regions, string(r.Name))
 	}
 	if err := d.cfg.Demo(ctx, env); err != nil && ctx.Err() == nil {
-		d.cfg.Log.Error("the demo ended", "err", err)
+		d.cfg.Log.ErrorContext(ctx, "the demo ended", "err", err)
 	}
 }
 

@@ -45,7 +45,7 @@ func (s *httpServer) Start(ctx context.Context) error {
 	return s.life.Start(ctx, func(context.Context) error {
 		s.life.Go(func() {
 			if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-				s.log.Error("HTTP listener ended", "addr", s.listener.Addr(), "err", err)
+				s.log.ErrorContext(ctx, "HTTP listener ended", "addr", s.listener.Addr(), "err", err)
 			}
 		})
 		return nil

@@ -63,7 +63,7 @@ func (r *Realtime) locate(ctx context.Context, room string) (fixes []*wire.Membe
 			defer cancel()
 			list, err := r.askFixes(ctx, owner, room)
 			if err != nil {
-				r.log.Debug("a region does not say where its people are", "to", owner, "err", err)
+				r.log.DebugContext(ctx, "a region does not say where its people are", "to", owner, "err", err)
 			}
 			mu.Lock()
 			defer mu.Unlock()

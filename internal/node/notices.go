@@ -95,7 +95,7 @@ func (n *notices) Name() string { return "sessions" }
 func (n *notices) Send(ctx context.Context, events []outbox.Sent) error {
 	user, ok := strings.CutPrefix(events[0].Key, "user:")
 	if !ok {
-		n.log.Error("an event of no user", "key", events[0].Key)
+		n.log.ErrorContext(ctx, "an event of no user", "key", events[0].Key)
 		return nil
 	}
 	for len(events) > 0 {
@@ -111,7 +111,7 @@ func (n *notices) Send(ctx context.Context, events []outbox.Sent) error {
 			if time.Since(some[0].At) < noticeWait || errors.Is(err, errAlone) || ctx.Err() != nil {
 				return fmt.Errorf("tell a user: %w", err)
 			}
-			n.log.Warn("a notice is given up", "kind", some[0].Kind, "err", err)
+			n.log.WarnContext(ctx, "a notice is given up", "kind", some[0].Kind, "err", err)
 			outcome = "given_up"
 		}
 		n.told.WithLabelValues(outcome).Add(float64(len(some)))

@@ -426,7 +426,7 @@ func (r *Realtime) move(ctx context.Context) {
 				break
 			}
 			if err := r.Hub.HandOver(ctx, moves, r.give, r.commit); err != nil {
-				r.log.Info("slots not handed over, trying again", "slots", len(moves), "err", err)
+				r.log.InfoContext(ctx, "slots not handed over, trying again", "slots", len(moves), "err", err)
 				break
 			}
 		}
@@ -464,7 +464,7 @@ func (r *Realtime) watchContact(ctx context.Context) {
 		contact := r.Cluster.Contact() // zero before the first: then nobody can be here
 		alone := !contact.IsZero() && time.Since(contact) > aloneAfter
 		if alone && !away {
-			r.log.Warn("no contact to the region's leader: clients are sent away")
+			r.log.WarnContext(ctx, "no contact to the region's leader: clients are sent away")
 			r.Sessions.SendAway()
 		}
 		away = alone
@@ -504,7 +504,7 @@ func (r *Realtime) tellDrain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, drainMoving)
 	defer cancel()
 	if err := r.Cluster.Drain(ctx, r.cfg.ID); err != nil && ctx.Err() == nil {
-		r.log.Warn("the region does not know yet that this node drains", "err", err)
+		r.log.WarnContext(ctx, "the region does not know yet that this node drains", "err", err)
 	}
 }
 

@@ -47,7 +47,7 @@ func (r *revocations) Start(ctx context.Context) error {
 					return
 				case now := <-tick.C:
 					if err := r.poll(ctx, last.Add(-revokedOverlap)); err != nil {
-						r.log.Warn("ended logins not read, trying again", "err", err)
+						r.log.WarnContext(ctx, "ended logins not read, trying again", "err", err)
 						continue
 					}
 					last = now

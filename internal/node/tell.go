@@ -33,7 +33,7 @@ const tellWait = 2 * time.Second
 func (t *tell) all(ctx context.Context, what string, c *peer.Call) {
 	frame, err := c.MarshalVT()
 	if err != nil {
-		t.log.Error("call not encoded", "what", what, "err", err)
+		t.log.ErrorContext(ctx, "call not encoded", "what", what, "err", err)
 		return
 	}
 	var near sync.WaitGroup
@@ -51,7 +51,7 @@ func (t *tell) all(ctx context.Context, what string, c *peer.Call) {
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellWait)
 				defer cancel()
 				if _, err := t.call(ctx, n.ID, frame); err != nil {
-					t.log.Warn("node not told", "what", what, "to", n.ID, "err", err)
+					t.log.WarnContext(ctx, "node not told", "what", what, "to", n.ID, "err", err)
 				}
 			}
 			if region.Name == t.region || t.over {

@@ -68,7 +68,7 @@ func (u *updates) Name() string { return "rooms" }
 func (u *updates) Send(ctx context.Context, events []outbox.Sent) error {
 	room := events[0].Key
 	if p := wire.CheckRoom(room); p != nil {
-		u.log.Error("an event of no room", "key", room)
+		u.log.ErrorContext(ctx, "an event of no room", "key", room)
 		return nil // there is nobody to tell, ever
 	}
 	for len(events) > 0 {

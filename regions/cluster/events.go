@@ -147,7 +147,7 @@ func (c *Cluster) tell(ctx context.Context) {
 		}
 		queue, missed, lost := c.events.take()
 		if missed {
-			c.log.Warn("changes came faster than they were dealt with: all is read again")
+			c.log.WarnContext(ctx, "changes came faster than they were dealt with: all is read again")
 			c.tellOne(resync{})
 			for _, r := range c.Others() {
 				all := make([]int, regions.Slots)

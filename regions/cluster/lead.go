@@ -98,11 +98,11 @@ func (c *Cluster) tendNodes(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		for _, n := range c.lost(began) {
-			c.log.Warn("node is given up", "node", n.ID, "incarnation", n.Incarnation)
+			c.log.WarnContext(ctx, "node is given up", "node", n.ID, "incarnation", n.Incarnation)
 			if _, err := c.ask(ctx, &peer.RosterCommand{Body: &peer.RosterCommand_NodeDown{NodeDown: &peer.NodeDown{
 				Node: string(n.ID), Incarnation: n.Incarnation,
 			}}}); err != nil && ctx.Err() == nil {
-				c.log.Warn("node is not given up yet", "node", n.ID, "err", err) // it is, at the next look
+				c.log.WarnContext(ctx, "node is not given up yet", "node", n.ID, "err", err) // it is, at the next look
 			}
 		}
 		select {

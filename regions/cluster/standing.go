@@ -75,7 +75,7 @@ func (c *Cluster) stay(ctx context.Context) {
 			return
 		case !in:
 			if was {
-				c.log.Warn("given up by the region, and back")
+				c.log.WarnContext(ctx, "given up by the region, and back")
 			}
 			if err := c.up(ctx); err != nil {
 				if ctx.Err() == nil {
@@ -88,7 +88,7 @@ func (c *Cluster) stay(ctx context.Context) {
 			was = true
 			c.events.begin()
 			close(c.ready)
-			c.log.Info("in the region", "region", c.cfg.Region, "incarnation", c.cfg.Incarnation)
+			c.log.InfoContext(ctx, "in the region", "region", c.cfg.Region, "incarnation", c.cfg.Incarnation)
 		}
 		select {
 		case <-c.nodes:
@@ -143,7 +143,7 @@ func (c *Cluster) up(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		c.log.Info("not up in the region yet", "err", err)
+		c.log.InfoContext(ctx, "not up in the region yet", "err", err)
 		select {
 		case <-c.failed:
 			return c.Err()

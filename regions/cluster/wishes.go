@@ -306,7 +306,7 @@ func (c *Cluster) grantOne(ctx context.Context, w *wish, command *peer.RosterCom
 	case a.Code == peer.RosterCode_ROSTER_SUPERSEDED, a.Code == peer.RosterCode_ROSTER_NO_SESSION:
 		c.wishes.done(w, command, over)
 	default: // it would be refused again and again
-		c.log.Error("the region refused what a session wants", "session", w.id.String(), "code", a.Code)
+		c.log.ErrorContext(ctx, "the region refused what a session wants", "session", w.id.String(), "code", a.Code)
 		c.wishes.done(w, command, over)
 	}
 }

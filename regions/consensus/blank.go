@@ -71,15 +71,15 @@ func (n *Node) fill(ctx context.Context) {
 				n.filled()
 				return
 			}
-			n.log.Info("the region's group is not founded yet", "err", err)
+			n.log.InfoContext(ctx, "the region's group is not founded yet", "err", err)
 		case !n.Contact().IsZero() && n.Read(ctx) == nil:
-			n.log.Info("has the region's log")
+			n.log.InfoContext(ctx, "has the region's log")
 			n.filled()
 			return
 		}
 		if time.Since(began) > 5*n.cfg.LeaderWait {
 			began = time.Now()
-			n.log.Warn("this node has no data: it waits for the region's leader, or until all founders say that they have none either", "founders", founders, "err", group)
+			n.log.WarnContext(ctx, "this node has no data: it waits for the region's leader, or until all founders say that they have none either", "founders", founders, "err", group)
 		}
 		select {
 		case <-time.After(retryPause):

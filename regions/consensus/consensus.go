@@ -408,7 +408,7 @@ func (n *Node) Serve(ctx context.Context, from regions.NodeID, s io.ReadWriter) 
 		}
 		if err != nil {
 			if errors.Is(err, errMalformed) {
-				n.log.Warn("peer's request refused", "from", from, "err", err)
+				n.log.WarnContext(ctx, "peer's request refused", "from", from, "err", err)
 			}
 			return err
 		}

@@ -22,7 +22,7 @@ func (n *Node) leadership(ctx context.Context) {
 			end = func() {}
 			n.metrics.leads(lead)
 			if lead {
-				n.log.Info("leads the region", "region", n.cfg.Region)
+				n.log.InfoContext(ctx, "leads the region", "region", n.cfg.Region)
 				end = n.startTerm(ctx)
 			}
 			n.leader.fire()

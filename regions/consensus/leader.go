@@ -81,7 +81,7 @@ func (n *Node) askLeader(ctx context.Context, leader regions.NodeID, frame []byt
 	case errors.Is(err, regions.ErrUnsent):
 		return nil, &notLeader{}
 	default:
-		n.log.Debug("no answer of the leader", "leader", leader, "err", err)
+		n.log.DebugContext(ctx, "no answer of the leader", "leader", leader, "err", err)
 		return nil, ErrUnknown
 	}
 }

@@ -163,7 +163,7 @@ func (n *Node) join(ctx context.Context) {
 		}
 		ask, cancel := context.WithTimeout(ctx, n.cfg.LeaderWait)
 		if err := n.AddNode(ask, n.cfg.Self); err != nil {
-			n.log.Info("not in the region's group yet", "err", err)
+			n.log.InfoContext(ctx, "not in the region's group yet", "err", err)
 		}
 		cancel()
 	}

@@ -32,7 +32,7 @@ func (l *Links) accept(ctx context.Context, listener *quic.Listener) {
 		conn, err := listener.Accept(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				l.log.Error("accepting peers ended", "err", err)
+				l.log.ErrorContext(ctx, "accepting peers ended", "err", err)
 			}
 			return
 		}
@@ -66,7 +66,7 @@ func (l *Links) serve(ctx context.Context, conn *quic.Conn) {
 	defer close(in.gone)
 	old, code, err := l.admit(in)
 	if err != nil {
-		l.log.Warn("peer refused", "peer", in.peer.Node, "incarnation", in.peer.Incarnation, "err", err)
+		l.log.WarnContext(ctx, "peer refused", "peer", in.peer.Node, "incarnation", in.peer.Incarnation, "err", err)
 		l.metrics.refused.Inc()
 		in.close(code, phrase(err))
 		return
@@ -97,9 +97,9 @@ func (l *Links) serve(ctx context.Context, conn *quic.Conn) {
 	case control:
 		err = l.serveCalls(ctx, in)
 	}
-	l.log.Debug("peer's link ended", "peer", in.peer.Node, "class", in.class, "err", err)
+	l.log.DebugContext(ctx, "peer's link ended", "peer", in.peer.Node, "class", in.class, "err", err)
 	if errors.Is(err, errProtocol) {
-		l.log.Warn("peer broke the protocol", "peer", in.peer.Node, "class", in.class, "err", err)
+		l.log.WarnContext(ctx, "peer broke the protocol", "peer", in.peer.Node, "class", in.class, "err", err)
 		in.close(codeProtocol, phrase(err))
 		return
 	}

@@ -53,7 +53,7 @@ func (l *Links) keep(ctx context.Context, node regions.NodeID, class class, s se
 		case err == nil:
 			began := time.Now()
 			reported, failed = false, 0
-			log.Debug("link up", "incarnation", c.peer.Incarnation)
+			log.DebugContext(ctx, "link up", "incarnation", c.peer.Incarnation)
 			l.metrics.links.WithLabelValues("out", class.String()).Inc()
 			err = l.serveDialled(ctx, node, class, c, s)
 			l.metrics.links.WithLabelValues("out", class.String()).Dec()

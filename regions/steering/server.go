@@ -280,7 +280,7 @@ func (s *Server) resolve(ctx context.Context) (news bool) {
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil || len(addrs) == 0 {
-				s.cfg.Log.Warn("a node's host has no address", "host", host, "err", err)
+				s.cfg.Log.WarnContext(ctx, "a node's host has no address", "host", host, "err", err)
 				found[host] = s.addrs[host]
 				return
 			}

@@ -26,7 +26,7 @@ func (s *Server) serveTCP(ctx context.Context) {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			s.cfg.Log.Warn("dns: accept", "err", err) // such as too many open files
+			s.cfg.Log.WarnContext(ctx, "dns: accept", "err", err) // such as too many open files
 			select {
 			case <-time.After(50 * time.Millisecond):
 			case <-ctx.Done():

@@ -80,7 +80,7 @@ func (p *packets) sender(i int) netip.Addr {
 func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		s.cfg.Log.Error("dns: UDP", "err", err)
+		s.cfg.Log.ErrorContext(ctx, "dns: UDP", "err", err)
 		return
 	}
 	l := newLimiter(s.cfg.Rate)
