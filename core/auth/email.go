@@ -98,28 +98,19 @@ func (s *Service) link(page, token string) string {
 
 // spend takes a token out of use and returns what it was good for.
 func (s *Service) spend(ctx context.Context, tx pgx.Tx, token string, of ...purpose) (m mailed, err error) {
-	names := make([]string, len(of))
-	for i, p := range of {
-		names[i] = string(p)
-	}
 	err = tx.QueryRow(ctx,
 		`UPDATE account_tokens SET used_at = $2 WHERE hash = $1 AND used_at IS NULL AND expires_at > $2 AND purpose = ANY($3)
-		 RETURNING user_id, purpose, email, email_key`, refreshHash(token), s.now(), names).Scan(&m.user, &m.purpose, &m.email, &m.key)
+		 RETURNING user_id, purpose, email, email_key`, refreshHash(token), s.now(), of).Scan(&m.user, &m.purpose, &m.email, &m.key)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return m, ErrTokenInvalid
 	}
 	return m, err
 }
 
-// voidTokens takes a user's tokens of some purposes out of use, all without any.
+// voidTokens takes a user's tokens of some purposes out of use.
 func (s *Service) voidTokens(ctx context.Context, tx pgx.Tx, user core.UserID, of ...purpose) error {
-	names := []string{}
-	for _, p := range of {
-		names = append(names, string(p))
-	}
 	_, err := tx.Exec(ctx,
-		`UPDATE account_tokens SET used_at = $2 WHERE user_id = $1 AND used_at IS NULL AND (cardinality($3::TEXT[]) = 0 OR purpose = ANY($3))`,
-		user, s.now(), names)
+		`UPDATE account_tokens SET used_at = $2 WHERE user_id = $1 AND used_at IS NULL AND purpose = ANY($3)`, user, s.now(), of)
 	return err
 }
 
@@ -169,7 +160,7 @@ func (s *Service) changed(ctx context.Context, tx pgx.Tx, m mailed) error {
 	if err != nil {
 		return taken(err)
 	}
-	if err := s.voidTokens(ctx, tx, m.user); err != nil {
+	if err := s.voidTokens(ctx, tx, m.user, forVerify, forChange, forReset); err != nil {
 		return err
 	}
 	if s.cfg.Notify != nil && old != "" {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/core/auth/hashers"
 )
 
 // cheap keeps the tests quick; TestOWASPDefaults pins the real cost.
@@ -37,6 +39,26 @@ func TestHashAndVerify(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.True(t, outdated)
+}
+
+// Where there are processes for it, hashes are computed there, and the same.
+func TestHashElsewhere(t *testing.T) {
+	asked := 0
+	elsewhere := cheap
+	elsewhere.Elsewhere = func(_ context.Context, password, salt []byte, c hashers.Cost) ([]byte, error) {
+		asked++
+		return hashers.Here(password, salt, c), nil
+	}
+	h := newHasher(elsewhere)
+	phc, err := h.hash(t.Context(), "correct horse")
+	require.NoError(t, err)
+	ok, _, err := newHasher(cheap).verify(t.Context(), phc, "correct horse")
+	require.NoError(t, err)
+	require.True(t, ok)
+	ok, _, err = h.verify(t.Context(), "", "correct horse")
+	require.NoError(t, err)
+	require.False(t, ok)
+	require.Equal(t, 2, asked, "for nobody, too")
 }
 
 func TestOWASPDefaults(t *testing.T) {
