@@ -211,6 +211,11 @@ type claim struct {
 // send sends what waits under a key until nothing does.
 func (l *lane) send(ctx context.Context, c claim) {
 	defer l.done(c.key)
+	defer func() {
+		if ctx.Err() != nil { // others need not wait for the lease to run out
+			l.giveBack(ctx, c)
+		}
+	}()
 	for {
 		events, err := l.read(ctx, c)
 		if err == nil && len(events) == 0 {
@@ -233,8 +238,7 @@ func (l *lane) send(ctx context.Context, c claim) {
 		began := time.Now()
 		err = l.deliver(ctx, events)
 		l.sent(l.name, events, time.Since(began), err)
-		if ctx.Err() != nil && err != nil {
-			l.giveBack(ctx, c)
+		if err != nil && ctx.Err() != nil {
 			return
 		}
 		if err != nil {
