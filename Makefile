@@ -5,7 +5,7 @@
 SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
-	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-dns \
+	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-logins bench-dns \
 	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-outbox prove-mail bench-jobs generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
@@ -132,6 +132,10 @@ prove-failover: build
 
 prove-roster: build
 	bin/muster bench roster --sessions 50000 --json bench/baseline/roster.json
+
+# nice -n -15, if others use the machine.
+bench-logins: build
+	set -o pipefail; bin/muster bench logins --json bench/baseline/logins.json | tee bench/baseline/logins.txt
 
 bench-opens: build
 	bin/muster bench opens --json bench/baseline/opens.json
