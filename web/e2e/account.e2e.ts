@@ -1,5 +1,6 @@
 // Accounts, friends and notifications, in real Chromium.
 
+import { readFileSync } from "node:fs";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { eventually } from "./muster.js";
 import type { Person } from "./person.js";
@@ -189,6 +190,17 @@ test("a device that is signed out from another one is out at once; a deleted acc
 
   await laptop.id("show-events").click();
   await laptop.page.locator("[data-testid=security-event][data-kind=login_ended]").waitFor();
+
+  // All that is stored of her, as a file; and a picture that has lost what else was in the file.
+  await laptop.id("export").click();
+  const [file] = await Promise.all([
+    laptop.page.waitForEvent("download", { timeout: 20_000 }),
+    laptop.id("download-export").click({ timeout: 20_000 }),
+  ]);
+  expect(readFileSync((await file.path())!, "utf8")).toContain(who.email);
+  await laptop.id("picture-input").setInputFiles({ name: "me.png", mimeType: "image/png", buffer: await laptop.page.screenshot() });
+  await laptop.page.waitForFunction(() => [...document.querySelectorAll<HTMLImageElement>("img.avatar")].some((i) => i.complete && i.naturalWidth > 0));
+
   await laptop.id("delete-account").click();
   await laptop.id("delete-password").fill(password);
   await laptop.id("delete-form").getByRole("button").click();

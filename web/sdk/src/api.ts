@@ -22,6 +22,14 @@ export interface Profile {
   readonly subscriptionStatus: string;
 }
 
+/** A copy of all that is stored of the user. */
+export interface DataExport {
+  readonly state: "making" | "ready";
+  /** Where it is to be had, for ten minutes; empty until it is ready. */
+  readonly url: string;
+  readonly expiresAt?: Date;
+}
+
 /** Who may know when somebody was here last. */
 export type Audience = "everyone" | "groups" | "nobody";
 
@@ -203,6 +211,15 @@ export class Api {
   /** Has all that is stored of the user put together: a notification says when it is there. */
   async requestExport(): Promise<void> {
     await this.#call("POST", "/users/export");
+  }
+
+  /** The copy that was asked for last. */
+  async export(): Promise<DataExport | undefined> {
+    const e = await this.#call("GET", "/users/export").catch((err: unknown) => {
+      if (err instanceof MusterError && err.status === 404) return undefined;
+      throw err;
+    });
+    return e && { state: text(e.state) as DataExport["state"], url: text(e.url), ...when("expiresAt", e.expires_at) };
   }
 
   /** Ends all logins at once, and then deletes what is the user's. A guest has no password. */

@@ -6,6 +6,7 @@ export type {
   ApiOptions,
   Audience,
   Banned,
+  DataExport,
   Group,
   GroupMember,
   GroupSummary,

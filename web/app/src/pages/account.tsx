@@ -1,9 +1,10 @@
 import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
-import type { SecurityEvent, SignedIn } from "@muster/sdk";
+import type { DataExport, SecurityEvent, SignedIn } from "@muster/sdk";
 import { ago } from "../lib/age.ts";
 import { deviceWords, eventWords } from "../lib/login.ts";
 import { api, deleteAccount, loadAccount } from "../live.ts";
+import { unreadNotifications } from "../notices.ts";
 import { account, now } from "../state.ts";
 import { Avatar } from "../ui/avatar.tsx";
 import { Button } from "../ui/button.tsx";
@@ -160,12 +161,25 @@ function Events() {
 function Data({ guest }: { guest: boolean }) {
   const { route } = useLocation();
   const [sure, setSure] = useState(false);
+  const [copy, setCopy] = useState<DataExport | undefined>();
+  const load = async () => setCopy(await api.export());
+  useEffect(() => void attempt(load), [unreadNotifications.value]); // one of which says that it is ready
+  const fetchIt = async () => {
+    const url = (await api.export())?.url; // it is good for some minutes
+    if (url) location.assign(new URL(url, location.origin).pathname);
+  };
+  const request = async () => {
+    await api.requestExport();
+    await load();
+  };
   return (
     <section class="form" aria-label="Your data">
       <h2 class="section">Your data</h2>
-      <Button data-testid="export" action={async () => { await api.requestExport(); toast("It is being put together: you will be told when it is ready"); }}>
-        Get all that is stored of you
-      </Button>
+      {copy?.state === "making" && <p class="small muted" role="status">Your data are being put together: you will be told when they are ready.</p>}
+      {copy?.state === "ready" && (
+        <Button kind="primary" data-testid="download-export" action={fetchIt}>Download what is stored of you</Button>
+      )}
+      {copy?.state !== "making" && <Button data-testid="export" action={request}>{copy ? "Put it together anew" : "Get all that is stored of you"}</Button>}
       {!sure && <Button kind="quiet" data-testid="delete-account" action={() => setSure(true)}>Delete this account</Button>}
       {sure && (
         <section class="card" aria-label="Delete this account">

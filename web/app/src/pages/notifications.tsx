@@ -5,7 +5,7 @@ import { now } from "../state.ts";
 import { attempt } from "../ui/toast.tsx";
 import { Page } from "./page.tsx";
 
-const pages: Readonly<Record<string, string>> = { friend_request: "/people", friend_accepted: "/people", new_login: "/account", password_changed: "/account", email_changed: "/account" };
+const pages: Readonly<Record<string, string>> = { friend_request: "/people", friend_accepted: "/people", new_login: "/account", export_ready: "/account", password_changed: "/account", email_changed: "/account" };
 
 /** What the user was told, the newest first. */
 export function NotificationsPage() {
