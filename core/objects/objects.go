@@ -19,6 +19,7 @@ package objects
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 
@@ -48,9 +49,9 @@ var (
 	// ErrNotFound is for a key under which there is nothing.
 	ErrNotFound = errs.New(errs.NotFound, "object_not_found", "this is not here, or not any more")
 	// ErrSize is for a body that is not as long as was said.
-	ErrSize = errs.New(errs.Invalid, "bad_size", "the data has another length than was declared")
+	ErrSize = errors.New("the object has another length than was said")
 	// ErrBadKey is for a key that CheckKey refuses.
-	ErrBadKey = errs.New(errs.Internal, "bad_key", "a key has lower-case letters, digits, '-', '_' and '.', in parts between '/'")
+	ErrBadKey = errors.New("the object's key has other than lower-case letters, digits, '-', '_' and '.', in parts between '/'")
 )
 
 // CheckKey wants what is a path in every file system and a key in every S3:
