@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
 	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-logins bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-outbox prove-mail bench-jobs generate clean setup-run setup-test
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-outbox prove-mail prove-api bench-jobs generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -220,6 +220,10 @@ prove-jobs:
 
 prove-outbox:
 	MUSTER_PROVE_KILLS=200 go test -count=1 -timeout 30m -v -run 'TestEveryEventReachesTheRoomWhoeverDies|TestOrderPerKey' ./core/outbox
+
+# Random requests against the OpenAPI document, and who may ask what.
+prove-api:
+	go test -race -count=1 -timeout 60m -run 'TestDocumentHolds|TestRights|TestContract|Key' -v ./core/httpapi -args -api.requests 20000
 
 # Registrations beside a mail server that takes 30 s or fails, and nodes that send
 # killed at random.

@@ -34,6 +34,14 @@ func origin(ctx context.Context, language string) context.Context {
 	return auth.WithOrigin(ctx, auth.Origin{Network: auth.NetworkOf(exchangeOf(ctx).client), Language: language[:min(len(language), 256)]})
 }
 
+// KeySet is a JWK set (RFC 7517).
+type KeySet struct {
+	Keys []auth.JWK `json:"keys" nullable:"false"`
+}
+
+// ContentType makes a KeySet a huma.ContentTypeFilter.
+func (KeySet) ContentType(string) string { return "application/jwk-set+json" }
+
 func (a *api) authOperations() {
 	const tag = "auth"
 
@@ -132,11 +140,8 @@ func (a *api) authOperations() {
 	a.googleOperations()
 
 	type keysOutput struct {
-		ContentType  string `header:"Content-Type"`
 		CacheControl string `header:"Cache-Control"`
-		Body         struct {
-			Keys []auth.JWK `json:"keys" nullable:"false"`
-		}
+		Body         KeySet
 	}
 	register(a, operation{id: "keys", method: http.MethodGet, path: "/auth/keys", tag: tag, summary: "Public keys of access tokens (RFC 7517)", public: true},
 		func(ctx context.Context, _ *struct{}) (*keysOutput, error) {
@@ -144,7 +149,7 @@ func (a *api) authOperations() {
 			if err != nil {
 				return nil, err
 			}
-			out := &keysOutput{ContentType: "application/jwk-set+json", CacheControl: "public, max-age=300"}
+			out := &keysOutput{CacheControl: "public, max-age=300"}
 			out.Body.Keys = keys
 			return out, nil
 		})

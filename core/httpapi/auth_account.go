@@ -15,7 +15,7 @@ func (a *api) accountOperations() {
 			Token string `json:"token" maxLength:"256" doc:"What the mail's link ends with"`
 		}
 	}
-	register(a, operation{id: "verify-email", account: "token", method: http.MethodPost, path: "/auth/verify", tag: tag, public: true, limited: true, locates: true,
+	register(a, operation{id: "verify-email", account: "token", refuses: []int{http.StatusGone}, method: http.MethodPost, path: "/auth/verify", tag: tag, public: true, limited: true, locates: true,
 		summary: "Confirm a mail address by the token that was sent to it; one that was asked for takes the place of the old one"},
 		func(ctx context.Context, in *verifyInput) (*Success, error) {
 			return success(a.Auth.Verify(origin(ctx, in.Language), in.Body.Token))
@@ -71,7 +71,7 @@ func (a *api) accountOperations() {
 			Password string `json:"password" doc:"The new one, 8 to 256 bytes"`
 		}
 	}
-	register(a, operation{id: "reset-password", account: "token", method: http.MethodPost, path: "/auth/password/reset", tag: tag, public: true, limited: true, locates: true,
+	register(a, operation{id: "reset-password", account: "token", refuses: []int{http.StatusGone}, method: http.MethodPost, path: "/auth/password/reset", tag: tag, public: true, limited: true, locates: true,
 		summary: "Choose a new password by the token that was mailed; all logins end, and a linked Google account is unlinked"},
 		func(ctx context.Context, in *resetInput) (*Success, error) {
 			return success(a.Auth.Reset(origin(ctx, ""), in.Body.Token, in.Body.Password))

@@ -45,9 +45,13 @@ func (a *api) responses(o operation) map[string]*huma.Response {
 	problem := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
 	responses := map[string]*huma.Response{}
 	if o.media != "" {
-		responses[strconv.Itoa(cmp.Or(o.status, http.StatusOK))] = &huma.Response{
-			Content: map[string]*huma.MediaType{o.media: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
+		success := &huma.Response{
+			Content: map[string]*huma.MediaType{},
 		}
+		for _, kind := range strings.Fields(o.media) {
+			success.Content[kind] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}
+		}
+		responses[strconv.Itoa(cmp.Or(o.status, http.StatusOK))] = success
 	}
 	for _, status := range append(statuses, o.refuses...) {
 		r := &huma.Response{Description: http.StatusText(status)}

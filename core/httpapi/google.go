@@ -27,7 +27,7 @@ func googleStartOf(g auth.GoogleStart, err error) (*googleStartOutput, error) {
 func (a *api) googleOperations() {
 	const tag = "auth"
 
-	register(a, operation{id: "begin-google", method: http.MethodGet, path: "/auth/google", tag: tag, summary: "Begin to sign in with Google", public: true, limited: true},
+	register(a, operation{id: "begin-google", refuses: []int{http.StatusNotFound}, method: http.MethodGet, path: "/auth/google", tag: tag, summary: "Begin to sign in with Google", public: true, limited: true},
 		func(ctx context.Context, _ *struct{}) (*googleStartOutput, error) {
 			return googleStartOf(a.Auth.GoogleBegin(ctx))
 		})
@@ -39,7 +39,7 @@ func (a *api) googleOperations() {
 			DeviceInfo any    `json:"device_info,omitempty" doc:"Anything that describes the device, at most 2 KiB"`
 		}
 	}
-	register(a, operation{id: "google", account: "state", refuses: []int{http.StatusUnauthorized, http.StatusForbidden}, method: http.MethodPost, path: "/auth/google", tag: tag, public: true, limited: true, locates: true,
+	register(a, operation{id: "google", account: "state", refuses: []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone}, method: http.MethodPost, path: "/auth/google", tag: tag, public: true, limited: true, locates: true,
 		summary: "Sign in with Google: as who it is linked to, as who has its address if that is confirmed on both sides, else as a new user"},
 		func(ctx context.Context, in *googleInput) (*tokensOutput, error) {
 			return tokensOf(a.Auth.GoogleSignIn(origin(ctx, ""), in.Body.Code, in.Body.State, in.Body.DeviceInfo))
@@ -83,7 +83,7 @@ func (a *api) googleOperations() {
 			State string `json:"state" maxLength:"256" doc:"What the beginning answered, not the redirect's"`
 		}
 	}
-	register(a, operation{id: "put-google-link", method: http.MethodPut, path: "/auth/google/link", tag: tag, limited: true, locates: true,
+	register(a, operation{id: "put-google-link", refuses: []int{http.StatusGone}, method: http.MethodPut, path: "/auth/google/link", tag: tag, limited: true, locates: true,
 		summary: "Link the Google account; both sides must have confirmed their mail address"},
 		func(ctx context.Context, in *linkInput) (*Success, error) {
 			return success(a.Auth.GoogleLink(origin(ctx, ""), caller(ctx), in.Body.Code, in.Body.State))

@@ -357,7 +357,7 @@ func (a *api) nearOperations() {
 			Unreached []string        `json:"unreached" nullable:"false" doc:"Regions that could not be asked, or not for all that is theirs: somebody there may be missing"`
 		}
 	}
-	register(a, operation{id: "nearby", method: http.MethodGet, path: "/location/nearby", tag: tagLocation,
+	register(a, operation{id: "nearby", refuses: []int{http.StatusConflict}, method: http.MethodGet, path: "/location/nearby", tag: tagLocation,
 		summary: "Discoverable people near you, or the subjects of a fleet, the nearest first, at the precision that they chose"},
 		func(ctx context.Context, in *NearbyInput) (*nearbyOutput, error) {
 			me, now := caller(ctx).User, a.Now()

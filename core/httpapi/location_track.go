@@ -138,7 +138,7 @@ func (a *api) trackOperations() {
 		TrackRange
 		Format string `query:"format" enum:"gpx,geojson" default:"gpx" doc:"GPX 1.1, or GeoJSON (RFC 7946) with one point per feature"`
 	}
-	register(a, operation{id: "export-track", method: http.MethodGet, path: "/location/track/export", tag: tagLocation,
+	register(a, operation{id: "export-track", media: "application/gpx+xml application/geo+json", method: http.MethodGet, path: "/location/track/export", tag: tagLocation,
 		summary: "Your track as a file; of a long one ask for ranges"},
 		func(ctx context.Context, in *exportTrackInput) (*huma.StreamResponse, error) {
 			user := caller(ctx).User

@@ -31,7 +31,7 @@ type operation struct {
 	refuses []int // statuses of failures beyond those that follow from the rest: see responses
 
 	body  int64  // most bytes of a request; default Config.MaxBody
-	media string // the content type of an answer that isn't JSON
+	media string // content types of an answer that isn't JSON of the document's
 
 	// Of a write: the field of its body that says whose it is, where nobody is signed
 	// in. Idempotency keys count for it.
