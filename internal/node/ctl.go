@@ -31,6 +31,7 @@ import (
 //	GET  /ctl/jobs?state=&kind= JobsView
 //	POST /ctl/jobs/retry?id=    dead jobs get all their attempts again: one by id, all of a kind by kind=, all by kind=*
 //	POST /ctl/jobs/drop?id=     dead jobs are deleted, likewise
+//	POST /ctl/announce?title=   ?text= is told to all users, or to the members of ?group=
 //	POST /ctl/drain?node=ID     the node takes nothing new, hands over what it has and sends its clients away
 //	POST /ctl/remove?node=ID    a dead node is taken out of its region for good
 //	POST /ctl/transfer?region=R another voter leads the region; without region: that of this process
@@ -167,6 +168,10 @@ func (c *control) handler() http.Handler {
 	get("roster", func(*http.Request) (any, error) { return c.roster() })
 	get("sessions", func(r *http.Request) (any, error) { return c.sessions(r.FormValue("user")) })
 	get("room", func(r *http.Request) (any, error) { return c.room(r.FormValue("id")) })
+	mux.HandleFunc("POST /ctl/announce", func(w http.ResponseWriter, r *http.Request) {
+		v, err := c.announce(r)
+		reply(w, v, err)
+	})
 	get("jobs", func(r *http.Request) (any, error) { return c.jobs(r) })
 	for what, change := range map[string]func(context.Context, *db.DB, jobs.Filter) (int64, error){"retry": jobs.Retry, "drop": jobs.Drop} {
 		mux.HandleFunc("POST /ctl/jobs/"+what, func(w http.ResponseWriter, r *http.Request) {

@@ -133,6 +133,7 @@ type Node struct {
 	group   run.Group
 	handler http.Handler
 	rt      *Realtime
+	told    *notifications
 	dns     *steering.Server // nil: not here
 	state   atomic.Int32     // see running
 }
@@ -163,6 +164,7 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.told = told
 	work := newWork(cfg.DB, n.log, cfg.Metrics, cfg.Tracer)
 	told.handle(work.Queue)
 	accounts, err := newAccounts(&cfg, string(n.region), told, revoked, work, n.log)
