@@ -22,35 +22,34 @@ import (
 
 // withObjects adds to an API what needs a store of objects: pictures, cards,
 // exports and the end of accounts.
-func withObjects(t *testing.T) func(*Config) {
-	return func(cfg *Config) {
-		files, err := dir.Open(t.TempDir())
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, files.Close()) })
-		catalog := objects.NewCatalog(cfg.DB, files, cfg.Now)
-		cfg.Pictures = users.NewPictures(cfg.Users, catalog, "https://example.org/api/v1/pictures/")
-		cfg.Cards, err = users.NewCards(cfg.Users, users.CardsConfig{Hidden: cfg.Location.Blocks.Parted})
-		require.NoError(t, err)
-		cfg.Privacy, err = privacy.New(cfg.DB, cfg.Secret, privacy.Config{
-			Accounts: cfg.Auth, Groups: cfg.Groups, Objects: catalog, Now: cfg.Now, Base: "https://example.org",
-		})
-		require.NoError(t, err)
-	}
+func withObjects(t *testing.T, cfg *Config) {
+	files, err := dir.Open(t.TempDir())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, files.Close()) })
+	catalog := objects.NewCatalog(cfg.DB, files, cfg.Now)
+	cfg.Pictures = users.NewPictures(cfg.Users, catalog, "https://example.org/api/v1/pictures/")
+	cfg.Cards, err = users.NewCards(cfg.Users, users.CardsConfig{Hidden: cfg.Location.Blocks.Parted})
+	require.NoError(t, err)
+	cfg.Privacy, err = privacy.New(cfg.DB, cfg.Secret, privacy.Config{
+		Accounts: cfg.Auth, Groups: cfg.Groups, Objects: catalog, Now: cfg.Now, Base: "https://example.org",
+	})
+	require.NoError(t, err)
 }
 
-func picture(t *testing.T, side int) []byte {
+// picture is an image of the given side.
+func picture(side int) []byte {
 	var b bytes.Buffer
-	require.NoError(t, png.Encode(&b, image.NewGray(image.Rect(0, 0, side, side))))
+	_ = png.Encode(&b, image.NewGray(image.Rect(0, 0, side, side))) // into memory: never fails
 	return b.Bytes()
 }
 
 func TestPictures(t *testing.T) {
-	b := setup(t, withObjects(t))
+	b := setup(t)
 	ana := b.guest("Ana")
 	upload := func(body []byte, kind string) answer {
 		return b.request("PUT", "/users/profile/picture", ana.token, body, "Content-Type", kind)
 	}
-	a := upload(picture(t, 200), "image/png")
+	a := upload(picture(200), "image/png")
 	require.Equal(t, 200, a.StatusCode, "%s", a.raw)
 	url := a.body["user"].(obj)["profile_picture"].(string)
 	path, ok := strings.CutPrefix(url, "https://example.org"+prefix)
@@ -78,7 +77,7 @@ func TestPictures(t *testing.T) {
 	require.NoError(t, w.WriteField("name", "x"))
 	part, err := w.CreateFormFile("picture", "me.png")
 	require.NoError(t, err)
-	_, err = part.Write(picture(t, 100))
+	_, err = part.Write(picture(100))
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
 	a = upload(form.Bytes(), w.FormDataContentType())
@@ -93,11 +92,11 @@ func TestPictures(t *testing.T) {
 	b.refused(413, "too_large", "PUT", "/users/profile/picture", ana.token, big, "Content-Type", "image/jpeg")
 	b.refused(413, "too_large", "PUT", "/users/profile/picture", ana.token, big[:users.MaxPicture+1], "Content-Type", "image/jpeg")
 	b.refused(413, "too_large", "PUT", "/users/profile", ana.token, big[:100_000]) // elsewhere the limit is what it was
-	b.refused(401, "unauthenticated", "PUT", "/users/profile/picture", "", picture(t, 100), "Content-Type", "image/png")
+	b.refused(401, "unauthenticated", "PUT", "/users/profile/picture", "", picture(100), "Content-Type", "image/png")
 }
 
 func TestCards(t *testing.T) {
-	b := setup(t, withObjects(t))
+	b := setup(t)
 	ana, bob, eve := b.guest("Ana"), b.guest("Bob"), b.guest("Eve")
 	a := b.ok("GET", "/users/"+ana.id, bob.token, nil)
 	require.Equal(t, obj{"user_id": ana.id, "username": "Ana", "profile_picture": ""}, a.body)
@@ -120,7 +119,7 @@ func TestCards(t *testing.T) {
 
 func TestDeleteProfile(t *testing.T) {
 	var store *privacy.Store
-	b := setup(t, withObjects(t), func(cfg *Config) { store = cfg.Privacy })
+	b := setup(t, func(cfg *Config) { store = cfg.Privacy })
 	a := b.ok("POST", "/auth/register", "", obj{"username": "Ana", "email": "ana@example.org", "password": "correct horse", "device_info": obj{}})
 	ana, bob := person{a.str("user_id"), a.str("token"), a.str("refresh_token")}, b.guest("Bob")
 	group := b.group(ana, bob)

@@ -201,6 +201,7 @@ func setup(t *testing.T, change ...func(*Config)) *bundle {
 		Assets:        fstest.MapFS{"docs/swagger-ui.css": {Data: []byte("/* css */")}, "docs/swagger-ui-bundle.js": {Data: []byte("/* js */")}},
 		Origins:       []string{"https://app.example.org"}, Log: log, Metrics: b.metrics, Now: b.clock,
 	}
+	withObjects(t, &cfg)
 	for _, f := range change {
 		f(&cfg)
 	}
