@@ -212,14 +212,16 @@ prove-geo:
 bench-geo-index:
 	go test -run '^$$' -bench . -cpu 1 -count 6 -timeout 1h ./geo/h3 ./geo/index | tee bench/baseline/geo-index.txt
 
-# Worker processes with jumping clocks are killed at random; nodes are killed between
-# the commit of an event and its relay, and at other bad moments.
+# Worker processes with jumping clocks are killed at random.
 prove-jobs:
 	MUSTER_PROVE_JOBS=50000 MUSTER_PROVE_PERIODS=100 \
 		go test -count=1 -timeout 30m -v -run 'TestNothingIsLostOrDoubledByKills|TestClockJumps|TestEachDay' ./core/jobs
 
+# Relays are killed between the commit of an event and its relay, and at other bad
+# moments; then real nodes, as soon as they have answered that a group was changed.
 prove-outbox:
 	MUSTER_PROVE_KILLS=200 go test -count=1 -timeout 30m -v -run 'TestEveryEventReachesTheRoomWhoeverDies|TestOrderPerKey' ./core/outbox
+	MUSTER_PROVE_KILLS=200 go test -count=1 -timeout 1h -v -run TestChangesAreHeardThoughTheirNodeIsKilled ./cmd/muster
 
 # Random requests against the OpenAPI document, and who may ask what.
 prove-api:

@@ -97,6 +97,7 @@ var onlyHere = map[string]struct {
 }{
 	"github.com/cockroachdb/cockroach-go": {[]string{"core/db"}, "its ExecuteTx loses commits on PostgreSQL; core/db uses it on CockroachDB only"},
 	"github.com/uber/h3-go":               {[]string{"geo/h3"}, "the only cgo package"},
+	"github.com/twmb/franz-go":            {[]string{"core/outbox/kafka"}, "Kafka is one sink among others"},
 	module + "geo/h3":                     {[]string{"geo/index", "geo/fence", "geo/grant"}, "cgo stays behind what these decide; geo/index has covers and cells for the rest"},
 }
 
