@@ -144,7 +144,8 @@ func (s *State) take() []Event {
 // Snapshot applies a snapshot frame.
 func (s *State) Snapshot(f *wire.Snapshot) []Event {
 	s.counters.Snapshots++
-	if !s.joined {
+	first := !s.joined
+	if first {
 		// A fresh room starts with what is said from now on; the past is
 		// asked for through history.
 		s.joined = true
@@ -152,17 +153,18 @@ func (s *State) Snapshot(f *wire.Snapshot) []Event {
 	}
 	s.heard = max(s.heard, f.GetLastNumber())
 	for _, p := range f.GetParts() {
-		s.part(p, f.GetRecovered())
+		s.part(p, f.GetRecovered(), first)
 	}
 	s.unreached(f.GetUnreached())
 	s.release()
 	return s.take()
 }
 
-func (s *State) part(p *wire.Part, recovered bool) {
+func (s *State) part(p *wire.Part, recovered, first bool) {
 	region := p.GetAt().GetRegion()
 	at := position{p.GetAt().GetEpoch(), p.GetAt().GetSeq()}
 	o := s.origins[region]
+	late := !first && (o == nil || !o.known)
 	switch {
 	case o == nil:
 		o = &origin{}
@@ -198,7 +200,7 @@ func (s *State) part(p *wire.Part, recovered bool) {
 	for _, f := range p.GetFixes() {
 		s.fix(f)
 	}
-	s.out = append(s.out, RegionReplaced{Region: region, Recovered: recovered, Truncated: o.truncated})
+	s.out = append(s.out, RegionReplaced{Region: region, Recovered: recovered, Late: late, Truncated: o.truncated})
 }
 
 // Verdict says what became of an event frame.

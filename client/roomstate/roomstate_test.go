@@ -420,3 +420,13 @@ func TestUpdatesAreToldOnce(t *testing.T) {
 	require.Len(t, say("a", 3), 1, "that is too long ago to be known")
 	require.Equal(t, uint64(1), s.Counters().DuplicateUpdates)
 }
+
+// What a region told before it was known here, after the join, was not heard.
+func TestALatePartSaysSo(t *testing.T) {
+	s := roomstate.New()
+	for _, e := range only[roomstate.RegionReplaced](s.Snapshot(snap(0, part(pos(eu, 1, 0))))) {
+		require.False(t, e.Late)
+	}
+	require.True(t, only[roomstate.RegionReplaced](s.Snapshot(snap(0, part(pos(us, 1, 7)))))[0].Late)
+	require.False(t, only[roomstate.RegionReplaced](s.Snapshot(snap(0, part(pos(us, 1, 9)))))[0].Late)
+}

@@ -139,6 +139,9 @@ type RegionReplaced struct {
 	// Recovered is false when events were lost on the way: the state is right,
 	// but what led there was not seen.
 	Recovered bool
+	// Late: nothing was known of the region since the room was joined, or since it
+	// was lost. What was told there meanwhile, such as an update, was not heard.
+	Late bool
 	// Truncated: the snapshot had only some of the region's people. Those
 	// beyond are no longer known, without an event of their own.
 	Truncated bool

@@ -89,8 +89,11 @@ export interface RoomEvents {
   history: readonly Message[];
   /** Other regions can't be heard than before: read unreached and members again. */
   reach: readonly Unreached[];
-  /** Much changed at once: read members again. recovered: nothing was missed. */
-  snapshot: { readonly recovered: boolean };
+  /**
+   * Much changed at once: read members again. recovered: nothing was missed; late: but
+   * what a region told that was not heard yet, such as updates, since the room was joined.
+   */
+  snapshot: { readonly recovered: boolean; readonly late: boolean };
   /** The group behind the room changed: read it again. */
   changed: { readonly version: number };
   /** The room was left; with an error if not by the app (removed, not a member). */
@@ -270,6 +273,7 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   #snapshot(s: wire.Snapshot, now: number, last: boolean): void {
+    const late = this.#joined && s.parts.some((p) => p.at && !this.#positions.has(p.at.region));
     for (const part of s.parts) if (part.at && !(s.recovered && this.#passed(part.at))) this.#part(part.at, part);
     if (!last) this.#setReach(s.unreached);
     const number = Number(s.lastNumber);
@@ -283,7 +287,7 @@ export class Room extends Emitter<RoomEvents> {
       // The events that held what is missing won't come. Everybody in the room asks: not all at once.
       if (!s.recovered) this.#holeSince = Math.min(this.#holeSince, now - this.#holeWait + Math.random() * holeSpreadMs);
     }
-    this.emit("snapshot", { recovered: s.recovered });
+    this.emit("snapshot", { recovered: s.recovered, late });
   }
 
   #event(e: wire.Event, now: number): "ok" | "gap" {

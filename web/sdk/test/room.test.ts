@@ -347,6 +347,14 @@ describe("messages", () => {
     expect(r.crossings.map((c) => c.id)).toEqual(["1", "2"]);
   });
 
+  test("a part of a region that was not known since the join is late", () => {
+    const r = new Room(id);
+    const late: boolean[] = [];
+    r.on("snapshot", (s) => late.push(s.late));
+    for (const at of [position("eu", 1, 5), position("us", 1, 2), position("us", 1, 4)]) r.apply(snapshot([{ at }]), 0);
+    expect(late).toEqual([false, true, false]);
+  });
+
   test("an update is news once; a hole in their numbers tells that others were missed", () => {
     const r = joined();
     const told: string[] = [];
