@@ -25,9 +25,9 @@ type HashConfig struct {
 	MemoryKiB uint32
 	Passes    uint32
 	// Parallel bounds how many hashes are computed at once; default: one per two
-	// cores. A hash holds its core for some 20 ms and nothing that waits for that
-	// core moves meanwhile: with one hash per core, events of rooms take ten times
-	// as long (bench/baseline/logins.txt). Waiting bounds how many callers may queue
+	// cores. A hash in this process holds its core for some 20 ms and nothing that
+	// waits for that core moves meanwhile: with one hash per core, events of rooms
+	// take eight times as long (docs/adr/0106). Waiting bounds how many callers may queue
 	// for that; default 64. Those beyond are turned away.
 	Parallel, Waiting int
 	// Elsewhere computes a hash in another process, if not nil: see

@@ -1,5 +1,5 @@
-// Package hashers computes password hashes in processes of their own, of the
-// lowest priority.
+// Package hashers computes password hashes in processes of their own, of a lower
+// priority than the node's.
 //
 // A hash takes 20 ms of a core and 19 MiB, again and again under a storm of
 // sign-ins. In the process of a node that costs more than the core: a goroutine

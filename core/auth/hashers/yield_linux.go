@@ -7,19 +7,28 @@ import (
 	"syscall"
 )
 
-// lowest is the nice value of what gets what is left.
-const lowest = 19
+// lower is by how much the nice value is above the node's: next to the node a hash
+// gets a tenth of what it would, so it goes on in the time that is left. The lowest
+// priority of all would be below that of whatever else a machine does at its
+// leisure, and nobody would sign in meanwhile.
+const lower = 10
 
-// yield gives this process the lowest priority. On Linux that is a thread's: those
-// that there are, and by inheritance those to come. What fails is left as it is.
+// yield gives this process a lower priority than its node has, which started it. On
+// Linux that is a thread's: those that there are, and by inheritance those to come.
+// What fails is left as it is.
 func yield() {
+	have, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	if err != nil {
+		return
+	}
+	nice := 20 - have + lower // the system call tells 20 less the nice value; above 19 is 19
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return
 	}
 	for _, t := range threads {
 		if id, err := strconv.Atoi(t.Name()); err == nil {
-			_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, lowest)
+			_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, nice)
 		}
 	}
 }
