@@ -217,6 +217,9 @@ func (n *Notifier) attempt(ctx context.Context, c Channel, w jobs.Work, table st
 		state, detail = Failed, err.Error()
 	}
 	n.metrics.observe(c.Name(), state, n.cfg.Now().Sub(began))
+	if state == Dead {
+		n.cfg.Log.WarnContext(ctx, "somebody was not told", "channel", c.Name(), "kind", m.Kind, "delivery", m.ID, "err", err)
+	}
 	if settled := n.settle(ctx, table, m.ID, state, detail); settled != nil {
 		return settled
 	}

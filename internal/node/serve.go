@@ -250,6 +250,9 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 	if cfg.Notify.Mail, err = c.Mail.sender(); err != nil {
 		return nil, err
 	}
+	if cfg.Notify.Mail == nil {
+		log.WarnContext(ctx, "no mail server is named: this node sends no mails")
+	}
 	if c.ProxyHeader != "" {
 		cfg.ClientAddr = forwardedAddr(c.ProxyHeader)
 	}
