@@ -52,6 +52,18 @@ func TestBenchIdle(t *testing.T) {
 	require.NoError(t, c.Run(t.Context()))
 }
 
+// Few sign-ins: what they do to rooms shows only with many.
+func TestBenchLogins(t *testing.T) {
+	t.Parallel()
+	out := filepath.Join(t.TempDir(), "logins.json")
+	c := &BenchLoginsCmd{
+		benchFleet: testFleet(), benchOutput: benchOutput{JSON: out},
+		Users: 10, RoomSize: 5, Rate: 10, Logins: 5, Accounts: 5, Stretch: time.Second, Rounds: 1,
+	}
+	require.NoError(t, c.Run(t.Context()))
+	require.FileExists(t, out)
+}
+
 func TestBenchFanout(t *testing.T) {
 	t.Parallel()
 	c := &BenchFanoutCmd{
