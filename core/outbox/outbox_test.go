@@ -42,9 +42,7 @@ func (s *sink) Send(_ context.Context, events []Sent) error {
 	if s.sent == nil {
 		s.sent = map[string][]Sent{}
 	}
-	for _, e := range events {
-		s.sent[events[0].Key] = append(s.sent[events[0].Key], e)
-	}
+	s.sent[events[0].Key] = append(s.sent[events[0].Key], events...)
 	return nil
 }
 
