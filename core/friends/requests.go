@@ -354,6 +354,6 @@ func Renamed(ctx context.Context, tx pgx.Tx, user core.UserID) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO user_terms (term, user_id) SELECT term, $2 FROM unnest($1::BYTEA[]) AS term`, core.SearchTerms(name), user)
+	_, err = tx.Exec(ctx, `INSERT INTO user_terms (term, user_id) SELECT t.term, $2 FROM unnest($1::BYTEA[]) AS t (term)`, core.SearchTerms(name), user)
 	return err
 }

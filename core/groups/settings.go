@@ -107,6 +107,6 @@ func (s *Store) list(ctx context.Context, tx pgx.Tx, id core.GroupID) error {
 	if len(terms) == 0 { // a name of nothing but signs: it is in the list, at the front
 		terms = [][]byte{{}}
 	}
-	_, err := tx.Exec(ctx, `INSERT INTO group_terms (term, group_id, whole) SELECT term, $2, term = $3 FROM unnest($1::BYTEA[]) AS term`, terms, id, terms[0])
+	_, err := tx.Exec(ctx, `INSERT INTO group_terms (term, group_id, whole) SELECT t.term, $2, t.term = $3 FROM unnest($1::BYTEA[]) AS t (term)`, terms, id, terms[0])
 	return err
 }
