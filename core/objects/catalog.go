@@ -11,6 +11,7 @@ import (
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/jobs"
 )
 
 // Catalog is the rows beside a Store; see the package comment. It is safe for
@@ -83,12 +84,22 @@ func (c *Catalog) Keep(ctx context.Context, tx pgx.Tx, until time.Time, keys ...
 // Release says, in the caller's transaction, that what a user has of a kind and
 // is in use is needed no more, but for those keys.
 func (c *Catalog) Release(ctx context.Context, tx pgx.Tx, user core.UserID, kind string, but ...string) error {
-	_, err := tx.Exec(ctx, `UPDATE objects SET expires_at = $3 WHERE user_id = $1 AND kind = $2 AND expires_at IS NULL AND NOT key = ANY($4)`,
+	tag, err := tx.Exec(ctx, `UPDATE objects SET expires_at = $3 WHERE user_id = $1 AND kind = $2 AND expires_at IS NULL AND NOT key = ANY($4)`,
 		user, kind, c.now(), but)
+	if err == nil && tag.RowsAffected() > 0 {
+		err = jobs.Enqueue(ctx, tx, jobs.Job{Kind: sweepJob}) // at once, and not when Sweep's time has come
+	}
 	if err != nil {
 		return fmt.Errorf("release objects: %w", err)
 	}
 	return nil
+}
+
+const sweepJob = "objects.sweep"
+
+// Handle gives a queue the work that Release leaves.
+func (c *Catalog) Handle(q *jobs.Queue) {
+	q.Handle(sweepJob, jobs.Handler{Timeout: 10 * time.Minute, Do: func(ctx context.Context, _ jobs.Work) error { return c.Sweep(ctx) }})
 }
 
 // Erase deletes all objects of a user, also those that are about to be put: who

@@ -95,6 +95,7 @@ func newProfiles(cfg *Config, c profilesConfig) (*profiles, error) {
 		return nil, err
 	}
 	p.privacy.Handle(c.work.Queue)
+	catalog.Handle(c.work.Queue)
 	c.work.sweep("exports", p.privacy.Sweep)
 	c.work.sweep("objects", catalog.Sweep)
 	return p, nil
