@@ -177,7 +177,7 @@ func (l *lane) work(ctx context.Context) {
 			}
 		}
 		if err != nil && ctx.Err() == nil {
-			l.log.Warn("claim events", "sink", l.name, "err", err)
+			l.log.WarnContext(ctx, "claim events", "sink", l.name, "err", err)
 			poll.Reset(l.cfg.Poll)
 		}
 	}
@@ -228,7 +228,7 @@ func (l *lane) send(ctx context.Context, c claim) {
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				l.log.Warn("read events", "sink", l.name, "key", c.key, "err", err)
+				l.log.WarnContext(ctx, "read events", "sink", l.name, "key", c.key, "err", err)
 			}
 			return // the lease runs out
 		}
@@ -245,9 +245,9 @@ func (l *lane) send(ctx context.Context, c claim) {
 			c.failures++
 			wait := min(250*time.Millisecond<<min(c.failures-1, 8), time.Minute)
 			wait = wait/2 + rand.N(wait/2)
-			l.log.Warn("events were not taken", "sink", l.name, "key", c.key, "n", events[0].N, "events", len(events), "again_in", wait, "err", err)
+			l.log.WarnContext(ctx, "events were not taken", "sink", l.name, "key", c.key, "n", events[0].N, "events", len(events), "again_in", wait, "err", err)
 			if err := l.fail(ctx, c, wait); err != nil && ctx.Err() == nil {
-				l.log.Warn("give a key back", "sink", l.name, "err", err)
+				l.log.WarnContext(ctx, "give a key back", "sink", l.name, "err", err)
 			}
 			return
 		}
@@ -255,7 +255,7 @@ func (l *lane) send(ctx context.Context, c claim) {
 		held, err := l.taken(ctx, c, events[len(events)-1].N)
 		if err != nil || !held {
 			if ctx.Err() == nil {
-				l.log.Warn("events were taken, and may come again", "sink", l.name, "key", c.key, "held", held, "err", err)
+				l.log.WarnContext(ctx, "events were taken, and may come again", "sink", l.name, "key", c.key, "held", held, "err", err)
 			}
 			return
 		}
@@ -300,7 +300,7 @@ func (r *Relay) tend(ctx context.Context) {
 			return
 		}
 		if err := r.count(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("count events", "err", err)
+			r.log.WarnContext(ctx, "count events", "err", err)
 		}
 	}
 }

@@ -34,7 +34,7 @@ func (s *Server) startCockroach(ctx context.Context, bin, dataDir string) error 
 		_ = os.RemoveAll(scratch)
 		return err
 	}
-	s.log.Info("starting the database", "server", "CockroachDB")
+	s.log.InfoContext(ctx, "starting the database", "server", "CockroachDB")
 	for {
 		if url, err := os.ReadFile(urlFile); err == nil && strings.HasSuffix(string(url), "\n") {
 			s.url, s.about = strings.TrimSpace(string(url)), "CockroachDB"
