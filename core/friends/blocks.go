@@ -36,6 +36,11 @@ func (s *Store) Block(ctx context.Context, user, other core.UserID) error {
 		if err != nil || tag.RowsAffected() == 0 {
 			return false, err
 		}
+		if s.cfg.Notify != nil {
+			if err := s.cfg.Notify.Parted(ctx, tx, user, other); err != nil {
+				return false, err
+			}
+		}
 		return true, s.end(ctx, tx, user, other)
 	})
 }

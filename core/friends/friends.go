@@ -84,9 +84,11 @@ type Sharing interface {
 }
 
 // Notifier tells people what they may want to know while they are away, in the
-// caller's transaction. core/notify satisfies it.
+// caller's transaction, and forgets what two were told about each other, one of
+// whom blocks the other. core/notify satisfies it.
 type Notifier interface {
 	Notify(ctx context.Context, tx pgx.Tx, to core.UserID, kind string, data map[string]any) error
+	Parted(ctx context.Context, tx pgx.Tx, a, b core.UserID) error
 }
 
 // The kinds of notifications that come from here.

@@ -33,6 +33,11 @@ func (notes) Notify(ctx context.Context, tx pgx.Tx, to core.UserID, kind string,
 	return err
 }
 
+func (notes) Parted(ctx context.Context, tx pgx.Tx, a, b core.UserID) error {
+	_, err := tx.Exec(ctx, `DELETE FROM test_notes WHERE user_id IN ($1, $2)`, a, b)
+	return err
+}
+
 type world struct {
 	*Store
 	db *db.DB
@@ -213,6 +218,7 @@ func TestBlocksEndAll(t *testing.T) {
 	for _, other := range []core.UserID{bo, cy, di} {
 		require.NoError(t, w.Block(ctx, ana, other))
 		require.NoError(t, w.Block(ctx, ana, other))
+		require.Empty(t, w.notified(other))
 		require.Empty(t, w.friends(other))
 		_, err := w.Request(ctx, other, ana)
 		require.ErrorIs(t, err, ErrNoUser, "as if there were nobody")

@@ -22,12 +22,7 @@ type people struct {
 	groups  *groups.Store
 }
 
-// notifier is core/notify as friends and groups see it.
-type notifier interface {
-	Notify(ctx context.Context, tx pgx.Tx, to core.UserID, kind string, data map[string]any) error
-}
-
-func newPeople(cfg *Config, region string, where *location.Store, announce groups.Announcer, notify notifier, w *work) people {
+func newPeople(cfg *Config, region string, where *location.Store, announce groups.Announcer, notify friends.Notifier, w *work) people {
 	p := people{
 		friends: friends.New(cfg.DB, friends.Config{Sharing: where, Notify: notify}),
 		groups:  groups.New(cfg.DB, region, groups.Config{Announce: announce, Leaving: where, Notify: notify, LinkBase: cfg.InviteBase}),
