@@ -51,11 +51,11 @@ function Line({ message: m, before }: { message: Message; before: Message | unde
     <div class={`message${mine ? " mine" : ""}${follows ? " follows" : ""}`} data-testid="chat-message" data-state={m.state} data-number={m.number}>
       {!follows && (
         <div class="message-head">
-          <strong>{mine ? "You" : m.senderName}</strong>{" "}
+          <strong>{mine ? "You" : m.senderName || "Deleted account"}</strong>{" "}
           <time dateTime={new Date(m.sentAt).toISOString()}>{clock(m.sentAt, now.value)}</time>
         </div>
       )}
-      <div class="bubble">{m.body}</div>
+      <div class="bubble">{m.body || <em>This message was deleted.</em>}</div>
       {m.state === "sending" && <small>sending…</small>}
       {m.state === "failed" && <small class="failed">not sent <button type="button" class="link" onClick={() => retryMessage(m.key)}>try again</button></small>}
     </div>
