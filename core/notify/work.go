@@ -166,6 +166,14 @@ type delivery struct {
 	names    map[string]string
 }
 
+// kept says where what became of a message is written down.
+type kept int
+
+const (
+	deliveries kept = iota // notify_deliveries
+	mails                  // mails
+)
+
 // deliver sends a notification by a channel. It is sent once, unless the node
 // ends, or loses the database for long, after the channel took it and before
 // that is written down.
@@ -181,28 +189,27 @@ func (n *Notifier) deliver(ctx context.Context, c Channel, w jobs.Work) error {
 	if err != nil {
 		return fmt.Errorf("read delivery: %w", err)
 	}
-	const table = "notify_deliveries"
 	_, silent := c.(Silent)
 	switch quiet := d.settings.over(n.now()); {
 	case d.state == Sent || d.state == Muted:
 		return nil
 	case !wanted(d.message.Kind, c.Name(), d.chosen.of(d.message.Kind, c.Name())):
-		return n.settle(ctx, table, p.ID, Muted, "")
+		return n.settle(ctx, deliveries, p.ID, Muted, "")
 	case !silent && d.read && !kinds[d.message.Kind].security:
-		return n.settle(ctx, table, p.ID, Muted, "read elsewhere")
+		return n.settle(ctx, deliveries, p.ID, Muted, "read elsewhere")
 	case d.to.ID == "":
-		return n.settle(ctx, table, p.ID, Dead, "the address is gone")
+		return n.settle(ctx, deliveries, p.ID, Dead, "the address is gone")
 	case !silent && !quiet.IsZero() && !kinds[d.message.Kind].security:
 		return jobs.Later(nil, quiet.Sub(n.now()))
 	}
 	if err := n.texts.write(&d.message, d.names); err != nil {
 		return jobs.Permanent(err)
 	}
-	return n.attempt(ctx, c, w, table, d.to, d.message)
+	return n.attempt(ctx, c, w, deliveries, d.to, d.message)
 }
 
 // attempt sends a message and writes down what became of it.
-func (n *Notifier) attempt(ctx context.Context, c Channel, w jobs.Work, table string, to Address, m Message) error {
+func (n *Notifier) attempt(ctx context.Context, c Channel, w jobs.Work, kept kept, to Address, m Message) error {
 	began := n.cfg.Now()
 	sending, cancel := context.WithTimeout(ctx, deliverTime)
 	err := c.Deliver(sending, to, m)
@@ -220,7 +227,7 @@ func (n *Notifier) attempt(ctx context.Context, c Channel, w jobs.Work, table st
 	if state == Dead {
 		n.cfg.Log.WarnContext(ctx, "somebody was not told", "channel", c.Name(), "kind", m.Kind, "delivery", m.ID, "err", err)
 	}
-	if settled := n.settle(ctx, table, m.ID, state, detail); settled != nil {
+	if settled := n.settle(ctx, kept, m.ID, state, detail); settled != nil {
 		return settled
 	}
 	switch {
@@ -234,19 +241,24 @@ func (n *Notifier) attempt(ctx context.Context, c Channel, w jobs.Work, table st
 
 // settle writes down what became of a delivery. It outlives the job's context:
 // what was sent should not be sent again because the node stops just now.
-func (n *Notifier) settle(ctx context.Context, table string, id uuid.UUID, state State, detail string) error {
+func (n *Notifier) settle(ctx context.Context, kept kept, id uuid.UUID, state State, detail string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
-	set := `state = $2, detail = $3, updated_at = $4, attempts = attempts + $5`
-	if table == "mails" {
-		set += `, sealed = CASE WHEN $2 IN ('sent', 'dead') THEN NULL ELSE sealed END`
-	}
 	tried := 1
 	if state == Muted {
 		tried = 0
 	}
 	err := n.db.InTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE `+table+` SET `+set+` WHERE id = $1 AND state <> 'sent'`, id, state, cut(detail, 200), n.now(), tried)
+		if kept == mails {
+			_, err := tx.Exec(ctx,
+				`UPDATE mails SET state = $2, detail = $3, updated_at = $4, attempts = attempts + $5,
+				   sealed = CASE WHEN $2 IN ('sent', 'dead') THEN NULL ELSE sealed END WHERE id = $1 AND state <> 'sent'`,
+				id, state, cut(detail, 200), n.now(), tried)
+			return err
+		}
+		_, err := tx.Exec(ctx,
+			`UPDATE notify_deliveries SET state = $2, detail = $3, updated_at = $4, attempts = attempts + $5 WHERE id = $1 AND state <> 'sent'`,
+			id, state, cut(detail, 200), n.now(), tried)
 		return err
 	})
 	if err != nil {
@@ -366,5 +378,5 @@ func (n *Notifier) mail(ctx context.Context, c Channel, w jobs.Work) error {
 	if err := n.texts.write(&m, known); err != nil {
 		return jobs.Permanent(err)
 	}
-	return n.attempt(ctx, c, w, "mails", Address{ID: l.Address, To: l.Address}, m)
+	return n.attempt(ctx, c, w, mails, Address{ID: l.Address, To: l.Address}, m)
 }
