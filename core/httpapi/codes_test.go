@@ -19,6 +19,9 @@ func TestCodesAreDocumented(t *testing.T) {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
+		if strings.HasPrefix(path, "jobs/") { // operators are told these, by muster ctl
+			return nil
+		}
 		source, err := fs.ReadFile(core, path)
 		for _, m := range code.FindAllStringSubmatch(string(source), -1) {
 			found++
