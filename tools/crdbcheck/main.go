@@ -25,6 +25,12 @@ var exempt = map[string]string{
 	"core/db/devdb": "starts servers and makes databases on them; knows which kind it talks to",
 }
 
+// native are files that may say what only one of the servers understands, since
+// they know which one they talk to: the word that is denied elsewhere.
+var native = map[string]string{
+	"core/db/stale.go": "system", // AS OF SYSTEM TIME
+}
+
 func main() {
 	root := "."
 	if len(os.Args) > 1 {
@@ -87,8 +93,11 @@ func checkTree(root string) (found int, problems []string, err error) {
 			problems = append(problems, where+": "+t.why)
 			continue
 		}
+		file, _, _ := strings.Cut(filepath.ToSlash(where), ":")
 		for _, p := range check(t.text) {
-			problems = append(problems, where+": "+p)
+			if word := native[file]; word == "" || !strings.HasPrefix(p, `"`+word+`"`) {
+				problems = append(problems, where+": "+p)
+			}
 		}
 	}
 	slices.Sort(problems)
