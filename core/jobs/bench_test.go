@@ -23,7 +23,7 @@ func TestThroughput(t *testing.T) {
 	jobs := fromEnv(t, "MUSTER_BENCH_JOBS", 0)
 	url := devdb.TestURL(t)
 	if jobs == 0 {
-		jobs = 1000
+		jobs = 300
 	} else {
 		server := devdb.New(devdb.Options{Dir: t.TempDir()})
 		require.NoError(t, server.Start(t.Context()))
