@@ -63,6 +63,7 @@ func TestRegistrationNeverWaitsForMail(t *testing.T) {
 		require.Less(t, resp.StatusCode, 300, "%s", answer)
 		return took
 	}
+	var limit time.Duration // of p99; 0: none yet
 	phase := func(name string) (p99 time.Duration) {
 		times := make([]time.Duration, people)
 		for i := range times {
@@ -72,6 +73,9 @@ func TestRegistrationNeverWaitsForMail(t *testing.T) {
 		slices.Sort(times)
 		p99 = times[len(times)*99/100]
 		t.Logf("%s: %d registrations, p50 %v, p99 %v", name, people, times[len(times)/2].Round(time.Millisecond/10), p99.Round(time.Millisecond/10))
+		if limit > 0 && p99 >= limit { // what comes after it is worth knowing, too
+			t.Errorf("%s: p99 %v, more than %v", name, p99, limit)
+		}
 		return p99
 	}
 
@@ -79,13 +83,13 @@ func TestRegistrationNeverWaitsForMail(t *testing.T) {
 		register()
 	}
 	good := phase("a mail server that works")
-	limit := 100 * time.Millisecond
+	limit = 100 * time.Millisecond
 	if !proving { // on a machine that runs other tests, too, what counts is the difference
 		limit = max(limit, 3*good)
 	}
 
 	server.Behave(smtptest.Behaviour{Data: func(string) (error, smtptest.Fault) { return nil, smtptest.Fault{Wait: slow} }})
-	require.Less(t, phase(fmt.Sprintf("one that takes %v for each mail", slow)), limit)
+	phase(fmt.Sprintf("one that takes %v for each mail", slow))
 
 	server.Behave(smtptest.Behaviour{
 		Rcpt: func(string) error {
@@ -98,14 +102,14 @@ func TestRegistrationNeverWaitsForMail(t *testing.T) {
 			return []error{smtptest.Overloaded, nil, nil}[rand.IntN(3)], smtptest.Fault{Drop: rand.IntN(3) == 0, Cut: rand.IntN(20) == 0}
 		},
 	})
-	require.Less(t, phase("one that fails"), limit)
+	phase("one that fails")
 
 	server.Behave(smtptest.Behaviour{Greeting: func() time.Duration { return slow }, Data: func(string) (error, smtptest.Fault) { return smtptest.Overloaded, smtptest.Fault{} }})
-	require.Less(t, phase("one that takes long to say no"), limit)
+	phase("one that takes long to say no")
 
 	first := server
 	first.Stop()
-	require.Less(t, phase("none at all"), limit)
+	phase("none at all")
 
 	server, err = smtptest.Start(smtptest.Options{}, first.Addr)
 	require.NoError(t, err)
