@@ -12,7 +12,7 @@ import (
 // left out has its default. See docs/operations.md.
 type LimitsConfig struct {
 	Address     RateConfig `yaml:"address"`     // sign-ups, sign-ins, refreshes and joins, each, per client address
-	User        RateConfig `yaml:"user"`        // a user's requests to the HTTP API
+	User        RateConfig `yaml:"user"`        // a user's requests to the HTTP API; a device has two thirds of it
 	Connections RateConfig `yaml:"connections"` // of sessions, per client address
 	Gateway     RateConfig `yaml:"gateway"`     // fixes of a session of a fleet's gateway
 }
