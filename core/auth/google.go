@@ -42,6 +42,9 @@ func googleSecrets(state string) (verifier, nonce string) {
 	return of("verifier"), of("nonce")
 }
 
+// HasGoogle reports whether one can sign in with Google here.
+func (s *Service) HasGoogle() bool { return s.cfg.Google != nil }
+
 // GoogleBegin begins a sign-in at Google.
 func (s *Service) GoogleBegin(ctx context.Context) (GoogleStart, error) {
 	return s.googleBegin(ctx, nil, func(context.Context, pgx.Tx) error { return nil })

@@ -27,6 +27,18 @@ func googleStartOf(g auth.GoogleStart, err error) (*googleStartOutput, error) {
 func (a *api) googleOperations() {
 	const tag = "auth"
 
+	type waysOutput struct {
+		Body struct {
+			Google bool `json:"google" doc:"Beside mail address and password, and guests"`
+		}
+	}
+	register(a, operation{id: "sign-in-ways", method: http.MethodGet, path: "/auth/ways", tag: tag, summary: "By which ways one can sign in here", public: true},
+		func(context.Context, *struct{}) (*waysOutput, error) {
+			out := &waysOutput{}
+			out.Body.Google = a.Auth.HasGoogle()
+			return out, nil
+		})
+
 	register(a, operation{id: "begin-google", refuses: []int{http.StatusNotFound}, method: http.MethodGet, path: "/auth/google", tag: tag, summary: "Begin to sign in with Google", public: true, limited: true},
 		func(ctx context.Context, _ *struct{}) (*googleStartOutput, error) {
 			return googleStartOf(a.Auth.GoogleBegin(ctx))

@@ -131,6 +131,7 @@ func own(code string) string { return strings.Repeat(code+" ", len(signedIn)-1) 
 
 var rights = map[string]right{
 	"keys":                    {who: everybody, public: true},
+	"sign-in-ways":            {who: everybody, public: true},
 	"register":                {who: everybody, body: aSignUp, public: true},
 	"login":                   {who: all("invalid_credentials"), body: `{"email":"nobody@example.org","password":"correct horse"}`, public: true},
 	"guest":                   {who: everybody, body: `{}`, public: true},

@@ -4,7 +4,7 @@ import { notice } from "./crossings.ts";
 import type { Point } from "./lib/geo.ts";
 import { ownTab, secondPersonUrl, storedRegion, storeRegion, tokens } from "./identity.ts";
 import {
-  account, crowd, demo, everybody, group, groups, idleLink, invites, joined, link, type Link, me, type Message, messages, olderMessages,
+  account, crowd, demo, everybody, google, group, groups, idleLink, invites, joined, link, type Link, me, type Message, messages, olderMessages,
   people, type Person, regions, roomPeople, type Seen, seen, unreached, unread, type Visibility, visibility,
 } from "./state.ts";
 import { toast } from "./ui/toast.tsx";
@@ -56,6 +56,7 @@ export async function start(): Promise<void> {
       // Without the demo the page is less of a welcome, but works.
       const d = await api.demo().catch(() => undefined);
       demo.value = d ? { code: d.inviteCode, name: d.name } : null;
+      google.value = await api.account.ways().then((w) => w.google, () => false);
       if (ownTab && !(await api.user()) && location.pathname.startsWith("/join/")) await api.guest();
       await loadAccount();
       startProblem.value = "";
@@ -328,19 +329,22 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
   r.on("withdrawn", showPeople);
   r.on("crossing", (c) => room === r && notice(c, skew()));
   r.on("reach", showPeople);
-  r.on("snapshot", () => {
+  const readGroup = () => {
+    loadGroup(id).catch(() => {}); // who was removed is told by "closed"
+    groupVersion.value++;
+  };
+  r.on("snapshot", (s) => {
     showPeople();
     showMessages();
+    if (s.late) readGroup();
   });
+  r.on("update", readGroup);
   r.on("message", (m) => {
     if (m.sender !== me.value && room === r) unread.value++;
     showMessages();
   });
   r.on("history", showMessages);
-  r.on("changed", () => {
-    loadGroup(id).catch(() => {}); // who was removed is told by "closed"
-    groupVersion.value++;
-  });
+  r.on("changed", readGroup);
   r.on("closed", (err) => {
     if (!err || room !== r || err.code === "closed") return;
     closeGroup();

@@ -162,6 +162,8 @@ export const messages = signal<readonly Message[]>([]);
 export const olderMessages = signal(false);
 export const unread = signal(0);
 export const sharing = signal<Sharing>(notSharing);
+/** One can sign in with Google here. */
+export const google = signal(false);
 export const demo = signal<{ code: string; name: string } | null | undefined>(undefined);
 
 /** Ticks once a second: ages are drawn from it. */

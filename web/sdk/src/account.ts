@@ -99,6 +99,11 @@ export class AccountApi {
     }));
   }
 
+  /** By which ways one can sign in beside mail address and password. Needs no sign-in. */
+  async ways(): Promise<{ google: boolean }> {
+    return { google: (await this.#call("GET", "/auth/ways", { anonymous: true })).google === true };
+  }
+
   /** Begins to sign in with Google. Needs no sign-in. */
   async beginGoogle(): Promise<GoogleStart> {
     const r = await this.#call("GET", "/auth/google", { anonymous: true });

@@ -1,7 +1,7 @@
 import { useLocation } from "preact-iso";
 import { useState } from "preact/hooks";
-import { joinDemo, tryAsGuest } from "../live.ts";
-import { demo } from "../state.ts";
+import { goToGoogle, joinDemo, tryAsGuest } from "../live.ts";
+import { demo, google } from "../state.ts";
 import { Button } from "../ui/button.tsx";
 import { Frame, Logo } from "./frame.tsx";
 import { RegisterForm, SignInForm } from "./sign-in.tsx";
@@ -45,6 +45,7 @@ export function AccountForms() {
         ))}
       </div>
       {tab === "in" ? <SignInForm /> : <RegisterForm />}
+      {google.value && <Button data-testid="google-button" action={goToGoogle}>Continue with Google</Button>}
     </section>
   );
 }
