@@ -72,8 +72,6 @@ func newWorld(b *bundle) *world {
 	return w
 }
 
-func (b *bundle) bundleGroup(owner person, others ...person) string { return b.group(owner, others...) }
-
 // once returns what was made for this world, and makes it at first.
 func (w *world) once(name string, make func() string) string {
 	if _, ok := w.made[name]; !ok {
