@@ -27,7 +27,9 @@ type letters struct {
 	spoke  map[string]string
 }
 
-func (*letters) Notify(context.Context, pgx.Tx, core.UserID, string, map[string]any) error { return nil }
+func (*letters) Notify(context.Context, pgx.Tx, core.UserID, string, map[string]any) error {
+	return nil
+}
 
 func (l *letters) Mail(ctx context.Context, _ pgx.Tx, address, language, template string, data map[string]any) error {
 	link, _ := data["link"].(string)

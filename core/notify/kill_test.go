@@ -110,7 +110,7 @@ func fromEnv(t *testing.T, name string, otherwise int) int {
 func TestKilledNodesLoseNothing(t *testing.T) {
 	people, kills := fromEnv(t, "MUSTER_PROVE_MAILS", 150), fromEnv(t, "MUSTER_PROVE_KILLS", 4)
 	server, err := smtptest.Start(smtptest.Options{Behaviour: smtptest.Behaviour{
-		Data: func(string) (error, smtptest.Fault) { return nil, smtptest.Fault{Wait: rand.N(60 * time.Millisecond)} },
+		Data: func(string) (smtptest.Fault, error) { return smtptest.Fault{Wait: rand.N(60 * time.Millisecond)}, nil },
 	}}, "")
 	require.NoError(t, err)
 	t.Cleanup(server.Stop)

@@ -470,16 +470,16 @@ func TestMailsArriveOnce(t *testing.T) {
 			}
 			return nil
 		},
-		Data: func(string) (error, smtptest.Fault) {
+		Data: func(string) (smtptest.Fault, error) {
 			switch {
 			case chance(.1):
-				return smtptest.Overloaded, smtptest.Fault{}
+				return smtptest.Fault{}, smtptest.Overloaded
 			case chance(.1):
-				return nil, smtptest.Fault{Drop: true}
+				return smtptest.Fault{Drop: true}, nil
 			case chance(.1):
-				return nil, smtptest.Fault{Cut: true}
+				return smtptest.Fault{Cut: true}, nil
 			}
-			return nil, smtptest.Fault{Wait: time.Duration(rand.IntN(30)) * time.Millisecond}
+			return smtptest.Fault{Wait: time.Duration(rand.IntN(30)) * time.Millisecond}, nil
 		},
 	})
 	const mails = 200

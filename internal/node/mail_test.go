@@ -88,7 +88,7 @@ func TestRegistrationNeverWaitsForMail(t *testing.T) {
 		limit = max(limit, 3*good)
 	}
 
-	server.Behave(smtptest.Behaviour{Data: func(string) (error, smtptest.Fault) { return nil, smtptest.Fault{Wait: slow} }})
+	server.Behave(smtptest.Behaviour{Data: func(string) (smtptest.Fault, error) { return smtptest.Fault{Wait: slow}, nil }})
 	phase(fmt.Sprintf("one that takes %v for each mail", slow))
 
 	server.Behave(smtptest.Behaviour{
@@ -98,13 +98,13 @@ func TestRegistrationNeverWaitsForMail(t *testing.T) {
 			}
 			return nil
 		},
-		Data: func(string) (error, smtptest.Fault) {
-			return []error{smtptest.Overloaded, nil, nil}[rand.IntN(3)], smtptest.Fault{Drop: rand.IntN(3) == 0, Cut: rand.IntN(20) == 0}
+		Data: func(string) (smtptest.Fault, error) {
+			return smtptest.Fault{Drop: rand.IntN(3) == 0, Cut: rand.IntN(20) == 0}, []error{smtptest.Overloaded, nil, nil}[rand.IntN(3)]
 		},
 	})
 	phase("one that fails")
 
-	server.Behave(smtptest.Behaviour{Greeting: func() time.Duration { return slow }, Data: func(string) (error, smtptest.Fault) { return smtptest.Overloaded, smtptest.Fault{} }})
+	server.Behave(smtptest.Behaviour{Greeting: func() time.Duration { return slow }, Data: func(string) (smtptest.Fault, error) { return smtptest.Fault{}, smtptest.Overloaded }})
 	phase("one that takes long to say no")
 
 	first := server

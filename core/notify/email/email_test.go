@@ -122,7 +122,7 @@ func TestRefusals(t *testing.T) {
 		return smtptest.Behaviour{Rcpt: func(string) error { return err }}
 	}
 	data := func(err error, f smtptest.Fault) smtptest.Behaviour {
-		return smtptest.Behaviour{Data: func(string) (error, smtptest.Fault) { return err, f }}
+		return smtptest.Behaviour{Data: func(string) (smtptest.Fault, error) { return f, err }}
 	}
 	for name, c := range map[string]struct {
 		b         smtptest.Behaviour

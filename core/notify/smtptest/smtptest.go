@@ -40,7 +40,7 @@ type Mail struct {
 type Behaviour struct {
 	Greeting func() time.Duration           // wait before the first word
 	Rcpt     func(to string) error          // nil: yes; Greylisted, Refused
-	Data     func(to string) (error, Fault) // after the mail was read
+	Data     func(to string) (Fault, error) // after the mail was read
 }
 
 // Fault is what goes wrong after a mail was read.
@@ -253,7 +253,7 @@ func (x *session) Data(r io.Reader) error {
 	var fault Fault
 	if f := x.s.behaviour().Data; f != nil {
 		var answer error
-		answer, fault = f(x.to)
+		fault, answer = f(x.to)
 		x.s.wait(fault.Wait)
 		if answer != nil {
 			return answer
