@@ -43,7 +43,7 @@ func (c *Catalog) Reserve(ctx context.Context, user core.UserID, kind string, ke
 		_, err := tx.Exec(ctx,
 			`INSERT INTO objects (key, user_id, kind, created_at, expires_at)
 			   SELECT k, $2::UUID, $3::TEXT, $4::TIMESTAMPTZ, $5::TIMESTAMPTZ FROM unnest($1::TEXT[]) AS v (k)
-			 ON CONFLICT (key) DO UPDATE SET expires_at = excluded.expires_at`,
+			 ON CONFLICT (key) DO UPDATE SET created_at = excluded.created_at, expires_at = excluded.expires_at`,
 			keys, user, kind, now, now.Add(pending))
 		return err
 	})
@@ -65,13 +65,13 @@ func (c *Catalog) Put(ctx context.Context, key string, body io.Reader, size int6
 func (c *Catalog) Get(ctx context.Context, key string) (Object, error) { return c.store.Get(ctx, key) }
 
 // Keep says, in the caller's transaction, that objects are in use; until a time,
-// unless that is zero. An object that Sweep was faster with is ErrNotFound.
+// unless that is zero. An object that Sweep or Erase was faster with is ErrNotFound.
 func (c *Catalog) Keep(ctx context.Context, tx pgx.Tx, until time.Time, keys ...string) error {
 	var expires *time.Time
 	if !until.IsZero() {
 		expires = &until
 	}
-	tag, err := tx.Exec(ctx, `UPDATE objects SET expires_at = $2 WHERE key = ANY($1) AND expires_at > $3`, keys, expires, c.now())
+	tag, err := tx.Exec(ctx, `UPDATE objects SET expires_at = $2 WHERE key = ANY($1) AND user_id IS NOT NULL AND expires_at > $3`, keys, expires, c.now())
 	if err != nil {
 		return fmt.Errorf("keep objects: %w", err)
 	}
@@ -103,7 +103,8 @@ func (c *Catalog) Handle(q *jobs.Queue) {
 }
 
 // Erase deletes all objects of a user, also those that are about to be put: who
-// is at that fails at Keep.
+// is at that fails at Keep. What they put after this is deleted by Sweep, for which
+// the rows of what was reserved of late stay as nobody's.
 func (c *Catalog) Erase(ctx context.Context, user core.UserID) error {
 	return c.delete(ctx, func(ctx context.Context, q db.Querier) (pgx.Rows, error) {
 		return q.Query(ctx, `SELECT key FROM objects WHERE user_id = $1 ORDER BY key LIMIT $2`, user, page)
@@ -113,7 +114,8 @@ func (c *Catalog) Erase(ctx context.Context, user core.UserID) error {
 // Sweep deletes what has expired, and what nobody has any more.
 func (c *Catalog) Sweep(ctx context.Context) error {
 	return c.delete(ctx, func(ctx context.Context, q db.Querier) (pgx.Rows, error) {
-		return q.Query(ctx, `SELECT key FROM objects WHERE expires_at <= $1 OR user_id IS NULL ORDER BY key LIMIT $2`, c.now(), page)
+		now := c.now()
+		return q.Query(ctx, `SELECT key FROM objects WHERE expires_at <= $1 OR user_id IS NULL AND created_at <= $2 ORDER BY key LIMIT $3`, now, now.Add(-pending), page)
 	})
 }
 
@@ -145,7 +147,12 @@ func (c *Catalog) delete(ctx context.Context, find func(context.Context, db.Quer
 			gone = append(gone, key)
 		}
 		if err := c.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, `DELETE FROM objects WHERE key = ANY($1)`, gone)
+			// A row that is younger may be of an object that somebody is putting.
+			sure := c.now().Add(-pending)
+			if _, err := tx.Exec(ctx, `DELETE FROM objects WHERE key = ANY($1) AND created_at <= $2`, gone, sure); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, `UPDATE objects SET user_id = NULL, expires_at = created_at + $2::INTERVAL WHERE key = ANY($1)`, gone, pending)
 			return err
 		}); err != nil {
 			failed = append(failed, err)
