@@ -200,7 +200,9 @@ var fill = map[string][]string{
 	"mails":              {`INSERT INTO mails (id, kind, sealed, state) VALUES (gen_random_uuid(), 'verify_email', NULL, 'sent')`},
 	"push_subscriptions": {`INSERT INTO push_subscriptions (id, user_id, login_id, endpoint_hash, sealed) VALUES (gen_random_uuid(), $1, $4, md5($5)::BYTEA, $5::BYTEA)`},
 	"webhooks":           {`INSERT INTO webhooks (id, user_id, url, secret) VALUES (gen_random_uuid(), $1, 'https://example.org/' || $1::UUID::TEXT, 's')`},
-	"jobs":               {`INSERT INTO jobs (id, kind, shard, key, user_id, payload, state, run_at, max_attempts, last_error) VALUES (gen_random_uuid(), 'test', 1, $1::UUID::TEXT, $1, jsonb_build_object('user', $5::TEXT), 'dead', now(), 1, $5)`},
+	"jobs":               {`INSERT INTO jobs (id, kind, shard, key, user_id, payload, state, run_at, max_attempts, last_error) VALUES (gen_random_uuid(), 'test', 1, $1::UUID::TEXT, $1, jsonb_build_object('user', $5::TEXT), 'dead', now(), 1, $5)`,
+		`INSERT INTO jobs (id, kind, shard, payload, state, run_at, max_attempts, last_error) VALUES (gen_random_uuid(), 'webhook.group', 1,
+			jsonb_build_object('event', jsonb_build_object('data', jsonb_build_object('user_id', $1::UUID::TEXT))), 'dead', now(), 1, 'no answer about ' || $1::UUID::TEXT)`},
 	"job_periods":        {`INSERT INTO job_periods (name, period, outcome) VALUES ('test', now(), 'done')`},
 	"outbox_sinks":       {},
 	"outbox_keys":        {`INSERT INTO outbox_keys (key, last) VALUES ('user:' || $1::UUID::TEXT, 7) ON CONFLICT (key) DO NOTHING`},
@@ -290,7 +292,7 @@ func TestNothingIsLeft(t *testing.T) {
 	require.Empty(t, slices.DeleteFunc(traces(t, b.db, b.ana.String()), func(c string) bool {
 		// An id without a name, which says which tokens are refused; what is to be
 		// told to others; and the job.
-		return slices.Contains([]string{"users.id", "logins.user_id", "fleets.user_id", "notify_bulks.position", "jobs.payload", "jobs.key",
+		return slices.Contains([]string{"users.id", "logins.user_id", "fleets.user_id", "notify_bulks.position", "jobs.payload", "jobs.key", "jobs.last_error",
 			"outbox.key", "outbox.data", "outbox_claims.key", "outbox_keys.key"}, c)
 	}))
 
@@ -423,7 +425,46 @@ func TestExport(t *testing.T) {
 	_, err = b.catalog.Get(t.Context(), exportKey(e.ID))
 	require.ErrorIs(t, err, objects.ErrNotFound)
 
-	// One that is made while the account ends is nobody's.
+	// Whoever has a link has nothing any more once the account has ended, even before
+	// the job comes to it.
+	last, err := b.Export(t.Context(), b.ana)
+	require.NoError(t, err)
+	require.NoError(t, b.write(t.Context(), b.ana, last.ID.String()))
+	link := b.Store.token(last.ID, b.clock().Add(linkLife))
+	o, err = b.Download(t.Context(), link)
+	require.NoError(t, err)
+	require.NoError(t, o.Body.Close())
 	require.NoError(t, b.Delete(t.Context(), b.ana, confirmed))
+	_, err = b.Download(t.Context(), link)
+	require.ErrorIs(t, err, ErrNoExport)
+
+	// One that is made while the account ends is nobody's.
 	require.NoError(t, b.write(t.Context(), b.ana, uuid.NewString()))
+}
+
+// What is put in the store after the account was erased is found, and deleted.
+func TestPutAfterErase(t *testing.T) {
+	b := setup(t)
+	for _, key := range []string{"exports/late.json", "exports/crashed.json"} {
+		require.NoError(t, b.catalog.Reserve(t.Context(), b.ana, kindExport, key))
+	}
+	require.NoError(t, b.Delete(t.Context(), b.ana, confirmed))
+	b.advance(b.cfg.TokenLife)
+	wait, err := b.Erase(t.Context(), b.ana)
+	require.NoError(t, err)
+	require.Zero(t, wait)
+	require.NoError(t, b.catalog.Sweep(t.Context()))
+	for _, key := range []string{"exports/late.json", "exports/crashed.json"} {
+		require.NoError(t, b.catalog.Put(t.Context(), key, strings.NewReader("x"), 1, "application/json"))
+	}
+	require.ErrorIs(t, b.db.InTx(t.Context(), pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		return b.catalog.Keep(ctx, tx, time.Time{}, "exports/late.json")
+	}), objects.ErrNotFound)
+	b.advance(2 * time.Hour)
+	require.NoError(t, b.catalog.Sweep(t.Context()))
+	for _, key := range []string{"exports/late.json", "exports/crashed.json"} {
+		_, err = b.catalog.Get(t.Context(), key)
+		require.ErrorIs(t, err, objects.ErrNotFound, key)
+	}
+	require.Zero(t, b.number(`SELECT count(*) FROM objects`))
 }

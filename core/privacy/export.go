@@ -124,7 +124,7 @@ func (s *Store) Download(ctx context.Context, token string) (objects.Object, err
 	}
 	id := uuid.UUID(b[:16])
 	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
-		return q.QueryRow(ctx, `SELECT id FROM exports WHERE id = $1 AND expires_at > $2`, id, s.now()).Scan(&id)
+		return q.QueryRow(ctx, `SELECT e.id FROM exports e JOIN users u ON u.id = e.user_id WHERE e.id = $1 AND e.expires_at > $2 AND u.deleted_at IS NULL`, id, s.now()).Scan(&id)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return objects.Object{}, ErrNoExport
@@ -162,8 +162,9 @@ func (s *Store) write(ctx context.Context, user core.UserID, export string) erro
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
-	defer os.Remove(f.Name())
+	defer os.Remove(f.Name()) // where what is open can't be removed
 	defer f.Close()
+	_ = os.Remove(f.Name()) // at once, else a node that is killed leaves it
 	if err := s.collect(ctx, user, f); errors.Is(err, ErrNotFound) {
 		return nil // the account has ended meanwhile
 	} else if err != nil {

@@ -63,10 +63,19 @@ var aboutTelling = []table{
 		hidden: noPeople,
 	},
 	{
-		name:   "jobs",
-		steps:  []step{{columns: cols("user_id"), do: erase, sql: `DELETE FROM jobs WHERE user_id = $1`}},
-		rows:   cols("payload", "key", "last_error", "note"),
-		keep:   map[string][]string{random: cols("id", "lease", "trace"), technics: cols("kind", "state")},
+		// Those that are about nobody in particular may name somebody: a copy that
+		// could not be made, a call of a group's webhook that failed to the last. The
+		// one that does all this goes by itself.
+		name: "jobs",
+		steps: []step{
+			{columns: cols("user_id"), do: erase, sql: `DELETE FROM jobs WHERE user_id = $1`},
+			{columns: cols("payload", "last_error"), do: anonymise, last: true, sql: `UPDATE jobs
+				SET payload = replace(payload::TEXT, $1::UUID::TEXT, '00000000-0000-0000-0000-000000000000')::JSONB,
+				  last_error = replace(last_error, $1::UUID::TEXT, '00000000-0000-0000-0000-000000000000')
+				WHERE kind <> 'privacy.erase' AND (strpos(payload::TEXT, $1::UUID::TEXT) > 0 OR strpos(last_error, $1::UUID::TEXT) > 0)`},
+		},
+		rows: cols("key", "note"),
+		keep: map[string][]string{random: cols("id", "lease", "trace"), technics: cols("kind", "state")},
 		hidden: forWork,
 	},
 	{
