@@ -22,6 +22,7 @@ const (
 	maxPixels  = 16 << 20 // decoding takes up to 16 bytes for each
 	maxSide    = 16_000   // pixels
 	minSide    = 8        // pixels
+	maxScans   = 100      // of a progressive JPEG, which has about ten; each goes over all pixels
 	quality    = 85       // of JPEG
 )
 
@@ -49,6 +50,11 @@ func squares(data []byte) ([len(Sizes)][]byte, error) {
 		return out, ErrNoImage
 	case config.Width > maxSide || config.Height > maxSide || config.Width*config.Height > maxPixels:
 		return out, ErrPixels
+	}
+	// A scan can be some bytes that say "nothing here": a hundred thousand of them, and
+	// the decoder is at work for minutes. Inside of a scan the marker does not occur.
+	if format == "jpeg" && bytes.Count(data, []byte{0xff, 0xda}) > maxScans {
+		return out, ErrNoImage
 	}
 	src, _, err := image.Decode(bytes.NewReader(data))
 	if err != nil {

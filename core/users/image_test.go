@@ -10,6 +10,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -145,4 +146,27 @@ func FuzzOrientation(f *testing.F) {
 		o := orientation(data)
 		require.True(t, o >= 1 && o <= 8)
 	})
+}
+
+// scans is a progressive JPEG of 16 million pixels with so many scans, each of which
+// says in 30 bytes that there is nothing.
+func scans(n int) []byte {
+	b := []byte("\xff\xd8" +
+		"\xff\xc2\x00\x0b\x08\x10\x00\x10\x00\x01\x01\x11\x00" + // SOF2: 4096 by 4096, grey
+		"\xff\xc4\x00\x14\x10\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xe0") // DHT: 0 is an end of 16384 blocks
+	for range n {
+		b = append(b, "\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00"...) // SOS
+		b = append(b, make([]byte, 30)...)
+	}
+	return append(b, "\xff\xd9"...)
+}
+
+// A file of some bytes is not work for minutes.
+func TestManyScans(t *testing.T) {
+	_, err := squares(scans(2))
+	require.NoError(t, err)
+	since := time.Now()
+	_, err = squares(scans(MaxPicture/41 - 10))
+	require.ErrorIs(t, err, ErrNoImage)
+	require.Less(t, time.Since(since), 5*time.Second)
 }
