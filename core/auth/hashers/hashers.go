@@ -188,12 +188,17 @@ func (p *Pool) start() (*process, error) {
 	return &process{cmd, stdin, gob.NewEncoder(stdin), gob.NewDecoder(stdout)}, nil
 }
 
+// endLimit is how long a process may take to end once its input has.
+const endLimit = 5 * time.Second
+
 // end waits for a slot's process, which has nothing more to read.
 func (p *Pool) end(s *slot) {
 	if s.process == nil {
 		return
 	}
 	_ = s.process.stdin.Close()
+	stuck := time.AfterFunc(endLimit, s.process.kill)
+	defer stuck.Stop()
 	if err := s.process.cmd.Wait(); err != nil {
 		p.log.Debug("a process that hashed passwords", "err", err)
 	}

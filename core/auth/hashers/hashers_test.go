@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 		}
 	case len(os.Args) > 1 && os.Args[1] == "fail":
 		os.Exit(1)
+	case len(os.Args) > 1 && os.Args[1] == "deaf": // answers what is no sum, and does not end with its input
+		fmt.Println(strings.Repeat("what?", 100))
+		time.Sleep(time.Minute)
 	default:
 		os.Exit(m.Run())
 	}
@@ -95,6 +98,27 @@ func TestNoProcess(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, Here([]byte("horse"), make([]byte, 16), cheap), sum)
 		}
+	}
+}
+
+// A process that doesn't end by itself holds up neither a sign-in for long nor the
+// end of the node.
+func TestProcessDoesNotEnd(t *testing.T) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		self, _ := Self()
+		p := pool(t, 1, self, "deaf")
+		sum, err := p.Hash(t.Context(), []byte("horse"), make([]byte, 16), cheap)
+		if err != nil || !bytes.Equal(sum, Here([]byte("horse"), make([]byte, 16), cheap)) {
+			t.Errorf("%x, %v", sum, err)
+		}
+		p.Stop()
+	}()
+	select {
+	case <-done:
+	case <-time.After(4 * endLimit):
+		t.Fatal("it waits for ever")
 	}
 }
 
