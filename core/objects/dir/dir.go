@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -142,10 +143,20 @@ func open(f *os.File) (objects.Object, error) {
 	}, nil
 }
 
-// Delete satisfies objects.Store. Empty folders stay.
+// Delete satisfies objects.Store. What a Put left that was killed goes, too; one that
+// is under way fails. Empty folders stay.
 func (s *Store) Delete(_ context.Context, key string) error {
 	if err := objects.CheckKey(key); err != nil {
 		return err
+	}
+	parts, err := fs.Glob(s.root.FS(), path.Join(path.Dir(key), ".put-"+path.Base(key)+"-*")) // keys have nothing that Glob takes for a pattern
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	for _, part := range parts {
+		if err := s.root.Remove(filepath.FromSlash(part)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("delete %s: %w", key, err)
+		}
 	}
 	if err := s.root.Remove(filepath.FromSlash(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete %s: %w", key, err)

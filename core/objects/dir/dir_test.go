@@ -37,6 +37,23 @@ func TestFiles(t *testing.T) {
 	require.Equal(t, "text/plain", o.Type)
 }
 
+// A Put that was killed leaves a part, which goes with its key.
+func TestKilledPut(t *testing.T) {
+	for _, folder := range []string{"", "a/"} {
+		path := t.TempDir()
+		s := opened(t, path)
+		require.NoError(t, s.Put(t.Context(), folder+"b", strings.NewReader("hello"), 5, "text/plain"))
+		require.NoError(t, s.Put(t.Context(), folder+"bc", strings.NewReader("hello"), 5, "text/plain"))
+		require.NoError(t, os.WriteFile(filepath.Join(path, folder, ".put-b-123"), []byte("secret"), 0o600))
+		require.NoError(t, s.Delete(t.Context(), folder+"b"))
+		files, err := os.ReadDir(filepath.Join(path, folder))
+		require.NoError(t, err)
+		require.Len(t, files, 1)
+		require.Equal(t, "bc", files[0].Name())
+		require.NoError(t, s.Delete(t.Context(), "never/was"))
+	}
+}
+
 // A link that somebody put into the directory leads nowhere.
 func TestNothingOutside(t *testing.T) {
 	path, outside := t.TempDir(), t.TempDir()
