@@ -70,6 +70,10 @@ type Sink interface {
 	Send(ctx context.Context, events []Sent) error
 }
 
+// Wide is for sinks whose Send mostly waits for somebody far away: so many keys
+// are sent at once, rather than Config.Workers.
+type Wide interface{ AtOnce() int }
+
 // scoped is a sink that wants some keys only.
 type scoped struct {
 	Sink

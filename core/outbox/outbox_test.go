@@ -328,6 +328,59 @@ func (w *waits) Send(ctx context.Context, _ []Sent) error {
 	return ctx.Err()
 }
 
+// distant is a sink that waits for somebody far away: its first keys until all of
+// them are here.
+type distant struct {
+	sink
+	here sync.WaitGroup
+}
+
+func (*distant) AtOnce() int { return 50 }
+
+func (s *distant) Send(ctx context.Context, events []Sent) error {
+	s.here.Done()
+	s.here.Wait()
+	return s.sink.Send(ctx, events)
+}
+
+func TestAWideSinkIsSentManyKeysAtOnce(t *testing.T) {
+	d := devdb.Test(t)
+	s := &distant{sink: sink{name: "sessions"}}
+	s.here.Add(50)
+	relay(t, d, quick, Only("user", s))
+	var events []Event
+	for i := range 50 {
+		events = append(events, event(fmt.Sprint("user:", i)))
+	}
+	add(t, d, events...)
+	eventually(t, func() bool { return s.count() == 50 && rows(t, d) == 0 })
+}
+
+// A process that ends between its last event and the release leaves a claim, which
+// goes by and by; one that is young, or under which something waits, stays.
+func TestClaimsOfDeadProcessesGo(t *testing.T) {
+	d := devdb.Test(t)
+	r := New(d, Config{Sinks: []Sink{&sink{name: "rooms"}}})
+	require.NoError(t, r.register(t.Context()))
+	add(t, d, event("group:waits"))
+	require.NoError(t, d.InTx(t.Context(), pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO outbox_claims (sink, key, token, until) VALUES
+			('rooms', 'group:gone', gen_random_uuid(), now() - INTERVAL '2 hours'), ('rooms', 'group:waits', gen_random_uuid(), now() - INTERVAL '2 hours'),
+			('rooms', 'group:young', gen_random_uuid(), now())`)
+		return err
+	}))
+	require.NoError(t, r.count(t.Context()))
+	var left []string
+	require.NoError(t, d.Read(t.Context(), func(ctx context.Context, q db.Querier) error {
+		rows, err := q.Query(ctx, `SELECT key FROM outbox_claims ORDER BY key`)
+		if err == nil {
+			left, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		}
+		return err
+	}))
+	require.Equal(t, []string{"group:waits", "group:young"}, left)
+}
+
 func TestWrongEventsAreRefused(t *testing.T) {
 	require.ErrorContains(t, Append(t.Context(), nil, Event{Key: "group", Kind: "k", Data: struct{}{}}), "scope")
 	require.ErrorContains(t, Append(t.Context(), nil, Event{Key: "group:a", Kind: "k", Data: 1}), "object")

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -60,14 +61,14 @@ func die() {
 type far struct {
 	url   string
 	death string
-	sends int // until it dies
+	sends atomic.Int64 // until it dies
 }
 
 func (*far) Name() string { return "rooms" }
 
 func (f *far) Send(ctx context.Context, events []Sent) error {
-	f.sends--
-	if f.sends == 0 && f.death == "before" {
+	left := f.sends.Add(-1)
+	if left == 0 && f.death == "before" {
 		die()
 	}
 	body, err := json.Marshal(events)
@@ -86,7 +87,7 @@ func (f *far) Send(ctx context.Context, events []Sent) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("the room says %s", resp.Status)
 	}
-	if f.sends == 0 && f.death == "after" {
+	if left == 0 && f.death == "after" {
 		die()
 	}
 	return nil
@@ -107,8 +108,8 @@ func node(url string) error {
 		return err
 	}
 	death := os.Getenv(deathAt)
-	sink := &far{url: os.Getenv(theRoom), death: death, sends: 1 + rand.IntN(10)}
-	// One worker: Send counts without a lock.
+	sink := &far{url: os.Getenv(theRoom), death: death}
+	sink.sends.Store(1 + rand.Int64N(10))
 	r := New(d, Config{Sinks: []Sink{sink}, Workers: 1, Poll: 100 * time.Millisecond, Timeout: 500 * time.Millisecond, Lease: time.Second})
 	if err := r.Start(ctx); err != nil {
 		return err

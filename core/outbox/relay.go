@@ -21,7 +21,8 @@ type Config struct {
 	Sinks   []Sink
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
-	// Workers is how many keys are sent at once, per sink. Default 8.
+	// Workers is how many keys are sent at once, per sink, unless the sink says
+	// otherwise (Wide). Default 8.
 	Workers int
 	// Batch is how many events Send gets at most. Default 100.
 	Batch int
@@ -76,12 +77,16 @@ func New(d *db.DB, cfg Config) *Relay {
 	r := &Relay{db: d, cfg: cfg, log: cfg.Log, metrics: newMetrics(cfg.Metrics)}
 	for _, s := range cfg.Sinks {
 		l := &lane{
-			Relay: r, sink: s, name: s.Name(), slots: make(chan struct{}, cfg.Workers), more: make(chan struct{}, 1),
-			hints: map[string]bool{}, busy: map[string]bool{},
+			Relay: r, sink: s, name: s.Name(), more: make(chan struct{}, 1), hints: map[string]bool{}, busy: map[string]bool{},
 		}
 		if only, ok := s.(scoped); ok {
-			l.scope = only.scope
+			l.scope, s = only.scope, only.Sink
 		}
+		workers := cfg.Workers
+		if w, ok := s.(Wide); ok {
+			workers = max(workers, w.AtOnce())
+		}
+		l.slots = make(chan struct{}, workers)
 		r.lanes = append(r.lanes, l)
 		r.know(l.name)
 	}
@@ -216,14 +221,19 @@ func (l *lane) send(ctx context.Context, c claim) {
 			l.giveBack(ctx, c)
 		}
 	}()
-	for {
-		events, err := l.read(ctx, c)
+	for last := false; ; {
+		var events []Sent
+		var err error
+		if !last {
+			events, err = l.read(ctx, c)
+		}
 		if err == nil && len(events) == 0 {
 			var released bool
 			if released, err = l.release(ctx, c); released {
 				return
 			} else if err == nil {
-				continue // one came in between
+				last = false // one came in between
+				continue
 			}
 		}
 		if err != nil {
@@ -260,6 +270,7 @@ func (l *lane) send(ctx context.Context, c claim) {
 			return
 		}
 		c.failures, c.until = 0, until
+		last = len(events) < l.cfg.Batch // so much waited: release sees what came since
 	}
 }
 

@@ -191,6 +191,10 @@ func (r *Relay) count(ctx context.Context) error {
 		b.Queue(`UPDATE outbox_sinks SET seen_at = now() WHERE name = ANY($1::TEXT[]) AND seen_at < now() - INTERVAL '6 hours'`, names)
 		b.Queue(`WITH gone AS (DELETE FROM outbox_sinks WHERE seen_at < now() - $1 * INTERVAL '1 second' RETURNING name)
 			DELETE FROM outbox WHERE sink IN (SELECT name FROM gone)`, sinkLife.Seconds())
+		// Claims under which nothing waits: their process ended between the last event
+		// and the release. Nobody else comes by until there is another event.
+		b.Queue(`DELETE FROM outbox_claims WHERE until < now() - INTERVAL '1 hour'
+			AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.sink = outbox_claims.sink AND o.key = outbox_claims.key)`)
 		b.Queue(`SELECT s, w.n, w.oldest FROM unnest($1::TEXT[]) AS s, LATERAL (
 				SELECT count(*) AS n, coalesce(extract(epoch FROM now() - min(at)), 0)::FLOAT8 AS oldest
 				FROM (SELECT at FROM outbox WHERE sink = s LIMIT 100000) AS o) AS w`, names).Query(func(rows pgx.Rows) error {
