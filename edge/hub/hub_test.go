@@ -371,3 +371,28 @@ func TestTheNewestFixComesInWithItsSession(t *testing.T) {
 		require.EqualValues(t, 5, bob.fixes["ann/"+ann.member.Device.Device].GetFix().GetN())
 	})
 }
+
+// A session that has to enter a room again, which nobody asked for, before it was
+// answered: the answer is to what was asked.
+func TestJoinedAgainUnasked(t *testing.T) {
+	inMesh(t, func(t *testing.T, m *mesh) {
+		ann := m.session("ann", "a2") // a1 is the owner
+		answers := func() (re []uint64) {
+			settle(time.Second)
+			for _, f := range ann.frames {
+				var s wire.ServerFrame
+				require.NoError(t, s.UnmarshalVT(f.Body()))
+				if s.GetSnapshot() != nil {
+					re = append(re, s.Re)
+				}
+			}
+			return re
+		}
+		m.enter(ann, edge.Join{Room: testRoom, Re: 7, Membership: edge.Membership{Version: 1}})
+		m.hubs["a2"].Join(ann, edge.Join{Room: testRoom, Membership: edge.Membership{Version: 1}})
+		require.Contains(t, answers(), uint64(7))
+		ann.frames = nil
+		m.hubs["a2"].Join(ann, edge.Join{Room: testRoom, Membership: edge.Membership{Version: 1}})
+		require.Equal(t, []uint64{0}, answers())
+	})
+}

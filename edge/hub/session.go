@@ -65,7 +65,9 @@ func (h *Hub) Join(c edge.Client, j edge.Join) {
 	t := h.begin(j.Room)
 	defer t.end()
 	fd := t.feedOrNew()
-	t.takeBack(fd, c)
+	if q := t.takeBack(fd, c); q != nil && j.Re == 0 {
+		j.Re = q.re // nobody asked for this one: it answers that, too
+	}
 	m := c.Member()
 	frame := &peer.Frame{Body: &peer.Frame_Join{Join: &peer.Join{
 		Room: j.Room, Request: h.request.Add(1), Positions: j.Positions,

@@ -57,7 +57,7 @@ func (s *Session) askBlocked(ctx context.Context) error {
 		if a := s.registry.deps.Areas; a != nil {
 			a.Choose(s)
 		}
-		s.registry.run(s.reenter)
+		s.reenter()
 	}
 	s.blockedAt.Store(now.UnixNano())
 	s.blockRead.Store(news)
@@ -81,11 +81,22 @@ func (s *Session) reenter() {
 		rooms = append(rooms, st.room)
 	}
 	s.mu.Unlock()
-	for _, room := range rooms {
-		ctx, cancel := context.WithTimeout(context.Background(), s.registry.config.Request)
-		s.join(ctx, 0, room, nil)
-		cancel()
+	s.enterAgain(rooms)
+}
+
+// enterAgain enters rooms, one after the other and each behind what the client asked
+// about it before: or it would be in one again that it left meanwhile.
+func (s *Session) enterAgain(rooms []string) {
+	if len(rooms) == 0 {
+		return
 	}
+	room := rooms[0]
+	s.queue(room, func(ctx context.Context) {
+		if _, in := s.in(room); in {
+			s.join(ctx, 0, room, nil)
+		}
+		s.enterAgain(rooms[1:])
+	})
 }
 
 // clear has the client forget where those were whom it must not see since it was

@@ -285,3 +285,31 @@ func TestBlockedPresence(t *testing.T) {
 		w.Stop()
 	})
 }
+
+// A room that is left while it is being entered again is left.
+func TestBlockedAndLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, b := newWorld(t, Config{}), &blocks{}
+		b.set()
+		w.deps.Blocks = b
+		p := w.live(t, "ann l1", "phone", roomA)
+		answer := make(chan struct{})
+		w.core.mu.Lock()
+		w.core.block = answer
+		w.core.mu.Unlock()
+		b.set("eve")
+		w.BlocksChanged("ann")
+		synctest.Wait() // core is being asked about the room
+		p.ask(5, &wire.ClientFrame{Body: &wire.ClientFrame_Leave{Leave: &wire.Leave{Room: roomA}}})
+		synctest.Wait()
+		close(answer)
+		for p.next(t).Re != 5 {
+		}
+		synctest.Wait()
+		require.Zero(t, w.hub.members(roomA))
+		require.Empty(t, w.Clients("ann")[0].(*Session).rooms)
+		p.cut()
+		<-p.over
+		w.Stop()
+	})
+}

@@ -23,7 +23,7 @@ func (s *Session) enqueue(id uint64, room string, j job) {
 	s.mu.Lock()
 	full := s.inFlight >= s.registry.config.InFlight
 	s.mu.Unlock()
-	if full { // only the reader adds
+	if full { // but for one at a time (see enterAgain) only the reader adds
 		s.refuse(id, room, errs.New(errs.RateLimited, edge.CodeRateLimited, "wait for answers before you ask more").After(200*time.Millisecond))
 		return
 	}

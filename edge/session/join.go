@@ -49,14 +49,6 @@ func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.P
 	for i, p := range at {
 		positions[i] = &wire.Position{Region: p.Region, Epoch: p.Epoch, Seq: p.Seq}
 	}
-	if b := s.blocked.Load(); len(at) > 0 && b != nil && len(*b) > 0 {
-		// The client may know of them from before: what it knows has to be replaced,
-		// not continued. Of no epoch nothing is.
-		s.veil.returns(room)
-		for _, p := range positions {
-			p.Epoch, p.Seq = 0, 0
-		}
-	}
 	defer s.hub.Unlock()
 	if s.silent {
 		return
@@ -81,6 +73,15 @@ func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.P
 	}
 	if hidden && noted {
 		d.Roster.Leave(s.id(), room)
+	}
+	if b := s.blocked.Load(); len(at) > 0 && b != nil && len(*b) > 0 {
+		// The client may know of them from before: what it knows has to be replaced,
+		// not continued. Of no epoch nothing is. It is late enough to look: when that
+		// changes from here on, the room is one of those that are entered again.
+		s.veil.returns(room)
+		for _, p := range positions {
+			p.Epoch, p.Seq = 0, 0
+		}
 	}
 	d.Hub.Join(s, edge.Join{Room: room, Re: id, Hidden: hidden, Membership: m, Positions: positions, LastNumber: last})
 	if suspended { // lost while this was under way
