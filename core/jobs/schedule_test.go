@@ -167,7 +167,7 @@ func TestWhatComesTooLateIsMissed(t *testing.T) {
 	cfg := quick
 	cfg.Metrics = reg
 	b, s := setup(t, cfg), &seen{}
-	reminder := Schedule{Name: "reminder", Every: time.Hour, Late: LateNever, Grace: time.Minute, Do: func(_ context.Context, w Work) error { s.add(w); return nil }}
+	reminder := Schedule{Name: "reminder", Every: time.Hour, Late: LateNever, Grace: time.Microsecond, Do: func(_ context.Context, w Work) error { s.add(w); return nil }}
 	b.Schedule(reminder)
 	now := time.Now()
 	require.NoError(t, b.planSchedule(t.Context(), &b.schedules[0], now.Add(-90*time.Minute)))
