@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/internal/errs"
 )
 
 // Two people of one room may be on no terms with each other: neither is to see
@@ -72,8 +74,7 @@ func (s *Session) blockedOld(age time.Duration) bool {
 	return s.blocked.Load() == nil || s.blockRead.Load() != s.blockNews.Load() || time.Since(time.Unix(0, s.blockedAt.Load())) >= age
 }
 
-// reenter has the client sent all its rooms anew. Where that fails it is told, and
-// enters the room again by itself.
+// reenter has the client sent all its rooms anew.
 func (s *Session) reenter() {
 	s.mu.Lock()
 	var rooms []string
@@ -85,17 +86,25 @@ func (s *Session) reenter() {
 }
 
 // enterAgain enters rooms, one after the other and each behind what the client asked
-// about it before: or it would be in one again that it left meanwhile.
+// about it before: or it would be in one again that it left meanwhile. What fails is
+// tried again later; whom the client must not see it is told nothing of already.
 func (s *Session) enterAgain(rooms []string) {
 	if len(rooms) == 0 {
 		return
 	}
 	room := rooms[0]
 	s.queue(room, func(ctx context.Context) {
-		if _, in := s.in(room); in {
-			s.join(ctx, 0, room, nil)
+		defer s.enterAgain(rooms[1:])
+		if _, in := s.in(room); !in || s.current() == Closed {
+			return
 		}
-		s.enterAgain(rooms[1:])
+		err := s.tryJoin(ctx, 0, room, nil)
+		if err == nil || isSuperseded(err) || errors.Is(err, &errs.Error{Code: edge.CodeNotMember}) {
+			s.explain(0, room, err)
+			return
+		}
+		s.log(slog.LevelDebug, "a room is not entered again yet", "room", room, "err", err)
+		time.AfterFunc(blockedRetry, func() { s.registry.run(func() { s.enterAgain([]string{room}) }) })
 	})
 }
 

@@ -108,6 +108,31 @@ func TestBlocked(t *testing.T) {
 	})
 }
 
+// A room that can't be entered again right now is later, though the client did
+// nothing: it shows somebody whom it must not, or not somebody whom it may.
+func TestBlockedWhileCoreIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, b := newWorld(t, Config{}), &blocks{}
+		b.set("eve")
+		w.deps.Blocks = b
+		p := w.live(t, "ann l1", "phone", roomA)
+		away := func(err error) {
+			w.core.mu.Lock()
+			defer w.core.mu.Unlock()
+			w.core.lastErr = err
+		}
+		away(errors.New("the database burns"))
+		b.set()
+		w.BlocksChanged("ann")
+		time.Sleep(time.Second)
+		away(nil)
+		require.Equal(t, roomA, p.next(t).GetSnapshot().GetRoom(), "no error")
+		p.cut()
+		<-p.over
+		w.Stop()
+	})
+}
+
 // areas hears whose choice has changed.
 type areas struct {
 	edge.Areas

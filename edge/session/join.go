@@ -15,6 +15,25 @@ var tooManyRooms = &wire.Problem{Code: wire.CodeTooManyRooms, Message: "leave a 
 // join puts the session into a room: core says that it may, the region notes
 // that it is, and then the hub is asked.
 func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.Position) {
+	s.explain(id, room, s.tryJoin(ctx, id, room, at))
+}
+
+// explain tells the client why it is not in a room, if it isn't.
+func (s *Session) explain(id uint64, room string, err error) {
+	switch {
+	case err == nil:
+	case isSuperseded(err):
+		s.outdated()
+	case errors.Is(err, &errs.Error{Code: edge.CodeNotMember}):
+		s.abandon(s.drop(room)) // it was in the room before this connection
+		s.sendError(id, room, err)
+	default:
+		s.sendError(id, room, err)
+	}
+}
+
+// tryJoin is join without its answer to what fails; the hub answers the rest.
+func (s *Session) tryJoin(ctx context.Context, id uint64, room string, at []*wire.Position) error {
 	d := &s.registry.deps
 	var m edge.Membership
 	var last uint64
@@ -33,17 +52,8 @@ func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.P
 	if err == nil {
 		err = s.enter(ctx, room) // it returns with hub held
 	}
-	switch {
-	case isSuperseded(err):
-		s.outdated()
-		return
-	case errors.Is(err, &errs.Error{Code: edge.CodeNotMember}):
-		s.abandon(s.drop(room)) // it was in the room before this connection
-		s.sendError(id, room, err)
-		return
-	case err != nil:
-		s.sendError(id, room, err)
-		return
+	if err != nil {
+		return err
 	}
 	positions := make([]*wire.Position, len(at))
 	for i, p := range at {
@@ -51,7 +61,7 @@ func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.P
 	}
 	defer s.hub.Unlock()
 	if s.silent {
-		return
+		return nil
 	}
 	s.mu.Lock()
 	i, noted := s.stayLocked(room), slices.Contains(s.pending, room)
@@ -68,8 +78,7 @@ func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.P
 	suspended, hidden := s.state == Suspended, s.hidden
 	s.mu.Unlock()
 	if full {
-		s.sendError(id, room, tooManyRooms)
-		return
+		return tooManyRooms
 	}
 	if hidden && noted {
 		d.Roster.Leave(s.id(), room)
@@ -87,6 +96,7 @@ func (s *Session) join(ctx context.Context, id uint64, room string, at []*wire.P
 	if suspended { // lost while this was under way
 		d.Hub.Suspend(s)
 	}
+	return nil
 }
 
 func isSuperseded(err error) bool { return errors.Is(err, &errs.Error{Code: edge.CodeSuperseded}) }
