@@ -53,6 +53,9 @@ var special = prefixes("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/
 	"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23",
 	"2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "::/96")
 
+// allocated is all of IPv6 that is global unicast (RFC 4291 section 2.4, IANA).
+var allocated = netip.MustParsePrefix("2000::/3")
+
 func prefixes(list ...string) []netip.Prefix {
 	out := make([]netip.Prefix, len(list))
 	for i, s := range list {
@@ -64,6 +67,9 @@ func prefixes(list ...string) []netip.Prefix {
 // Public reports whether an address is one on the internet.
 func Public(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
+	if a.Is6() && !allocated.Contains(a) {
+		return false
+	}
 	if !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() {
 		return false
 	}
@@ -114,13 +120,14 @@ func Meaning(resp *http.Response, err error) (result error, gone bool) {
 	return said, false
 }
 
-// retryAfter reads seconds or a date (RFC 9110 section 10.2.3); 0: not said.
+// retryAfter reads seconds or a date (RFC 9110 section 10.2.3), of which a day is
+// believed at most: whoever answers chooses it. 0: not said.
 func retryAfter(s string) time.Duration {
 	if n, err := strconv.Atoi(s); err == nil && n >= 0 {
 		return time.Duration(min(n, 24*60*60)) * time.Second
 	}
 	if t, err := http.ParseTime(s); err == nil {
-		return max(0, time.Until(t))
+		return min(max(0, time.Until(t)), 24*time.Hour)
 	}
 	return 0
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mustermesh/muster/core/notify"
 	"github.com/mustermesh/muster/core/notify/egress"
 )
 
@@ -18,8 +19,18 @@ func TestPublic(t *testing.T) {
 	}
 	for _, s := range []string{"127.0.0.1", "127.9.9.9", "10.0.0.1", "172.16.5.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "0.1.2.3",
 		"224.0.0.1", "255.255.255.255", "240.0.0.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12::1", "ff02::1", "::ffff:127.0.0.1",
-		"::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "::10.0.0.1", "2001:db8::1", "192.0.2.1", "198.18.0.1"} {
+		"::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "::10.0.0.1", "2001:db8::1", "192.0.2.1", "198.18.0.1", "fec0::1", "::ffff:0:127.0.0.1", "4000::1"} {
 		require.False(t, egress.Public(netip.MustParseAddr(s)), s)
+	}
+}
+
+// Nobody has us wait for years.
+func TestRetryAfterIsBounded(t *testing.T) {
+	for _, after := range []string{"Fri, 31 Dec 9999 23:59:59 GMT", "999999999"} {
+		said, gone := egress.Meaning(&http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {after}}}, nil)
+		require.False(t, gone)
+		_, wait := notify.Advice(said)
+		require.Equal(t, 24*time.Hour, wait, after)
 	}
 }
 
