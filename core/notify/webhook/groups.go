@@ -68,9 +68,10 @@ func (s sink) Send(ctx context.Context, events []outbox.Sent) error {
 const attempts = 30 // about a day
 
 // Handle gives a queue the work of groups' webhooks. Call it before the queue
-// starts.
+// starts. Its workers mostly wait: with few, one group's slow webhooks would hold up
+// those of all others.
 func (c *Channel) Handle(q *jobs.Queue) {
-	q.Handle(groupJob, jobs.Handler{Do: c.tell, Timeout: 2 * answerTime, Workers: 8, Backoff: func(attempt int) time.Duration {
+	q.Handle(groupJob, jobs.Handler{Do: c.tell, Timeout: 2 * answerTime, Workers: 64, Backoff: func(attempt int) time.Duration {
 		d := min(5*time.Second<<min(attempt-1, 10), time.Hour)
 		return d - rand.N(d/4)
 	}})
@@ -104,7 +105,7 @@ func (c *Channel) tell(ctx context.Context, w jobs.Work) error {
 	case permanent:
 		return nil
 	case wait > 0:
-		return jobs.Later(err, wait)
+		return jobs.Later(err, min(wait, 6*time.Hour))
 	}
 	return err
 }
