@@ -30,7 +30,10 @@ var audiences = map[string]string{
 	"members":  `SELECT user_id FROM group_members WHERE user_id > $1 AND group_id = $3::UUID ORDER BY user_id LIMIT $2`,
 }
 
-const bulkBatch = 200 // users in a transaction
+const (
+	bulkBatch = 200 // users in a transaction
+	bulkParts = 100 // transactions of a run; then others have their turn
+)
 
 // Bulk tells all of an audience something, once the caller's transaction has
 // committed. Each gets it once, whatever happens on the way. Who joins the
@@ -56,13 +59,14 @@ func (n *Notifier) Bulk(ctx context.Context, tx pgx.Tx, kind string, data map[st
 }
 
 // bulk makes the notifications of a bulk, a batch per transaction. Where it is
-// stands in its row, so it goes on there after a crash.
+// stands in its row, so it goes on there after a crash, and after its turn: the time
+// of a job bounds no bulk.
 func (n *Notifier) bulk(ctx context.Context, w jobs.Work) error {
 	var p idPayload
 	if err := w.Decode(&p); err != nil {
 		return err
 	}
-	for {
+	for range bulkParts {
 		var done bool
 		var recipients int64
 		err := n.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) (err error) {
@@ -76,6 +80,7 @@ func (n *Notifier) bulk(ctx context.Context, w jobs.Work) error {
 			return err
 		}
 	}
+	return jobs.Later(nil, 0)
 }
 
 func (n *Notifier) bulkPart(ctx context.Context, tx pgx.Tx, id uuid.UUID) (done bool, recipients int64, err error) {

@@ -108,6 +108,10 @@ func (n *Notifier) describe(ctx context.Context, q db.Querier, user core.UserID,
 		u, _ := x.Data["user_id"].(string)
 		g, _ := x.Data["group_id"].(string)
 		m := Message{Kind: x.Kind, Data: x.Data, Language: language}
+		if _, known := kinds[x.Kind]; !known { // a newer version's, during an update: it has no words here
+			x.Title, x.Text = x.Kind, x.Kind
+			continue
+		}
 		if err := n.texts.write(&m, map[string]string{"user": known[u], "group": known[g]}); err != nil {
 			return err
 		}

@@ -312,6 +312,54 @@ func TestUnprovenAddress(t *testing.T) {
 	eventually(t, "it is mailed", func() bool { return len(b.smtp.Mails()) == 1 })
 }
 
+// What was planned for a confirmed address doesn't go to one that took its place.
+func TestAnAddressThatIsNotConfirmedAnyMore(t *testing.T) {
+	b := setup(t)
+	ana, bob := b.user("Ana"), b.user("Bob")
+	b.smtp.Behave(smtptest.Behaviour{Rcpt: func(string) error { return smtptest.Greylisted }})
+	b.notify(ana, notify.FriendRequest, obj{"user_id": bob.String()})
+	eventually(t, "it failed", func() bool { return b.states(ana)["email"] == notify.Failed })
+	b.exec(`UPDATE users SET email = 'victim@example.org', email_key = 'victim@example.org', email_verified_at = NULL WHERE id = $1`, ana)
+	b.smtp.Behave(smtptest.Behaviour{})
+	eventually(t, "it is muted", func() bool { b.hasten(); return b.states(ana)["email"] == notify.Muted })
+	require.Empty(t, b.smtp.Mails())
+}
+
+// One notification that can't be planned keeps no other of its job from being told,
+// and is told when it can be: here, one of a newer version, during an update.
+func TestOneThatCantBePlannedHoldsUpNoOther(t *testing.T) {
+	b := setup(t)
+	ana, bob := b.user("Ana"), b.user("Bob")
+	b.tx(func(ctx context.Context, tx pgx.Tx) error {
+		if err := b.Send(ctx, tx, notify.Notice{To: ana, Kind: notify.ExportReady}, notify.Notice{To: bob, Kind: notify.ExportReady}); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `UPDATE notifications SET kind = 'newer', shown_at = now() WHERE user_id = $1`, ana)
+		return err
+	})
+	eventually(t, "the other one is told", func() bool { return b.states(bob)["pager"] == notify.Sent })
+	list, _, err := b.List(t.Context(), ana, false, "", 10)
+	require.NoError(t, err, "what has no words here is in nobody's way")
+	require.Len(t, list, 1)
+	b.exec(`UPDATE notifications SET kind = $1 WHERE user_id = $2`, notify.ExportReady, ana)
+	eventually(t, "it is told", func() bool { b.hasten(); return b.states(ana)["pager"] == notify.Sent })
+	require.Zero(t, b.count(`SELECT count(*) FROM jobs WHERE state = 'dead'`))
+}
+
+// A mail that one node can't open waits for another that can.
+func TestAMailUnderAnotherSecretWaits(t *testing.T) {
+	b := setup(t)
+	b.tx(func(ctx context.Context, tx pgx.Tx) error {
+		other, err := notify.New(b.db, []byte("another secret of thirty-two bytes"), notify.Config{})
+		if err != nil {
+			return err
+		}
+		return other.Mail(ctx, tx, "ana@example.org", "en", notify.AccountDeleted, nil)
+	})
+	eventually(t, "it waits", func() bool { return b.count(`SELECT count(*) FROM jobs WHERE state = 'ready' AND attempts = 1`) == 1 })
+	require.Equal(t, 1, b.count(`SELECT count(*) FROM mails WHERE sealed IS NOT NULL`))
+}
+
 func TestQuietHoursHoldBackWhatDisturbs(t *testing.T) {
 	b := setup(t)
 	ana, bob := b.user("Ana"), b.user("Bob")

@@ -84,18 +84,27 @@ func (n *Notifier) enqueueMail(ctx context.Context, tx pgx.Tx, id uuid.UUID) err
 	return jobs.Enqueue(ctx, tx, jobs.Job{Kind: mailJob, Payload: idPayload{id}, MaxAttempts: attempts})
 }
 
+// errNewer is for what a newer version made, during an update: its nodes know what
+// to do with it, and get it by and by.
+var errNewer = errors.New("this version does not know that kind of notification")
+
 // planned makes the deliveries of notifications.
 func (n *Notifier) planned(ctx context.Context, w jobs.Work) error {
 	var p planPayload
 	if err := w.Decode(&p); err != nil {
 		return err
 	}
+	var failed error
 	for _, id := range p.IDs {
-		if err := n.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error { return n.planOne(ctx, tx, id) }); err != nil {
-			return fmt.Errorf("plan notification: %w", err)
+		err := n.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error { return n.planOne(ctx, tx, id) })
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil { // one keeps no other from being told
+			failed = errors.Join(failed, fmt.Errorf("plan notification %s: %w", id, err))
 		}
 	}
-	return nil
+	return failed
 }
 
 func (n *Notifier) planOne(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
@@ -107,6 +116,9 @@ func (n *Notifier) planOne(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
 	}
 	if err != nil {
 		return err
+	}
+	if _, known := kinds[m.Kind]; !known {
+		return errNewer
 	}
 	if err := json.Unmarshal(data, &m.Data); err != nil {
 		return err
@@ -189,6 +201,9 @@ func (n *Notifier) deliver(ctx context.Context, c Channel, w jobs.Work) error {
 	if err != nil {
 		return fmt.Errorf("read delivery: %w", err)
 	}
+	if _, known := kinds[d.message.Kind]; !known {
+		return jobs.Later(errNewer, wait(w.Attempt))
+	}
 	_, silent := c.(Silent)
 	switch quiet := d.settings.over(n.now()); {
 	case d.state == Sent || d.state == Muted:
@@ -199,6 +214,8 @@ func (n *Notifier) deliver(ctx context.Context, c Channel, w jobs.Work) error {
 		return n.settle(ctx, deliveries, p.ID, Muted, "read elsewhere")
 	case d.to.ID == "":
 		return n.settle(ctx, deliveries, p.ID, Dead, "the address is gone")
+	case d.to.Unproven && !kinds[d.message.Kind].security: // it was another when this was planned
+		return n.settle(ctx, deliveries, p.ID, Muted, "the address is not confirmed")
 	case !silent && !quiet.IsZero() && !kinds[d.message.Kind].security:
 		return jobs.Later(nil, quiet.Sub(n.now()))
 	}
@@ -218,7 +235,7 @@ func (n *Notifier) attempt(ctx context.Context, c Channel, w jobs.Work, kept kep
 	permanent, asked := Advice(err)
 	switch {
 	case err == nil:
-	case permanent, w.Last:
+	case permanent, w.Last && ctx.Err() == nil: // else the node stops, and this was not the last
 		state, detail = Dead, err.Error()
 	default:
 		state, detail = Failed, err.Error()
@@ -361,7 +378,8 @@ func (n *Notifier) mail(ctx context.Context, c Channel, w jobs.Work) error {
 	m.At = m.At.UTC()
 	clear, err := n.seal.Open(nil, nil, sealed, p.ID[:])
 	if err != nil {
-		return jobs.Permanent(errors.New("the mail is sealed under another node secret"))
+		// While the secret is changed there are nodes with either.
+		return jobs.Later(errors.New("the mail is sealed under another node secret"), wait(w.Attempt))
 	}
 	var l letter
 	if err := json.Unmarshal(clear, &l); err != nil {
