@@ -120,10 +120,14 @@ func (s *Store) Get(ctx context.Context, key string) (objects.Object, error) {
 	return objects.Object{Body: body, Size: info.Size, Type: info.ContentType}, nil
 }
 
-// Delete satisfies objects.Store.
+// Delete satisfies objects.Store. Parts that a Put left which was killed go, too: no
+// list of objects shows them.
 func (s *Store) Delete(ctx context.Context, key string) error {
 	if err := objects.CheckKey(key); err != nil {
 		return err
+	}
+	if err := s.client.RemoveIncompleteUpload(ctx, s.bucket, s.prefix+key); err != nil {
+		return fmt.Errorf("delete parts of %s: %w", key, err)
 	}
 	if err := s.client.RemoveObject(ctx, s.bucket, s.prefix+key, minio.RemoveObjectOptions{}); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,6 +80,24 @@ func TestStore(t *testing.T) {
 	part, err := Open(t.Context(), at("/some/prefix/"))
 	require.NoError(t, err)
 	t.Run("under a prefix", func(t *testing.T) { objectstest.Run(t, part) })
+
+	t.Run("parts go with their key", func(t *testing.T) {
+		const name = "some/prefix/test/killed"
+		id, err := part.client.NewMultipartUpload(t.Context(), bucket, name, minio.PutObjectOptions{})
+		require.NoError(t, err)
+		_, err = part.client.PutObjectPart(t.Context(), bucket, name, id, 1, strings.NewReader("secret"), 6, minio.PutObjectPartOptions{})
+		require.NoError(t, err)
+		uploads := func() (n int) {
+			for u := range part.client.ListIncompleteUploads(t.Context(), bucket, name, true) {
+				require.NoError(t, u.Err)
+				n++
+			}
+			return n
+		}
+		require.Equal(t, 1, uploads())
+		require.NoError(t, part.Delete(t.Context(), "test/killed"))
+		require.Zero(t, uploads())
+	})
 
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
 	_, err = Open(t.Context(), at(""))
