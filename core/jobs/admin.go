@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -67,8 +68,12 @@ var errAlive = errs.New(errs.Conflict, "job_alive", "another job of the same kin
 func Retry(ctx context.Context, d *db.DB, f Filter) (n int64, err error) {
 	id, kind := f.args()
 	err = d.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		// Of those with one key the newest: the others would be its repetitions. By
+		// kind, what is alive already is left out, too; by id that is an error.
 		rows, err := tx.Query(ctx, `UPDATE jobs SET state = 'ready', run_at = now(), attempts = 0
-			WHERE state = 'dead' AND ($1::UUID IS NULL OR id = $1) AND ($2 = '' OR kind = $2) RETURNING kind`, id, kind)
+			WHERE state = 'dead' AND ($1::UUID IS NULL OR id = $1) AND ($2 = '' OR kind = $2)
+			AND ($1::UUID IS NOT NULL OR key = '' OR NOT EXISTS (SELECT 1 FROM jobs o WHERE o.kind = jobs.kind AND o.key = jobs.key
+				AND (o.state <> 'dead' OR (o.enqueued_at, o.id) > (jobs.enqueued_at, jobs.id)))) RETURNING kind`, id, kind)
 		if err != nil {
 			return err
 		}
@@ -76,8 +81,10 @@ func Retry(ctx context.Context, d *db.DB, f Filter) (n int64, err error) {
 		if err != nil {
 			return err
 		}
-		if n = int64(len(kinds)); n > 0 {
-			db.Wake(ctx, topic, kinds[0])
+		n = int64(len(kinds))
+		slices.Sort(kinds)
+		for _, kind := range slices.Compact(kinds) {
+			db.Wake(ctx, topic, kind)
 		}
 		return nil
 	})
@@ -102,4 +109,19 @@ func Drop(ctx context.Context, d *db.DB, f Filter) (n int64, err error) {
 		return 0, fmt.Errorf("drop jobs: %w", err)
 	}
 	return n, nil
+}
+
+// keepDead is for how long an operator can have a dead job tried again. Users bring
+// them about, by webhooks that nobody answers, so they are not kept for ever.
+const keepDead = 90 * 24 * time.Hour
+
+// Sweep deletes what has been dead for long.
+func Sweep(ctx context.Context, d *db.DB) error {
+	err := d.InOneTrip(ctx, readCommitted, func(b *pgx.Batch) {
+		b.Queue(`DELETE FROM jobs WHERE state = 'dead' AND run_at < now() - $1 * INTERVAL '1 second'`, keepDead.Seconds())
+	})
+	if err != nil {
+		return fmt.Errorf("sweep dead jobs: %w", err)
+	}
+	return nil
 }

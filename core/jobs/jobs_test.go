@@ -127,8 +127,57 @@ func TestAKeyIsUniqueAmongThoseAlive(t *testing.T) {
 	b.Stop()
 	b.enqueue(Job{Kind: "sum", Key: "a"}) // the dead one is in nobody's way
 	require.Len(t, b.list("ready"), 2)
-	_, err := Retry(t.Context(), b.db, Filter{Kind: "sum"})
+	var dead Row
+	for _, r := range b.list("dead") {
+		if r.Key == "a" {
+			dead = r
+		}
+	}
+	_, err := Retry(t.Context(), b.db, Filter{ID: dead.ID})
 	require.ErrorIs(t, err, errAlive)
+	n, err := Retry(t.Context(), b.db, Filter{Kind: "sum"})
+	require.NoError(t, err)
+	require.EqualValues(t, 3, n, "all but the one that is alive already")
+}
+
+// Two of one key may die one after the other; they are one when they are tried again.
+func TestThoseOfOneKeyAreRetriedAsOne(t *testing.T) {
+	b := setup(t, quick)
+	for range 3 {
+		b.enqueue(Job{Kind: "sum", Key: "a"})
+		exec(t, b.db, `UPDATE jobs SET state = 'dead'`)
+	}
+	n, err := Retry(t.Context(), b.db, Filter{Kind: "sum"})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n)
+	require.Len(t, b.list("ready"), 1)
+	require.Len(t, b.list("dead"), 2)
+}
+
+// A process that was paused may claim its own job again: the run that lost it hears
+// of that like any other.
+func TestALeaseEndsTheOneBeforeIt(t *testing.T) {
+	b := setup(t, quick)
+	b.Handle("long", Handler{Do: func(context.Context, Work) error { return nil }})
+	id := uuid.New()
+	first := b.hold(t.Context(), b.kinds["long"], claimed{Work: Work{ID: id, lease: uuid.New()}})
+	second := b.hold(t.Context(), b.kinds["long"], claimed{Work: Work{ID: id, lease: uuid.New()}})
+	require.ErrorIs(t, context.Cause(first.ctx), ErrLeaseLost)
+	b.release(first)
+	require.NoError(t, second.ctx.Err())
+	require.Same(t, second, b.leases[id])
+}
+
+// What nobody tried again in three months goes.
+func TestADeadLetterIsNotKeptForever(t *testing.T) {
+	b := setup(t, quick)
+	b.enqueue(Job{Kind: "a"}, Job{Kind: "b"}, Job{Kind: "c"})
+	exec(t, b.db, `UPDATE jobs SET state = 'dead', run_at = now() - INTERVAL '91 days' WHERE kind = 'a'`)
+	exec(t, b.db, `UPDATE jobs SET state = 'dead' WHERE kind = 'b'`)
+	exec(t, b.db, `UPDATE jobs SET run_at = now() - INTERVAL '91 days' WHERE kind = 'c'`)
+	require.NoError(t, Sweep(t.Context(), b.db))
+	require.Len(t, b.list("dead"), 1)
+	require.Len(t, b.list("ready"), 1)
 }
 
 func TestAFailedJobIsTriedAgainUntilItIsDead(t *testing.T) {

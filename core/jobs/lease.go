@@ -32,6 +32,9 @@ func (q *Queue) hold(work context.Context, k *kind, c claimed) *lease {
 	l.giveUp = time.Now().Add(k.Timeout + q.cfg.Lease)
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if lost := q.leases[c.ID]; lost != nil { // by this process, which was paused
+		lost.cancel(ErrLeaseLost)
+	}
 	q.leases[c.ID] = l
 	return l
 }

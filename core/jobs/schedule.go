@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -80,7 +81,7 @@ func (s *Schedule) due(last, now time.Time) (periods []period, missed int) {
 			break // the next planning goes on from here
 		}
 		periods = append(periods, period{at: at, run: s.Late == LateEach || s.Late == LateNever && !s.tooLate(at, now)})
-		if s.Late != LateEach && len(periods) > 2*maxPeriods {
+		if s.Late != LateEach && len(periods) > 2*maxPeriods && !periods[maxPeriods-1].run { // runs are the newest
 			for _, p := range periods[:maxPeriods] {
 				if !p.run {
 					missed++
@@ -153,6 +154,7 @@ func (q *Queue) planOnce(ctx context.Context) (next time.Duration, err error) {
 		now = q.cfg.Now()
 	}
 	next = look
+	var failed error
 	for i := range q.schedules {
 		s := &q.schedules[i]
 		if last := newest[s.Name]; last != nil {
@@ -163,10 +165,14 @@ func (q *Queue) planOnce(ctx context.Context) (next time.Duration, err error) {
 				continue
 			}
 		}
-		if err := q.planSchedule(ctx, s, now); err != nil {
-			return q.cfg.Poll, fmt.Errorf("%s: %w", s.Name, err)
+		if err := q.planSchedule(ctx, s, now); err != nil { // it keeps no other from its own
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.Name, err))
+			continue
 		}
 		next = 0 // it may have more, and knows no next yet
+	}
+	if failed != nil {
+		return q.cfg.Poll, failed
 	}
 	return next, nil
 }

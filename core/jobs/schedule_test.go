@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -41,6 +42,9 @@ func TestLatePolicies(t *testing.T) {
 	got, missed = due(LateNever, 100*time.Second, 4*time.Minute)
 	require.Equal(t, at(-1, -2, 3, 4), got)
 	require.Equal(t, 2, missed)
+
+	got, _ = due(LateNever, 5*time.Hour, 24*time.Hour)
+	require.Len(t, slices.DeleteFunc(got, func(p period) bool { return !p.run }), 5*60, "all within the grace")
 
 	// After a year nobody wants half a million rows, but to know of them.
 	got, missed = due(LateOnce, 0, 365*24*time.Hour)
