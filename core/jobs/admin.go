@@ -111,14 +111,16 @@ func Drop(ctx context.Context, d *db.DB, f Filter) (n int64, err error) {
 	return n, nil
 }
 
-// keepDead is for how long an operator can have a dead job tried again. Users bring
-// them about, by webhooks that nobody answers, so they are not kept for ever.
+// keepDead is for how long an operator can have a job tried again that users bring
+// about, by webhooks that nobody answers and the like.
 const keepDead = 90 * 24 * time.Hour
 
-// Sweep deletes what has been dead for long.
-func Sweep(ctx context.Context, d *db.DB) error {
+// Sweep deletes jobs of the kinds that have been dead for long. Those of other kinds
+// stay until somebody looks after them.
+func Sweep(ctx context.Context, d *db.DB, kinds ...string) error {
 	err := d.InOneTrip(ctx, readCommitted, func(b *pgx.Batch) {
-		b.Queue(`DELETE FROM jobs WHERE state = 'dead' AND run_at < now() - $1 * INTERVAL '1 second'`, keepDead.Seconds())
+		b.Queue(`DELETE FROM jobs WHERE state = 'dead' AND kind = ANY($1::TEXT[]) AND run_at < now() - $2 * INTERVAL '1 second'`,
+			kinds, keepDead.Seconds())
 	})
 	if err != nil {
 		return fmt.Errorf("sweep dead jobs: %w", err)

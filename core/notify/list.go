@@ -11,6 +11,7 @@ import (
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/jobs"
 	"github.com/mustermesh/muster/internal/errs"
 )
 
@@ -222,5 +223,9 @@ func (n *Notifier) Sweep(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("sweep notifications: %w", err)
 	}
-	return nil
+	kinds := []string{mailJob}
+	for name := range n.channels {
+		kinds = append(kinds, deliverJob+name)
+	}
+	return jobs.Sweep(ctx, n.db, kinds...)
 }

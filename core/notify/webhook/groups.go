@@ -109,3 +109,6 @@ func (c *Channel) tell(ctx context.Context, w jobs.Work) error {
 	}
 	return err
 }
+
+// Sweep forgets calls that failed to the last long ago.
+func (c *Channel) Sweep(ctx context.Context) error { return jobs.Sweep(ctx, c.db, groupJob) }
