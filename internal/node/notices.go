@@ -90,6 +90,10 @@ func newNotices(r *Realtime) *notices {
 // Name satisfies outbox.Sink.
 func (n *notices) Name() string { return "sessions" }
 
+// AtOnce satisfies outbox.Wide: telling one user takes a round trip to the farthest
+// region.
+func (*notices) AtOnce() int { return 256 }
+
 // Send satisfies outbox.Sink. An error has the events sent again, also where they
 // were heard: clients know them by their ids.
 func (n *notices) Send(ctx context.Context, events []outbox.Sent) error {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -80,6 +81,11 @@ func (c NotifyConfig) contact() string {
 func (n *notifications) handle(q *jobs.Queue) {
 	n.Handle(q)
 	n.hooks.Handle(q)
+}
+
+// Sweep deletes what is old.
+func (n *notifications) Sweep(ctx context.Context) error {
+	return errors.Join(n.Notifier.Sweep(ctx), n.hooks.Sweep(ctx))
 }
 
 // operations are what the API needs.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/outbox"
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/regions"
@@ -64,6 +65,9 @@ func newUpdates(r *Realtime, home func(ctx context.Context, room string) (region
 // Name satisfies outbox.Sink.
 func (u *updates) Name() string { return "rooms" }
 
+// AtOnce satisfies outbox.Wide: a room may be numbered far away.
+func (*updates) AtOnce() int { return 64 }
+
 // Send satisfies outbox.Sink.
 func (u *updates) Send(ctx context.Context, events []outbox.Sent) error {
 	room := events[0].Key
@@ -100,8 +104,11 @@ func liveData(e outbox.Sent, log *slog.Logger) string {
 // tell has updates numbered.
 func (u *updates) tell(ctx context.Context, room string, list []*wire.Update) error {
 	at, err := u.home(ctx, room)
-	if err != nil { // the group may be gone
+	switch {
+	case errors.Is(err, groups.ErrNotMember): // the group is gone
 		at = u.region
+	case err != nil: // not known just now: no other region must number it meanwhile
+		return fmt.Errorf("home region: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, updateLimit)
 	defer cancel()
