@@ -235,8 +235,17 @@ func (s *Service) Reset(ctx context.Context, token, password string) error {
 		if err != nil {
 			return err
 		}
+		var proven bool
+		if err := tx.QueryRow(ctx, `SELECT email_verified_at IS NOT NULL FROM users WHERE id = $1`, m.user).Scan(&proven); err != nil {
+			return err
+		}
 		if err := s.verified(ctx, tx, m); err != nil {
 			return err
+		}
+		if !proven && s.cfg.Reclaimed != nil {
+			if err := s.cfg.Reclaimed(ctx, tx, m.user); err != nil {
+				return err
+			}
 		}
 		// Whoever had the account may have linked theirs. Who signs in at Google with
 		// this address is linked again by that.

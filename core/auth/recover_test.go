@@ -268,3 +268,19 @@ func TestAccountProperties(t *testing.T) {
 		})
 	}
 }
+
+// Who registered an address that is not theirs has laid things in the account; its
+// owner, who comes by the mail, gets it without them. Their own they keep.
+func TestResetReclaims(t *testing.T) {
+	b := setupAccounts(t)
+	var reclaimed []core.UserID
+	b.cfg.Reclaimed = func(_ context.Context, _ pgx.Tx, user core.UserID) error {
+		reclaimed = append(reclaimed, user)
+		return nil
+	}
+	me, _, _ := b.register(t, Account{Username: "Ana", Email: "ana@example.org", Password: "correct horse battery"})
+	require.NoError(t, b.Reset(t.Context(), b.forgot(t, "ana@example.org")[0].token, "another horse battery"))
+	require.Equal(t, []core.UserID{me.User}, reclaimed)
+	require.NoError(t, b.Reset(t.Context(), b.forgot(t, "ana@example.org")[0].token, "a third horse battery"))
+	require.Len(t, reclaimed, 1, "it is confirmed")
+}

@@ -62,6 +62,12 @@ type Config struct {
 	// address becomes another one.
 	ProfileChanged func(ctx context.Context, tx pgx.Tx, user core.UserID) error
 
+	// Reclaimed, if not nil, is told in the transaction in which whoever reads the mail
+	// of an address that nobody had confirmed chooses a new password: until then the
+	// account may have been somebody else's, and whatever shows others its user's
+	// doings is to end.
+	Reclaimed func(ctx context.Context, tx pgx.Tx, user core.UserID) error
+
 	// Announce may be nil: then edges learn of ended logins by RevokedSince.
 	Announce Announcer
 
