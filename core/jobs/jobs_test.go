@@ -276,6 +276,25 @@ func TestStopLetsRunningJobsEnd(t *testing.T) {
 	require.Zero(t, left[0].Attempts)
 }
 
+// A claim that is under way when the queue is stopped isn't forgotten: nothing would
+// run what it claimed until the lease ran out.
+func TestStopForgetsNoClaim(t *testing.T) {
+	b := setup(t, quick)
+	var many []Job
+	for range 2000 {
+		many = append(many, Job{Kind: "short"})
+	}
+	b.enqueue(many...)
+	for i := range 30 {
+		q := New(b.db, quick)
+		q.Handle("short", Handler{Workers: 4, Do: func(context.Context, Work) error { return nil }})
+		require.NoError(t, q.Start(t.Context()))
+		time.Sleep(20*time.Millisecond + time.Duration(i)*500*time.Microsecond) // any moment will do
+		q.Stop()
+		require.Empty(t, b.list("running"), i)
+	}
+}
+
 func TestStopGivesBackWhatTakesTooLong(t *testing.T) {
 	cfg := quick
 	cfg.Drain = 50 * time.Millisecond

@@ -201,7 +201,7 @@ func (q *Queue) claimer(ctx, work context.Context, k *kind) {
 				break
 			}
 			n := k.reserve(ctx)
-			claimed, err := q.claim(ctx, k, shard, n)
+			claimed, err := q.claimFor(ctx, work, k, shard, n)
 			for range n - len(claimed) {
 				<-k.slots
 			}
@@ -222,6 +222,20 @@ func (q *Queue) claimer(ctx, work context.Context, k *kind) {
 			}
 		}
 	}
+}
+
+// claimFor claims, to the end also when the queue is stopped meanwhile: what was
+// claimed and not heard of would wait for its lease to run out, and count as begun.
+func (q *Queue) claimFor(ctx, work context.Context, k *kind, shard, n int) ([]claimed, error) {
+	if ctx.Err() != nil {
+		return nil, nil
+	}
+	work, cancel := context.WithCancel(work)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { // unless the database doesn't answer
+		time.AfterFunc(min(q.cfg.Lease, 2*time.Second), cancel)
+	})()
+	return q.claim(work, k, shard, n)
 }
 
 // next takes a shard to look into, each in turn.
