@@ -9,9 +9,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/auth/google"
+	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/fleets"
 	"github.com/mustermesh/muster/core/jobs"
+	"github.com/mustermesh/muster/core/location"
+	"github.com/mustermesh/muster/core/notify/webhook"
 )
 
 // GoogleConfig is how the deployment is registered at Google; without a client id
@@ -60,26 +67,77 @@ func appBase(invites string) string {
 // recoverTimeout bounds one look for who forgot a password.
 const recoverTimeout = 20 * time.Second
 
-// newAccounts makes the accounts and logins of a node, and has w do what they
+// accountsConfig is what the accounts are made of on a node.
+type accountsConfig struct {
+	region    string
+	told      auth.Notifier
+	announce  auth.Announcer
+	work      *work
+	reclaimed func(ctx context.Context, tx pgx.Tx, user core.UserID) error
+	log       *slog.Logger
+}
+
+// newAccounts makes the accounts and logins of a node, and has the queue do what they
 // leave to others.
-func newAccounts(cfg *Config, region string, told auth.Notifier, announce auth.Announcer, w *work, log *slog.Logger) (*auth.Service, error) {
+func newAccounts(cfg *Config, c accountsConfig) (*auth.Service, error) {
 	app := appBase(cfg.InviteBase)
-	provider, err := cfg.Google.provider(app, log)
+	provider, err := cfg.Google.provider(app, c.log)
 	if err != nil {
 		return nil, err
 	}
-	accounts, err := auth.New(cfg.DB, cfg.Secret, region, auth.Config{
-		VerifierConfig: auth.VerifierConfig{Log: log}, Announce: announce, Notify: told, Google: provider, LinkBase: app,
-		ProfileChanged: renamed, Hash: cfg.Hash,
+	accounts, err := auth.New(cfg.DB, cfg.Secret, c.region, auth.Config{
+		VerifierConfig: auth.VerifierConfig{Log: c.log}, Announce: c.announce, Notify: c.told, Google: provider, LinkBase: app,
+		ProfileChanged: renamed, Reclaimed: c.reclaimed, Hash: cfg.Hash,
 		Metrics: cfg.Metrics,
 	})
 	if err != nil {
 		return nil, err
 	}
-	w.Handle(auth.RecoverJob, jobs.Handler{
+	c.work.Handle(auth.RecoverJob, jobs.Handler{
 		Do:      func(ctx context.Context, job jobs.Work) error { return accounts.Recover(ctx, job.Payload) },
 		Timeout: recoverTimeout,
 	})
-	w.sweep("logins", accounts.Sweep)
+	c.work.sweep("logins", accounts.Sweep)
 	return accounts, nil
+}
+
+// reclaim returns what ends all that shows others where a user is or what they are
+// told: links and grants of their position, fleets, and webhooks. Whoever had the
+// account before its owner came may have made them.
+func reclaim(places *location.Store, owned *fleets.Store, hooks *webhook.Channel) func(context.Context, pgx.Tx, core.UserID) error {
+	return func(ctx context.Context, tx pgx.Tx, user core.UserID) error {
+		ctx = db.Within(ctx, tx)
+		links, err := places.Links(ctx, user)
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			if err := places.Revoke(ctx, user, l.ID); err != nil {
+				return err
+			}
+		}
+		grants, err := places.Grants(ctx, user)
+		if err != nil {
+			return err
+		}
+		for _, g := range grants {
+			if err := places.EndGrant(ctx, user, g.ID, false); err != nil {
+				return err
+			}
+		}
+		if err := endFleets(ctx, owned, user); err != nil {
+			return err
+		}
+		mine := webhook.Owner{User: user}
+		list, err := hooks.List(ctx, mine)
+		if err != nil {
+			return err
+		}
+		for _, h := range list {
+			if err := hooks.Delete(ctx, mine, h.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }

@@ -167,10 +167,6 @@ func New(cfg Config) (*Node, error) {
 	n.told = told
 	work := newWork(cfg.DB, n.log, cfg.Metrics, cfg.Tracer)
 	told.handle(work.Queue)
-	accounts, err := newAccounts(&cfg, string(n.region), told, revoked, work, n.log)
-	if err != nil {
-		return nil, err
-	}
 	announce := &membershipAnnouncer{log: n.log}
 	changes := &sharingChanges{tell: others, rooms: announce}
 	where, err := location.New(cfg.DB, cfg.Secret, location.Config{Announce: changes, LinkBase: linkBase(cfg.InviteBase)})
@@ -179,6 +175,13 @@ func New(cfg Config) (*Node, error) {
 	}
 	changes.withdrawn = where.SetWithdrawn
 	owned, err := fleets.New(cfg.DB, cfg.Secret, fleets.Config{Announce: fleetChanges{changes, revoked}})
+	if err != nil {
+		return nil, err
+	}
+	accounts, err := newAccounts(&cfg, accountsConfig{
+		region: string(n.region), told: told, announce: revoked, work: work, log: n.log,
+		reclaimed: reclaim(where, owned, told.hooks),
+	})
 	if err != nil {
 		return nil, err
 	}
