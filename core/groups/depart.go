@@ -34,6 +34,7 @@ func (s *Store) Depart(ctx context.Context, user core.UserID) error {
 			if err != nil {
 				return err
 			}
+			ctx = db.Within(ctx, tx) // or the group has no owner for a moment, or two connections are held
 			if r == Owner {
 				if err := s.passOn(ctx, tx, user, id); err != nil {
 					return err
