@@ -219,6 +219,9 @@ func (s *Service) ChangeEmail(ctx context.Context, id Identity, email, password 
 	if proof.guest {
 		return ErrGuest
 	}
+	if err := s.mails.Allow(m.key); err != nil { // many accounts must not flood one address
+		return err
+	}
 	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		if err := proof.Holds(ctx, tx); err != nil {
 			return err
