@@ -74,8 +74,8 @@ var aboutTelling = []table{
 				  last_error = replace(last_error, $1::UUID::TEXT, '00000000-0000-0000-0000-000000000000')
 				WHERE kind <> 'privacy.erase' AND (strpos(payload::TEXT, $1::UUID::TEXT) > 0 OR strpos(last_error, $1::UUID::TEXT) > 0)`},
 		},
-		rows: cols("key", "note"),
-		keep: map[string][]string{random: cols("id", "lease", "trace"), technics: cols("kind", "state")},
+		rows:   cols("key", "note"),
+		keep:   map[string][]string{random: cols("id", "lease", "trace"), technics: cols("kind", "state")},
 		hidden: forWork,
 	},
 	{
