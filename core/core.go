@@ -26,6 +26,28 @@ func (id FleetID) String() string { return uuid.UUID(id).String() }
 // Room returns the id of the group's room, "group:<uuid>".
 func (id GroupID) Room() string { return "group:" + id.String() }
 
+// DirectRoom is the id of the room of two people: what they write to each other, and
+// where they are, as far as they share that.
+func DirectRoom(a, b UserID) string {
+	x, y := a.String(), b.String()
+	return "direct:" + min(x, y) + ":" + max(x, y)
+}
+
+// DirectOther returns whom a user shares a room of two with; false if this is no
+// such room, or another's.
+func DirectOther(user UserID, room string) (other UserID, ok bool) {
+	pair, ok := strings.CutPrefix(room, "direct:")
+	x, y, _ := strings.Cut(pair, ":")
+	if !ok {
+		return other, false
+	}
+	if x == user.String() {
+		x = y
+	}
+	other, err := ParseUserID(x)
+	return other, err == nil && other != user && DirectRoom(user, other) == room
+}
+
 // GroupOf returns the group whose room this is; false for any other room id.
 func GroupOf(room string) (GroupID, bool) {
 	s, ok := strings.CutPrefix(room, "group:")

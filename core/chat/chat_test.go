@@ -22,7 +22,7 @@ import (
 
 func start(t testing.TB, d *db.DB) *Chat {
 	t.Helper()
-	c := New(d)
+	c := New(d, Config{})
 	t.Cleanup(c.Stop)
 	return c
 }
@@ -40,7 +40,7 @@ func TestStoreAndReadBack(t *testing.T) {
 		return err
 	}))
 
-	last, err := c.Last(t.Context(), room)
+	last, _, err := c.Last(t.Context(), room)
 	require.NoError(t, err)
 	require.Zero(t, last)
 
@@ -64,12 +64,12 @@ func TestStoreAndReadBack(t *testing.T) {
 	require.True(t, stored)
 	require.Equal(t, uint64(1), elsewhere.Number)
 
-	page, more, err := c.History(t.Context(), room, 0, 0, 10)
+	l, err := c.History(t.Context(), core.UserID{}, room, Page{Limit: 10})
 	require.NoError(t, err)
-	require.False(t, more)
+	require.False(t, l.More)
 	first.SenderName = "Ada"
-	require.Equal(t, []Message{first, second}, page)
-	last, err = c.Last(t.Context(), room)
+	require.Equal(t, []Message{first, second}, l.Messages)
+	last, _, err = c.Last(t.Context(), room)
 	require.NoError(t, err)
 	require.Equal(t, uint64(2), last)
 
@@ -91,12 +91,12 @@ func TestHistoryPages(t *testing.T) {
 	}
 	wg.Wait()
 	numbers := func(before, after uint64, limit int) (ns []uint64, more bool) {
-		page, more, err := c.History(t.Context(), room, before, after, limit)
+		l, err := c.History(t.Context(), core.UserID{}, room, Page{Before: before, After: after, Limit: limit})
 		require.NoError(t, err)
-		for _, m := range page {
+		for _, m := range l.Messages {
 			ns = append(ns, m.Number)
 		}
-		return ns, more
+		return ns, l.More
 	}
 	for _, limit := range []int{1, 7, 25, 50, 51} {
 		var forward, backward []uint64
@@ -164,7 +164,7 @@ func TestBadDrafts(t *testing.T) {
 		_, _, err := c.Store(t.Context(), d)
 		require.ErrorIs(t, err, ErrBadMessage, name)
 	}
-	last, err := c.Last(t.Context(), room)
+	last, _, err := c.Last(t.Context(), room)
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), last)
 }
@@ -188,7 +188,7 @@ func TestGroupCommit(t *testing.T) {
 			require.NoError(t, err)
 		})
 	}
-	eventuallyWaiting(t, c, n/2)
+	eventuallyWaiting(t, c, n-maxBatch) // the first batch may be a whole one
 	before := commits.Load()
 	release()
 	wg.Wait()
@@ -251,7 +251,7 @@ func TestFullQueue(t *testing.T) {
 
 	release()
 	wg.Wait()
-	last, err := c.Last(t.Context(), room)
+	last, _, err := c.Last(t.Context(), room)
 	require.NoError(t, err)
 	require.Equal(t, stored.Load(), int64(last), "a refused message is not stored")
 }
@@ -280,7 +280,7 @@ func TestCallerGone(t *testing.T) {
 	release()
 	wg.Wait()
 	c.Stop()
-	last, err := c.Last(t.Context(), room)
+	last, _, err := c.Last(t.Context(), room)
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), last)
 }

@@ -13,14 +13,15 @@ import (
 )
 
 type metrics struct {
-	messages, repeated prometheus.Counter
-	commits, batches   prometheus.Histogram
+	messages, repeated, revisions prometheus.Counter
+	commits, batches              prometheus.Histogram
 }
 
 func newMetrics() metrics {
 	return metrics{
-		messages: prometheus.NewCounter(prometheus.CounterOpts{Name: "muster_chat_messages_total", Help: "Messages stored by this node."}),
-		repeated: prometheus.NewCounter(prometheus.CounterOpts{Name: "muster_chat_repeated_total", Help: "Messages that were there already."}),
+		messages:  prometheus.NewCounter(prometheus.CounterOpts{Name: "muster_chat_messages_total", Help: "Messages stored by this node."}),
+		repeated:  prometheus.NewCounter(prometheus.CounterOpts{Name: "muster_chat_repeated_total", Help: "Messages that were there already."}),
+		revisions: prometheus.NewCounter(prometheus.CounterOpts{Name: "muster_chat_revisions_total", Help: "Edits, deletions, reactions and pins that this node stored."}),
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "muster_chat_commit_seconds", Help: "How long a room's batch of messages took to be stored, with all attempts.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
@@ -33,7 +34,7 @@ func newMetrics() metrics {
 
 // Register adds the chat's figures to a registry.
 func (c *Chat) Register(r prometheus.Registerer) error {
-	for _, m := range []prometheus.Collector{c.metrics.messages, c.metrics.repeated, c.metrics.commits, c.metrics.batches} {
+	for _, m := range []prometheus.Collector{c.metrics.messages, c.metrics.repeated, c.metrics.revisions, c.metrics.commits, c.metrics.batches} {
 		if err := r.Register(m); err != nil {
 			return fmt.Errorf("chat: register metrics: %w", err)
 		}
@@ -45,9 +46,11 @@ func (m metrics) committed(began time.Time, answers []answer) {
 	m.commits.Observe(time.Since(began).Seconds())
 	m.batches.Observe(float64(len(answers)))
 	for _, a := range answers {
-		if a.stored {
+		switch {
+		case a.err != nil:
+		case a.stored:
 			m.messages.Inc()
-		} else {
+		default:
 			m.repeated.Inc()
 		}
 	}

@@ -6,3 +6,6 @@ func (d *DB) AsCockroach() *DB {
 	d.cockroach = true
 	return d
 }
+
+// Statements are those of the overlay.
+func Statements(r Regions, database string) ([]string, error) { return r.statements(database) }

@@ -33,16 +33,32 @@ var homes = map[string]string{
 	"rooms":    fmt.Sprintf(ofRoom, "room"),
 	"messages": fmt.Sprintf(ofRoom, "room"),
 
+	"message_edits":       fmt.Sprintf(ofRoom, "room"),
+	"message_attachments": fmt.Sprintf(ofRoom, "room"),
+	"message_mentions":    fmt.Sprintf(ofRoom, "room"), // not of who is mentioned
+	"message_reactions":   fmt.Sprintf(ofRoom, "room"),
+
 	"location_followed":  fmt.Sprintf(ofUser, "viewer"),
 	"idempotency_keys":   fmt.Sprintf(ofUser, "user_id"),
 	"idempotent_answers": fmt.Sprintf(ofUser, "user_id"), // none: of somebody who has no account yet
 	"jobs":               fmt.Sprintf(ofUser, "user_id"), // none: about nobody
 	"objects":            fmt.Sprintf(ofUser, "user_id"), // none: they are gone, and it goes, too
 	"webhooks":           "COALESCE(" + fmt.Sprintf(ofUser, "user_id") + ", " + fmt.Sprintf(ofGroup, "group_id") + ")",
+	"reports":            fmt.Sprintf(ofUser, "subject"), // none: about a room of many
 	"outbox_keys":        fmt.Sprintf(ofKey, "key"),
 	"outbox":             fmt.Sprintf(ofKey, "key"),
 	"outbox_claims":      fmt.Sprintf(ofKey, "key"),
 
+	"expenses":            fmt.Sprintf(ofGroup, "group_id"),
+	"expense_wallets":     fmt.Sprintf(ofGroup, "group_id"),
+	"payments":            fmt.Sprintf(ofUser, "user_id"), // who pays; what is of a payment follows it
+	"payment_customers":   fmt.Sprintf(ofUser, "user_id"), // none: they are gone, and it goes, too
+	"ledger_books":        fmt.Sprintf(ofKey, "book"),
+	"ledger_transactions": fmt.Sprintf(ofKey, "book"),
+	"ledger_postings":     fmt.Sprintf(ofKey, "book"),
+	"ledger_debts":        fmt.Sprintf(ofKey, "book"),
+
+	"encounters":    everywhere, // its people are beside it
 	"google_states": everywhere, // minutes old, of somebody who is not known yet
 	"mails":         everywhere, // to addresses that may be nobody's
 	"notify_bulks":  everywhere, // to many
@@ -50,6 +66,9 @@ var homes = map[string]string{
 	"signing_keys":  everywhere,
 	"job_periods":   everywhere,
 	"outbox_sinks":  everywhere,
+
+	"plans":       everywhere, // read by all, changed by hand
+	"plan_prices": everywhere,
 
 	"goose_db_version": everywhere,
 	"goose_lock":       everywhere,

@@ -54,7 +54,10 @@ func (d *DB) InTx(ctx context.Context, opts pgx.TxOptions, fn func(ctx context.C
 	if d.cockroach {
 		attempt = d.attemptCockroach
 	}
-	return d.retry(ctx, func() (bool, error) { return attempt(ctx, opts, fn) })
+	return d.retry(ctx, func() (bool, error) {
+		again, err := attempt(ctx, opts, fn)
+		return again || reads && errors.Is(err, ErrAmbiguous), err // whatever became of it, nothing was written
+	})
 }
 
 // InOneTrip is InTx for statements that don't need each other's answers: BEGIN,

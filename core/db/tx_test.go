@@ -332,6 +332,22 @@ func TestOverlookedError(t *testing.T) {
 	require.NotErrorIs(t, err, db.ErrAmbiguous)
 }
 
+// What only reads isn't a riddle when its COMMIT has no answer: it is read again.
+func TestLostCommitOfARead(t *testing.T) {
+	d, _, next := faulty(t)
+	for _, cut := range []devdb.Cut{devdb.CutLost, devdb.CutAnswered, devdb.CutUnsent} {
+		runs := 0
+		require.NoError(t, d.InTx(t.Context(), pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(ctx context.Context, tx pgx.Tx) error {
+			if runs++; runs == 1 {
+				next.Store(int32(cut))
+			}
+			var n int
+			return tx.QueryRow(ctx, `SELECT count(*) FROM rooms`).Scan(&n)
+		}))
+		require.Equal(t, 2, runs, cut)
+	}
+}
+
 // A caller that goes away during COMMIT doesn't turn a success into a riddle.
 func TestCancelDuringCommit(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

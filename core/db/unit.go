@@ -24,6 +24,7 @@ type unit struct {
 	wrote   bool  // something that joined may have written
 	failure error // what the attempt can't recover from, even if nobody returned it
 	effects []func(context.Context)
+	held    func() // gives back what it holds, see Hold; nil: nothing
 }
 
 func newUnit(d *DB, tx pgx.Tx) *unit {
@@ -105,6 +106,53 @@ func AfterCommit(ctx context.Context, effect func(ctx context.Context)) {
 
 func free(ctx context.Context) context.Context { return context.WithoutCancel(Apart(ctx)) }
 
+// Inside reports whether InTx called with ctx takes part in another transaction.
+func Inside(ctx context.Context) bool { return member(ctx).joined }
+
+// Hold takes something, such as a place in a queue, for as long as the outermost
+// transaction that ctx belongs to lasts: release is called when this attempt of it has
+// ended, whichever way, before its effects.
+//
+// It takes nothing, and says false, if there is no such transaction, or it holds
+// something already, or it has begun: whoever waits then has a snapshot that grows
+// old, and locks, and those whom they wait for may be waiting for them.
+func Hold(ctx context.Context, take func() (release func(), err error)) (bool, error) {
+	u := member(ctx).unit
+	if u == nil || !u.free() {
+		return false, nil
+	}
+	release, err := take()
+	if err != nil {
+		return false, err
+	}
+	u.mu.Lock()
+	if u.ended {
+		u.mu.Unlock()
+		release()
+		return false, nil
+	}
+	u.held = release
+	u.mu.Unlock()
+	return true, nil
+}
+
+func (u *unit) free() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !u.ended && u.tx == nil && u.held == nil
+}
+
+// over gives back what the unit held, once it is committed or rolled back.
+func (u *unit) over() {
+	u.mu.Lock()
+	release := u.held
+	u.held = nil
+	u.mu.Unlock()
+	if release != nil {
+		release()
+	}
+}
+
 // Repeats reports that the transaction that ctx belongs to can't commit any more:
 // what is made of it now is thrown away, and perhaps made again.
 func Repeats(ctx context.Context) bool {
@@ -150,6 +198,7 @@ func (d *DB) attemptTogether(ctx context.Context, w Work) (again bool, err error
 		return tx, nil
 	}
 	committing := false
+	defer u.over()
 	defer func() {
 		if tx := u.end(); tx != nil && !committing { // also when one of w panics
 			rollback(ctx, tx)
@@ -211,6 +260,7 @@ func (u *unit) end() pgx.Tx {
 
 // keep runs the effects of a unit that has committed.
 func (u *unit) keep(ctx context.Context) {
+	u.over()
 	u.mu.Lock()
 	u.kept = true
 	effects := u.effects

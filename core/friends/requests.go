@@ -236,6 +236,7 @@ func (s *Store) answer(ctx context.Context, tx pgx.Tx, from, to core.UserID, sta
 type Person struct {
 	User              core.UserID
 	Username, Picture string
+	Rating            core.Rating
 	Since             time.Time // friends; or when it was asked
 }
 
@@ -243,7 +244,7 @@ type Person struct {
 // page, empty if there is none.
 func (s *Store) Friends(ctx context.Context, user core.UserID, cursor string, limit int) ([]Person, string, error) {
 	return s.people(ctx, user, cursor, limit,
-		`SELECT u.id, u.username, u.profile_picture, f.since FROM friends f JOIN users u ON u.id = f.friend_id
+		`SELECT u.id, u.username, u.profile_picture, u.rating_sum, u.rating_count, f.since FROM friends f JOIN users u ON u.id = f.friend_id
 		 WHERE f.user_id = $1 AND u.deleted_at IS NULL AND (f.since, f.friend_id) < ($2, $3) ORDER BY f.since DESC, f.friend_id DESC LIMIT $4`)
 }
 
@@ -252,11 +253,11 @@ func (s *Store) Friends(ctx context.Context, user core.UserID, cursor string, li
 func (s *Store) Requests(ctx context.Context, user core.UserID, sent bool, cursor string, limit int) ([]Person, string, error) {
 	if sent {
 		return s.people(ctx, user, cursor, limit,
-			`SELECT u.id, u.username, u.profile_picture, r.created_at FROM friend_requests r JOIN users u ON u.id = r.requested
+			`SELECT u.id, u.username, u.profile_picture, u.rating_sum, u.rating_count, r.created_at FROM friend_requests r JOIN users u ON u.id = r.requested
 			 WHERE r.requester = $1 AND r.state = 'open' AND u.deleted_at IS NULL AND (r.created_at, r.requested) < ($2, $3) ORDER BY r.created_at DESC, r.requested DESC LIMIT $4`)
 	}
 	return s.people(ctx, user, cursor, limit,
-		`SELECT u.id, u.username, u.profile_picture, r.created_at FROM friend_requests r JOIN users u ON u.id = r.requester
+		`SELECT u.id, u.username, u.profile_picture, u.rating_sum, u.rating_count, r.created_at FROM friend_requests r JOIN users u ON u.id = r.requester
 		 WHERE r.requested = $1 AND r.state = 'open' AND u.deleted_at IS NULL AND (r.created_at, r.requester) < ($2, $3) ORDER BY r.created_at DESC, r.requester DESC LIMIT $4`)
 }
 
@@ -271,7 +272,7 @@ func (s *Store) people(ctx context.Context, user core.UserID, cursor string, lim
 			return err
 		}
 		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (p Person, err error) {
-			err = row.Scan(&p.User, &p.Username, &p.Picture, &p.Since)
+			err = row.Scan(&p.User, &p.Username, &p.Picture, &p.Rating.Sum, &p.Rating.Count, &p.Since)
 			return p, err
 		})
 		return err

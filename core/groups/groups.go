@@ -58,6 +58,14 @@ type Leaving interface {
 	Tell(ctx context.Context, user core.UserID, others ...core.UserID)
 }
 
+// Talk is what memberships mean for the group's conversation, in the transaction that
+// changes them: who joins begins with what is said from then on. core/chat satisfies
+// it.
+type Talk interface {
+	Joined(ctx context.Context, tx pgx.Tx, user core.UserID, group core.GroupID) error
+	Left(ctx context.Context, tx pgx.Tx, user core.UserID, group core.GroupID) error
+}
+
 // Notifier tells people what they may want to know while they are away, in the
 // caller's transaction. core/notify satisfies it.
 type Notifier interface {
@@ -69,10 +77,14 @@ type Config struct {
 	Now        func() time.Time // default time.Now
 	Announce   Announcer        // may be nil
 	Leaving    Leaving          // may be nil
+	Talk       Talk             // may be nil
 	Notify     Notifier         // may be nil
 	MaxMembers int              // default 1,000
-	InviteLife time.Duration    // default 7 days
-	LinkBase   string           // of invite links, such as "https://example.org/join/"; default: no links
+	// Members is how many members a group of an owner's may have, for what they pay;
+	// nil: as many as MaxMembers. ctx reads in the transaction that asks.
+	Members    func(ctx context.Context, owner core.UserID) (int64, error)
+	InviteLife time.Duration // default 7 days
+	LinkBase   string        // of invite links, such as "https://example.org/join/"; default: no links
 }
 
 // Store is the groups. It is safe for concurrent use.
@@ -250,11 +262,29 @@ func (s *Store) Delete(ctx context.Context, actor core.UserID, id core.GroupID) 
 
 // remove deletes the group's rows.
 func remove(ctx context.Context, tx pgx.Tx, id core.GroupID) error {
-	if _, err := tx.Exec(ctx, `DELETE FROM messages WHERE room = $1`, id.Room()); err != nil {
-		return err
+	for _, sql := range []string{
+		`UPDATE attachments SET expires_at = now() WHERE room = $1`, // the files go with the next sweep
+		`DELETE FROM message_mentions WHERE room = $1`,
+		`DELETE FROM message_attachments WHERE room = $1`,
+		`DELETE FROM message_edits WHERE room = $1`,
+		`DELETE FROM message_reactions WHERE room = $1`,
+		`DELETE FROM message_hidden WHERE room = $1`,
+		`DELETE FROM messages WHERE room = $1`,
+		`DELETE FROM rooms WHERE room = $1`,
+		`DELETE FROM receipts WHERE room = $1`,
+		`DELETE FROM conversation_mutes WHERE room = $1`,
+	} {
+		if _, err := tx.Exec(ctx, sql, id.Room()); err != nil {
+			return err
+		}
 	}
-	if _, err := tx.Exec(ctx, `DELETE FROM rooms WHERE room = $1`, id.Room()); err != nil {
-		return err
+	for _, sql := range []string{
+		`DELETE FROM expenses WHERE group_id = $1`,
+		`DELETE FROM expense_wallets WHERE group_id = $1`,
+	} {
+		if _, err := tx.Exec(ctx, sql, id); err != nil {
+			return err
+		}
 	}
 	// Members, invites, bans and terms go by ON DELETE CASCADE.
 	_, err := tx.Exec(ctx, `DELETE FROM groups WHERE id = $1`, id)

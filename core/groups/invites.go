@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/db"
 	"github.com/mustermesh/muster/internal/errs"
 )
 
@@ -300,23 +301,39 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, user core.UserID, id core.
 	}
 	var banned bool
 	var count int
+	var owner *core.UserID // nil: their account has just ended
 	if err := tx.QueryRow(ctx,
-		`SELECT EXISTS (SELECT 1 FROM group_bans WHERE group_id = $1 AND user_id = $2), (SELECT count(*) FROM group_members WHERE group_id = $1)`, id, user).
-		Scan(&banned, &count); err != nil {
+		`SELECT EXISTS (SELECT 1 FROM group_bans WHERE group_id = $1 AND user_id = $2), (SELECT count(*) FROM group_members WHERE group_id = $1),
+		   (SELECT user_id FROM group_members WHERE group_id = $1 AND role = 'owner')`, id, user).
+		Scan(&banned, &count, &owner); err != nil {
 		return err
 	}
 	rules, err := rulesOf(ctx, tx, id)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	most := min(rules.MaxMembers, s.cfg.MaxMembers)
+	if owner != nil && s.cfg.Members != nil {
+		theirs, err := s.cfg.Members(db.Within(ctx, tx), *owner)
+		if err != nil {
+			return err
+		}
+		most = int(min(int64(most), theirs))
+	}
+	switch {
 	case banned:
 		return ErrBanned
-	case count >= min(rules.MaxMembers, s.cfg.MaxMembers):
+	case count >= most:
 		return ErrFull
 	}
 	if _, err := tx.Exec(ctx, `INSERT INTO group_members (group_id, user_id, role, joined_at) VALUES ($1, $2, $3, $4)`,
 		id, user, Plain, s.cfg.Now()); err != nil {
 		return err
+	}
+	if s.cfg.Talk != nil {
+		if err := s.cfg.Talk.Joined(ctx, tx, user, id); err != nil {
+			return err
+		}
 	}
 	return emit(ctx, tx, id, user, version, event{kind: core.GroupJoined, user: user, role: Plain})
 }

@@ -18,6 +18,7 @@ type Member struct {
 	User     core.UserID
 	Username string
 	Picture  string
+	Rating   core.Rating
 	Role     Role
 	JoinedAt time.Time
 }
@@ -79,7 +80,7 @@ func (s *Store) Members(ctx context.Context, user core.UserID, id core.GroupID, 
 
 func members(ctx context.Context, q db.Querier, id core.GroupID, after core.Position, limit int) ([]Member, error) {
 	rows, err := q.Query(ctx,
-		`SELECT gm.user_id, u.username, u.profile_picture, gm.role, gm.joined_at
+		`SELECT gm.user_id, u.username, u.profile_picture, u.rating_sum, u.rating_count, gm.role, gm.joined_at
 		 FROM group_members gm JOIN users u ON u.id = gm.user_id
 		 WHERE gm.group_id = $1 AND (gm.joined_at, gm.user_id) > ($2, $3)
 		 ORDER BY gm.joined_at, gm.user_id LIMIT $4`, id, after.At, after.ID, limit)
@@ -87,7 +88,7 @@ func members(ctx context.Context, q db.Querier, id core.GroupID, after core.Posi
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (m Member, err error) {
-		err = row.Scan(&m.User, &m.Username, &m.Picture, &m.Role, &m.JoinedAt)
+		err = row.Scan(&m.User, &m.Username, &m.Picture, &m.Rating.Sum, &m.Rating.Count, &m.Role, &m.JoinedAt)
 		return m, err
 	})
 }
@@ -171,6 +172,11 @@ func (s *Store) expel(ctx context.Context, tx pgx.Tx, user core.UserID, id core.
 		}
 		db.AfterCommit(ctx, func(ctx context.Context) { l.Tell(ctx, user) })
 	}
+	if s.cfg.Talk != nil {
+		if err := s.cfg.Talk.Left(ctx, tx, user, id); err != nil {
+			return err
+		}
+	}
 	_, err := tx.Exec(ctx, `DELETE FROM group_members WHERE group_id = $1 AND user_id = $2`, id, user)
 	return err
 }
@@ -196,9 +202,9 @@ func (s *Store) SetRole(ctx context.Context, actor core.UserID, id core.GroupID,
 			}
 		}
 		return e, tx.QueryRow(ctx,
-			`SELECT u.id, u.username, u.profile_picture, gm.role, gm.joined_at
+			`SELECT u.id, u.username, u.profile_picture, u.rating_sum, u.rating_count, gm.role, gm.joined_at
 			 FROM group_members gm JOIN users u ON u.id = gm.user_id WHERE gm.group_id = $1 AND gm.user_id = $2`, id, user).
-			Scan(&m.User, &m.Username, &m.Picture, &m.Role, &m.JoinedAt)
+			Scan(&m.User, &m.Username, &m.Picture, &m.Rating.Sum, &m.Rating.Count, &m.Role, &m.JoinedAt)
 	})
 	return m, err
 }

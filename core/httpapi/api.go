@@ -20,12 +20,18 @@ import (
 	chimiddleware "github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mustermesh/muster/core/attachments"
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/db"
+	"github.com/mustermesh/muster/core/expenses"
 	"github.com/mustermesh/muster/core/fleets"
 	"github.com/mustermesh/muster/core/groups"
+	"github.com/mustermesh/muster/core/matching"
 	"github.com/mustermesh/muster/core/presence"
 	"github.com/mustermesh/muster/core/privacy"
+	"github.com/mustermesh/muster/core/ratings"
+	"github.com/mustermesh/muster/core/reports"
+	"github.com/mustermesh/muster/core/subscriptions"
 	"github.com/mustermesh/muster/core/users"
 	"github.com/mustermesh/muster/internal/obs"
 )
@@ -42,17 +48,29 @@ type Config struct {
 	Secret []byte
 
 	Messages Messages        // nil: no operations on messages
+	Talks    *Talks          // nil: no operations on conversations; they need Messages
 	Presence *presence.Store // nil: no operations on presence
 	Live     Live            // nil: nobody's state is known
 	Edges    Edges           // nil: no /api/v1/edge
 	Location *Location       // nil: no operations on positions, fences and blocks
 	Fleets   *fleets.Store   // nil: no operations on fleets
 
+	Matching *matching.Store // nil: no operations on meeting people nearby
+
 	Notifications *Notifications // nil: no operations on notifications and webhooks
 
-	Pictures *users.Pictures // nil: nobody uploads pictures
-	Cards    *users.Cards    // nil: no operation on other users
-	Privacy  *privacy.Store  // nil: no exports, and nobody deletes their profile
+	Pictures    *users.Pictures    // nil: nobody uploads pictures
+	Attachments *attachments.Store // nil: messages have no files
+	Cards       *users.Cards       // nil: no operation on other users
+	Privacy     *privacy.Store     // nil: no exports, and nobody deletes their profile
+
+	Payments *Payments      // nil: nobody pays by a gateway; they need Expenses
+	Ratings  *ratings.Store // nil: no operations on ratings; they need Cards
+	Reports  *reports.Store // nil: nobody reports anything
+
+	Subscriptions *subscriptions.Store // nil: no operations on plans and subscriptions
+
+	Expenses *expenses.Store // nil: no operations on money
 
 	Assets  fs.FS    // holds docs/swagger-ui.css and docs/swagger-ui-bundle.js; nil: /docs links to the document only
 	Origins []string // of pages that may call the API, or "*"; default: none but its own
@@ -160,12 +178,33 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Cards != nil {
 		a.cardOperations()
 	}
+	if cfg.Payments != nil && cfg.Expenses != nil {
+		a.paymentOperations()
+	}
+	if cfg.Ratings != nil && cfg.Cards != nil {
+		a.ratingOperations()
+	}
+	if cfg.Subscriptions != nil {
+		a.subscriptionOperations()
+	}
+	if cfg.Reports != nil {
+		a.abuseOperations()
+	}
 	if cfg.Privacy != nil {
 		a.privacyOperations()
 	}
 	a.groupOperations()
+	if cfg.Expenses != nil {
+		a.expenseOperations()
+	}
 	if cfg.Messages != nil {
 		a.messageOperations()
+	}
+	if cfg.Messages != nil && cfg.Talks != nil {
+		a.conversationOperations()
+	}
+	if cfg.Attachments != nil && cfg.Messages != nil {
+		a.attachmentOperations(mux)
 	}
 	if cfg.Presence != nil {
 		a.presenceOperations()
@@ -175,6 +214,9 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.Fleets != nil {
 		a.fleetOperations()
+	}
+	if cfg.Matching != nil {
+		a.matchingOperations()
 	}
 	if cfg.Notifications != nil {
 		a.notificationOperations()

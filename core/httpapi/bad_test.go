@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/chat"
 )
@@ -233,9 +234,9 @@ func TestNetwork(t *testing.T) {
 }
 
 // panicking is Messages that break.
-type panicking struct{}
+type panicking struct{ Messages }
 
-func (panicking) History(context.Context, string, uint64, uint64, int) ([]chat.Message, bool, error) {
+func (panicking) History(context.Context, core.UserID, string, chat.Page) (chat.Listing, error) {
 	panic("a bug")
 }
 

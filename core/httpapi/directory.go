@@ -32,7 +32,7 @@ func (a *api) directoryOperations() {
 			Groups []PublicGroup `json:"groups" nullable:"false"`
 		}
 	}
-	register(a, operation{id: "list-directory", method: http.MethodGet, path: "/groups/directory", tag: tag, summary: "Public groups, by name; the answer may be some seconds old"},
+	register(a, operation{id: "list-directory", method: http.MethodGet, path: "/groups/directory", tag: tag, stale: true, summary: "Public groups, by name; the answer may be some seconds old"},
 		func(ctx context.Context, in *directoryInput) (*directoryOutput, error) {
 			list, next, err := a.Groups.Directory(ctx, caller(ctx).User, in.Q, in.Cursor, in.Limit)
 			if err != nil {

@@ -80,6 +80,7 @@ type Friend struct {
 	UserID         string    `json:"user_id"`
 	Username       string    `json:"username"`
 	ProfilePicture string    `json:"profile_picture" doc:"An https URL, or empty"`
+	Rating         Rating    `json:"rating"`
 	Since          time.Time `json:"since"`
 }
 
@@ -88,6 +89,7 @@ type FriendRequest struct {
 	UserID         string    `json:"user_id" doc:"Who asked, or was asked"`
 	Username       string    `json:"username"`
 	ProfilePicture string    `json:"profile_picture" doc:"An https URL, or empty"`
+	Rating         Rating    `json:"rating"`
 	CreatedAt      time.Time `json:"created_at"`
 }
 
@@ -131,7 +133,7 @@ func (a *api) friendOperations() {
 			out := &friendsOutput{Link: nextPage("/friends", in.Limit, next)}
 			out.Body.Friends = make([]Friend, len(list))
 			for i, p := range list {
-				out.Body.Friends[i] = Friend{p.User.String(), p.Username, p.Picture, p.Since.UTC()}
+				out.Body.Friends[i] = Friend{p.User.String(), p.Username, p.Picture, ratingOf(p.Rating), p.Since.UTC()}
 			}
 			return out, nil
 		})
@@ -156,7 +158,7 @@ func (a *api) friendOperations() {
 			out := &requestsOutput{Link: nextPage("/friends/requests", in.Limit, next, "direction", in.Direction)}
 			out.Body.Requests = make([]FriendRequest, len(list))
 			for i, p := range list {
-				out.Body.Requests[i] = FriendRequest{p.User.String(), p.Username, p.Picture, p.Since.UTC()}
+				out.Body.Requests[i] = FriendRequest{p.User.String(), p.Username, p.Picture, ratingOf(p.Rating), p.Since.UTC()}
 			}
 			return out, nil
 		})

@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	fuzzRequests = flag.Int("api.requests", 1000, "random requests against the OpenAPI document")
+	fuzzRequests = flag.Int("api.requests", 2000, "random requests against the OpenAPI document")
 	fuzzSeed     = flag.Uint64("api.seed", 1, "of the random requests")
 )
 

@@ -425,7 +425,7 @@ func (a *api) nearOperations() {
 			places := make(chan struct{}, 8)
 			for i, p := range list {
 				one := &out.Body.People[i]
-				*one = SharingPerson{UserID: p.User.String(), Username: p.Username, Room: location.DirectRoom(me, p.User),
+				*one = SharingPerson{UserID: p.User.String(), Username: p.Username, Room: core.DirectRoom(me, p.User),
 					Precision: Precision(p.Precision.String()), Since: p.Since, ExpiresAt: timeOrNil(p.Expires)}
 				places <- struct{}{}
 				asked.Go(func() {

@@ -118,7 +118,7 @@ func (w *fakeWhere) Room(ctx context.Context, room string) (found location.Found
 		var a grant.Audience
 		if group, ok := core.GroupOf(room); ok {
 			a = grant.Audience{Kind: grant.Group, ID: group.String()}
-		} else if other, ok := location.DirectOther(id, room); ok {
+		} else if other, ok := core.DirectOther(id, room); ok {
 			a = grant.Audience{Kind: grant.Person, ID: other.String()}
 		} else {
 			a = grant.Audience{Kind: grant.Link, ID: room[len("link:"):]}

@@ -256,7 +256,7 @@ func TestGrantsOverHTTP(t *testing.T) {
 	require.NoError(t, err)
 	o, err := core.ParseUserID(bo.id)
 	require.NoError(t, err)
-	room := location.DirectRoom(a, o)
+	room := core.DirectRoom(a, o)
 	require.Len(t, b.changes, 2)
 	require.True(t, strings.HasPrefix(b.changes[1], room+" "), "the other is told")
 	people := b.ok("GET", "/location/people", bo.token, nil).list("people", "user_id")

@@ -10,6 +10,12 @@ import (
 	"github.com/mustermesh/muster/core/groups"
 )
 
+// ListedMember is a member with what people gave them.
+type ListedMember struct {
+	Member
+	Rating Rating `json:"rating"`
+}
+
 func (a *api) memberOperations() {
 	const tag = "members"
 
@@ -21,7 +27,7 @@ func (a *api) memberOperations() {
 	type membersOutput struct {
 		Link string `header:"Link" doc:"The next page, if there is one"`
 		Body struct {
-			Members []Member `json:"members" nullable:"false"`
+			Members []ListedMember `json:"members" nullable:"false"`
 		}
 	}
 	register(a, operation{id: "list-members", method: http.MethodGet, path: "/groups/{group_id}/members", tag: tag, summary: "List a group's members"},
@@ -35,7 +41,10 @@ func (a *api) memberOperations() {
 				return nil, err
 			}
 			out := &membersOutput{Link: nextPage("/groups/"+in.GroupID+"/members", in.Limit, next)}
-			out.Body.Members = membersOf(list)
+			out.Body.Members = make([]ListedMember, len(list))
+			for i, m := range list {
+				out.Body.Members[i] = ListedMember{memberOf(m), ratingOf(m.Rating)}
+			}
 			return out, nil
 		})
 

@@ -27,11 +27,13 @@ type operation struct {
 	limited bool  // counted per client address: what costs us most, or tries passwords or invites
 	spreads bool  // all nodes are told what it changed: a user's are counted apart
 	locates bool  // the answer depends on where the client's address is
+	stale   bool  // a follower of the database may answer it, some seconds late: see db.ReadStale
 	status  int   // default 200
 	refuses []int // statuses of failures beyond those that follow from the rest: see responses
 
 	body  int64  // most bytes of a request; default Config.MaxBody
 	media string // content types of an answer that isn't JSON of the document's
+	raw   bool   // its body is taken as it came: the operation itself checks it
 
 	// Of a write: the field of its body that says whose it is, where nobody is signed
 	// in. Idempotency keys count for it.
@@ -55,6 +57,8 @@ func register[I, O any](a *api, o operation, call func(context.Context, *I) (*O,
 		DefaultStatus: o.status,
 		MaxBodyBytes:  cmp.Or(o.body, a.MaxBody) + 1, // huma refuses the limit itself
 		Middlewares:   huma.Middlewares{nameOperation},
+
+		SkipValidateBody: o.raw,
 	}
 	if o.body > 0 {
 		a.larger[o.method+" "+prefix+o.path] = o.body
@@ -79,7 +83,17 @@ func register[I, O any](a *api, o operation, call func(context.Context, *I) (*O,
 		op.Middlewares = append(op.Middlewares, a.once(o))
 	}
 	op.Parameters, op.Responses = o.parameters(), a.responses(o)
+	if o.method == http.MethodGet {
+		op.Extensions = map[string]any{"x-consistency": "strong"}
+	}
+	if o.stale {
+		op.Extensions["x-consistency"] = "stale"
+		op.Description = "May be some seconds old: `Age` says how old at most."
+	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		if !o.stale {
+			ctx = db.Current(ctx)
+		}
 		out, err := call(ctx, in)
 		switch {
 		case err == nil:

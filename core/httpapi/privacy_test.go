@@ -13,9 +13,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mustermesh/muster/core/attachments"
 	"github.com/mustermesh/muster/core/jobs"
 	"github.com/mustermesh/muster/core/objects"
 	"github.com/mustermesh/muster/core/objects/dir"
+	"github.com/mustermesh/muster/core/objects/images"
 	"github.com/mustermesh/muster/core/privacy"
 	"github.com/mustermesh/muster/core/users"
 )
@@ -27,7 +29,9 @@ func withObjects(t *testing.T, cfg *Config) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, files.Close()) })
 	catalog := objects.NewCatalog(cfg.DB, files, cfg.Now)
-	cfg.Pictures = users.NewPictures(cfg.Users, catalog, "https://example.org/api/v1/pictures/")
+	cfg.Pictures = users.NewPictures(cfg.Users, catalog, "https://example.org/api/v1/pictures/", images.NewTurn())
+	cfg.Attachments, err = attachments.New(cfg.DB, catalog, cfg.Secret, attachments.Config{Base: "https://example.org", Now: cfg.Now})
+	require.NoError(t, err)
 	cfg.Cards, err = users.NewCards(cfg.Users, users.CardsConfig{Hidden: cfg.Location.Blocks.Parted})
 	require.NoError(t, err)
 	cfg.Privacy, err = privacy.New(cfg.DB, cfg.Secret, privacy.Config{
@@ -99,7 +103,7 @@ func TestCards(t *testing.T) {
 	b := setup(t)
 	ana, bob, eve := b.guest("Ana"), b.guest("Bob"), b.guest("Eve")
 	a := b.ok("GET", "/users/"+ana.id, bob.token, nil)
-	require.Equal(t, obj{"user_id": ana.id, "username": "Ana", "profile_picture": ""}, a.body)
+	require.Equal(t, obj{"user_id": ana.id, "username": "Ana", "profile_picture": "", "rating": obj{"count": 0.0, "ranking": 3.0}}, a.body)
 	require.Equal(t, "private, no-cache", a.Header.Get("Cache-Control"))
 	etag := a.Header.Get("ETag")
 	again := b.request("GET", "/users/"+ana.id, bob.token, nil, "If-None-Match", etag)

@@ -25,6 +25,8 @@ type Problem struct {
 	Field  string       `json:"field,omitempty" doc:"The input that is wrong, the first if there are several" example:"body.email"`
 	Errors []FieldError `json:"errors,omitempty" nullable:"false" doc:"The inputs that are wrong"`
 
+	Conflict *ExpenseConflict `json:"conflict,omitempty" doc:"Of expense_changed: both sides"`
+
 	retryAfter time.Duration
 	challenge  bool // answer with WWW-Authenticate
 }

@@ -118,7 +118,7 @@ func (w *world) asks(d described, r right, token string) string {
 	}
 	path := replace(d.path)
 	require.NotContains(w.t, path, "{", "%s: make returns what stands for this in the path", d.id)
-	a := w.request(d.method, path+r.query, token, body)
+	a := w.request(d.method, path+replace(r.query), token, body)
 	if a.StatusCode < 300 {
 		return "ok"
 	}

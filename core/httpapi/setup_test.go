@@ -20,6 +20,7 @@ import (
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/core"
+	"github.com/mustermesh/muster/core/attachments"
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/chat"
 	"github.com/mustermesh/muster/core/db"
@@ -50,6 +51,7 @@ type bundle struct {
 	places  *location.Store
 	auth    *auth.Service
 	fleets  *fleets.Store
+	files   *attachments.Store
 
 	mu      sync.Mutex
 	now     time.Time
@@ -190,18 +192,25 @@ func setup(t *testing.T, change ...func(*Config)) *bundle {
 	require.NoError(t, err)
 	b.record = location.NewRecorder(places, log, nil)
 	b.where = newFakeWhere(b)
-	b.sent = &sentMessages{Chat: chat.New(b.db)}
+	b.sent = &sentMessages{Chat: chat.New(b.db, chat.Config{})}
 	t.Cleanup(b.sent.Stop)
+	talks := chat.NewConversations(b.db, chat.ConversationsConfig{Region: "eu-west", Announce: b, Now: b.clock})
 	cfg := Config{
 		DB: b.db, Secret: secret, Auth: a, Users: users.New(b.db, b.clock),
-		Groups:   groups.New(b.db, "eu-west", groups.Config{Now: b.clock, Announce: b, Leaving: places, LinkBase: "https://example.org/join/", Notify: told}),
-		Messages: b.sent, Presence: presence.New(b.db, b), Live: b.live, Edges: &testEdges{},
+		Groups:   groups.New(b.db, "eu-west", groups.Config{Now: b.clock, Announce: b, Leaving: places, Talk: talks, LinkBase: "https://example.org/join/", Notify: told}),
+		Messages: b.sent, Talks: &Talks{talks, chat.NewReceipts(b.db, chat.ReceiptsConfig{Now: b.clock})}, Presence: presence.New(b.db, b), Live: b.live, Edges: &testEdges{},
 		Location: &Location{Store: places, Recorder: b.record, Blocks: friends.New(b.db, friends.Config{Sharing: places, Notify: told, Now: b.clock}), Live: b.where}, Fleets: b.fleets,
 		Notifications: &Notifications{Notifier: told, Push: push, Webhooks: hooks},
 		Assets:        fstest.MapFS{"docs/swagger-ui.css": {Data: []byte("/* css */")}, "docs/swagger-ui-bundle.js": {Data: []byte("/* js */")}},
 		Origins:       []string{"https://app.example.org"}, Log: log, Metrics: b.metrics, Now: b.clock,
 	}
 	withObjects(t, &cfg)
+	b.files = cfg.Attachments
+	withRatings(t, &cfg)
+	withExpenses(&cfg)
+	withPayments(&cfg)
+	withSubscriptions(&cfg, &orders{})
+	withMatching(b, &cfg)
 	for _, f := range change {
 		f(&cfg)
 	}

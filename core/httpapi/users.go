@@ -15,7 +15,7 @@ type Profile struct {
 	EmailVerified      bool           `json:"email_verified" doc:"Somebody confirmed that they read its mail"`
 	ProfilePicture     string         `json:"profile_picture" doc:"A URL, or empty"`
 	Settings           map[string]any `json:"settings" doc:"Whatever the apps keep here"`
-	SubscriptionStatus string         `json:"subscription_status" enum:"free"`
+	SubscriptionStatus string         `json:"subscription_status" enum:"free,incomplete,trialing,active,past_due,canceled,expired" doc:"See GET /users/subscription"`
 }
 
 func profileOf(p users.Profile) Profile {
@@ -43,6 +43,7 @@ type Card struct {
 	UserID         string `json:"user_id" doc:"UUID"`
 	Username       string `json:"username"`
 	ProfilePicture string `json:"profile_picture" doc:"A URL, or empty"`
+	Rating         Rating `json:"rating"`
 }
 
 func (a *api) userOperations() {
@@ -89,7 +90,7 @@ func (a *api) cardOperations() {
 		Body         Card
 	}
 	register(a, operation{
-		id: "get-user", method: http.MethodGet, path: "/users/{user_id}", tag: "users", summary: "A user as others see them", refuses: []int{http.StatusNotModified},
+		id: "get-user", method: http.MethodGet, path: "/users/{user_id}", tag: "users", stale: true, summary: "A user as others see them", refuses: []int{http.StatusNotModified},
 	}, func(ctx context.Context, in *cardInput) (*cardOutput, error) {
 		id, err := userID(in.User, "path.user_id")
 		if err != nil {
@@ -106,7 +107,7 @@ func (a *api) cardOperations() {
 			out.Status = http.StatusNotModified
 			return out, nil
 		}
-		out.Body = Card{UserID: c.ID.String(), Username: c.Username, ProfilePicture: c.Picture}
+		out.Body = Card{UserID: c.ID.String(), Username: c.Username, ProfilePicture: c.Picture, Rating: ratingOf(c.Rating)}
 		return out, nil
 	})
 }

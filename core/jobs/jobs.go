@@ -44,6 +44,36 @@ func Enqueue(ctx context.Context, tx pgx.Tx, jobs ...Job) error {
 	if len(jobs) == 0 {
 		return nil
 	}
+	args, err := insertArgs(ctx, jobs)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, insertJobs, args...); err != nil {
+		return fmt.Errorf("enqueue %s: %w", jobs[0].Kind, err)
+	}
+	for _, j := range jobs {
+		db.Wake(ctx, topic, j.Kind)
+	}
+	return nil
+}
+
+// EnqueueLater is Enqueue for a batch that goes to the database as one, and for jobs
+// that wait anyway: all queues hear of them within a second.
+func EnqueueLater(ctx context.Context, b *pgx.Batch, jobs ...Job) error {
+	args, err := insertArgs(ctx, jobs)
+	if err == nil && len(jobs) > 0 {
+		b.Queue(insertJobs, args...)
+	}
+	return err
+}
+
+const insertJobs = `INSERT INTO jobs (id, kind, key, payload, user_id, shard, run_at, max_attempts, trace, state)
+	SELECT id, kind, key, payload::JSONB, user_id, shard, coalesce(run_at, now()), attempts, $9, 'ready'
+	FROM unnest($1::UUID[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::UUID[], $6::INT2[], $7::TIMESTAMPTZ[], $8::INT4[])
+		AS j (id, kind, key, payload, user_id, shard, run_at, attempts)
+	ON CONFLICT (kind, key) WHERE key <> '' AND state <> 'dead' DO NOTHING`
+
+func insertArgs(ctx context.Context, jobs []Job) ([]any, error) {
 	var (
 		n           = len(jobs)
 		ids         = make([]uuid.UUID, n)
@@ -53,12 +83,11 @@ func Enqueue(ctx context.Context, tx pgx.Tx, jobs ...Job) error {
 		shard       = make([]int16, n)
 		runAt       = make([]*time.Time, n)
 		attempts    = make([]int32, n)
-		woken       = map[string]bool{}
 	)
 	for i, j := range jobs {
 		payload, err := json.Marshal(j.Payload)
 		if err != nil {
-			return fmt.Errorf("enqueue %s: %w", j.Kind, err)
+			return nil, fmt.Errorf("enqueue %s: %w", j.Kind, err)
 		}
 		ids[i], kinds[i], keys[i], payloads[i], shard[i] = uuid.New(), j.Kind, j.Key, string(payload), int16(rand.IntN(shards))
 		if j.User != (core.UserID{}) {
@@ -71,21 +100,8 @@ func Enqueue(ctx context.Context, tx pgx.Tx, jobs ...Job) error {
 		if j.MaxAttempts <= 0 {
 			attempts[i] = defaultMaxAttempts
 		}
-		woken[j.Kind] = true
 	}
-	_, err := tx.Exec(ctx, `INSERT INTO jobs (id, kind, key, payload, user_id, shard, run_at, max_attempts, trace, state)
-		SELECT id, kind, key, payload::JSONB, user_id, shard, coalesce(run_at, now()), attempts, $9, 'ready'
-		FROM unnest($1::UUID[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::UUID[], $6::INT2[], $7::TIMESTAMPTZ[], $8::INT4[])
-			AS j (id, kind, key, payload, user_id, shard, run_at, attempts)
-		ON CONFLICT (kind, key) WHERE key <> '' AND state <> 'dead' DO NOTHING`,
-		ids, kinds, keys, payloads, users, shard, runAt, attempts, obs.Carry(ctx))
-	if err != nil {
-		return fmt.Errorf("enqueue %s: %w", jobs[0].Kind, err)
-	}
-	for kind := range woken {
-		db.Wake(ctx, topic, kind)
-	}
-	return nil
+	return []any{ids, kinds, keys, payloads, users, shard, runAt, attempts, obs.Carry(ctx)}, nil
 }
 
 // topic is where queues listen for what was enqueued in their process.

@@ -6,7 +6,6 @@ import (
 	"crypto/cipher"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -232,7 +231,7 @@ func (s *Store) Tell(ctx context.Context, user core.UserID, others ...core.UserI
 		}
 		s.cfg.Announce.SharingChanged(ctx, user, versions[user])
 		for _, o := range others {
-			s.cfg.Announce.MembershipChanged(ctx, DirectRoom(user, o), versions[user]+versions[o])
+			s.cfg.Announce.MembershipChanged(ctx, core.DirectRoom(user, o), versions[user]+versions[o])
 		}
 	})
 }
@@ -297,27 +296,6 @@ func (s *Store) change(ctx context.Context, what string, user core.UserID, fn fu
 
 // ---------------------------------------------------------------- rooms of two
 
-// DirectRoom is the id of the room of two people.
-func DirectRoom(a, b core.UserID) string {
-	x, y := a.String(), b.String()
-	return "direct:" + min(x, y) + ":" + max(x, y)
-}
-
-// DirectOther returns whom a user shares a room of two with; false if this is no
-// such room, or another's.
-func DirectOther(user core.UserID, room string) (other core.UserID, ok bool) {
-	pair, ok := strings.CutPrefix(room, "direct:")
-	x, y, _ := strings.Cut(pair, ":")
-	if !ok {
-		return other, false
-	}
-	if x == user.String() {
-		x = y
-	}
-	other, err := core.ParseUserID(x)
-	return other, err == nil && other != user && DirectRoom(user, other) == room
-}
-
 // LinkRoom is the id of the room through which a link's views go. Nobody can
 // join it.
 func LinkRoom(link uuid.UUID) string { return "link:" + link.String() }
@@ -332,7 +310,7 @@ type Standing struct {
 // later. In it are both as long as one of them holds a live grant of the other,
 // and neither has blocked the other; else it returns ErrNoDirect.
 func (s *Store) DirectMember(ctx context.Context, user core.UserID, room string, min uint64) (st Standing, err error) {
-	other, ok := DirectOther(user, room)
+	other, ok := core.DirectOther(user, room)
 	if !ok {
 		return Standing{}, ErrNoDirect
 	}

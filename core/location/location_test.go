@@ -176,7 +176,7 @@ func TestGrants(t *testing.T) {
 	p, err := b.grant(ana, Draft{Audience: person(bo), Precision: grant.Exact})
 	require.NoError(t, err)
 	b.TellGrant(ctx, ana, p.Audience)
-	require.Equal(t, []string{fmt.Sprint("sharing ", ana, " 3"), DirectRoom(ana, bo) + " 3"}, b.heard())
+	require.Equal(t, []string{fmt.Sprint("sharing ", ana, " 3"), core.DirectRoom(ana, bo) + " 3"}, b.heard())
 	_, err = b.grant(ana, Draft{Audience: discoverable, Precision: grant.Cells(6)})
 	require.NoError(t, err)
 	require.Equal(t, "r6", b.sees(ana, discoverable))
@@ -305,8 +305,8 @@ func TestRoomsOfTwo(t *testing.T) {
 	ctx := t.Context()
 	ana, bo, eve := b.user(), b.user(), b.user()
 	b.group(ana, bo, eve)
-	room := DirectRoom(ana, bo)
-	require.Equal(t, room, DirectRoom(bo, ana))
+	room := core.DirectRoom(ana, bo)
+	require.Equal(t, room, core.DirectRoom(bo, ana))
 	both := func() (in []bool) {
 		for _, u := range []core.UserID{ana, bo, eve} {
 			_, err := b.DirectMember(ctx, u, room, 0)
@@ -352,12 +352,12 @@ func TestRoomsOfTwo(t *testing.T) {
 	require.NoError(t, b.blocks.Unblock(ctx, ana, bo))
 	require.Equal(t, []bool{false, false, false}, both(), "what was granted does not come back")
 
-	for _, bad := range []string{"", "direct:", room + ":", "direct:" + bo.String() + ":" + ana.String() + "x", "group:" + ana.String(), DirectRoom(ana, ana)} {
+	for _, bad := range []string{"", "direct:", room + ":", "direct:" + bo.String() + ":" + ana.String() + "x", "group:" + ana.String(), core.DirectRoom(ana, ana)} {
 		_, err := b.DirectMember(ctx, ana, bad, 0)
 		require.ErrorIs(t, err, ErrNoDirect, bad)
 	}
 	if lower, higher := min(ana.String(), bo.String()), max(ana.String(), bo.String()); true {
-		_, ok := DirectOther(ana, "direct:"+higher+":"+lower)
+		_, ok := core.DirectOther(ana, "direct:"+higher+":"+lower)
 		require.False(t, ok, "only one order names the room")
 	}
 }

@@ -22,10 +22,21 @@ const (
 	ExportReady     Kind = "export_ready"     // export_id
 	FriendRequest   Kind = "friend_request"   // user_id asks
 	FriendAccepted  Kind = "friend_accepted"  // user_id accepted
+	TalkRequest     Kind = "talk_request"     // user_id asks to talk
+	TalkAccepted    Kind = "talk_accepted"    // user_id accepted
+	NewMessage      Kind = "message"          // user_id wrote in room, where it is no group's
+	Mention         Kind = "mention"          // user_id mentioned the reader in group_id
 	GroupInvite     Kind = "group_invite"     // user_id, group_id
 	GroupRole       Kind = "group_role"       // group_id, role: the reader's own
 	GroupRemoved    Kind = "group_removed"    // group_id
-	Announcement    Kind = "announcement"     // title, text: of whoever runs the deployment
+	Expense         Kind = "expense"          // user_id changed what the reader owes in group_id, by count expenses; expense_id if it is one
+	Settlement      Kind = "settlement"       // user_id did something about money between them and the reader in group_id: kind, status
+
+	SubscriptionRenewed       Kind = "subscription_renewed"        // plan, until
+	SubscriptionPaymentFailed Kind = "subscription_payment_failed" // plan, until; again: a day, or empty
+	SubscriptionEnded         Kind = "subscription_ended"          // plan
+
+	Announcement Kind = "announcement" // title, text: of whoever runs the deployment
 )
 
 // kind is what holds for all notifications of one kind.
@@ -46,10 +57,21 @@ var kinds = map[Kind]kind{
 	ExportReady:     {},
 	FriendRequest:   {needs: []string{"user_id"}},
 	FriendAccepted:  {noMail: true, needs: []string{"user_id"}},
+	TalkRequest:     {noMail: true, needs: []string{"user_id"}},
+	TalkAccepted:    {noMail: true, needs: []string{"user_id"}},
+	NewMessage:      {noMail: true, needs: []string{"user_id", "room"}},
+	Mention:         {noMail: true, needs: []string{"user_id", "group_id"}},
 	GroupInvite:     {needs: []string{"user_id", "group_id"}},
 	GroupRole:       {noMail: true, needs: []string{"group_id", "role"}},
 	GroupRemoved:    {noMail: true, needs: []string{"group_id"}},
-	Announcement:    {needs: []string{"title", "text"}},
+	Expense:         {noMail: true, needs: []string{"user_id", "group_id"}},
+	Settlement:      {noMail: true, needs: []string{"user_id", "group_id", "status"}},
+
+	SubscriptionRenewed:       {needs: []string{"plan", "until"}},
+	SubscriptionPaymentFailed: {needs: []string{"plan"}},
+	SubscriptionEnded:         {needs: []string{"plan"}},
+
+	Announcement: {needs: []string{"title", "text"}},
 }
 
 // Kinds returns those that users choose about, sorted.

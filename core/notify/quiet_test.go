@@ -74,7 +74,7 @@ func TestEveryKindInEveryLanguage(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"en", "de", "fr"}, texts.languages)
 	require.Len(t, texts.byKind, len(kinds))
-	data := map[string]any{"link": "https://example.org/#/verify/abc?x=1&y=2", "device": "Pixel <9>", "role": "admin", "title": "News", "text": "First.\n\nSecond."}
+	data := map[string]any{"link": "https://example.org/#/verify/abc?x=1&y=2", "device": "Pixel <9>", "role": "admin", "title": "News", "plan": "plus", "until": "2026-03-01", "again": "2026-02-02", "count": 3.0, "status": "recorded", "kind": "payment", "text": "First.\n\nSecond."}
 	seen := map[string]string{}
 	for k := range kinds {
 		for _, l := range texts.languages {

@@ -95,6 +95,18 @@ func (c *Catalog) Release(ctx context.Context, tx pgx.Tx, user core.UserID, kind
 	return nil
 }
 
+// Drop says, in the caller's transaction, that some objects are needed no more.
+func (c *Catalog) Drop(ctx context.Context, tx pgx.Tx, keys ...string) error {
+	tag, err := tx.Exec(ctx, `UPDATE objects SET expires_at = $2 WHERE key = ANY($1)`, keys, c.now())
+	if err == nil && tag.RowsAffected() > 0 {
+		err = jobs.Enqueue(ctx, tx, jobs.Job{Kind: sweepJob})
+	}
+	if err != nil {
+		return fmt.Errorf("drop objects: %w", err)
+	}
+	return nil
+}
+
 const sweepJob = "objects.sweep"
 
 // Handle gives a queue the work that Release leaves.

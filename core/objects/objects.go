@@ -1,4 +1,4 @@
-// Package objects keeps what is too large for rows: pictures and exports. A Store
+// Package objects keeps what is too large for rows: pictures, files and exports. A Store
 // has whole objects by key, in a local directory (core/objects/dir) or in S3
 // (core/objects/s3); core/objects/objectstest says in tests what both must do.
 //

@@ -89,9 +89,21 @@ func Append(ctx context.Context, tx pgx.Tx, events ...Event) error {
 	if len(events) == 0 {
 		return nil
 	}
+	var b pgx.Batch
+	if err := AppendTo(ctx, &b, events...); err != nil {
+		return err
+	}
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+		return fmt.Errorf("append %s: %w", events[0].Kind, err)
+	}
+	return nil
+}
+
+// AppendTo is Append for a batch that the caller sends, in the transaction that ctx
+// belongs to.
+func AppendTo(ctx context.Context, b *pgx.Batch, events ...Event) error {
 	events = slices.Clone(events)
 	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Compare(a.Key, b.Key) })
-	var b pgx.Batch
 	for _, e := range events {
 		data, err := json.Marshal(e.Data)
 		if err != nil {
@@ -111,9 +123,6 @@ func Append(ctx context.Context, tx pgx.Tx, events ...Event) error {
 			SELECT s.name, $1, numbered.last, $2::UUID, $3::TEXT, $4::JSONB
 			FROM numbered, outbox_sinks s WHERE s.scope = '' OR s.scope = $5`,
 			e.Key, uuid.New(), e.Kind, string(data), scope)
-	}
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-		return fmt.Errorf("append %s: %w", events[0].Kind, err)
 	}
 	for _, e := range events {
 		db.Wake(ctx, topic, e.Key)

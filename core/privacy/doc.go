@@ -36,5 +36,6 @@
 // What others wrote, also about the person, is theirs. A message of the person's
 // keeps its number, since the numbers of a room are dense, but neither its text nor
 // its sender. Groups that they owned pass to another member; see
-// docs/adr/0103-objects-and-deletion.md.
+// docs/adr/0103-objects-and-deletion.md. In books of who owes whom, ids stay: see
+// inventory_ledger.go.
 package privacy

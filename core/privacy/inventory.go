@@ -55,7 +55,7 @@ const (
 
 // inventory is in the order in which the steps are done: what refers to a row
 // before that row.
-var inventory = slices.Concat(aboutPeople, aboutGroups, aboutPlaces, aboutTelling, aboutAccounts)
+var inventory = slices.Concat(aboutPeople, aboutGroups, aboutPlaces, aboutTelling, aboutExpenses, aboutLedger, aboutPayments, aboutSubscriptions, aboutAccounts)
 
 var aboutPeople = []table{
 	{
@@ -91,10 +91,68 @@ var aboutPeople = []table{
 		export: `SELECT discoverable, requests FROM friend_settings WHERE user_id = $1`,
 	},
 	{
+		name:   "matching_profiles",
+		steps:  []step{{columns: cols("user_id", "say", "interests"), do: erase, sql: `DELETE FROM matching_profiles WHERE user_id = $1`}},
+		export: `SELECT open, interests, radius, max_age, min_rating, say FROM matching_profiles WHERE user_id = $1`,
+	},
+	{
+		name:   "matching_shown",
+		steps:  []step{{columns: cols("viewer", "shown"), do: erase, sql: `DELETE FROM matching_shown WHERE viewer = $1 OR shown = $1`}},
+		hidden: forWork,
+	},
+	{
+		name: "talk_requests",
+		steps: []step{
+			{columns: cols("asker", "asked", "say"), do: erase, sql: `DELETE FROM talk_requests WHERE asker = $1 OR asked = $1`},
+		},
+		keep:   map[string][]string{random: cols("id"), technics: cols("state")},
+		export: `SELECT id, asker, asked, say, state, created_at, answered_at FROM talk_requests WHERE asker = $1 OR asked = $1 AND state = 'open' ORDER BY created_at`,
+	},
+	{
+		name:   "talks",
+		steps:  []step{{columns: cols("asker", "asked"), do: erase, sql: `DELETE FROM talks WHERE asker = $1 OR asked = $1`}},
+		keep:   map[string][]string{random: cols("id")},
+		export: `SELECT id, asker, asked, opened_at, ended_at FROM talks WHERE asker = $1 OR asked = $1 ORDER BY opened_at`,
+	},
+	{
 		name:   "user_terms",
 		steps:  []step{{columns: cols("user_id"), do: erase, sql: `DELETE FROM user_terms WHERE user_id = $1`}},
 		rows:   cols("term"),
 		hidden: "an index of names that are in the profile",
+	},
+	{
+		name:   "encounter_people",
+		steps:  []step{{columns: cols("user_id"), do: erase, sql: `DELETE FROM encounter_people WHERE user_id = $1`}},
+		keep:   map[string][]string{random: cols("encounter_id")},
+		export: `SELECT e.id, e.kind, e.opened_at, e.window_ends FROM encounter_people p JOIN encounters e ON e.id = p.encounter_id WHERE p.user_id = $1 ORDER BY e.opened_at`,
+	},
+	{
+		// The stars that they gave are others'; what they wrote is not.
+		name: "ratings",
+		steps: []step{
+			{columns: cols("ratee"), do: erase, sql: `DELETE FROM ratings WHERE ratee = $1`},
+			{columns: cols("rater", "text"), do: anonymise, sql: `UPDATE ratings SET rater = NULL, text = '' WHERE rater = $1`},
+		},
+		keep: map[string][]string{random: cols("id", "encounter_id")},
+		export: `SELECT encounter_id, ratee, stars, text, revealed_at FROM ratings
+			WHERE rater = $1 OR ratee = $1 AND revealed_at IS NOT NULL ORDER BY revealed_at, id`,
+	},
+	{
+		name:   "encounters",
+		keep:   map[string][]string{random: cols("id"), technics: cols("kind")},
+		hidden: "with the people who took part",
+	},
+	{
+		// What is left of a report is about somebody else.
+		name: "reports",
+		steps: []step{
+			{columns: cols("subject"), do: erase, sql: `DELETE FROM reports WHERE subject = $1`},
+			{columns: cols("reporter", "text", "room"), do: anonymise, sql: `UPDATE reports SET reporter = NULL, text = '',
+				room = CASE WHEN strpos(room, $1::UUID::TEXT) > 0 THEN '' ELSE room END WHERE reporter = $1`},
+		},
+		rows:   cols("evidence"),
+		keep:   map[string][]string{random: cols("id"), technics: cols("reason"), "written by whoever runs the deployment": cols("outcome")},
+		export: `SELECT id, subject, room, number, reason, text, created_at, closed_at FROM reports WHERE reporter = $1 ORDER BY created_at`,
 	},
 }
 
@@ -132,6 +190,71 @@ var aboutGroups = []table{
 		hidden: "what it says of itself is with the memberships",
 	},
 	{
+		// What belongs to messages goes before them: it is found by who sent them.
+		name: "message_edits",
+		steps: []step{
+			{columns: cols("room"), do: erase, sql: `DELETE FROM message_edits WHERE room NOT LIKE 'group:%' AND strpos(room, $1::UUID::TEXT) > 0`},
+			{columns: cols("body"), do: erase, sql: `DELETE FROM message_edits e USING messages m WHERE m.room = e.room AND m.number = e.number AND m.sender = $1`},
+		},
+		export: `SELECT e.room, e.number, e.body, e.written_at FROM message_edits e JOIN messages m ON m.room = e.room AND m.number = e.number
+			WHERE m.sender = $1 ORDER BY e.written_at`,
+	},
+	{
+		name: "message_mentions",
+		steps: []step{{columns: cols("room", "user_id"), do: erase, sql: `DELETE FROM message_mentions x WHERE x.user_id = $1 OR x.room NOT LIKE 'group:%' AND strpos(x.room, $1::UUID::TEXT) > 0
+			OR EXISTS (SELECT 1 FROM messages m WHERE m.room = x.room AND m.number = x.number AND m.sender = $1)`}},
+		export: `SELECT room, number FROM message_mentions WHERE user_id = $1 ORDER BY room, number`,
+	},
+	{
+		name: "message_attachments",
+		steps: []step{{columns: cols("room", "name"), do: erase, sql: `DELETE FROM message_attachments x WHERE x.room NOT LIKE 'group:%' AND strpos(x.room, $1::UUID::TEXT) > 0
+			OR EXISTS (SELECT 1 FROM messages m WHERE m.room = x.room AND m.number = x.number AND m.sender = $1)`}},
+		keep: map[string][]string{random: cols("id"), technics: cols("type")},
+		export: `SELECT x.room, x.number, x.id, x.name, x.type, x.size FROM message_attachments x JOIN messages m ON m.room = x.room AND m.number = x.number
+			WHERE m.sender = $1 ORDER BY x.room, x.number, x.place`,
+	},
+	{
+		name: "message_reactions",
+		steps: []step{{columns: cols("room", "user_id"), do: erase, sql: `DELETE FROM message_reactions x WHERE x.user_id = $1 OR x.room NOT LIKE 'group:%' AND strpos(x.room, $1::UUID::TEXT) > 0
+			OR EXISTS (SELECT 1 FROM messages m WHERE m.room = x.room AND m.number = x.number AND m.sender = $1)`}},
+		rows:   cols("emoji"),
+		export: `SELECT room, number, emoji, reacted_at FROM message_reactions WHERE user_id = $1 ORDER BY reacted_at`,
+	},
+	{
+		name:   "message_hidden",
+		steps:  []step{{columns: cols("room", "user_id"), do: erase, sql: `DELETE FROM message_hidden WHERE user_id = $1 OR room NOT LIKE 'group:%' AND strpos(room, $1::UUID::TEXT) > 0`}},
+		export: `SELECT room, number FROM message_hidden WHERE user_id = $1 ORDER BY room, number`,
+	},
+	{
+		name:   "conversation_people",
+		steps:  []step{{columns: cols("room", "user_id"), do: erase, sql: `DELETE FROM conversation_people WHERE user_id = $1 OR room LIKE 'direct:%' AND strpos(room, $1::UUID::TEXT) > 0`}},
+		export: `SELECT room, since, left_at FROM conversation_people WHERE user_id = $1 ORDER BY since, room`,
+	},
+	{
+		name:   "conversations",
+		steps:  []step{{columns: cols("room"), do: erase, sql: `DELETE FROM conversations WHERE room LIKE 'direct:%' AND strpos(room, $1::UUID::TEXT) > 0`}},
+		keep:   map[string][]string{place: cols("home_region")},
+		hidden: "with the people in them",
+	},
+	{
+		name:   "conversation_mutes",
+		steps:  []step{{columns: cols("room", "user_id"), do: erase, sql: `DELETE FROM conversation_mutes WHERE user_id = $1 OR room LIKE 'direct:%' AND strpos(room, $1::UUID::TEXT) > 0`}},
+		export: `SELECT room, until FROM conversation_mutes WHERE user_id = $1 ORDER BY room`,
+	},
+	{
+		name:   "conversation_settings",
+		steps:  []step{{columns: cols("user_id"), do: erase, sql: `DELETE FROM conversation_settings WHERE user_id = $1`}},
+		keep:   map[string][]string{technics: cols("receipts", "messages_from")},
+		export: `SELECT receipts, messages_from FROM conversation_settings WHERE user_id = $1`,
+	},
+	{
+		// A device is named by a login, or by its app.
+		name:   "receipts",
+		steps:  []step{{columns: cols("room", "user_id"), do: erase, sql: `DELETE FROM receipts WHERE user_id = $1 OR room LIKE 'direct:%' AND strpos(room, $1::UUID::TEXT) > 0`}},
+		rows:   cols("device"),
+		export: `SELECT room, device, delivered, read, at FROM receipts WHERE user_id = $1 ORDER BY room, device`,
+	},
+	{
 		// Rooms are found by their own table: there is no index of senders, which
 		// every message would pay for.
 		name: "messages",
@@ -140,7 +263,8 @@ var aboutGroups = []table{
 			{columns: cols("sender", "client_id", "body"), do: anonymise, sql: `WITH mine AS MATERIALIZED (
 				  SELECT r.room, gen_random_uuid() AS nobody FROM rooms r
 				  WHERE EXISTS (SELECT 1 FROM messages m WHERE m.room = r.room AND m.sender = $1))
-				UPDATE messages SET sender = mine.nobody, client_id = gen_random_uuid()::TEXT, body = ''
+				UPDATE messages SET sender = mine.nobody, client_id = gen_random_uuid()::TEXT, body = '', parts = false,
+				  edited_at = NULL, pinned_at = NULL, deleted_at = COALESCE(deleted_at, now())
 				FROM mine WHERE messages.room = mine.room AND messages.sender = $1`},
 		},
 		keep: map[string][]string{random: cols("id")},

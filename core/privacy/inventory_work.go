@@ -114,6 +114,18 @@ var aboutTelling = []table{
 
 var aboutAccounts = []table{
 	{
+		name: "attachment_chunks",
+		steps: []step{{columns: cols("attachment_id", "key"), do: erase,
+			sql: `DELETE FROM attachment_chunks WHERE attachment_id IN (SELECT id FROM attachments WHERE user_id = $1)`}},
+		hidden: forWork,
+	},
+	{
+		name:   "attachments",
+		steps:  []step{{columns: cols("user_id", "name", "thumbnail", "room"), do: erase, sql: `DELETE FROM attachments WHERE user_id = $1`}},
+		keep:   map[string][]string{random: cols("id"), technics: cols("type")},
+		export: `SELECT id, name, type, size, room, created_at, finished_at FROM attachments WHERE user_id = $1 ORDER BY created_at`,
+	},
+	{
 		name:   "objects",
 		steps:  []step{{columns: cols("user_id", "key"), do: erase, by: "Objects.Erase: with what they name in the object store"}},
 		keep:   map[string][]string{technics: cols("kind")},

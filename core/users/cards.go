@@ -20,6 +20,7 @@ type Card struct {
 	ID       core.UserID
 	Username string
 	Picture  string
+	Rating   core.Rating
 	Version  uint64
 }
 
@@ -125,8 +126,8 @@ func (c *Cards) read(ctx context.Context, id core.UserID, least uint64) (card Ca
 
 func one(ctx context.Context, q db.Querier, id core.UserID) (Card, error) {
 	card := Card{ID: id}
-	err := q.QueryRow(ctx, `SELECT username, profile_picture, profile_version FROM users WHERE id = $1 AND deleted_at IS NULL`, id).
-		Scan(&card.Username, &card.Picture, &card.Version)
+	err := q.QueryRow(ctx, `SELECT username, profile_picture, rating_sum, rating_count, profile_version FROM users WHERE id = $1 AND deleted_at IS NULL`, id).
+		Scan(&card.Username, &card.Picture, &card.Rating.Sum, &card.Rating.Count, &card.Version)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Card{}, ErrNotFound
 	}

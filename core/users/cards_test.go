@@ -85,3 +85,32 @@ func TestCards(t *testing.T) {
 	_, err = cards.Get(t.Context(), bob, core.UserID(uuid.New()))
 	require.ErrorIs(t, err, ErrNotFound)
 }
+
+// What people gave somebody is seen with the card, at once and by its version.
+func TestRated(t *testing.T) {
+	d := devdb.Test(t)
+	ana, bob, gone := addUser(t, d, "Ana"), addUser(t, d, "Bob"), addUser(t, d, "Gone")
+	s := New(d, time.Now)
+	cards, err := NewCards(s, CardsConfig{})
+	require.NoError(t, err)
+	get := func() Card {
+		c, err := cards.Get(t.Context(), bob, ana)
+		require.NoError(t, err)
+		return c
+	}
+	require.Zero(t, get().Rating)
+	tx := func(fn func(ctx context.Context, tx pgx.Tx) error) {
+		t.Helper()
+		require.NoError(t, d.InTx(t.Context(), pgx.TxOptions{}, fn))
+	}
+	tx(func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE users SET deleted_at = now() WHERE id = $1`, gone)
+		return err
+	})
+	for range 2 {
+		tx(func(ctx context.Context, tx pgx.Tx) error {
+			return s.Rated(ctx, tx, map[core.UserID]core.Rating{ana: {Sum: 9, Count: 2}, gone: {Sum: 1, Count: 1}})
+		})
+	}
+	require.Equal(t, Card{ID: ana, Username: "Ana", Rating: core.Rating{Sum: 18, Count: 4}, Version: 3}, get())
+}

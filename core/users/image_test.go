@@ -113,7 +113,6 @@ func TestOrientationAndMetadata(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 1, orientation(jpegOf(t, quarters(8, 8))))
 }
 
 func TestRefusedImages(t *testing.T) {
@@ -136,16 +135,6 @@ func TestRefusedImages(t *testing.T) {
 		_, err := squares(data)
 		require.ErrorIs(t, err, ErrPixels)
 	}
-}
-
-func FuzzOrientation(f *testing.F) {
-	f.Add(withExif(jpegOf(f, quarters(8, 8)), binary.LittleEndian, 6))
-	f.Add(withExif(jpegOf(f, quarters(8, 8)), binary.BigEndian, 3))
-	f.Add([]byte{0xff, 0xd8, 0xff, 0xe1, 0, 2})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		o := orientation(data)
-		require.True(t, o >= 1 && o <= 8)
-	})
 }
 
 // scans is a progressive JPEG of 16 million pixels with so many scans, each of which

@@ -12,35 +12,29 @@ import (
 
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/objects"
+	"github.com/mustermesh/muster/core/objects/images"
 	"github.com/mustermesh/muster/internal/errs"
 )
 
-// The failures of pictures beside those of an image.
-var (
-	ErrPictureTooLarge = errs.New(errs.TooLarge, "too_large", "a picture has at most %d MiB", MaxPicture>>20).At("body")
-	errPicturesBusy    = errs.New(errs.Unavailable, "busy", "too many pictures at once: try again").After(2 * time.Second)
-)
+// ErrPictureTooLarge is for a picture of more than MaxPicture bytes.
+var ErrPictureTooLarge = errs.New(errs.TooLarge, "too_large", "a picture has at most %d MiB", MaxPicture>>20).At("body")
 
 // kindPicture is what the catalog of objects calls them.
 const kindPicture = "picture"
-
-// waiting is how many pictures wait for the one that is decoded. That takes up to
-// 300 MB and a second of a processor, so a node does one at a time.
-const waiting = 8
 
 // Pictures are those that users upload. It is safe for concurrent use.
 type Pictures struct {
 	store   *Store
 	catalog *objects.Catalog
 	base    string
-	queue   chan struct{} // who waits or decodes
-	turn    chan struct{} // who decodes
+	turn    *images.Turn
 }
 
 // NewPictures returns the pictures of a store's users. base is where they are
-// served, up to their id, such as https://app.example.org/api/v1/pictures/.
-func NewPictures(s *Store, c *objects.Catalog, base string) *Pictures {
-	p := &Pictures{store: s, catalog: c, base: base, queue: make(chan struct{}, 1+waiting), turn: make(chan struct{}, 1)}
+// served, up to their id, such as https://app.example.org/api/v1/pictures/; turn is
+// that of all on the node who decode images.
+func NewPictures(s *Store, c *objects.Catalog, base string, turn *images.Turn) *Pictures {
+	p := &Pictures{store: s, catalog: c, base: base, turn: turn}
 	s.pictures = p
 	return p
 }
@@ -50,7 +44,11 @@ func (p *Pictures) Set(ctx context.Context, user core.UserID, data []byte) (Prof
 	if len(data) > MaxPicture {
 		return Profile{}, ErrPictureTooLarge
 	}
-	images, err := p.squares(ctx, data)
+	var made [len(Sizes)][]byte
+	err := p.turn.Do(ctx, func() (err error) {
+		made, err = squares(data)
+		return err
+	})
 	if err != nil {
 		return Profile{}, err
 	}
@@ -62,7 +60,7 @@ func (p *Pictures) Set(ctx context.Context, user core.UserID, data []byte) (Prof
 	if err := p.catalog.Reserve(ctx, user, kindPicture, keys...); err != nil {
 		return Profile{}, err
 	}
-	for i, image := range images {
+	for i, image := range made {
 		if err := p.catalog.Put(ctx, keys[i], bytes.NewReader(image), int64(len(image)), "image/jpeg"); err != nil {
 			return Profile{}, err
 		}
@@ -86,30 +84,13 @@ func (p *Pictures) Set(ctx context.Context, user core.UserID, data []byte) (Prof
 		if err := p.store.changed(ctx, tx, user); err != nil {
 			return err
 		}
-		profile, err = get(ctx, tx, user)
+		profile, err = p.store.get(ctx, tx, user)
 		return err
 	})
 	if err != nil {
 		return Profile{}, fmt.Errorf("set picture: %w", err)
 	}
 	return profile, nil
-}
-
-// squares waits for its turn.
-func (p *Pictures) squares(ctx context.Context, data []byte) (out [len(Sizes)][]byte, err error) {
-	select {
-	case p.queue <- struct{}{}:
-		defer func() { <-p.queue }()
-	default:
-		return out, errPicturesBusy
-	}
-	select {
-	case p.turn <- struct{}{}:
-		defer func() { <-p.turn }()
-	case <-ctx.Done():
-		return out, context.Cause(ctx)
-	}
-	return squares(data)
 }
 
 // Get opens a picture in one of Sizes; 0 stands for the one that profiles show.

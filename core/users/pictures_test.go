@@ -13,6 +13,7 @@ import (
 	"github.com/mustermesh/muster/core/db/devdb"
 	"github.com/mustermesh/muster/core/objects"
 	"github.com/mustermesh/muster/core/objects/dir"
+	"github.com/mustermesh/muster/core/objects/images"
 )
 
 const pictureBase = "https://example.org/api/v1/pictures/"
@@ -25,7 +26,7 @@ func TestPictures(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
 	s, catalog := New(d, clock), objects.NewCatalog(d, files, clock)
-	p := NewPictures(s, catalog, pictureBase)
+	p := NewPictures(s, catalog, pictureBase, images.NewTurn())
 	ana, bob := addUser(t, d, "Ana"), addUser(t, d, "Bob")
 
 	set := func(user core.UserID) uuid.UUID {

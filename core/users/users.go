@@ -5,7 +5,8 @@
 //
 // # Cards
 //
-// What others see of a profile is a [Card]. It has a version, which each change
+// What others see of a profile is a [Card], with what they gave that person
+// (core/ratings). It has a version, which each change
 // adds one to, in its transaction, together with an event in the outbox. [Cards]
 // keeps them in memory under user and version:
 //
@@ -23,9 +24,12 @@
 package users
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,10 +46,10 @@ var (
 	ErrUsernameTaken = errs.New(errs.Conflict, "username_taken", "this username is taken: choose another").At("body.username")
 )
 
-// Subscription is what a user has paid for.
+// Subscription is how a user's subscription is.
 type Subscription string
 
-// Free is everybody's subscription until there are others to buy.
+// Free is that of whoever never had one.
 const Free Subscription = "free"
 
 // Profile is a user as they see themselves.
@@ -74,6 +78,7 @@ type Store struct {
 	pictures *Pictures // nil: nobody uploads any
 	cards    *Cards    // nil: likewise
 	named    func(ctx context.Context, tx pgx.Tx, user core.UserID) error
+	pays     func(ctx context.Context, q db.Querier, user core.UserID) (Subscription, error)
 }
 
 // New returns a Store; now is the clock (time.Now).
@@ -83,10 +88,16 @@ func New(d *db.DB, now func() time.Time) *Store { return &Store{db: d, now: now}
 // set before the Store is used.
 func (s *Store) OnName(fn func(ctx context.Context, tx pgx.Tx, user core.UserID) error) { s.named = fn }
 
+// OnGet has fn called for what a profile says of a user's subscription. It is set
+// before the Store is used.
+func (s *Store) OnGet(fn func(ctx context.Context, q db.Querier, user core.UserID) (Subscription, error)) {
+	s.pays = fn
+}
+
 // Get returns a user's profile.
 func (s *Store) Get(ctx context.Context, id core.UserID) (p Profile, err error) {
 	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
-		p, err = get(ctx, q, id)
+		p, err = s.get(ctx, q, id)
 		return err
 	})
 	if err != nil {
@@ -141,7 +152,7 @@ func (s *Store) Update(ctx context.Context, id core.UserID, c Change) (p Profile
 		if err := s.changed(ctx, tx, id); err != nil {
 			return err
 		}
-		p, err = get(ctx, tx, id)
+		p, err = s.get(ctx, tx, id)
 		return err
 	})
 	if err != nil {
@@ -175,18 +186,41 @@ func Changed(ctx context.Context, tx pgx.Tx, id core.UserID) (version uint64, er
 	})
 }
 
+// Rated adds to what people gave to users, in the transaction that reveals it. Who
+// has ended their account gets nothing.
+func (s *Store) Rated(ctx context.Context, tx pgx.Tx, more map[core.UserID]core.Rating) error {
+	// In one order, so that two transactions don't wait for each other.
+	for _, id := range slices.SortedFunc(maps.Keys(more), func(a, b core.UserID) int { return bytes.Compare(a[:], b[:]) }) {
+		tag, err := tx.Exec(ctx, `UPDATE users SET rating_sum = rating_sum + $2, rating_count = rating_count + $3 WHERE id = $1 AND deleted_at IS NULL`,
+			id, more[id].Sum, more[id].Count)
+		if err != nil {
+			return fmt.Errorf("rate user: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			continue
+		}
+		if err := s.changed(ctx, tx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ProfileEvent is what core.ProfileUpdated says.
 type ProfileEvent struct {
 	User    string `json:"user_id"`
 	Version uint64 `json:"version"`
 }
 
-func get(ctx context.Context, q db.Querier, id core.UserID) (Profile, error) {
+func (s *Store) get(ctx context.Context, q db.Querier, id core.UserID) (Profile, error) {
 	p := Profile{ID: id, Subscription: Free}
 	err := q.QueryRow(ctx, `SELECT username, coalesce(email, ''), email_verified_at IS NOT NULL, guest, profile_picture, settings FROM users WHERE id = $1 AND deleted_at IS NULL`, id).
 		Scan(&p.Username, &p.Email, &p.Verified, &p.Guest, &p.Picture, &p.Settings)
-	if errors.Is(err, pgx.ErrNoRows) {
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
 		return p, ErrNotFound
+	case err == nil && s.pays != nil:
+		p.Subscription, err = s.pays(ctx, q, id)
 	}
 	return p, err
 }

@@ -13,9 +13,10 @@ import (
 )
 
 // opens matches a string that is SQL. SQL is written in capitals, so a
-// sentence like "update the app" isn't taken for it.
+// sentence like "update the app" isn't taken for it; nor is "DELETE /v1/things", which
+// is HTTP.
 var opens = regexp.MustCompile(`^\s*(SELECT|INSERT|UPDATE|UPSERT|DELETE|WITH|VALUES|CREATE|ALTER|DROP|TRUNCATE|` +
-	`SET|SHOW|LISTEN|NOTIFY|LOCK|MERGE|COPY|EXPLAIN|DO|CALL|BEGIN|SAVEPOINT)\s`)
+	`SET|SHOW|LISTEN|NOTIFY|LOCK|MERGE|COPY|EXPLAIN|DO|CALL|BEGIN|SAVEPOINT)\s+[^/\s]`)
 
 // verb matches what fmt.Sprintf would replace.
 var verb = regexp.MustCompile(`%[-+# 0-9.]*[sdvqx]`)

@@ -86,7 +86,7 @@ func TestFindsSQL(t *testing.T) {
 		"\tb.Queue(`nonsense`)\n"+ // 10
 		"\ttx.Exec(ctx, `CREATE DATABASE `+name)\n"+ // 11
 		"\tsql := fmt.Sprintf(`UPDATE t SET %s = $1`, column)\n"+ // 12
-		"\tlog.Info(\"UPDATE\", \"update the app / phone\")\n"+ // fine
+		"\tlog.Info(\"UPDATE\", \"update the app / phone\", \"DELETE /v1/phones/{id}\")\n"+ // fine
 		"}\n")
 	write("core/a/a_test.go", "package a\n\nconst inTests = `SELECT * FROM t`\n")
 	write("core/db/devdb/x.go", "package devdb\n\nconst own = `SELECT pg_notify('a', 'b')`\n")

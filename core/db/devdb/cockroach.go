@@ -28,6 +28,7 @@ func (s *Server) startCockroach(ctx context.Context, bin, dataDir string) error 
 	urlFile := filepath.Join(scratch, "url")
 	cmd := exec.Command(bin, "start-single-node", "--insecure", "--store="+store,
 		"--listen-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--listening-url-file="+urlFile,
+		"--locality=region=local", // for the overlay
 		"--log=sinks: {stderr: {filter: NONE}}")
 	cmd.Dir = scratch
 	if s.child, err = startChild(cmd, nil, scratch, syscall.SIGINT); err != nil {

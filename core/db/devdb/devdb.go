@@ -96,6 +96,14 @@ func (s *Server) URL() string { return s.url }
 // About describes the server in a few words.
 func (s *Server) About() string { return s.about }
 
+// PID is the server's process id; 0 for a server that isn't ours.
+func (s *Server) PID() int {
+	if s.child == nil {
+		return 0
+	}
+	return s.child.cmd.Process.Pid
+}
+
 // Exited is closed when the server has ended, by itself or by Stop. It is nil
 // for a server that isn't ours.
 func (s *Server) Exited() <-chan struct{} {

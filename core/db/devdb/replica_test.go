@@ -82,6 +82,8 @@ func TestReadStaleIsServedByAReplica(t *testing.T) {
 	require.Eventually(t, func() bool { stale(); return follows && rooms == 1 }, 10*time.Second, 5*time.Millisecond)
 	require.NoError(t, d.Read(t.Context(), look))
 	require.False(t, follows)
+	require.NoError(t, d.ReadStale(db.Current(t.Context()), look))
+	require.False(t, follows, "its answers are promised to be current")
 	require.NoError(t, d.InTx(t.Context(), pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		return d.ReadStale(db.Within(ctx, tx), look)
 	}))

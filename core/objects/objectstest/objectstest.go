@@ -100,14 +100,16 @@ func Run(t *testing.T, s objects.Store) {
 		half := &calling{cancel}
 		err := s.Put(ctx, k, io.MultiReader(bytes.NewReader(data[:1000]), half, bytes.NewReader(data[1000:])), 2000, "image/jpeg")
 		require.ErrorIs(t, err, context.Canceled)
+		// Read once: the old one may still give way to the new one, which a
+		// server had in full when the context ended.
 		o, err := s.Get(t.Context(), k)
 		require.NoError(t, err)
-		require.NoError(t, o.Body.Close())
-		if o.Size == 10 {
-			requireIs(t, k, old)
-		} else {
-			requireIs(t, k, data)
-		}
+		defer o.Body.Close()
+		got, err := io.ReadAll(o.Body)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(old, got) || bytes.Equal(data, got), "%d bytes", len(got))
+		require.EqualValues(t, len(got), o.Size)
+		require.Equal(t, "image/jpeg", o.Type)
 	})
 	t.Run("who gets an object has one or the other, never a part", func(t *testing.T) {
 		k := key()

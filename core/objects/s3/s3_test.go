@@ -1,78 +1,27 @@
 package s3
 
 import (
-	"context"
 	"fmt"
-	"net"
-	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mustermesh/muster/core/objects"
 	"github.com/mustermesh/muster/core/objects/objectstest"
 )
 
-const access, secret, bucket = "muster", "muster-secret", "objects"
-
-// serve runs a real S3 server, versitygw on a directory, until the test ends, and
-// returns its URL. The first test of a machine waits until it is built.
-func serve(t *testing.T) string {
-	dir := t.TempDir()
-	binary := filepath.Join(dir, "versitygw")
-	build, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(build, "go", "-C", "../../../tools/versitygw", "build", "-o", binary, "github.com/versity/versitygw/cmd/versitygw").CombinedOutput()
-	require.NoError(t, err, "build versitygw: %s", out)
-
-	data := filepath.Join(dir, "data")
-	require.NoError(t, os.Mkdir(data, 0o700))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := listener.Addr().String()
-	require.NoError(t, listener.Close())
-	// No xattrs: not every file system of a test has them.
-	server := exec.Command(binary, "--port", addr, "--access", access, "--secret", secret, "--quiet",
-		"posix", "--sidecar", dir, data)
-	require.NoError(t, server.Start())
-	t.Cleanup(func() {
-		_ = server.Process.Kill()
-		_ = server.Wait()
-	})
-	url := "http://" + addr
-	require.Eventually(t, func() bool {
-		resp, err := http.Get(url)
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err == nil
-	}, time.Minute, 50*time.Millisecond)
-	t.Setenv("AWS_ACCESS_KEY_ID", access)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", secret)
-	return url
-}
-
-func makeBucket(t *testing.T, endpoint string) {
-	client, err := minio.New(endpoint[len("http://"):], &minio.Options{Creds: credentials.NewStaticV4(access, secret, "")})
-	require.NoError(t, err)
-	require.NoError(t, client.MakeBucket(t.Context(), bucket, minio.MakeBucketOptions{}))
-}
+const bucket = "objects"
 
 func TestStore(t *testing.T) {
-	endpoint := serve(t)
+	endpoint := objectstest.S3(t)
 	at := func(path string) string {
 		return fmt.Sprintf("s3://%s%s?endpoint=%s&region=us-east-1", bucket, path, endpoint)
 	}
 	_, err := Open(t.Context(), at(""))
 	require.ErrorContains(t, err, `there is no bucket "objects"`)
-	makeBucket(t, endpoint)
+	objectstest.MakeBucket(t, endpoint, bucket)
 
 	whole, err := Open(t.Context(), at(""))
 	require.NoError(t, err)

@@ -79,21 +79,20 @@ func New(cfg Config) (*Sink, error) {
 // Name satisfies outbox.Sink.
 func (*Sink) Name() string { return "kafka" }
 
-// Send satisfies outbox.Sink. All of the events are of one key, so of one
-// partition: of records that follow one that failed none is written before it.
+// Send satisfies outbox.Sink. All of the events are of one key, so of one partition.
+// Each is written when the one before is: produced together they can end up in two
+// batches, of which the first is refused and the second is not.
 func (s *Sink) Send(ctx context.Context, events []outbox.Sent) error {
-	records := make([]*kgo.Record, len(events))
-	for i, e := range events {
-		records[i] = &kgo.Record{
+	for _, e := range events {
+		if err := s.client.ProduceSync(ctx, &kgo.Record{
 			Key: []byte(e.Key), Value: e.Data, Timestamp: e.At, Headers: []kgo.RecordHeader{
 				{Key: "id", Value: []byte(e.ID.String())},
 				{Key: "n", Value: strconv.AppendInt(nil, e.N, 10)},
 				{Key: "kind", Value: []byte(e.Kind)},
 			},
+		}).FirstErr(); err != nil {
+			return fmt.Errorf("kafka: %w", err)
 		}
-	}
-	if err := s.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		return fmt.Errorf("kafka: %w", err)
 	}
 	return nil
 }
