@@ -46,7 +46,18 @@ type Membership struct {
 	Role    string
 	Name    string // the user's display name
 	Version uint64
+	Talk    Talk
 }
+
+// Talk is what a member has of a room's messages, their revisions, receipts and
+// who is typing.
+type Talk int
+
+const (
+	Talks   Talk = iota // reads and writes
+	Listens             // reads: the conversation is over
+	Looks               // neither: sees positions, in a room of two where nothing else is shared
+)
 
 // Members answers whether a user may be in a room. The answer is at least as
 // new as version min, and may be cached below that. A user that is no member
@@ -59,7 +70,29 @@ type Members interface {
 // Draft is a message before it is stored.
 type Draft struct {
 	Room, Sender, SenderName, ClientID, Body string
+
+	ReplyTo     uint64
+	Mentions    []string // user ids
+	Attachments []string // ids of finished uploads
+
+	// Queued, if not nil, is called as soon as what is stored in this room from then
+	// on comes after this message; where that is not before it is stored, not at all.
+	Queued func()
 }
+
+// Page says which messages are asked for: the newest below Before, the oldest above
+// After, or (Revised) those revised after ChangedAfter; the newest of all if none of
+// the three is set. At most one is.
+type Page struct {
+	Before, After uint64
+	Revised       bool
+	ChangedAfter  uint64
+	Limit         int
+}
+
+// Last are the highest numbers of a room's messages and of their revisions; 0: there
+// are none.
+type Last struct{ Number, Change uint64 }
 
 // Messages stores and reads the messages of rooms. Store returns after commit;
 // a repeated (room, sender, client id) returns the first answer. spread says
@@ -68,12 +101,29 @@ type Draft struct {
 // waits in it is bounded by itself.
 type Messages interface {
 	Store(ctx context.Context, d Draft) (m *wire.Message, spread bool, err error)
-	// History returns up to limit messages in ascending order: the newest ones
-	// below before, or the oldest ones above after (exactly one of the two is
-	// set; both zero: the newest). more: there are others in that direction.
-	History(ctx context.Context, room string, before, after uint64, limit int) (ms []*wire.Message, more bool, err error)
-	// Last returns the number of the room's last message, 0 if there is none.
-	Last(ctx context.Context, room string) (uint64, error)
+	// History returns messages as a viewer may see them, in ascending order of
+	// number; those that were revised, as they are now, in ascending order of
+	// change. more: there are others in that direction.
+	History(ctx context.Context, viewer, room string, p Page) (ms []*wire.Message, more bool, err error)
+	// Last returns the room's last numbers.
+	Last(ctx context.Context, room string) (Last, error)
+}
+
+// Progress takes how far devices have got in rooms (core/chat).
+type Progress interface {
+	// Advance notes up to which messages a device has all, and somebody has seen
+	// all. Lower numbers than before change nothing, and those above the room's last
+	// count as that. It never blocks.
+	Advance(room, user, device string, delivered, read uint64)
+	// Lately returns how far those have got in a room of whom that was stored within
+	// the last minute, who let it be known: it may have been told to nobody.
+	Lately(ctx context.Context, room string) ([]*wire.Seen, error)
+}
+
+// Discreet says who tells nobody how far they have got, and is told nobody's.
+type Discreet interface {
+	// Discreet is asked often: the answer may come from a cache.
+	Discreet(ctx context.Context, user string) (bool, error)
 }
 
 // Activity learns that something happened in a room; it must not block.
@@ -178,6 +228,9 @@ type Hub interface {
 	Rooms(c Client) []string
 	// Publish spreads a stored message.
 	Publish(room string, m *wire.Message)
+	// Typing tells the others in a room that the client's user is typing, or not any
+	// more. Nobody keeps it. It is for clients that Membership lets write.
+	Typing(c Client, room string, on bool)
 }
 
 // Join is a request to enter a room.
@@ -187,7 +240,7 @@ type Join struct {
 	Hidden     bool             // to be seen by nobody
 	Membership Membership       // as just checked
 	Positions  []*wire.Position // from an earlier stay
-	LastNumber uint64           // of the room's messages, as just read
+	Last       Last             // as just read
 }
 
 // Codes of the failures that a realtime client can meet, as api/wire names and
@@ -214,6 +267,7 @@ const (
 	CodeRateLimited     errs.Code = wire.CodeRateLimited
 	CodeRetry           errs.Code = wire.CodeRetry
 	CodeHomeUnreachable errs.Code = wire.CodeHomeUnreachable
+	CodeEnded           errs.Code = wire.CodeEnded
 	CodeSuperseded      errs.Code = wire.CodeSuperseded
 	CodeBadTicket       errs.Code = wire.CodeBadTicket
 	CodeDraining        errs.Code = wire.CodeDraining

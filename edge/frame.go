@@ -19,7 +19,8 @@ type Frame struct {
 	parts  []*Frame // of a bundle
 
 	jsonOnce sync.Once
-	json     []byte
+	json     []byte // a text message: header, line, newline
+	jsonHead uint8
 	jsonErr  error
 }
 
@@ -59,7 +60,7 @@ func Bundle(parts []*Frame) *Frame {
 	for _, p := range parts {
 		size += len(p.Prefixed())
 	}
-	f := &Frame{lossy: parts[0].lossy, parts: parts, bytes: header(make([]byte, 0, maxHeader+size), size)}
+	f := &Frame{lossy: parts[0].lossy, parts: parts, bytes: header(make([]byte, 0, maxHeader+size), binaryKind, size)}
 	f.head = uint8(len(f.bytes))
 	for _, p := range parts {
 		f.bytes = append(f.bytes, p.Prefixed()...)
@@ -74,17 +75,19 @@ func newFrame(size int, lossy bool) *Frame {
 	var prefix [binary.MaxVarintLen32]byte
 	n := binary.PutUvarint(prefix[:], uint64(size))
 	f := &Frame{lossy: lossy, prefix: uint8(n)}
-	f.bytes = header(make([]byte, 0, maxHeader+n+size), n+size)
+	f.bytes = header(make([]byte, 0, maxHeader+n+size), binaryKind, n+size)
 	f.head = uint8(len(f.bytes))
 	f.bytes = append(f.bytes, prefix[:n]...)
 	return f
 }
 
-// header appends that of an unfragmented binary WebSocket message of a server
-// (RFC 6455, section 5.2).
-func header(b []byte, size int) []byte {
-	const final, binaryKind = 0x80, 2
-	b = append(b, final|binaryKind)
+// Kinds of WebSocket messages (RFC 6455, section 5.2).
+const textKind, binaryKind = 1, 2
+
+// header appends that of an unfragmented WebSocket message of a server.
+func header(b []byte, kind byte, size int) []byte {
+	const final = 0x80
+	b = append(b, final|kind)
 	switch {
 	case size < 126:
 		return append(b, byte(size))
@@ -120,21 +123,40 @@ func (f *Frame) Body() []byte { return f.bytes[int(f.head)+int(f.prefix):] }
 // a body of another node that does not decode, or that JSON can't say (a string
 // that is not UTF-8); a bundle leaves such a part out.
 func (f *Frame) JSON() ([]byte, error) {
-	f.jsonOnce.Do(func() {
-		if f.parts != nil {
-			var lines [][]byte
-			for _, p := range f.parts {
-				if line, err := p.JSON(); err == nil {
-					lines = append(lines, line)
-				}
+	f.jsonOnce.Do(f.makeJSON)
+	if f.jsonErr != nil {
+		return nil, f.jsonErr
+	}
+	return f.json[f.jsonHead : len(f.json)-1], nil
+}
+
+// WebSocketText is WebSocket for the JSON form: a text message, header and a newline
+// included.
+func (f *Frame) WebSocketText() ([]byte, error) {
+	f.jsonOnce.Do(f.makeJSON)
+	return f.json, f.jsonErr
+}
+
+func (f *Frame) makeJSON() {
+	var line []byte
+	if f.parts != nil {
+		var lines [][]byte
+		for _, p := range f.parts {
+			if line, err := p.JSON(); err == nil {
+				lines = append(lines, line)
 			}
-			f.json = bytes.Join(lines, []byte{'\n'})
-			return
 		}
+		line = bytes.Join(lines, []byte{'\n'})
+	} else {
 		var m *wire.ServerFrame
 		if m, f.jsonErr = wire.DecodeServer(f.Body()); f.jsonErr == nil {
-			f.json, f.jsonErr = wire.EncodeJSON(m)
+			line, f.jsonErr = wire.EncodeJSON(m)
 		}
-	})
-	return f.json, f.jsonErr
+	}
+	if f.jsonErr != nil {
+		return
+	}
+	f.json = header(make([]byte, 0, maxHeader+len(line)+1), textKind, len(line)+1)
+	f.jsonHead = uint8(len(f.json))
+	f.json = append(append(f.json, line...), '\n')
 }

@@ -56,6 +56,9 @@ type Frame struct {
 	//	*Frame_Post
 	//	*Frame_MapUpdate
 	//	*Frame_Crossing
+	//	*Frame_Revise
+	//	*Frame_Receive
+	//	*Frame_Typing
 	Body isFrame_Body `protobuf_oneof:"body"`
 	// The epoch of the room's slot in the region of both nodes. From an owner: its
 	// own; a node whose roster knows a higher one refuses the frame. From a node to
@@ -320,6 +323,33 @@ func (x *Frame) GetCrossing() *Crossing {
 	return nil
 }
 
+func (x *Frame) GetRevise() *Revise {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_Revise); ok {
+			return x.Revise
+		}
+	}
+	return nil
+}
+
+func (x *Frame) GetReceive() *Receive {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_Receive); ok {
+			return x.Receive
+		}
+	}
+	return nil
+}
+
+func (x *Frame) GetTyping() *Typing {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_Typing); ok {
+			return x.Typing
+		}
+	}
+	return nil
+}
+
 func (x *Frame) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
@@ -441,6 +471,20 @@ type Frame_Crossing struct {
 	Crossing *Crossing `protobuf:"bytes,25,opt,name=crossing,proto3,oneof"`
 }
 
+type Frame_Revise struct {
+	// node -> owner of its region: what became of stored messages
+	Revise *Revise `protobuf:"bytes,26,opt,name=revise,proto3,oneof"`
+}
+
+type Frame_Receive struct {
+	Receive *Receive `protobuf:"bytes,27,opt,name=receive,proto3,oneof"`
+}
+
+type Frame_Typing struct {
+	// node -> owner of its region -> its nodes, and owners of other regions
+	Typing *Typing `protobuf:"bytes,28,opt,name=typing,proto3,oneof"`
+}
+
 func (*Frame_Attach) isFrame_Body() {}
 
 func (*Frame_Join) isFrame_Body() {}
@@ -488,6 +532,12 @@ func (*Frame_Post) isFrame_Body() {}
 func (*Frame_MapUpdate) isFrame_Body() {}
 
 func (*Frame_Crossing) isFrame_Body() {}
+
+func (*Frame_Revise) isFrame_Body() {}
+
+func (*Frame_Receive) isFrame_Body() {}
+
+func (*Frame_Typing) isFrame_Body() {}
 
 // Datagram travels on the datagrams link: may be lost, reordered, not doubled.
 type Datagram struct {
@@ -2295,6 +2345,9 @@ type StoreMessage struct {
 	SenderName    string                 `protobuf:"bytes,3,opt,name=sender_name,json=senderName,proto3" json:"sender_name,omitempty"`
 	ClientId      string                 `protobuf:"bytes,4,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	Body          string                 `protobuf:"bytes,5,opt,name=body,proto3" json:"body,omitempty"`
+	ReplyTo       uint64                 `protobuf:"varint,6,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
+	Mentions      []string               `protobuf:"bytes,7,rep,name=mentions,proto3" json:"mentions,omitempty"`
+	Attachments   []string               `protobuf:"bytes,8,rep,name=attachments,proto3" json:"attachments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2362,6 +2415,27 @@ func (x *StoreMessage) GetBody() string {
 		return x.Body
 	}
 	return ""
+}
+
+func (x *StoreMessage) GetReplyTo() uint64 {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return 0
+}
+
+func (x *StoreMessage) GetMentions() []string {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
+}
+
+func (x *StoreMessage) GetAttachments() []string {
+	if x != nil {
+		return x.Attachments
+	}
+	return nil
 }
 
 type Stored struct {
@@ -2593,6 +2667,7 @@ type Join struct {
 	Positions     []*wire.Position       `protobuf:"bytes,4,rep,name=positions,proto3" json:"positions,omitempty"`
 	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`                         // membership version the node checked
 	LastNumber    uint64                 `protobuf:"varint,6,opt,name=last_number,json=lastNumber,proto3" json:"last_number,omitempty"` // of the room's messages, as the node read it
+	LastChange    uint64                 `protobuf:"varint,7,opt,name=last_change,json=lastChange,proto3" json:"last_change,omitempty"` // of their revisions, likewise
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2665,6 +2740,13 @@ func (x *Join) GetVersion() uint64 {
 func (x *Join) GetLastNumber() uint64 {
 	if x != nil {
 		return x.LastNumber
+	}
+	return 0
+}
+
+func (x *Join) GetLastChange() uint64 {
+	if x != nil {
+		return x.LastChange
 	}
 	return 0
 }
@@ -2947,6 +3029,163 @@ func (x *Publish) GetMessage() *wire.Message {
 	return nil
 }
 
+type Revise struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Revised       *wire.Revised          `protobuf:"bytes,2,opt,name=revised,proto3" json:"revised,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revise) Reset() {
+	*x = Revise{}
+	mi := &file_peer_peer_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revise) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revise) ProtoMessage() {}
+
+func (x *Revise) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revise.ProtoReflect.Descriptor instead.
+func (*Revise) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Revise) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *Revise) GetRevised() *wire.Revised {
+	if x != nil {
+		return x.Revised
+	}
+	return nil
+}
+
+type Receive struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Receipts      *wire.Receipts         `protobuf:"bytes,2,opt,name=receipts,proto3" json:"receipts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Receive) Reset() {
+	*x = Receive{}
+	mi := &file_peer_peer_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Receive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Receive) ProtoMessage() {}
+
+func (x *Receive) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Receive.ProtoReflect.Descriptor instead.
+func (*Receive) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Receive) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *Receive) GetReceipts() *wire.Receipts {
+	if x != nil {
+		return x.Receipts
+	}
+	return nil
+}
+
+// It has no number and is kept by nobody.
+type Typing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Typing        *wire.Typing           `protobuf:"bytes,1,opt,name=typing,proto3" json:"typing,omitempty"`
+	Region        string                 `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"` // in which it is said
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Typing) Reset() {
+	*x = Typing{}
+	mi := &file_peer_peer_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Typing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Typing) ProtoMessage() {}
+
+func (x *Typing) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_peer_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Typing.ProtoReflect.Descriptor instead.
+func (*Typing) Descriptor() ([]byte, []int) {
+	return file_peer_peer_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Typing) GetTyping() *wire.Typing {
+	if x != nil {
+		return x.Typing
+	}
+	return nil
+}
+
+func (x *Typing) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
 type MembershipChanged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
@@ -2957,7 +3196,7 @@ type MembershipChanged struct {
 
 func (x *MembershipChanged) Reset() {
 	*x = MembershipChanged{}
-	mi := &file_peer_peer_proto_msgTypes[34]
+	mi := &file_peer_peer_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2969,7 +3208,7 @@ func (x *MembershipChanged) String() string {
 func (*MembershipChanged) ProtoMessage() {}
 
 func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[34]
+	mi := &file_peer_peer_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2982,7 +3221,7 @@ func (x *MembershipChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipChanged.ProtoReflect.Descriptor instead.
 func (*MembershipChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{34}
+	return file_peer_peer_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MembershipChanged) GetRoom() string {
@@ -3011,7 +3250,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_peer_peer_proto_msgTypes[35]
+	mi := &file_peer_peer_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3262,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[35]
+	mi := &file_peer_peer_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3275,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{35}
+	return file_peer_peer_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Applied) GetRoom() string {
@@ -3067,7 +3306,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_peer_peer_proto_msgTypes[36]
+	mi := &file_peer_peer_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3079,7 +3318,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[36]
+	mi := &file_peer_peer_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3092,7 +3331,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{36}
+	return file_peer_peer_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Fence) GetRoom() string {
@@ -3136,7 +3375,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_peer_peer_proto_msgTypes[37]
+	mi := &file_peer_peer_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3148,7 +3387,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[37]
+	mi := &file_peer_peer_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3161,7 +3400,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{37}
+	return file_peer_peer_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Event) GetRoom() string {
@@ -3212,7 +3451,7 @@ type Fixes struct {
 
 func (x *Fixes) Reset() {
 	*x = Fixes{}
-	mi := &file_peer_peer_proto_msgTypes[38]
+	mi := &file_peer_peer_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3224,7 +3463,7 @@ func (x *Fixes) String() string {
 func (*Fixes) ProtoMessage() {}
 
 func (x *Fixes) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[38]
+	mi := &file_peer_peer_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3237,7 +3476,7 @@ func (x *Fixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fixes.ProtoReflect.Descriptor instead.
 func (*Fixes) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{38}
+	return file_peer_peer_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Fixes) GetRoom() string {
@@ -3278,7 +3517,7 @@ func (x *Fixes) GetFrame() []byte {
 // The state of one or more regions' parts of a room, when events can't fill
 // the gap. Also opens an owner's answer to Subscribe and Attach; with no parts
 // in it, what follows continues from the given position. It also comes alone,
-// with no parts and as no answer, to tell the room's last number.
+// with no parts and as no answer, to tell the room's last numbers.
 type Parts struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Room       string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
@@ -3292,13 +3531,14 @@ type Parts struct {
 	// With the part that a Subscribe asked for as a whole: the events up to it from
 	// the position on, oldest first; none if they are too many.
 	Events        []*Event `protobuf:"bytes,7,rep,name=events,proto3" json:"events,omitempty"`
+	LastChange    uint64   `protobuf:"varint,8,opt,name=last_change,json=lastChange,proto3" json:"last_change,omitempty"` // of the room's revisions
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Parts) Reset() {
 	*x = Parts{}
-	mi := &file_peer_peer_proto_msgTypes[39]
+	mi := &file_peer_peer_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3310,7 +3550,7 @@ func (x *Parts) String() string {
 func (*Parts) ProtoMessage() {}
 
 func (x *Parts) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[39]
+	mi := &file_peer_peer_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3323,7 +3563,7 @@ func (x *Parts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Parts.ProtoReflect.Descriptor instead.
 func (*Parts) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{39}
+	return file_peer_peer_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Parts) GetRoom() string {
@@ -3375,6 +3615,13 @@ func (x *Parts) GetEvents() []*Event {
 	return nil
 }
 
+func (x *Parts) GetLastChange() uint64 {
+	if x != nil {
+		return x.LastChange
+	}
+	return 0
+}
+
 type Subscribe struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Room     string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
@@ -3388,7 +3635,7 @@ type Subscribe struct {
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_peer_peer_proto_msgTypes[40]
+	mi := &file_peer_peer_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3400,7 +3647,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[40]
+	mi := &file_peer_peer_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3413,7 +3660,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{40}
+	return file_peer_peer_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Subscribe) GetRoom() string {
@@ -3446,7 +3693,7 @@ type Unsubscribe struct {
 
 func (x *Unsubscribe) Reset() {
 	*x = Unsubscribe{}
-	mi := &file_peer_peer_proto_msgTypes[41]
+	mi := &file_peer_peer_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3458,7 +3705,7 @@ func (x *Unsubscribe) String() string {
 func (*Unsubscribe) ProtoMessage() {}
 
 func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[41]
+	mi := &file_peer_peer_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3471,7 +3718,7 @@ func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unsubscribe.ProtoReflect.Descriptor instead.
 func (*Unsubscribe) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{41}
+	return file_peer_peer_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Unsubscribe) GetRoom() string {
@@ -3495,7 +3742,7 @@ type NotOwner struct {
 
 func (x *NotOwner) Reset() {
 	*x = NotOwner{}
-	mi := &file_peer_peer_proto_msgTypes[42]
+	mi := &file_peer_peer_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3507,7 +3754,7 @@ func (x *NotOwner) String() string {
 func (*NotOwner) ProtoMessage() {}
 
 func (x *NotOwner) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[42]
+	mi := &file_peer_peer_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3520,7 +3767,7 @@ func (x *NotOwner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotOwner.ProtoReflect.Descriptor instead.
 func (*NotOwner) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{42}
+	return file_peer_peer_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NotOwner) GetRoom() string {
@@ -3558,7 +3805,7 @@ type Slots struct {
 
 func (x *Slots) Reset() {
 	*x = Slots{}
-	mi := &file_peer_peer_proto_msgTypes[43]
+	mi := &file_peer_peer_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3570,7 +3817,7 @@ func (x *Slots) String() string {
 func (*Slots) ProtoMessage() {}
 
 func (x *Slots) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[43]
+	mi := &file_peer_peer_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3583,7 +3830,7 @@ func (x *Slots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slots.ProtoReflect.Descriptor instead.
 func (*Slots) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{43}
+	return file_peer_peer_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Slots) GetRegion() string {
@@ -3635,13 +3882,14 @@ type HandOver struct {
 	Last       bool                   `protobuf:"varint,10,opt,name=last,proto3" json:"last,omitempty"` // of the slot's rooms, with tail
 	// Counts the owner's attempts: what came with a lower one is void.
 	Attempt       uint64 `protobuf:"varint,11,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	LastChange    uint64 `protobuf:"varint,13,opt,name=last_change,json=lastChange,proto3" json:"last_change,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HandOver) Reset() {
 	*x = HandOver{}
-	mi := &file_peer_peer_proto_msgTypes[44]
+	mi := &file_peer_peer_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3653,7 +3901,7 @@ func (x *HandOver) String() string {
 func (*HandOver) ProtoMessage() {}
 
 func (x *HandOver) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[44]
+	mi := &file_peer_peer_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3666,7 +3914,7 @@ func (x *HandOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOver.ProtoReflect.Descriptor instead.
 func (*HandOver) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{44}
+	return file_peer_peer_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HandOver) GetSlot() uint32 {
@@ -3753,6 +4001,13 @@ func (x *HandOver) GetAttempt() uint64 {
 	return 0
 }
 
+func (x *HandOver) GetLastChange() uint64 {
+	if x != nil {
+		return x.LastChange
+	}
+	return 0
+}
+
 type HandOverMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
@@ -3770,7 +4025,7 @@ type HandOverMember struct {
 
 func (x *HandOverMember) Reset() {
 	*x = HandOverMember{}
-	mi := &file_peer_peer_proto_msgTypes[45]
+	mi := &file_peer_peer_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3782,7 +4037,7 @@ func (x *HandOverMember) String() string {
 func (*HandOverMember) ProtoMessage() {}
 
 func (x *HandOverMember) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[45]
+	mi := &file_peer_peer_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3795,7 +4050,7 @@ func (x *HandOverMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverMember.ProtoReflect.Descriptor instead.
 func (*HandOverMember) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{45}
+	return file_peer_peer_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HandOverMember) GetUser() string {
@@ -3873,7 +4128,7 @@ type HandOverPost struct {
 
 func (x *HandOverPost) Reset() {
 	*x = HandOverPost{}
-	mi := &file_peer_peer_proto_msgTypes[46]
+	mi := &file_peer_peer_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3885,7 +4140,7 @@ func (x *HandOverPost) String() string {
 func (*HandOverPost) ProtoMessage() {}
 
 func (x *HandOverPost) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[46]
+	mi := &file_peer_peer_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3898,7 +4153,7 @@ func (x *HandOverPost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverPost.ProtoReflect.Descriptor instead.
 func (*HandOverPost) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{46}
+	return file_peer_peer_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HandOverPost) GetNode() string {
@@ -3942,7 +4197,7 @@ type HandOverRegion struct {
 
 func (x *HandOverRegion) Reset() {
 	*x = HandOverRegion{}
-	mi := &file_peer_peer_proto_msgTypes[47]
+	mi := &file_peer_peer_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3954,7 +4209,7 @@ func (x *HandOverRegion) String() string {
 func (*HandOverRegion) ProtoMessage() {}
 
 func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[47]
+	mi := &file_peer_peer_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3967,7 +4222,7 @@ func (x *HandOverRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRegion.ProtoReflect.Descriptor instead.
 func (*HandOverRegion) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{47}
+	return file_peer_peer_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *HandOverRegion) GetPosition() *wire.Position {
@@ -4016,7 +4271,7 @@ type HandOverNode struct {
 
 func (x *HandOverNode) Reset() {
 	*x = HandOverNode{}
-	mi := &file_peer_peer_proto_msgTypes[48]
+	mi := &file_peer_peer_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4028,7 +4283,7 @@ func (x *HandOverNode) String() string {
 func (*HandOverNode) ProtoMessage() {}
 
 func (x *HandOverNode) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[48]
+	mi := &file_peer_peer_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4041,7 +4296,7 @@ func (x *HandOverNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverNode.ProtoReflect.Descriptor instead.
 func (*HandOverNode) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{48}
+	return file_peer_peer_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *HandOverNode) GetNode() string {
@@ -4077,7 +4332,7 @@ type ListPeople struct {
 
 func (x *ListPeople) Reset() {
 	*x = ListPeople{}
-	mi := &file_peer_peer_proto_msgTypes[49]
+	mi := &file_peer_peer_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4089,7 +4344,7 @@ func (x *ListPeople) String() string {
 func (*ListPeople) ProtoMessage() {}
 
 func (x *ListPeople) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[49]
+	mi := &file_peer_peer_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4102,7 +4357,7 @@ func (x *ListPeople) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeople.ProtoReflect.Descriptor instead.
 func (*ListPeople) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{49}
+	return file_peer_peer_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListPeople) GetRoom() string {
@@ -4137,7 +4392,7 @@ type PresenceChanged struct {
 
 func (x *PresenceChanged) Reset() {
 	*x = PresenceChanged{}
-	mi := &file_peer_peer_proto_msgTypes[50]
+	mi := &file_peer_peer_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4149,7 +4404,7 @@ func (x *PresenceChanged) String() string {
 func (*PresenceChanged) ProtoMessage() {}
 
 func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[50]
+	mi := &file_peer_peer_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4162,7 +4417,7 @@ func (x *PresenceChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceChanged.ProtoReflect.Descriptor instead.
 func (*PresenceChanged) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{50}
+	return file_peer_peer_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *PresenceChanged) GetUser() string {
@@ -4190,7 +4445,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_peer_peer_proto_msgTypes[51]
+	mi := &file_peer_peer_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4202,7 +4457,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_peer_proto_msgTypes[51]
+	mi := &file_peer_peer_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4215,7 +4470,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_peer_peer_proto_rawDescGZIP(), []int{51}
+	return file_peer_peer_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Revoke) GetLogin() string {
@@ -4236,8 +4491,7 @@ var File_peer_peer_proto protoreflect.FileDescriptor
 
 const file_peer_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fwire/wire.proto\"\xaa\n" +
-	"\n" +
+	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fwire/wire.proto\"\xc3\v\n" +
 	"\x05Frame\x120\n" +
 	"\x06attach\x18\x01 \x01(\v2\x16.muster.peer.v1.AttachH\x00R\x06attach\x12*\n" +
 	"\x04join\x18\x02 \x01(\v2\x14.muster.peer.v1.JoinH\x00R\x04join\x120\n" +
@@ -4264,7 +4518,10 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x04post\x18\x17 \x01(\v2\x14.muster.peer.v1.PostH\x00R\x04post\x12:\n" +
 	"\n" +
 	"map_update\x18\x18 \x01(\v2\x19.muster.peer.v1.MapUpdateH\x00R\tmapUpdate\x126\n" +
-	"\bcrossing\x18\x19 \x01(\v2\x18.muster.peer.v1.CrossingH\x00R\bcrossing\x12\x14\n" +
+	"\bcrossing\x18\x19 \x01(\v2\x18.muster.peer.v1.CrossingH\x00R\bcrossing\x120\n" +
+	"\x06revise\x18\x1a \x01(\v2\x16.muster.peer.v1.ReviseH\x00R\x06revise\x123\n" +
+	"\areceive\x18\x1b \x01(\v2\x17.muster.peer.v1.ReceiveH\x00R\areceive\x120\n" +
+	"\x06typing\x18\x1c \x01(\v2\x16.muster.peer.v1.TypingH\x00R\x06typing\x12\x14\n" +
 	"\x05epoch\x18\x14 \x01(\x04R\x05epochB\x06\n" +
 	"\x04body\"A\n" +
 	"\bDatagram\x12-\n" +
@@ -4386,14 +4643,17 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\vDeviceMoved\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\x8c\x01\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\xe5\x01\n" +
 	"\fStoreMessage\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x16\n" +
 	"\x06sender\x18\x02 \x01(\tR\x06sender\x12\x1f\n" +
 	"\vsender_name\x18\x03 \x01(\tR\n" +
 	"senderName\x12\x1b\n" +
 	"\tclient_id\x18\x04 \x01(\tR\bclientId\x12\x12\n" +
-	"\x04body\x18\x05 \x01(\tR\x04body\"S\n" +
+	"\x04body\x18\x05 \x01(\tR\x04body\x12\x19\n" +
+	"\breply_to\x18\x06 \x01(\x04R\areplyTo\x12\x1a\n" +
+	"\bmentions\x18\a \x03(\tR\bmentions\x12 \n" +
+	"\vattachments\x18\b \x03(\tR\vattachments\"S\n" +
 	"\x06Stored\x121\n" +
 	"\amessage\x18\x01 \x01(\v2\x17.muster.wire.v1.MessageR\amessage\x12\x16\n" +
 	"\x06spread\x18\x02 \x01(\bR\x06spread\"\x8e\x01\n" +
@@ -4409,7 +4669,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\tpositions\x18\x03 \x03(\v2\x18.muster.wire.v1.PositionR\tpositions\x12/\n" +
 	"\x05fixes\x18\x04 \x03(\v2\x19.muster.wire.v1.MemberFixR\x05fixes\x129\n" +
 	"\tunreached\x18\x05 \x03(\v2\x1b.muster.wire.v1.RegionReachR\tunreached\x12*\n" +
-	"\x05posts\x18\x06 \x03(\v2\x14.muster.peer.v1.PostR\x05posts\"\xd7\x01\n" +
+	"\x05posts\x18\x06 \x03(\v2\x14.muster.peer.v1.PostR\x05posts\"\xf8\x01\n" +
 	"\x04Join\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12.\n" +
@@ -4417,7 +4677,9 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\tpositions\x18\x04 \x03(\v2\x18.muster.wire.v1.PositionR\tpositions\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\x04R\aversion\x12\x1f\n" +
 	"\vlast_number\x18\x06 \x01(\x04R\n" +
-	"lastNumber\"\x87\x02\n" +
+	"lastNumber\x12\x1f\n" +
+	"\vlast_change\x18\a \x01(\x04R\n" +
+	"lastChange\"\x87\x02\n" +
 	"\x06Joined\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12\x16\n" +
@@ -4437,7 +4699,16 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x03fix\x18\x02 \x01(\v2\x19.muster.wire.v1.MemberFixR\x03fix\"P\n" +
 	"\aPublish\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x121\n" +
-	"\amessage\x18\x02 \x01(\v2\x17.muster.wire.v1.MessageR\amessage\"A\n" +
+	"\amessage\x18\x02 \x01(\v2\x17.muster.wire.v1.MessageR\amessage\"O\n" +
+	"\x06Revise\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x121\n" +
+	"\arevised\x18\x02 \x01(\v2\x17.muster.wire.v1.RevisedR\arevised\"S\n" +
+	"\aReceive\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x124\n" +
+	"\breceipts\x18\x02 \x01(\v2\x18.muster.wire.v1.ReceiptsR\breceipts\"P\n" +
+	"\x06Typing\x12.\n" +
+	"\x06typing\x18\x01 \x01(\v2\x16.muster.wire.v1.TypingR\x06typing\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\"A\n" +
 	"\x11MembershipChanged\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\"7\n" +
@@ -4461,7 +4732,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05frame\x18\x05 \x01(\fR\x05frame\"\xfb\x01\n" +
+	"\x05frame\x18\x05 \x01(\fR\x05frame\"\x9c\x02\n" +
 	"\x05Parts\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12*\n" +
 	"\x05parts\x18\x02 \x03(\v2\x14.muster.wire.v1.PartR\x05parts\x12\x18\n" +
@@ -4470,7 +4741,9 @@ const file_peer_peer_proto_rawDesc = "" +
 	"lastNumber\x12\x14\n" +
 	"\x05alone\x18\x05 \x01(\bR\x05alone\x122\n" +
 	"\apresent\x18\x06 \x01(\v2\x18.muster.wire.v1.PositionR\apresent\x12-\n" +
-	"\x06events\x18\a \x03(\v2\x15.muster.peer.v1.EventR\x06events\"k\n" +
+	"\x06events\x18\a \x03(\v2\x15.muster.peer.v1.EventR\x06events\x12\x1f\n" +
+	"\vlast_change\x18\b \x01(\x04R\n" +
+	"lastChange\"k\n" +
 	"\tSubscribe\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x124\n" +
 	"\bposition\x18\x02 \x01(\v2\x18.muster.wire.v1.PositionR\bposition\x12\x14\n" +
@@ -4485,7 +4758,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05nodes\x18\x02 \x03(\tR\x05nodes\x12\x16\n" +
 	"\x06owners\x18\x03 \x03(\rR\x06owners\x12\x16\n" +
-	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"\xa1\x03\n" +
+	"\x06epochs\x18\x04 \x03(\x04R\x06epochs\"\xc2\x03\n" +
 	"\bHandOver\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
@@ -4500,7 +4773,9 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x05posts\x18\f \x03(\v2\x1c.muster.peer.v1.HandOverPostR\x05posts\x12\x12\n" +
 	"\x04last\x18\n" +
 	" \x01(\bR\x04last\x12\x18\n" +
-	"\aattempt\x18\v \x01(\x04R\aattempt\"\x93\x02\n" +
+	"\aattempt\x18\v \x01(\x04R\aattempt\x12\x1f\n" +
+	"\vlast_change\x18\r \x01(\x04R\n" +
+	"lastChange\"\x93\x02\n" +
 	"\x0eHandOverMember\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -4550,7 +4825,7 @@ func file_peer_peer_proto_rawDescGZIP() []byte {
 	return file_peer_peer_proto_rawDescData
 }
 
-var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_peer_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_peer_peer_proto_goTypes = []any{
 	(*Frame)(nil),                 // 0: muster.peer.v1.Frame
 	(*Datagram)(nil),              // 1: muster.peer.v1.Datagram
@@ -4586,38 +4861,44 @@ var file_peer_peer_proto_goTypes = []any{
 	(*Change)(nil),                // 31: muster.peer.v1.Change
 	(*Report)(nil),                // 32: muster.peer.v1.Report
 	(*Publish)(nil),               // 33: muster.peer.v1.Publish
-	(*MembershipChanged)(nil),     // 34: muster.peer.v1.MembershipChanged
-	(*Applied)(nil),               // 35: muster.peer.v1.Applied
-	(*Fence)(nil),                 // 36: muster.peer.v1.Fence
-	(*Event)(nil),                 // 37: muster.peer.v1.Event
-	(*Fixes)(nil),                 // 38: muster.peer.v1.Fixes
-	(*Parts)(nil),                 // 39: muster.peer.v1.Parts
-	(*Subscribe)(nil),             // 40: muster.peer.v1.Subscribe
-	(*Unsubscribe)(nil),           // 41: muster.peer.v1.Unsubscribe
-	(*NotOwner)(nil),              // 42: muster.peer.v1.NotOwner
-	(*Slots)(nil),                 // 43: muster.peer.v1.Slots
-	(*HandOver)(nil),              // 44: muster.peer.v1.HandOver
-	(*HandOverMember)(nil),        // 45: muster.peer.v1.HandOverMember
-	(*HandOverPost)(nil),          // 46: muster.peer.v1.HandOverPost
-	(*HandOverRegion)(nil),        // 47: muster.peer.v1.HandOverRegion
-	(*HandOverNode)(nil),          // 48: muster.peer.v1.HandOverNode
-	(*ListPeople)(nil),            // 49: muster.peer.v1.ListPeople
-	(*PresenceChanged)(nil),       // 50: muster.peer.v1.PresenceChanged
-	(*Revoke)(nil),                // 51: muster.peer.v1.Revoke
-	(*wire.PeoplePage)(nil),       // 52: muster.wire.v1.PeoplePage
-	(*wire.Update)(nil),           // 53: muster.wire.v1.Update
-	(*wire.Notice)(nil),           // 54: muster.wire.v1.Notice
-	(*wire.MemberFix)(nil),        // 55: muster.wire.v1.MemberFix
-	(*timestamppb.Timestamp)(nil), // 56: google.protobuf.Timestamp
-	(*wire.Fix)(nil),              // 57: muster.wire.v1.Fix
-	(*wire.Point)(nil),            // 58: muster.wire.v1.Point
-	(*wire.Box)(nil),              // 59: muster.wire.v1.Box
-	(*wire.Crossing)(nil),         // 60: muster.wire.v1.Crossing
-	(*wire.Message)(nil),          // 61: muster.wire.v1.Message
-	(*wire.Device)(nil),           // 62: muster.wire.v1.Device
-	(*wire.Position)(nil),         // 63: muster.wire.v1.Position
-	(*wire.RegionReach)(nil),      // 64: muster.wire.v1.RegionReach
-	(*wire.Part)(nil),             // 65: muster.wire.v1.Part
+	(*Revise)(nil),                // 34: muster.peer.v1.Revise
+	(*Receive)(nil),               // 35: muster.peer.v1.Receive
+	(*Typing)(nil),                // 36: muster.peer.v1.Typing
+	(*MembershipChanged)(nil),     // 37: muster.peer.v1.MembershipChanged
+	(*Applied)(nil),               // 38: muster.peer.v1.Applied
+	(*Fence)(nil),                 // 39: muster.peer.v1.Fence
+	(*Event)(nil),                 // 40: muster.peer.v1.Event
+	(*Fixes)(nil),                 // 41: muster.peer.v1.Fixes
+	(*Parts)(nil),                 // 42: muster.peer.v1.Parts
+	(*Subscribe)(nil),             // 43: muster.peer.v1.Subscribe
+	(*Unsubscribe)(nil),           // 44: muster.peer.v1.Unsubscribe
+	(*NotOwner)(nil),              // 45: muster.peer.v1.NotOwner
+	(*Slots)(nil),                 // 46: muster.peer.v1.Slots
+	(*HandOver)(nil),              // 47: muster.peer.v1.HandOver
+	(*HandOverMember)(nil),        // 48: muster.peer.v1.HandOverMember
+	(*HandOverPost)(nil),          // 49: muster.peer.v1.HandOverPost
+	(*HandOverRegion)(nil),        // 50: muster.peer.v1.HandOverRegion
+	(*HandOverNode)(nil),          // 51: muster.peer.v1.HandOverNode
+	(*ListPeople)(nil),            // 52: muster.peer.v1.ListPeople
+	(*PresenceChanged)(nil),       // 53: muster.peer.v1.PresenceChanged
+	(*Revoke)(nil),                // 54: muster.peer.v1.Revoke
+	(*wire.PeoplePage)(nil),       // 55: muster.wire.v1.PeoplePage
+	(*wire.Update)(nil),           // 56: muster.wire.v1.Update
+	(*wire.Notice)(nil),           // 57: muster.wire.v1.Notice
+	(*wire.MemberFix)(nil),        // 58: muster.wire.v1.MemberFix
+	(*timestamppb.Timestamp)(nil), // 59: google.protobuf.Timestamp
+	(*wire.Fix)(nil),              // 60: muster.wire.v1.Fix
+	(*wire.Point)(nil),            // 61: muster.wire.v1.Point
+	(*wire.Box)(nil),              // 62: muster.wire.v1.Box
+	(*wire.Crossing)(nil),         // 63: muster.wire.v1.Crossing
+	(*wire.Message)(nil),          // 64: muster.wire.v1.Message
+	(*wire.Device)(nil),           // 65: muster.wire.v1.Device
+	(*wire.Position)(nil),         // 66: muster.wire.v1.Position
+	(*wire.RegionReach)(nil),      // 67: muster.wire.v1.RegionReach
+	(*wire.Revised)(nil),          // 68: muster.wire.v1.Revised
+	(*wire.Receipts)(nil),         // 69: muster.wire.v1.Receipts
+	(*wire.Typing)(nil),           // 70: muster.wire.v1.Typing
+	(*wire.Part)(nil),             // 71: muster.wire.v1.Part
 }
 var file_peer_peer_proto_depIdxs = []int32{
 	28, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
@@ -4625,17 +4906,17 @@ var file_peer_peer_proto_depIdxs = []int32{
 	31, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
 	32, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
 	33, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
-	35, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
+	38, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
 	30, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
-	36, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
-	37, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
-	38, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
-	39, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
-	40, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
-	41, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
-	42, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
-	34, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	43, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
+	39, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
+	40, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
+	41, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
+	42, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
+	43, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
+	44, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
+	45, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
+	37, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	46, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
 	18, // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
 	19, // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
 	20, // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
@@ -4644,76 +4925,82 @@ var file_peer_peer_proto_depIdxs = []int32{
 	8,  // 21: muster.peer.v1.Frame.post:type_name -> muster.peer.v1.Post
 	11, // 22: muster.peer.v1.Frame.map_update:type_name -> muster.peer.v1.MapUpdate
 	17, // 23: muster.peer.v1.Frame.crossing:type_name -> muster.peer.v1.Crossing
-	38, // 24: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
-	34, // 25: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	51, // 26: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
-	44, // 27: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
-	49, // 28: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
-	50, // 29: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
-	24, // 30: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
-	25, // 31: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
-	9,  // 32: muster.peer.v1.Call.list_fixes:type_name -> muster.peer.v1.ListFixes
-	14, // 33: muster.peer.v1.Call.map_query:type_name -> muster.peer.v1.MapQuery
-	16, // 34: muster.peer.v1.Call.sharing_changed:type_name -> muster.peer.v1.SharingChanged
-	5,  // 35: muster.peer.v1.Call.update:type_name -> muster.peer.v1.Update
-	6,  // 36: muster.peer.v1.Call.notify:type_name -> muster.peer.v1.Notify
-	3,  // 37: muster.peer.v1.Call.profile_changed:type_name -> muster.peer.v1.ProfileChanged
-	52, // 38: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
-	26, // 39: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
-	10, // 40: muster.peer.v1.Answer.fix_list:type_name -> muster.peer.v1.FixList
-	15, // 41: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
-	7,  // 42: muster.peer.v1.Answer.notified:type_name -> muster.peer.v1.Notified
-	53, // 43: muster.peer.v1.Update.updates:type_name -> muster.wire.v1.Update
-	54, // 44: muster.peer.v1.Notify.notices:type_name -> muster.wire.v1.Notice
-	55, // 45: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
-	56, // 46: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
-	55, // 47: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
-	13, // 48: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
-	12, // 49: muster.peer.v1.MapUpdate.claims:type_name -> muster.peer.v1.MapClaim
-	12, // 50: muster.peer.v1.MapUpdate.superseded:type_name -> muster.peer.v1.MapClaim
-	57, // 51: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
-	56, // 52: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
-	58, // 53: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
-	59, // 54: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
-	13, // 55: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
-	56, // 56: muster.peer.v1.SharingChanged.withdrawn:type_name -> google.protobuf.Timestamp
-	60, // 57: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
-	23, // 58: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
-	61, // 59: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
-	62, // 60: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
-	27, // 61: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
-	63, // 62: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
-	55, // 63: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
-	64, // 64: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
-	8,  // 65: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
-	27, // 66: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
-	63, // 67: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	63, // 68: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
-	64, // 69: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
-	62, // 70: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	55, // 71: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	61, // 72: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	63, // 73: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	65, // 74: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	63, // 75: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
-	37, // 76: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
-	63, // 77: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	45, // 78: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
-	47, // 79: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
-	48, // 80: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
-	46, // 81: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
-	62, // 82: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
-	55, // 83: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
-	8,  // 84: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
-	63, // 85: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
-	37, // 86: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
-	64, // 87: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
-	56, // 88: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	89, // [89:89] is the sub-list for method output_type
-	89, // [89:89] is the sub-list for method input_type
-	89, // [89:89] is the sub-list for extension type_name
-	89, // [89:89] is the sub-list for extension extendee
-	0,  // [0:89] is the sub-list for field type_name
+	34, // 24: muster.peer.v1.Frame.revise:type_name -> muster.peer.v1.Revise
+	35, // 25: muster.peer.v1.Frame.receive:type_name -> muster.peer.v1.Receive
+	36, // 26: muster.peer.v1.Frame.typing:type_name -> muster.peer.v1.Typing
+	41, // 27: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
+	37, // 28: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	54, // 29: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
+	47, // 30: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
+	52, // 31: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
+	53, // 32: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
+	24, // 33: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
+	25, // 34: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
+	9,  // 35: muster.peer.v1.Call.list_fixes:type_name -> muster.peer.v1.ListFixes
+	14, // 36: muster.peer.v1.Call.map_query:type_name -> muster.peer.v1.MapQuery
+	16, // 37: muster.peer.v1.Call.sharing_changed:type_name -> muster.peer.v1.SharingChanged
+	5,  // 38: muster.peer.v1.Call.update:type_name -> muster.peer.v1.Update
+	6,  // 39: muster.peer.v1.Call.notify:type_name -> muster.peer.v1.Notify
+	3,  // 40: muster.peer.v1.Call.profile_changed:type_name -> muster.peer.v1.ProfileChanged
+	55, // 41: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
+	26, // 42: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
+	10, // 43: muster.peer.v1.Answer.fix_list:type_name -> muster.peer.v1.FixList
+	15, // 44: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
+	7,  // 45: muster.peer.v1.Answer.notified:type_name -> muster.peer.v1.Notified
+	56, // 46: muster.peer.v1.Update.updates:type_name -> muster.wire.v1.Update
+	57, // 47: muster.peer.v1.Notify.notices:type_name -> muster.wire.v1.Notice
+	58, // 48: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
+	59, // 49: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
+	58, // 50: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
+	13, // 51: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
+	12, // 52: muster.peer.v1.MapUpdate.claims:type_name -> muster.peer.v1.MapClaim
+	12, // 53: muster.peer.v1.MapUpdate.superseded:type_name -> muster.peer.v1.MapClaim
+	60, // 54: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
+	59, // 55: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
+	61, // 56: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
+	62, // 57: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
+	13, // 58: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
+	59, // 59: muster.peer.v1.SharingChanged.withdrawn:type_name -> google.protobuf.Timestamp
+	63, // 60: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
+	23, // 61: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
+	64, // 62: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
+	65, // 63: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
+	27, // 64: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
+	66, // 65: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
+	58, // 66: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
+	67, // 67: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
+	8,  // 68: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
+	27, // 69: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
+	66, // 70: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
+	66, // 71: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	67, // 72: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
+	65, // 73: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	58, // 74: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	64, // 75: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	68, // 76: muster.peer.v1.Revise.revised:type_name -> muster.wire.v1.Revised
+	69, // 77: muster.peer.v1.Receive.receipts:type_name -> muster.wire.v1.Receipts
+	70, // 78: muster.peer.v1.Typing.typing:type_name -> muster.wire.v1.Typing
+	66, // 79: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	71, // 80: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	66, // 81: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
+	40, // 82: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
+	66, // 83: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	48, // 84: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	50, // 85: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	51, // 86: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	49, // 87: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
+	65, // 88: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	58, // 89: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	8,  // 90: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
+	66, // 91: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	40, // 92: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	67, // 93: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
+	59, // 94: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	95, // [95:95] is the sub-list for method output_type
+	95, // [95:95] is the sub-list for method input_type
+	95, // [95:95] is the sub-list for extension type_name
+	95, // [95:95] is the sub-list for extension extendee
+	0,  // [0:95] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
@@ -4746,6 +5033,9 @@ func file_peer_peer_proto_init() {
 		(*Frame_Post)(nil),
 		(*Frame_MapUpdate)(nil),
 		(*Frame_Crossing)(nil),
+		(*Frame_Revise)(nil),
+		(*Frame_Receive)(nil),
+		(*Frame_Typing)(nil),
 	}
 	file_peer_peer_proto_msgTypes[1].OneofWrappers = []any{
 		(*Datagram_Fixes)(nil),
@@ -4778,7 +5068,7 @@ func file_peer_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_peer_proto_rawDesc), len(file_peer_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   52,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

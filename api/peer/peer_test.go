@@ -16,6 +16,11 @@ func FuzzDecode(f *testing.F) {
 		{Body: &Frame_Event{Event: &Event{Room: "group:a", At: at, Version: 3, Frame: []byte{1, 2}}}},
 		{Body: &Frame_Attach{Attach: &Attach{Room: "group:a", Members: []*Member{{User: "u", Device: &wire.Device{Device: "d", Epoch: 5}}}, Positions: []*wire.Position{at}}}},
 		{Body: &Frame_Parts{Parts: &Parts{Room: "group:a", Parts: []*wire.Part{{At: at, People: []*wire.Person{{User: "u"}}}}}}},
+		{Body: &Frame_Revise{Revise: &Revise{Room: "group:a", Revised: &wire.Revised{Change: 2, Message: &wire.Message{
+			Number: 1, Change: 2, Mentions: []string{"u"}, Attachments: []*wire.Attachment{{Id: "f", Width: 4}}, Reactions: []*wire.Reaction{{Emoji: "👍", Count: 1, Users: []string{"u"}}},
+		}}}}},
+		{Body: &Frame_Receive{Receive: &Receive{Room: "group:a", Receipts: &wire.Receipts{Seen: []*wire.Seen{{User: "u", Delivered: 4, Read: 3}}}}}},
+		{Body: &Frame_Typing{Typing: &Typing{Typing: &wire.Typing{Room: "group:a", On: true, User: "u"}, Region: "eu-west"}}},
 		{Body: &Frame_Subscribe{Subscribe: &Subscribe{Room: "group:a", Position: at}}},
 	} {
 		b, err := frame.MarshalVT()

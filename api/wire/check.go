@@ -2,6 +2,7 @@ package wire
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -14,7 +15,9 @@ const (
 	MaxRooms       = 64   // joined by one session, or named in one Report
 	MaxBody        = 4000 // characters of a message
 	MaxClientID    = 64   // characters
-	MaxHistory     = 200  // messages of a Page
+	MaxMentions    = 20
+	MaxAttachments = 10
+	MaxHistory     = 200 // messages of a Page
 	MaxDevice      = 64
 	MaxPositions   = 64 // regions, in Join and Follow
 	MaxAccuracy    = 100_000
@@ -97,19 +100,67 @@ func CheckPositions(ps []*Position) *Problem {
 }
 
 // CheckSend checks a message.
-func CheckSend(clientID, body string) *Problem {
+func CheckSend(m *Send) *Problem {
+	clientID, body := m.GetClientId(), m.GetBody()
 	switch {
 	case !utf8.ValidString(body) || !utf8.ValidString(clientID):
 		return &Problem{CodeBadMessage, "encode the message as UTF-8"}
 	case clientID == "" || utf8.RuneCountInString(clientID) > MaxClientID || strings.ContainsRune(clientID, 0):
 		return &Problem{CodeBadMessage, "choose a client_id of 1 to 64 characters"}
-	case strings.TrimSpace(body) == "":
+	case len(m.GetAttachments()) == 0 && strings.TrimSpace(body) == "":
 		return &Problem{CodeBadMessage, "a message is not empty"}
 	case utf8.RuneCountInString(body) > MaxBody:
 		return &Problem{CodeBadMessage, "a message has at most 4,000 characters"}
 	case strings.ContainsRune(body, 0):
 		// PostgreSQL's text can't hold it.
 		return &Problem{CodeBadMessage, "a message has no NUL character"}
+	case m.GetReplyTo() > math.MaxInt64:
+		return &Problem{CodeBadMessage, "reply_to is the number of a message"}
+	case len(m.GetMentions()) > MaxMentions || !distinct(m.GetMentions()):
+		return &Problem{CodeBadMessage, "name the ids of at most 20 users, each once, in mentions"}
+	case len(m.GetAttachments()) > MaxAttachments || !distinct(m.GetAttachments()):
+		return &Problem{CodeBadMessage, "name the ids of at most 10 uploads, each once, in attachments"}
+	}
+	return nil
+}
+
+// distinct reports whether these are ids, each once.
+func distinct(ids []string) bool {
+	for i, id := range ids {
+		if !isUUID(id) || slices.Contains(ids[:i], id) {
+			return false
+		}
+	}
+	return true
+}
+
+// CheckReceipt checks how far a device says it has got.
+func CheckReceipt(r *Receipt) *Problem {
+	switch {
+	case r.GetDelivered() == 0 && r.GetRead() == 0:
+		return &Problem{CodeBadRequest, "say up to which number messages were delivered or read"}
+	case r.GetDelivered() > math.MaxInt64 || r.GetRead() > math.MaxInt64:
+		return &Problem{CodeBadRequest, "there is no message of that number"}
+	}
+	return nil
+}
+
+// CheckHistory checks which messages are asked for.
+func CheckHistory(h *History) *Problem {
+	asked := 0
+	if h != nil && h.ChangedAfter != nil {
+		asked++
+	}
+	for i, n := range []uint64{h.GetBefore(), h.GetAfter(), h.GetChangedAfter()} {
+		if n > math.MaxInt64 {
+			return &Problem{CodeBadRequest, "there is no message of that number"}
+		}
+		if i < 2 && n != 0 {
+			asked++
+		}
+	}
+	if asked > 1 {
+		return &Problem{CodeBadRequest, "name one of before, after and changed_after"}
 	}
 	return nil
 }

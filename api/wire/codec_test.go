@@ -221,7 +221,7 @@ func TestChecks(t *testing.T) {
 		{"1", strings.Repeat("ä", MaxBody+1), CodeBadMessage}, {"", "hi", CodeBadMessage}, {strings.Repeat("x", 65), "hi", CodeBadMessage},
 		{"1", " \n", CodeBadMessage}, {"1", "\xff", CodeBadMessage}, {"1", "a\x00", CodeBadMessage}, {"\xff", "hi", CodeBadMessage},
 	} {
-		expect(t, CheckSend(c.id, c.body), c.code)
+		expect(t, CheckSend(&Send{ClientId: c.id, Body: c.body}), c.code)
 	}
 	expect(t, CheckPositions([]*Position{{Region: "eu-west"}}), "")
 	expect(t, CheckPositions([]*Position{{Region: "e\xff"}}), CodeBadRequest)

@@ -25,9 +25,10 @@ const (
 	CodeRateLimited     = "rate_limited"
 	CodeRetry           = "retry"            // not ready: again after retry_after
 	CodeHomeUnreachable = "home_unreachable" // the region that writes the room's messages can't be reached
-	CodeSuperseded      = "superseded"       // live elsewhere under a higher epoch
-	CodeBadTicket       = "bad_ticket"       // forged, old, or somebody else's: connect again without it
-	CodeDraining        = "draining"         // the node shuts down
+	CodeEnded           = "conversation_ended"
+	CodeSuperseded      = "superseded" // live elsewhere under a higher epoch
+	CodeBadTicket       = "bad_ticket" // forged, old, or somebody else's: connect again without it
+	CodeDraining        = "draining"   // the node shuts down
 	CodeSlow            = "slow_reader"
 	CodeTimeout         = "timeout" // no hello, or no ping, for too long
 	CodeInternal        = "internal"

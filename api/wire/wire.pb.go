@@ -250,7 +250,7 @@ func (x Crossing_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Crossing_Kind.Descriptor instead.
 func (Crossing_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{37, 0}
+	return file_wire_wire_proto_rawDescGZIP(), []int{44, 0}
 }
 
 type ClientFrame struct {
@@ -276,6 +276,8 @@ type ClientFrame struct {
 	//	*ClientFrame_Nearby
 	//	*ClientFrame_Ingest
 	//	*ClientFrame_Withdraw
+	//	*ClientFrame_Receipt
+	//	*ClientFrame_Typing
 	Body          isClientFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -460,6 +462,24 @@ func (x *ClientFrame) GetWithdraw() *Withdraw {
 	return nil
 }
 
+func (x *ClientFrame) GetReceipt() *Receipt {
+	if x != nil {
+		if x, ok := x.Body.(*ClientFrame_Receipt); ok {
+			return x.Receipt
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetTyping() *Typing {
+	if x != nil {
+		if x, ok := x.Body.(*ClientFrame_Typing); ok {
+			return x.Typing
+		}
+	}
+	return nil
+}
+
 type isClientFrame_Body interface {
 	isClientFrame_Body()
 }
@@ -524,6 +544,14 @@ type ClientFrame_Withdraw struct {
 	Withdraw *Withdraw `protobuf:"bytes,16,opt,name=withdraw,proto3,oneof"` // forget where I am, everywhere -> Done
 }
 
+type ClientFrame_Receipt struct {
+	Receipt *Receipt `protobuf:"bytes,17,opt,name=receipt,proto3,oneof"` // how far this device has got; usually id 0
+}
+
+type ClientFrame_Typing struct {
+	Typing *Typing `protobuf:"bytes,18,opt,name=typing,proto3,oneof"` // usually id 0
+}
+
 func (*ClientFrame_Hello) isClientFrame_Body() {}
 
 func (*ClientFrame_Reauth) isClientFrame_Body() {}
@@ -553,6 +581,10 @@ func (*ClientFrame_Nearby) isClientFrame_Body() {}
 func (*ClientFrame_Ingest) isClientFrame_Body() {}
 
 func (*ClientFrame_Withdraw) isClientFrame_Body() {}
+
+func (*ClientFrame_Receipt) isClientFrame_Body() {}
+
+func (*ClientFrame_Typing) isClientFrame_Body() {}
 
 type Hello struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -911,8 +943,11 @@ type Send struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Room  string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
 	// Makes a retry harmless: unique per (room, user), 1-64 characters.
-	ClientId      string `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	Body          string `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"` // 1-4,000 characters
+	ClientId      string   `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	Body          string   `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`                       // 1-4,000 characters; may be empty with attachments
+	ReplyTo       uint64   `protobuf:"varint,4,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"` // number of the message that this answers; 0: none
+	Mentions      []string `protobuf:"bytes,5,rep,name=mentions,proto3" json:"mentions,omitempty"`               // user ids of members, at most 20
+	Attachments   []string `protobuf:"bytes,6,rep,name=attachments,proto3" json:"attachments,omitempty"`         // ids of finished uploads of the sender, at most 10
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -968,21 +1003,168 @@ func (x *Send) GetBody() string {
 	return ""
 }
 
+func (x *Send) GetReplyTo() uint64 {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return 0
+}
+
+func (x *Send) GetMentions() []string {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
+}
+
+func (x *Send) GetAttachments() []string {
+	if x != nil {
+		return x.Attachments
+	}
+	return nil
+}
+
+// How far a device has got in a room. Both only grow: a lower number than was said
+// before changes nothing. What is read is delivered.
+type Receipt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Delivered     uint64                 `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"` // up to this message, the device has all
+	Read          uint64                 `protobuf:"varint,3,opt,name=read,proto3" json:"read,omitempty"`           // up to this message, somebody has seen all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Receipt) Reset() {
+	*x = Receipt{}
+	mi := &file_wire_wire_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Receipt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Receipt) ProtoMessage() {}
+
+func (x *Receipt) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
+func (*Receipt) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Receipt) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *Receipt) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *Receipt) GetRead() uint64 {
+	if x != nil {
+		return x.Read
+	}
+	return 0
+}
+
+// The user is writing something, or not any more. Said again every 4 s while so;
+// who hears nothing for 6 s takes it as over. From a server with the user's id.
+type Typing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	On            bool                   `protobuf:"varint,2,opt,name=on,proto3" json:"on,omitempty"`
+	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Typing) Reset() {
+	*x = Typing{}
+	mi := &file_wire_wire_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Typing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Typing) ProtoMessage() {}
+
+func (x *Typing) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Typing.ProtoReflect.Descriptor instead.
+func (*Typing) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Typing) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *Typing) GetOn() bool {
+	if x != nil {
+		return x.On
+	}
+	return false
+}
+
+func (x *Typing) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
 // Messages of a room in ascending order of number: those before `before`
-// (newest first chosen), or those after `after`; limit at most 200.
+// (newest first chosen), or those after `after`; limit at most 200. Or those that
+// were revised after `changed_after`, as they are now, in ascending order of change.
 type History struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
 	Before        uint64                 `protobuf:"varint,2,opt,name=before,proto3" json:"before,omitempty"`
 	After         uint64                 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
 	Limit         uint32                 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	ChangedAfter  *uint64                `protobuf:"varint,5,opt,name=changed_after,json=changedAfter,proto3,oneof" json:"changed_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *History) Reset() {
 	*x = History{}
-	mi := &file_wire_wire_proto_msgTypes[8]
+	mi := &file_wire_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1176,7 @@ func (x *History) String() string {
 func (*History) ProtoMessage() {}
 
 func (x *History) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[8]
+	mi := &file_wire_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1189,7 @@ func (x *History) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use History.ProtoReflect.Descriptor instead.
 func (*History) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *History) GetRoom() string {
@@ -1038,6 +1220,13 @@ func (x *History) GetLimit() uint32 {
 	return 0
 }
 
+func (x *History) GetChangedAfter() uint64 {
+	if x != nil && x.ChangedAfter != nil {
+		return *x.ChangedAfter
+	}
+	return 0
+}
+
 // Asks for what changes within an area, instead of all of a room's fixes: it is
 // sent in Views. A Watch with the number of an earlier one replaces it.
 type Watch struct {
@@ -1053,7 +1242,7 @@ type Watch struct {
 
 func (x *Watch) Reset() {
 	*x = Watch{}
-	mi := &file_wire_wire_proto_msgTypes[9]
+	mi := &file_wire_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1254,7 @@ func (x *Watch) String() string {
 func (*Watch) ProtoMessage() {}
 
 func (x *Watch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[9]
+	mi := &file_wire_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1267,7 @@ func (x *Watch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watch.ProtoReflect.Descriptor instead.
 func (*Watch) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Watch) GetWatch() uint32 {
@@ -1111,7 +1300,7 @@ type Unwatch struct {
 
 func (x *Unwatch) Reset() {
 	*x = Unwatch{}
-	mi := &file_wire_wire_proto_msgTypes[10]
+	mi := &file_wire_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1312,7 @@ func (x *Unwatch) String() string {
 func (*Unwatch) ProtoMessage() {}
 
 func (x *Unwatch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[10]
+	mi := &file_wire_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1325,7 @@ func (x *Unwatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unwatch.ProtoReflect.Descriptor instead.
 func (*Unwatch) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Unwatch) GetWatch() uint32 {
@@ -1159,7 +1348,7 @@ type Box struct {
 
 func (x *Box) Reset() {
 	*x = Box{}
-	mi := &file_wire_wire_proto_msgTypes[11]
+	mi := &file_wire_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1360,7 @@ func (x *Box) String() string {
 func (*Box) ProtoMessage() {}
 
 func (x *Box) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[11]
+	mi := &file_wire_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1373,7 @@ func (x *Box) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Box.ProtoReflect.Descriptor instead.
 func (*Box) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Box) GetSouth() float64 {
@@ -1230,7 +1419,7 @@ type Nearby struct {
 
 func (x *Nearby) Reset() {
 	*x = Nearby{}
-	mi := &file_wire_wire_proto_msgTypes[12]
+	mi := &file_wire_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1242,7 +1431,7 @@ func (x *Nearby) String() string {
 func (*Nearby) ProtoMessage() {}
 
 func (x *Nearby) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[12]
+	mi := &file_wire_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1255,7 +1444,7 @@ func (x *Nearby) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nearby.ProtoReflect.Descriptor instead.
 func (*Nearby) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Nearby) GetCenter() *Point {
@@ -1297,7 +1486,7 @@ type Ingest struct {
 
 func (x *Ingest) Reset() {
 	*x = Ingest{}
-	mi := &file_wire_wire_proto_msgTypes[13]
+	mi := &file_wire_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1498,7 @@ func (x *Ingest) String() string {
 func (*Ingest) ProtoMessage() {}
 
 func (x *Ingest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[13]
+	mi := &file_wire_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1511,7 @@ func (x *Ingest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingest.ProtoReflect.Descriptor instead.
 func (*Ingest) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Ingest) GetFixes() []*SubjectFix {
@@ -1345,7 +1534,7 @@ type SubjectFix struct {
 
 func (x *SubjectFix) Reset() {
 	*x = SubjectFix{}
-	mi := &file_wire_wire_proto_msgTypes[14]
+	mi := &file_wire_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1546,7 @@ func (x *SubjectFix) String() string {
 func (*SubjectFix) ProtoMessage() {}
 
 func (x *SubjectFix) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[14]
+	mi := &file_wire_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1559,7 @@ func (x *SubjectFix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubjectFix.ProtoReflect.Descriptor instead.
 func (*SubjectFix) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SubjectFix) GetSubject() string {
@@ -1395,7 +1584,7 @@ type Withdraw struct {
 
 func (x *Withdraw) Reset() {
 	*x = Withdraw{}
-	mi := &file_wire_wire_proto_msgTypes[15]
+	mi := &file_wire_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1596,7 @@ func (x *Withdraw) String() string {
 func (*Withdraw) ProtoMessage() {}
 
 func (x *Withdraw) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[15]
+	mi := &file_wire_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1609,7 @@ func (x *Withdraw) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdraw.ProtoReflect.Descriptor instead.
 func (*Withdraw) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_wire_proto_rawDescGZIP(), []int{17}
 }
 
 type Ping struct {
@@ -1433,7 +1622,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_wire_wire_proto_msgTypes[16]
+	mi := &file_wire_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1634,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[16]
+	mi := &file_wire_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1647,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Ping) GetRttUs() uint32 {
@@ -1476,7 +1665,7 @@ type Bye struct {
 
 func (x *Bye) Reset() {
 	*x = Bye{}
-	mi := &file_wire_wire_proto_msgTypes[17]
+	mi := &file_wire_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1677,7 @@ func (x *Bye) String() string {
 func (*Bye) ProtoMessage() {}
 
 func (x *Bye) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[17]
+	mi := &file_wire_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1690,7 @@ func (x *Bye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bye.ProtoReflect.Descriptor instead.
 func (*Bye) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_wire_proto_rawDescGZIP(), []int{19}
 }
 
 // The people of a room by user id, page by page: for rooms whose Snapshot
@@ -1517,7 +1706,7 @@ type ListPeople struct {
 
 func (x *ListPeople) Reset() {
 	*x = ListPeople{}
-	mi := &file_wire_wire_proto_msgTypes[18]
+	mi := &file_wire_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +1718,7 @@ func (x *ListPeople) String() string {
 func (*ListPeople) ProtoMessage() {}
 
 func (x *ListPeople) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[18]
+	mi := &file_wire_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1731,7 @@ func (x *ListPeople) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeople.ProtoReflect.Descriptor instead.
 func (*ListPeople) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListPeople) GetRoom() string {
@@ -1588,6 +1777,7 @@ type ServerFrame struct {
 	//	*ServerFrame_Neighbours
 	//	*ServerFrame_Ingested
 	//	*ServerFrame_Notice
+	//	*ServerFrame_Typing
 	Body          isServerFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1595,7 +1785,7 @@ type ServerFrame struct {
 
 func (x *ServerFrame) Reset() {
 	*x = ServerFrame{}
-	mi := &file_wire_wire_proto_msgTypes[19]
+	mi := &file_wire_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +1797,7 @@ func (x *ServerFrame) String() string {
 func (*ServerFrame) ProtoMessage() {}
 
 func (x *ServerFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[19]
+	mi := &file_wire_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +1810,7 @@ func (x *ServerFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerFrame.ProtoReflect.Descriptor instead.
 func (*ServerFrame) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ServerFrame) GetRe() uint64 {
@@ -1790,6 +1980,15 @@ func (x *ServerFrame) GetNotice() *Notice {
 	return nil
 }
 
+func (x *ServerFrame) GetTyping() *Typing {
+	if x != nil {
+		if x, ok := x.Body.(*ServerFrame_Typing); ok {
+			return x.Typing
+		}
+	}
+	return nil
+}
+
 type isServerFrame_Body interface {
 	isServerFrame_Body()
 }
@@ -1862,6 +2061,10 @@ type ServerFrame_Notice struct {
 	Notice *Notice `protobuf:"bytes,18,opt,name=notice,proto3,oneof"`
 }
 
+type ServerFrame_Typing struct {
+	Typing *Typing `protobuf:"bytes,19,opt,name=typing,proto3,oneof"`
+}
+
 func (*ServerFrame_Welcome) isServerFrame_Body() {}
 
 func (*ServerFrame_Done) isServerFrame_Body() {}
@@ -1896,6 +2099,8 @@ func (*ServerFrame_Ingested) isServerFrame_Body() {}
 
 func (*ServerFrame_Notice) isServerFrame_Body() {}
 
+func (*ServerFrame_Typing) isServerFrame_Body() {}
+
 type Welcome struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Version   uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1920,7 +2125,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_wire_proto_msgTypes[20]
+	mi := &file_wire_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2137,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[20]
+	mi := &file_wire_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2150,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Welcome) GetVersion() uint32 {
@@ -2060,7 +2265,7 @@ type Goaway struct {
 
 func (x *Goaway) Reset() {
 	*x = Goaway{}
-	mi := &file_wire_wire_proto_msgTypes[21]
+	mi := &file_wire_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2277,7 @@ func (x *Goaway) String() string {
 func (*Goaway) ProtoMessage() {}
 
 func (x *Goaway) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[21]
+	mi := &file_wire_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2085,7 +2290,7 @@ func (x *Goaway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goaway.ProtoReflect.Descriptor instead.
 func (*Goaway) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Goaway) GetTicket() []byte {
@@ -2121,7 +2326,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_wire_wire_proto_msgTypes[22]
+	mi := &file_wire_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2133,7 +2338,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[22]
+	mi := &file_wire_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2146,7 +2351,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Target) GetRegion() string {
@@ -2185,7 +2390,7 @@ type Done struct {
 
 func (x *Done) Reset() {
 	*x = Done{}
-	mi := &file_wire_wire_proto_msgTypes[23]
+	mi := &file_wire_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2402,7 @@ func (x *Done) String() string {
 func (*Done) ProtoMessage() {}
 
 func (x *Done) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[23]
+	mi := &file_wire_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2415,7 @@ func (x *Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Done.ProtoReflect.Descriptor instead.
 func (*Done) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_wire_proto_rawDescGZIP(), []int{25}
 }
 
 // A client's position in a room is one of these per origin region.
@@ -2225,7 +2430,7 @@ type Position struct {
 
 func (x *Position) Reset() {
 	*x = Position{}
-	mi := &file_wire_wire_proto_msgTypes[24]
+	mi := &file_wire_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2442,7 @@ func (x *Position) String() string {
 func (*Position) ProtoMessage() {}
 
 func (x *Position) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[24]
+	mi := &file_wire_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2250,7 +2455,7 @@ func (x *Position) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Position.ProtoReflect.Descriptor instead.
 func (*Position) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Position) GetRegion() string {
@@ -2285,14 +2490,17 @@ type Snapshot struct {
 	LastNumber uint64  `protobuf:"varint,3,opt,name=last_number,json=lastNumber,proto3" json:"last_number,omitempty"`
 	Parts      []*Part `protobuf:"bytes,4,rep,name=parts,proto3" json:"parts,omitempty"`
 	// As in Reach: whoever is not listed can be reached.
-	Unreached     []*RegionReach `protobuf:"bytes,5,rep,name=unreached,proto3" json:"unreached,omitempty"`
+	Unreached []*RegionReach `protobuf:"bytes,5,rep,name=unreached,proto3" json:"unreached,omitempty"`
+	// How often messages of the room were revised: fetch the revisions above what is
+	// known.
+	LastChange    uint64 `protobuf:"varint,6,opt,name=last_change,json=lastChange,proto3" json:"last_change,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_wire_wire_proto_msgTypes[25]
+	mi := &file_wire_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2304,7 +2512,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[25]
+	mi := &file_wire_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2317,7 +2525,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Snapshot) GetRoom() string {
@@ -2355,6 +2563,13 @@ func (x *Snapshot) GetUnreached() []*RegionReach {
 	return nil
 }
 
+func (x *Snapshot) GetLastChange() uint64 {
+	if x != nil {
+		return x.LastChange
+	}
+	return 0
+}
+
 // Which regions the room's owner can't hear right now: all of them, each time.
 // What is known of their members stays as it was, "unknown since" then; their
 // fixes age. It has no number: it is what this region sees, and another may see
@@ -2370,7 +2585,7 @@ type Reach struct {
 
 func (x *Reach) Reset() {
 	*x = Reach{}
-	mi := &file_wire_wire_proto_msgTypes[26]
+	mi := &file_wire_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2597,7 @@ func (x *Reach) String() string {
 func (*Reach) ProtoMessage() {}
 
 func (x *Reach) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[26]
+	mi := &file_wire_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2610,7 @@ func (x *Reach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reach.ProtoReflect.Descriptor instead.
 func (*Reach) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Reach) GetRoom() string {
@@ -2425,7 +2640,7 @@ type RegionReach struct {
 
 func (x *RegionReach) Reset() {
 	*x = RegionReach{}
-	mi := &file_wire_wire_proto_msgTypes[27]
+	mi := &file_wire_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2652,7 @@ func (x *RegionReach) String() string {
 func (*RegionReach) ProtoMessage() {}
 
 func (x *RegionReach) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[27]
+	mi := &file_wire_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2450,7 +2665,7 @@ func (x *RegionReach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionReach.ProtoReflect.Descriptor instead.
 func (*RegionReach) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RegionReach) GetRegion() string {
@@ -2487,7 +2702,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_wire_wire_proto_msgTypes[28]
+	mi := &file_wire_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +2714,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[28]
+	mi := &file_wire_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +2727,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Part) GetAt() *Position {
@@ -2562,7 +2777,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_wire_wire_proto_msgTypes[29]
+	mi := &file_wire_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2789,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[29]
+	mi := &file_wire_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2802,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Counts) GetLive() uint32 {
@@ -2616,7 +2831,7 @@ type Person struct {
 
 func (x *Person) Reset() {
 	*x = Person{}
-	mi := &file_wire_wire_proto_msgTypes[30]
+	mi := &file_wire_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2628,7 +2843,7 @@ func (x *Person) String() string {
 func (*Person) ProtoMessage() {}
 
 func (x *Person) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[30]
+	mi := &file_wire_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2641,7 +2856,7 @@ func (x *Person) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Person.ProtoReflect.Descriptor instead.
 func (*Person) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Person) GetUser() string {
@@ -2681,7 +2896,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_wire_wire_proto_msgTypes[31]
+	mi := &file_wire_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2693,7 +2908,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[31]
+	mi := &file_wire_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2706,7 +2921,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Device) GetDevice() string {
@@ -2778,6 +2993,8 @@ type Event struct {
 	//	*Event_Continued
 	//	*Event_Crossing
 	//	*Event_Update
+	//	*Event_Revised
+	//	*Event_Receipts
 	Body isEvent_Body `protobuf_oneof:"body"`
 	// Set on the first event of a slot epoch that goes on where another ended: it
 	// follows (prior_epoch, at.seq - 1) without a gap.
@@ -2788,7 +3005,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_wire_wire_proto_msgTypes[32]
+	mi := &file_wire_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +3017,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[32]
+	mi := &file_wire_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2813,7 +3030,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Event) GetRoom() string {
@@ -2891,6 +3108,24 @@ func (x *Event) GetUpdate() *Update {
 	return nil
 }
 
+func (x *Event) GetRevised() *Revised {
+	if x != nil {
+		if x, ok := x.Body.(*Event_Revised); ok {
+			return x.Revised
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetReceipts() *Receipts {
+	if x != nil {
+		if x, ok := x.Body.(*Event_Receipts); ok {
+			return x.Receipts
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetPriorEpoch() uint64 {
 	if x != nil {
 		return x.PriorEpoch
@@ -2926,6 +3161,14 @@ type Event_Update struct {
 	Update *Update `protobuf:"bytes,9,opt,name=update,proto3,oneof"`
 }
 
+type Event_Revised struct {
+	Revised *Revised `protobuf:"bytes,10,opt,name=revised,proto3,oneof"`
+}
+
+type Event_Receipts struct {
+	Receipts *Receipts `protobuf:"bytes,11,opt,name=receipts,proto3,oneof"`
+}
+
 func (*Event_Presence) isEvent_Body() {}
 
 func (*Event_Message) isEvent_Body() {}
@@ -2938,6 +3181,10 @@ func (*Event_Crossing) isEvent_Body() {}
 
 func (*Event_Update) isEvent_Body() {}
 
+func (*Event_Revised) isEvent_Body() {}
+
+func (*Event_Receipts) isEvent_Body() {}
+
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	People        []*Person              `protobuf:"bytes,1,rep,name=people,proto3" json:"people,omitempty"`
@@ -2948,7 +3195,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_wire_proto_msgTypes[33]
+	mi := &file_wire_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2960,7 +3207,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[33]
+	mi := &file_wire_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2973,7 +3220,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Presence) GetPeople() []*Person {
@@ -2999,7 +3246,7 @@ type Continued struct {
 
 func (x *Continued) Reset() {
 	*x = Continued{}
-	mi := &file_wire_wire_proto_msgTypes[34]
+	mi := &file_wire_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3011,7 +3258,7 @@ func (x *Continued) String() string {
 func (*Continued) ProtoMessage() {}
 
 func (x *Continued) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[34]
+	mi := &file_wire_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3024,25 +3271,35 @@ func (x *Continued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Continued.ProtoReflect.Descriptor instead.
 func (*Continued) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_wire_proto_rawDescGZIP(), []int{36}
 }
 
 type Message struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // dense per room from 1: the only order of messages
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	Sender        string                 `protobuf:"bytes,3,opt,name=sender,proto3" json:"sender,omitempty"` // user id
-	SenderName    string                 `protobuf:"bytes,4,opt,name=sender_name,json=senderName,proto3" json:"sender_name,omitempty"`
-	ClientId      string                 `protobuf:"bytes,5,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	Body          string                 `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`
-	SentAt        *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Number      uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // dense per room from 1: the only order of messages
+	Id          string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Sender      string                 `protobuf:"bytes,3,opt,name=sender,proto3" json:"sender,omitempty"` // user id
+	SenderName  string                 `protobuf:"bytes,4,opt,name=sender_name,json=senderName,proto3" json:"sender_name,omitempty"`
+	ClientId    string                 `protobuf:"bytes,5,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	Body        string                 `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`
+	SentAt      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
+	ReplyTo     uint64                 `protobuf:"varint,8,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"` // number of the message that this answers; 0: none
+	Mentions    []string               `protobuf:"bytes,9,rep,name=mentions,proto3" json:"mentions,omitempty"`               // user ids
+	Attachments []*Attachment          `protobuf:"bytes,10,rep,name=attachments,proto3" json:"attachments,omitempty"`
+	EditedAt    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=edited_at,json=editedAt,proto3" json:"edited_at,omitempty"` // of the last edit
+	Deleted     bool                   `protobuf:"varint,12,opt,name=deleted,proto3" json:"deleted,omitempty"`                  // for everyone: number, id, sender and times are left
+	Reactions   []*Reaction            `protobuf:"bytes,13,rep,name=reactions,proto3" json:"reactions,omitempty"`
+	Pinned      bool                   `protobuf:"varint,14,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	// Which of the room's revisions made it so; 0: it is as it was sent. Of two
+	// states of a message the one with the higher change is the truth.
+	Change        uint64 `protobuf:"varint,15,opt,name=change,proto3" json:"change,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_wire_wire_proto_msgTypes[35]
+	mi := &file_wire_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3054,7 +3311,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[35]
+	mi := &file_wire_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3067,7 +3324,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Message) GetNumber() uint64 {
@@ -3119,6 +3376,375 @@ func (x *Message) GetSentAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Message) GetReplyTo() uint64 {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return 0
+}
+
+func (x *Message) GetMentions() []string {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
+}
+
+func (x *Message) GetAttachments() []*Attachment {
+	if x != nil {
+		return x.Attachments
+	}
+	return nil
+}
+
+func (x *Message) GetEditedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EditedAt
+	}
+	return nil
+}
+
+func (x *Message) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
+func (x *Message) GetReactions() []*Reaction {
+	if x != nil {
+		return x.Reactions
+	}
+	return nil
+}
+
+func (x *Message) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+func (x *Message) GetChange() uint64 {
+	if x != nil {
+		return x.Change
+	}
+	return 0
+}
+
+// A file that came with a message. Where to get it is asked over HTTP, by its id.
+type Attachment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`    // media type, by its content
+	Size          uint64                 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`   // bytes
+	Width         uint32                 `protobuf:"varint,5,opt,name=width,proto3" json:"width,omitempty"` // pixels of an image, else 0
+	Height        uint32                 `protobuf:"varint,6,opt,name=height,proto3" json:"height,omitempty"`
+	Thumbnail     bool                   `protobuf:"varint,7,opt,name=thumbnail,proto3" json:"thumbnail,omitempty"` // there is a small picture of it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attachment) Reset() {
+	*x = Attachment{}
+	mi := &file_wire_wire_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attachment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attachment) ProtoMessage() {}
+
+func (x *Attachment) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
+func (*Attachment) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Attachment) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Attachment) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Attachment) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Attachment) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Attachment) GetWidth() uint32 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *Attachment) GetHeight() uint32 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *Attachment) GetThumbnail() bool {
+	if x != nil {
+		return x.Thumbnail
+	}
+	return false
+}
+
+type Reaction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Emoji         string                 `protobuf:"bytes,1,opt,name=emoji,proto3" json:"emoji,omitempty"`
+	Count         uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Users         []string               `protobuf:"bytes,3,rep,name=users,proto3" json:"users,omitempty"` // the first 20
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reaction) Reset() {
+	*x = Reaction{}
+	mi := &file_wire_wire_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reaction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reaction) ProtoMessage() {}
+
+func (x *Reaction) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reaction.ProtoReflect.Descriptor instead.
+func (*Reaction) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Reaction) GetEmoji() string {
+	if x != nil {
+		return x.Emoji
+	}
+	return ""
+}
+
+func (x *Reaction) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Reaction) GetUsers() []string {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+// A message was edited, deleted, pinned or reacted to, and is so now. Changes are
+// numbered per room without a gap: who misses one fetches what changed.
+type Revised struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Change        uint64                 `protobuf:"varint,1,opt,name=change,proto3" json:"change,omitempty"` // as in message: the room's last one
+	Message       *Message               `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revised) Reset() {
+	*x = Revised{}
+	mi := &file_wire_wire_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revised) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revised) ProtoMessage() {}
+
+func (x *Revised) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revised.ProtoReflect.Descriptor instead.
+func (*Revised) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Revised) GetChange() uint64 {
+	if x != nil {
+		return x.Change
+	}
+	return 0
+}
+
+func (x *Revised) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// How far members have got: per user the highest of all devices. Take the maximum
+// of what is known and this, and nothing goes back.
+type Receipts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seen          []*Seen                `protobuf:"bytes,1,rep,name=seen,proto3" json:"seen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Receipts) Reset() {
+	*x = Receipts{}
+	mi := &file_wire_wire_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Receipts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Receipts) ProtoMessage() {}
+
+func (x *Receipts) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Receipts.ProtoReflect.Descriptor instead.
+func (*Receipts) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Receipts) GetSeen() []*Seen {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+type Seen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Delivered     uint64                 `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	Read          uint64                 `protobuf:"varint,3,opt,name=read,proto3" json:"read,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Seen) Reset() {
+	*x = Seen{}
+	mi := &file_wire_wire_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Seen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Seen) ProtoMessage() {}
+
+func (x *Seen) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Seen.ProtoReflect.Descriptor instead.
+func (*Seen) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Seen) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Seen) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *Seen) GetRead() uint64 {
+	if x != nil {
+		return x.Read
+	}
+	return 0
+}
+
 // The group behind the room changed (members, name, settings): read it again.
 type Changed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3129,7 +3755,7 @@ type Changed struct {
 
 func (x *Changed) Reset() {
 	*x = Changed{}
-	mi := &file_wire_wire_proto_msgTypes[36]
+	mi := &file_wire_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3141,7 +3767,7 @@ func (x *Changed) String() string {
 func (*Changed) ProtoMessage() {}
 
 func (x *Changed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[36]
+	mi := &file_wire_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3154,7 +3780,7 @@ func (x *Changed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changed.ProtoReflect.Descriptor instead.
 func (*Changed) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Changed) GetVersion() uint64 {
@@ -3182,7 +3808,7 @@ type Crossing struct {
 
 func (x *Crossing) Reset() {
 	*x = Crossing{}
-	mi := &file_wire_wire_proto_msgTypes[37]
+	mi := &file_wire_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3194,7 +3820,7 @@ func (x *Crossing) String() string {
 func (*Crossing) ProtoMessage() {}
 
 func (x *Crossing) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[37]
+	mi := &file_wire_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3207,7 +3833,7 @@ func (x *Crossing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Crossing.ProtoReflect.Descriptor instead.
 func (*Crossing) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Crossing) GetId() string {
@@ -3281,7 +3907,7 @@ type Update struct {
 
 func (x *Update) Reset() {
 	*x = Update{}
-	mi := &file_wire_wire_proto_msgTypes[38]
+	mi := &file_wire_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3293,7 +3919,7 @@ func (x *Update) String() string {
 func (*Update) ProtoMessage() {}
 
 func (x *Update) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[38]
+	mi := &file_wire_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3306,7 +3932,7 @@ func (x *Update) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Update.ProtoReflect.Descriptor instead.
 func (*Update) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Update) GetId() string {
@@ -3359,7 +3985,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_wire_wire_proto_msgTypes[39]
+	mi := &file_wire_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3371,7 +3997,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[39]
+	mi := &file_wire_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3384,7 +4010,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Notice) GetId() string {
@@ -3441,7 +4067,7 @@ type Fix struct {
 
 func (x *Fix) Reset() {
 	*x = Fix{}
-	mi := &file_wire_wire_proto_msgTypes[40]
+	mi := &file_wire_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3453,7 +4079,7 @@ func (x *Fix) String() string {
 func (*Fix) ProtoMessage() {}
 
 func (x *Fix) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[40]
+	mi := &file_wire_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3466,7 +4092,7 @@ func (x *Fix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fix.ProtoReflect.Descriptor instead.
 func (*Fix) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Fix) GetPoint() *Point {
@@ -3535,7 +4161,7 @@ type Point struct {
 
 func (x *Point) Reset() {
 	*x = Point{}
-	mi := &file_wire_wire_proto_msgTypes[41]
+	mi := &file_wire_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3547,7 +4173,7 @@ func (x *Point) String() string {
 func (*Point) ProtoMessage() {}
 
 func (x *Point) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[41]
+	mi := &file_wire_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3560,7 +4186,7 @@ func (x *Point) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Point.ProtoReflect.Descriptor instead.
 func (*Point) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Point) GetLat() float64 {
@@ -3589,7 +4215,7 @@ type MemberFix struct {
 
 func (x *MemberFix) Reset() {
 	*x = MemberFix{}
-	mi := &file_wire_wire_proto_msgTypes[42]
+	mi := &file_wire_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3601,7 +4227,7 @@ func (x *MemberFix) String() string {
 func (*MemberFix) ProtoMessage() {}
 
 func (x *MemberFix) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[42]
+	mi := &file_wire_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3614,7 +4240,7 @@ func (x *MemberFix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberFix.ProtoReflect.Descriptor instead.
 func (*MemberFix) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *MemberFix) GetUser() string {
@@ -3657,7 +4283,7 @@ type Fixes struct {
 
 func (x *Fixes) Reset() {
 	*x = Fixes{}
-	mi := &file_wire_wire_proto_msgTypes[43]
+	mi := &file_wire_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3669,7 +4295,7 @@ func (x *Fixes) String() string {
 func (*Fixes) ProtoMessage() {}
 
 func (x *Fixes) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[43]
+	mi := &file_wire_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3682,7 +4308,7 @@ func (x *Fixes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fixes.ProtoReflect.Descriptor instead.
 func (*Fixes) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Fixes) GetRoom() string {
@@ -3715,7 +4341,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_wire_wire_proto_msgTypes[44]
+	mi := &file_wire_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3727,7 +4353,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[44]
+	mi := &file_wire_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3740,7 +4366,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *View) GetWatch() uint32 {
@@ -3802,7 +4428,7 @@ type Sight struct {
 
 func (x *Sight) Reset() {
 	*x = Sight{}
-	mi := &file_wire_wire_proto_msgTypes[45]
+	mi := &file_wire_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3814,7 +4440,7 @@ func (x *Sight) String() string {
 func (*Sight) ProtoMessage() {}
 
 func (x *Sight) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[45]
+	mi := &file_wire_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3827,7 +4453,7 @@ func (x *Sight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sight.ProtoReflect.Descriptor instead.
 func (*Sight) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Sight) GetHandle() uint32 {
@@ -3920,7 +4546,7 @@ type Neighbours struct {
 
 func (x *Neighbours) Reset() {
 	*x = Neighbours{}
-	mi := &file_wire_wire_proto_msgTypes[46]
+	mi := &file_wire_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3932,7 +4558,7 @@ func (x *Neighbours) String() string {
 func (*Neighbours) ProtoMessage() {}
 
 func (x *Neighbours) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[46]
+	mi := &file_wire_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3945,7 +4571,7 @@ func (x *Neighbours) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbours.ProtoReflect.Descriptor instead.
 func (*Neighbours) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Neighbours) GetPeople() []*Neighbour {
@@ -3982,7 +4608,7 @@ type Neighbour struct {
 
 func (x *Neighbour) Reset() {
 	*x = Neighbour{}
-	mi := &file_wire_wire_proto_msgTypes[47]
+	mi := &file_wire_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3994,7 +4620,7 @@ func (x *Neighbour) String() string {
 func (*Neighbour) ProtoMessage() {}
 
 func (x *Neighbour) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[47]
+	mi := &file_wire_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4007,7 +4633,7 @@ func (x *Neighbour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
 func (*Neighbour) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_wire_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Neighbour) GetUser() string {
@@ -4055,7 +4681,7 @@ type Ingested struct {
 
 func (x *Ingested) Reset() {
 	*x = Ingested{}
-	mi := &file_wire_wire_proto_msgTypes[48]
+	mi := &file_wire_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4067,7 +4693,7 @@ func (x *Ingested) String() string {
 func (*Ingested) ProtoMessage() {}
 
 func (x *Ingested) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[48]
+	mi := &file_wire_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4080,7 +4706,7 @@ func (x *Ingested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingested.ProtoReflect.Descriptor instead.
 func (*Ingested) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Ingested) GetTaken() uint32 {
@@ -4108,7 +4734,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_wire_wire_proto_msgTypes[49]
+	mi := &file_wire_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4120,7 +4746,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[49]
+	mi := &file_wire_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4133,7 +4759,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Refusal) GetIndex() uint32 {
@@ -4166,7 +4792,7 @@ type Sent struct {
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_wire_wire_proto_msgTypes[50]
+	mi := &file_wire_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4178,7 +4804,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[50]
+	mi := &file_wire_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4191,7 +4817,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Sent) GetMessage() *Message {
@@ -4213,7 +4839,7 @@ type PeoplePage struct {
 
 func (x *PeoplePage) Reset() {
 	*x = PeoplePage{}
-	mi := &file_wire_wire_proto_msgTypes[51]
+	mi := &file_wire_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4225,7 +4851,7 @@ func (x *PeoplePage) String() string {
 func (*PeoplePage) ProtoMessage() {}
 
 func (x *PeoplePage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[51]
+	mi := &file_wire_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4238,7 +4864,7 @@ func (x *PeoplePage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeoplePage.ProtoReflect.Descriptor instead.
 func (*PeoplePage) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *PeoplePage) GetRoom() string {
@@ -4280,7 +4906,7 @@ type Page struct {
 
 func (x *Page) Reset() {
 	*x = Page{}
-	mi := &file_wire_wire_proto_msgTypes[52]
+	mi := &file_wire_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4292,7 +4918,7 @@ func (x *Page) String() string {
 func (*Page) ProtoMessage() {}
 
 func (x *Page) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[52]
+	mi := &file_wire_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4305,7 +4931,7 @@ func (x *Page) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Page.ProtoReflect.Descriptor instead.
 func (*Page) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Page) GetRoom() string {
@@ -4338,7 +4964,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_wire_wire_proto_msgTypes[53]
+	mi := &file_wire_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4350,7 +4976,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[53]
+	mi := &file_wire_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4363,7 +4989,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Pong) GetNow() *timestamppb.Timestamp {
@@ -4386,7 +5012,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_wire_wire_proto_msgTypes[54]
+	mi := &file_wire_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4398,7 +5024,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[54]
+	mi := &file_wire_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4411,7 +5037,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Error) GetCode() string {
@@ -4454,7 +5080,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_wire_wire_proto_msgTypes[55]
+	mi := &file_wire_wire_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4466,7 +5092,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[55]
+	mi := &file_wire_wire_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4479,7 +5105,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_wire_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Close) GetCode() string {
@@ -4514,7 +5140,7 @@ var File_wire_wire_proto protoreflect.FileDescriptor
 
 const file_wire_wire_proto_rawDesc = "" +
 	"\n" +
-	"\x0fwire/wire.proto\x12\x0emuster.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x06\n" +
+	"\x0fwire/wire.proto\x12\x0emuster.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x06\n" +
 	"\vClientFrame\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
 	"\x05hello\x18\x02 \x01(\v2\x15.muster.wire.v1.HelloH\x00R\x05hello\x120\n" +
@@ -4533,7 +5159,9 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\aunwatch\x18\r \x01(\v2\x17.muster.wire.v1.UnwatchH\x00R\aunwatch\x120\n" +
 	"\x06nearby\x18\x0e \x01(\v2\x16.muster.wire.v1.NearbyH\x00R\x06nearby\x120\n" +
 	"\x06ingest\x18\x0f \x01(\v2\x16.muster.wire.v1.IngestH\x00R\x06ingest\x126\n" +
-	"\bwithdraw\x18\x10 \x01(\v2\x18.muster.wire.v1.WithdrawH\x00R\bwithdrawB\x06\n" +
+	"\bwithdraw\x18\x10 \x01(\v2\x18.muster.wire.v1.WithdrawH\x00R\bwithdraw\x123\n" +
+	"\areceipt\x18\x11 \x01(\v2\x17.muster.wire.v1.ReceiptH\x00R\areceipt\x120\n" +
+	"\x06typing\x18\x12 \x01(\v2\x16.muster.wire.v1.TypingH\x00R\x06typingB\x06\n" +
 	"\x04body\"\xdd\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
@@ -4556,16 +5184,29 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x04room\x18\x01 \x01(\tR\x04room\"E\n" +
 	"\x06Report\x12%\n" +
 	"\x03fix\x18\x01 \x01(\v2\x13.muster.wire.v1.FixR\x03fix\x12\x14\n" +
-	"\x05rooms\x18\x02 \x03(\tR\x05rooms\"K\n" +
+	"\x05rooms\x18\x02 \x03(\tR\x05rooms\"\xa4\x01\n" +
 	"\x04Send\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12\x12\n" +
-	"\x04body\x18\x03 \x01(\tR\x04body\"a\n" +
+	"\x04body\x18\x03 \x01(\tR\x04body\x12\x19\n" +
+	"\breply_to\x18\x04 \x01(\x04R\areplyTo\x12\x1a\n" +
+	"\bmentions\x18\x05 \x03(\tR\bmentions\x12 \n" +
+	"\vattachments\x18\x06 \x03(\tR\vattachments\"O\n" +
+	"\aReceipt\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x1c\n" +
+	"\tdelivered\x18\x02 \x01(\x04R\tdelivered\x12\x12\n" +
+	"\x04read\x18\x03 \x01(\x04R\x04read\"@\n" +
+	"\x06Typing\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x0e\n" +
+	"\x02on\x18\x02 \x01(\bR\x02on\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\"\x9d\x01\n" +
 	"\aHistory\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x04R\x06before\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\x04R\x05after\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\rR\x05limit\"Z\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\x12(\n" +
+	"\rchanged_after\x18\x05 \x01(\x04H\x00R\fchangedAfter\x88\x01\x01B\x10\n" +
+	"\x0e_changed_after\"Z\n" +
 	"\x05Watch\x12\x14\n" +
 	"\x05watch\x18\x01 \x01(\rR\x05watch\x12\x12\n" +
 	"\x04room\x18\x02 \x01(\tR\x04room\x12'\n" +
@@ -4597,7 +5238,7 @@ const file_wire_wire_proto_rawDesc = "" +
 	"ListPeople\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\rR\x05limit\"\xf2\x06\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"\xa4\a\n" +
 	"\vServerFrame\x12\x0e\n" +
 	"\x02re\x18\x01 \x01(\x04R\x02re\x123\n" +
 	"\awelcome\x18\x02 \x01(\v2\x17.muster.wire.v1.WelcomeH\x00R\awelcome\x12*\n" +
@@ -4620,7 +5261,8 @@ const file_wire_wire_proto_rawDesc = "" +
 	"neighbours\x18\x10 \x01(\v2\x1a.muster.wire.v1.NeighboursH\x00R\n" +
 	"neighbours\x126\n" +
 	"\bingested\x18\x11 \x01(\v2\x18.muster.wire.v1.IngestedH\x00R\bingested\x120\n" +
-	"\x06notice\x18\x12 \x01(\v2\x16.muster.wire.v1.NoticeH\x00R\x06noticeB\x06\n" +
+	"\x06notice\x18\x12 \x01(\v2\x16.muster.wire.v1.NoticeH\x00R\x06notice\x120\n" +
+	"\x06typing\x18\x13 \x01(\v2\x16.muster.wire.v1.TypingH\x00R\x06typingB\x06\n" +
 	"\x04body\"\xac\x03\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
@@ -4652,14 +5294,16 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\bPosition\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seq\"\xc4\x01\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\"\xe5\x01\n" +
 	"\bSnapshot\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x1c\n" +
 	"\trecovered\x18\x02 \x01(\bR\trecovered\x12\x1f\n" +
 	"\vlast_number\x18\x03 \x01(\x04R\n" +
 	"lastNumber\x12*\n" +
 	"\x05parts\x18\x04 \x03(\v2\x14.muster.wire.v1.PartR\x05parts\x129\n" +
-	"\tunreached\x18\x05 \x03(\v2\x1b.muster.wire.v1.RegionReachR\tunreached\"V\n" +
+	"\tunreached\x18\x05 \x03(\v2\x1b.muster.wire.v1.RegionReachR\tunreached\x12\x1f\n" +
+	"\vlast_change\x18\x06 \x01(\x04R\n" +
+	"lastChange\"V\n" +
 	"\x05Reach\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x129\n" +
 	"\tunreached\x18\x02 \x03(\v2\x1b.muster.wire.v1.RegionReachR\tunreached\"z\n" +
@@ -4688,7 +5332,7 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x04node\x18\x05 \x01(\tR\x04node\x127\n" +
 	"\ttransport\x18\x06 \x01(\x0e2\x19.muster.wire.v1.TransportR\ttransport\x120\n" +
 	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
-	"\x06reason\x18\b \x01(\x0e2\x16.muster.wire.v1.ReasonR\x06reason\"\xb5\x03\n" +
+	"\x06reason\x18\b \x01(\x0e2\x16.muster.wire.v1.ReasonR\x06reason\"\xa2\x04\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12(\n" +
 	"\x02at\x18\x02 \x01(\v2\x18.muster.wire.v1.PositionR\x02at\x126\n" +
@@ -4697,14 +5341,17 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\achanged\x18\x05 \x01(\v2\x17.muster.wire.v1.ChangedH\x00R\achanged\x129\n" +
 	"\tcontinued\x18\a \x01(\v2\x19.muster.wire.v1.ContinuedH\x00R\tcontinued\x126\n" +
 	"\bcrossing\x18\b \x01(\v2\x18.muster.wire.v1.CrossingH\x00R\bcrossing\x120\n" +
-	"\x06update\x18\t \x01(\v2\x16.muster.wire.v1.UpdateH\x00R\x06update\x12\x1f\n" +
+	"\x06update\x18\t \x01(\v2\x16.muster.wire.v1.UpdateH\x00R\x06update\x123\n" +
+	"\arevised\x18\n" +
+	" \x01(\v2\x17.muster.wire.v1.RevisedH\x00R\arevised\x126\n" +
+	"\breceipts\x18\v \x01(\v2\x18.muster.wire.v1.ReceiptsH\x00R\breceipts\x12\x1f\n" +
 	"\vprior_epoch\x18\x06 \x01(\x04R\n" +
 	"priorEpochB\x06\n" +
 	"\x04body\"j\n" +
 	"\bPresence\x12.\n" +
 	"\x06people\x18\x01 \x03(\v2\x16.muster.wire.v1.PersonR\x06people\x12.\n" +
 	"\x06counts\x18\x02 \x01(\v2\x16.muster.wire.v1.CountsR\x06counts\"\v\n" +
-	"\tContinued\"\xd0\x01\n" +
+	"\tContinued\"\x80\x04\n" +
 	"\aMessage\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
@@ -4713,7 +5360,38 @@ const file_wire_wire_proto_rawDesc = "" +
 	"senderName\x12\x1b\n" +
 	"\tclient_id\x18\x05 \x01(\tR\bclientId\x12\x12\n" +
 	"\x04body\x18\x06 \x01(\tR\x04body\x123\n" +
-	"\asent_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"#\n" +
+	"\asent_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\x12\x19\n" +
+	"\breply_to\x18\b \x01(\x04R\areplyTo\x12\x1a\n" +
+	"\bmentions\x18\t \x03(\tR\bmentions\x12<\n" +
+	"\vattachments\x18\n" +
+	" \x03(\v2\x1a.muster.wire.v1.AttachmentR\vattachments\x127\n" +
+	"\tedited_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\beditedAt\x12\x18\n" +
+	"\adeleted\x18\f \x01(\bR\adeleted\x126\n" +
+	"\treactions\x18\r \x03(\v2\x18.muster.wire.v1.ReactionR\treactions\x12\x16\n" +
+	"\x06pinned\x18\x0e \x01(\bR\x06pinned\x12\x16\n" +
+	"\x06change\x18\x0f \x01(\x04R\x06change\"\xa4\x01\n" +
+	"\n" +
+	"Attachment\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x14\n" +
+	"\x05width\x18\x05 \x01(\rR\x05width\x12\x16\n" +
+	"\x06height\x18\x06 \x01(\rR\x06height\x12\x1c\n" +
+	"\tthumbnail\x18\a \x01(\bR\tthumbnail\"L\n" +
+	"\bReaction\x12\x14\n" +
+	"\x05emoji\x18\x01 \x01(\tR\x05emoji\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\x12\x14\n" +
+	"\x05users\x18\x03 \x03(\tR\x05users\"T\n" +
+	"\aRevised\x12\x16\n" +
+	"\x06change\x18\x01 \x01(\x04R\x06change\x121\n" +
+	"\amessage\x18\x02 \x01(\v2\x17.muster.wire.v1.MessageR\amessage\"4\n" +
+	"\bReceipts\x12(\n" +
+	"\x04seen\x18\x01 \x03(\v2\x14.muster.wire.v1.SeenR\x04seen\"L\n" +
+	"\x04Seen\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1c\n" +
+	"\tdelivered\x18\x02 \x01(\x04R\tdelivered\x12\x12\n" +
+	"\x04read\x18\x03 \x01(\x04R\x04read\"#\n" +
 	"\aChanged\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"\xb7\x02\n" +
 	"\bCrossing\x12\x0e\n" +
@@ -4869,7 +5547,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_wire_wire_proto_goTypes = []any{
 	(State)(0),                    // 0: muster.wire.v1.State
 	(Reason)(0),                   // 1: muster.wire.v1.Reason
@@ -4883,55 +5561,62 @@ var file_wire_wire_proto_goTypes = []any{
 	(*Leave)(nil),                 // 9: muster.wire.v1.Leave
 	(*Report)(nil),                // 10: muster.wire.v1.Report
 	(*Send)(nil),                  // 11: muster.wire.v1.Send
-	(*History)(nil),               // 12: muster.wire.v1.History
-	(*Watch)(nil),                 // 13: muster.wire.v1.Watch
-	(*Unwatch)(nil),               // 14: muster.wire.v1.Unwatch
-	(*Box)(nil),                   // 15: muster.wire.v1.Box
-	(*Nearby)(nil),                // 16: muster.wire.v1.Nearby
-	(*Ingest)(nil),                // 17: muster.wire.v1.Ingest
-	(*SubjectFix)(nil),            // 18: muster.wire.v1.SubjectFix
-	(*Withdraw)(nil),              // 19: muster.wire.v1.Withdraw
-	(*Ping)(nil),                  // 20: muster.wire.v1.Ping
-	(*Bye)(nil),                   // 21: muster.wire.v1.Bye
-	(*ListPeople)(nil),            // 22: muster.wire.v1.ListPeople
-	(*ServerFrame)(nil),           // 23: muster.wire.v1.ServerFrame
-	(*Welcome)(nil),               // 24: muster.wire.v1.Welcome
-	(*Goaway)(nil),                // 25: muster.wire.v1.Goaway
-	(*Target)(nil),                // 26: muster.wire.v1.Target
-	(*Done)(nil),                  // 27: muster.wire.v1.Done
-	(*Position)(nil),              // 28: muster.wire.v1.Position
-	(*Snapshot)(nil),              // 29: muster.wire.v1.Snapshot
-	(*Reach)(nil),                 // 30: muster.wire.v1.Reach
-	(*RegionReach)(nil),           // 31: muster.wire.v1.RegionReach
-	(*Part)(nil),                  // 32: muster.wire.v1.Part
-	(*Counts)(nil),                // 33: muster.wire.v1.Counts
-	(*Person)(nil),                // 34: muster.wire.v1.Person
-	(*Device)(nil),                // 35: muster.wire.v1.Device
-	(*Event)(nil),                 // 36: muster.wire.v1.Event
-	(*Presence)(nil),              // 37: muster.wire.v1.Presence
-	(*Continued)(nil),             // 38: muster.wire.v1.Continued
-	(*Message)(nil),               // 39: muster.wire.v1.Message
-	(*Changed)(nil),               // 40: muster.wire.v1.Changed
-	(*Crossing)(nil),              // 41: muster.wire.v1.Crossing
-	(*Update)(nil),                // 42: muster.wire.v1.Update
-	(*Notice)(nil),                // 43: muster.wire.v1.Notice
-	(*Fix)(nil),                   // 44: muster.wire.v1.Fix
-	(*Point)(nil),                 // 45: muster.wire.v1.Point
-	(*MemberFix)(nil),             // 46: muster.wire.v1.MemberFix
-	(*Fixes)(nil),                 // 47: muster.wire.v1.Fixes
-	(*View)(nil),                  // 48: muster.wire.v1.View
-	(*Sight)(nil),                 // 49: muster.wire.v1.Sight
-	(*Neighbours)(nil),            // 50: muster.wire.v1.Neighbours
-	(*Neighbour)(nil),             // 51: muster.wire.v1.Neighbour
-	(*Ingested)(nil),              // 52: muster.wire.v1.Ingested
-	(*Refusal)(nil),               // 53: muster.wire.v1.Refusal
-	(*Sent)(nil),                  // 54: muster.wire.v1.Sent
-	(*PeoplePage)(nil),            // 55: muster.wire.v1.PeoplePage
-	(*Page)(nil),                  // 56: muster.wire.v1.Page
-	(*Pong)(nil),                  // 57: muster.wire.v1.Pong
-	(*Error)(nil),                 // 58: muster.wire.v1.Error
-	(*Close)(nil),                 // 59: muster.wire.v1.Close
-	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
+	(*Receipt)(nil),               // 12: muster.wire.v1.Receipt
+	(*Typing)(nil),                // 13: muster.wire.v1.Typing
+	(*History)(nil),               // 14: muster.wire.v1.History
+	(*Watch)(nil),                 // 15: muster.wire.v1.Watch
+	(*Unwatch)(nil),               // 16: muster.wire.v1.Unwatch
+	(*Box)(nil),                   // 17: muster.wire.v1.Box
+	(*Nearby)(nil),                // 18: muster.wire.v1.Nearby
+	(*Ingest)(nil),                // 19: muster.wire.v1.Ingest
+	(*SubjectFix)(nil),            // 20: muster.wire.v1.SubjectFix
+	(*Withdraw)(nil),              // 21: muster.wire.v1.Withdraw
+	(*Ping)(nil),                  // 22: muster.wire.v1.Ping
+	(*Bye)(nil),                   // 23: muster.wire.v1.Bye
+	(*ListPeople)(nil),            // 24: muster.wire.v1.ListPeople
+	(*ServerFrame)(nil),           // 25: muster.wire.v1.ServerFrame
+	(*Welcome)(nil),               // 26: muster.wire.v1.Welcome
+	(*Goaway)(nil),                // 27: muster.wire.v1.Goaway
+	(*Target)(nil),                // 28: muster.wire.v1.Target
+	(*Done)(nil),                  // 29: muster.wire.v1.Done
+	(*Position)(nil),              // 30: muster.wire.v1.Position
+	(*Snapshot)(nil),              // 31: muster.wire.v1.Snapshot
+	(*Reach)(nil),                 // 32: muster.wire.v1.Reach
+	(*RegionReach)(nil),           // 33: muster.wire.v1.RegionReach
+	(*Part)(nil),                  // 34: muster.wire.v1.Part
+	(*Counts)(nil),                // 35: muster.wire.v1.Counts
+	(*Person)(nil),                // 36: muster.wire.v1.Person
+	(*Device)(nil),                // 37: muster.wire.v1.Device
+	(*Event)(nil),                 // 38: muster.wire.v1.Event
+	(*Presence)(nil),              // 39: muster.wire.v1.Presence
+	(*Continued)(nil),             // 40: muster.wire.v1.Continued
+	(*Message)(nil),               // 41: muster.wire.v1.Message
+	(*Attachment)(nil),            // 42: muster.wire.v1.Attachment
+	(*Reaction)(nil),              // 43: muster.wire.v1.Reaction
+	(*Revised)(nil),               // 44: muster.wire.v1.Revised
+	(*Receipts)(nil),              // 45: muster.wire.v1.Receipts
+	(*Seen)(nil),                  // 46: muster.wire.v1.Seen
+	(*Changed)(nil),               // 47: muster.wire.v1.Changed
+	(*Crossing)(nil),              // 48: muster.wire.v1.Crossing
+	(*Update)(nil),                // 49: muster.wire.v1.Update
+	(*Notice)(nil),                // 50: muster.wire.v1.Notice
+	(*Fix)(nil),                   // 51: muster.wire.v1.Fix
+	(*Point)(nil),                 // 52: muster.wire.v1.Point
+	(*MemberFix)(nil),             // 53: muster.wire.v1.MemberFix
+	(*Fixes)(nil),                 // 54: muster.wire.v1.Fixes
+	(*View)(nil),                  // 55: muster.wire.v1.View
+	(*Sight)(nil),                 // 56: muster.wire.v1.Sight
+	(*Neighbours)(nil),            // 57: muster.wire.v1.Neighbours
+	(*Neighbour)(nil),             // 58: muster.wire.v1.Neighbour
+	(*Ingested)(nil),              // 59: muster.wire.v1.Ingested
+	(*Refusal)(nil),               // 60: muster.wire.v1.Refusal
+	(*Sent)(nil),                  // 61: muster.wire.v1.Sent
+	(*PeoplePage)(nil),            // 62: muster.wire.v1.PeoplePage
+	(*Page)(nil),                  // 63: muster.wire.v1.Page
+	(*Pong)(nil),                  // 64: muster.wire.v1.Pong
+	(*Error)(nil),                 // 65: muster.wire.v1.Error
+	(*Close)(nil),                 // 66: muster.wire.v1.Close
+	(*timestamppb.Timestamp)(nil), // 67: google.protobuf.Timestamp
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	5,  // 0: muster.wire.v1.ClientFrame.hello:type_name -> muster.wire.v1.Hello
@@ -4940,89 +5625,99 @@ var file_wire_wire_proto_depIdxs = []int32{
 	9,  // 3: muster.wire.v1.ClientFrame.leave:type_name -> muster.wire.v1.Leave
 	10, // 4: muster.wire.v1.ClientFrame.report:type_name -> muster.wire.v1.Report
 	11, // 5: muster.wire.v1.ClientFrame.send:type_name -> muster.wire.v1.Send
-	12, // 6: muster.wire.v1.ClientFrame.history:type_name -> muster.wire.v1.History
-	20, // 7: muster.wire.v1.ClientFrame.ping:type_name -> muster.wire.v1.Ping
-	21, // 8: muster.wire.v1.ClientFrame.bye:type_name -> muster.wire.v1.Bye
-	22, // 9: muster.wire.v1.ClientFrame.list_people:type_name -> muster.wire.v1.ListPeople
-	13, // 10: muster.wire.v1.ClientFrame.watch:type_name -> muster.wire.v1.Watch
-	14, // 11: muster.wire.v1.ClientFrame.unwatch:type_name -> muster.wire.v1.Unwatch
-	16, // 12: muster.wire.v1.ClientFrame.nearby:type_name -> muster.wire.v1.Nearby
-	17, // 13: muster.wire.v1.ClientFrame.ingest:type_name -> muster.wire.v1.Ingest
-	19, // 14: muster.wire.v1.ClientFrame.withdraw:type_name -> muster.wire.v1.Withdraw
-	6,  // 15: muster.wire.v1.Hello.follows:type_name -> muster.wire.v1.Follow
-	28, // 16: muster.wire.v1.Follow.positions:type_name -> muster.wire.v1.Position
-	28, // 17: muster.wire.v1.Join.positions:type_name -> muster.wire.v1.Position
-	44, // 18: muster.wire.v1.Report.fix:type_name -> muster.wire.v1.Fix
-	15, // 19: muster.wire.v1.Watch.area:type_name -> muster.wire.v1.Box
-	45, // 20: muster.wire.v1.Nearby.center:type_name -> muster.wire.v1.Point
-	18, // 21: muster.wire.v1.Ingest.fixes:type_name -> muster.wire.v1.SubjectFix
-	44, // 22: muster.wire.v1.SubjectFix.fix:type_name -> muster.wire.v1.Fix
-	24, // 23: muster.wire.v1.ServerFrame.welcome:type_name -> muster.wire.v1.Welcome
-	27, // 24: muster.wire.v1.ServerFrame.done:type_name -> muster.wire.v1.Done
-	29, // 25: muster.wire.v1.ServerFrame.snapshot:type_name -> muster.wire.v1.Snapshot
-	54, // 26: muster.wire.v1.ServerFrame.sent:type_name -> muster.wire.v1.Sent
-	56, // 27: muster.wire.v1.ServerFrame.page:type_name -> muster.wire.v1.Page
-	57, // 28: muster.wire.v1.ServerFrame.pong:type_name -> muster.wire.v1.Pong
-	58, // 29: muster.wire.v1.ServerFrame.error:type_name -> muster.wire.v1.Error
-	36, // 30: muster.wire.v1.ServerFrame.event:type_name -> muster.wire.v1.Event
-	47, // 31: muster.wire.v1.ServerFrame.fixes:type_name -> muster.wire.v1.Fixes
-	59, // 32: muster.wire.v1.ServerFrame.close:type_name -> muster.wire.v1.Close
-	25, // 33: muster.wire.v1.ServerFrame.goaway:type_name -> muster.wire.v1.Goaway
-	55, // 34: muster.wire.v1.ServerFrame.people_page:type_name -> muster.wire.v1.PeoplePage
-	30, // 35: muster.wire.v1.ServerFrame.reach:type_name -> muster.wire.v1.Reach
-	48, // 36: muster.wire.v1.ServerFrame.view:type_name -> muster.wire.v1.View
-	50, // 37: muster.wire.v1.ServerFrame.neighbours:type_name -> muster.wire.v1.Neighbours
-	52, // 38: muster.wire.v1.ServerFrame.ingested:type_name -> muster.wire.v1.Ingested
-	43, // 39: muster.wire.v1.ServerFrame.notice:type_name -> muster.wire.v1.Notice
-	2,  // 40: muster.wire.v1.Welcome.transport:type_name -> muster.wire.v1.Transport
-	60, // 41: muster.wire.v1.Welcome.now:type_name -> google.protobuf.Timestamp
-	60, // 42: muster.wire.v1.Welcome.expires:type_name -> google.protobuf.Timestamp
-	26, // 43: muster.wire.v1.Goaway.targets:type_name -> muster.wire.v1.Target
-	32, // 44: muster.wire.v1.Snapshot.parts:type_name -> muster.wire.v1.Part
-	31, // 45: muster.wire.v1.Snapshot.unreached:type_name -> muster.wire.v1.RegionReach
-	31, // 46: muster.wire.v1.Reach.unreached:type_name -> muster.wire.v1.RegionReach
-	60, // 47: muster.wire.v1.RegionReach.unknown_since:type_name -> google.protobuf.Timestamp
-	28, // 48: muster.wire.v1.Part.at:type_name -> muster.wire.v1.Position
-	34, // 49: muster.wire.v1.Part.people:type_name -> muster.wire.v1.Person
-	46, // 50: muster.wire.v1.Part.fixes:type_name -> muster.wire.v1.MemberFix
-	33, // 51: muster.wire.v1.Part.counts:type_name -> muster.wire.v1.Counts
-	35, // 52: muster.wire.v1.Person.devices:type_name -> muster.wire.v1.Device
-	0,  // 53: muster.wire.v1.Device.state:type_name -> muster.wire.v1.State
-	2,  // 54: muster.wire.v1.Device.transport:type_name -> muster.wire.v1.Transport
-	60, // 55: muster.wire.v1.Device.since:type_name -> google.protobuf.Timestamp
-	1,  // 56: muster.wire.v1.Device.reason:type_name -> muster.wire.v1.Reason
-	28, // 57: muster.wire.v1.Event.at:type_name -> muster.wire.v1.Position
-	37, // 58: muster.wire.v1.Event.presence:type_name -> muster.wire.v1.Presence
-	39, // 59: muster.wire.v1.Event.message:type_name -> muster.wire.v1.Message
-	40, // 60: muster.wire.v1.Event.changed:type_name -> muster.wire.v1.Changed
-	38, // 61: muster.wire.v1.Event.continued:type_name -> muster.wire.v1.Continued
-	41, // 62: muster.wire.v1.Event.crossing:type_name -> muster.wire.v1.Crossing
-	42, // 63: muster.wire.v1.Event.update:type_name -> muster.wire.v1.Update
-	34, // 64: muster.wire.v1.Presence.people:type_name -> muster.wire.v1.Person
-	33, // 65: muster.wire.v1.Presence.counts:type_name -> muster.wire.v1.Counts
-	60, // 66: muster.wire.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	3,  // 67: muster.wire.v1.Crossing.kind:type_name -> muster.wire.v1.Crossing.Kind
-	60, // 68: muster.wire.v1.Crossing.at:type_name -> google.protobuf.Timestamp
-	60, // 69: muster.wire.v1.Update.at:type_name -> google.protobuf.Timestamp
-	60, // 70: muster.wire.v1.Notice.at:type_name -> google.protobuf.Timestamp
-	45, // 71: muster.wire.v1.Fix.point:type_name -> muster.wire.v1.Point
-	60, // 72: muster.wire.v1.Fix.captured:type_name -> google.protobuf.Timestamp
-	44, // 73: muster.wire.v1.MemberFix.fix:type_name -> muster.wire.v1.Fix
-	46, // 74: muster.wire.v1.Fixes.fixes:type_name -> muster.wire.v1.MemberFix
-	49, // 75: muster.wire.v1.View.sights:type_name -> muster.wire.v1.Sight
-	51, // 76: muster.wire.v1.Neighbours.people:type_name -> muster.wire.v1.Neighbour
-	44, // 77: muster.wire.v1.Neighbour.fix:type_name -> muster.wire.v1.Fix
-	53, // 78: muster.wire.v1.Ingested.refused:type_name -> muster.wire.v1.Refusal
-	39, // 79: muster.wire.v1.Sent.message:type_name -> muster.wire.v1.Message
-	34, // 80: muster.wire.v1.PeoplePage.people:type_name -> muster.wire.v1.Person
-	33, // 81: muster.wire.v1.PeoplePage.counts:type_name -> muster.wire.v1.Counts
-	39, // 82: muster.wire.v1.Page.messages:type_name -> muster.wire.v1.Message
-	60, // 83: muster.wire.v1.Pong.now:type_name -> google.protobuf.Timestamp
-	84, // [84:84] is the sub-list for method output_type
-	84, // [84:84] is the sub-list for method input_type
-	84, // [84:84] is the sub-list for extension type_name
-	84, // [84:84] is the sub-list for extension extendee
-	0,  // [0:84] is the sub-list for field type_name
+	14, // 6: muster.wire.v1.ClientFrame.history:type_name -> muster.wire.v1.History
+	22, // 7: muster.wire.v1.ClientFrame.ping:type_name -> muster.wire.v1.Ping
+	23, // 8: muster.wire.v1.ClientFrame.bye:type_name -> muster.wire.v1.Bye
+	24, // 9: muster.wire.v1.ClientFrame.list_people:type_name -> muster.wire.v1.ListPeople
+	15, // 10: muster.wire.v1.ClientFrame.watch:type_name -> muster.wire.v1.Watch
+	16, // 11: muster.wire.v1.ClientFrame.unwatch:type_name -> muster.wire.v1.Unwatch
+	18, // 12: muster.wire.v1.ClientFrame.nearby:type_name -> muster.wire.v1.Nearby
+	19, // 13: muster.wire.v1.ClientFrame.ingest:type_name -> muster.wire.v1.Ingest
+	21, // 14: muster.wire.v1.ClientFrame.withdraw:type_name -> muster.wire.v1.Withdraw
+	12, // 15: muster.wire.v1.ClientFrame.receipt:type_name -> muster.wire.v1.Receipt
+	13, // 16: muster.wire.v1.ClientFrame.typing:type_name -> muster.wire.v1.Typing
+	6,  // 17: muster.wire.v1.Hello.follows:type_name -> muster.wire.v1.Follow
+	30, // 18: muster.wire.v1.Follow.positions:type_name -> muster.wire.v1.Position
+	30, // 19: muster.wire.v1.Join.positions:type_name -> muster.wire.v1.Position
+	51, // 20: muster.wire.v1.Report.fix:type_name -> muster.wire.v1.Fix
+	17, // 21: muster.wire.v1.Watch.area:type_name -> muster.wire.v1.Box
+	52, // 22: muster.wire.v1.Nearby.center:type_name -> muster.wire.v1.Point
+	20, // 23: muster.wire.v1.Ingest.fixes:type_name -> muster.wire.v1.SubjectFix
+	51, // 24: muster.wire.v1.SubjectFix.fix:type_name -> muster.wire.v1.Fix
+	26, // 25: muster.wire.v1.ServerFrame.welcome:type_name -> muster.wire.v1.Welcome
+	29, // 26: muster.wire.v1.ServerFrame.done:type_name -> muster.wire.v1.Done
+	31, // 27: muster.wire.v1.ServerFrame.snapshot:type_name -> muster.wire.v1.Snapshot
+	61, // 28: muster.wire.v1.ServerFrame.sent:type_name -> muster.wire.v1.Sent
+	63, // 29: muster.wire.v1.ServerFrame.page:type_name -> muster.wire.v1.Page
+	64, // 30: muster.wire.v1.ServerFrame.pong:type_name -> muster.wire.v1.Pong
+	65, // 31: muster.wire.v1.ServerFrame.error:type_name -> muster.wire.v1.Error
+	38, // 32: muster.wire.v1.ServerFrame.event:type_name -> muster.wire.v1.Event
+	54, // 33: muster.wire.v1.ServerFrame.fixes:type_name -> muster.wire.v1.Fixes
+	66, // 34: muster.wire.v1.ServerFrame.close:type_name -> muster.wire.v1.Close
+	27, // 35: muster.wire.v1.ServerFrame.goaway:type_name -> muster.wire.v1.Goaway
+	62, // 36: muster.wire.v1.ServerFrame.people_page:type_name -> muster.wire.v1.PeoplePage
+	32, // 37: muster.wire.v1.ServerFrame.reach:type_name -> muster.wire.v1.Reach
+	55, // 38: muster.wire.v1.ServerFrame.view:type_name -> muster.wire.v1.View
+	57, // 39: muster.wire.v1.ServerFrame.neighbours:type_name -> muster.wire.v1.Neighbours
+	59, // 40: muster.wire.v1.ServerFrame.ingested:type_name -> muster.wire.v1.Ingested
+	50, // 41: muster.wire.v1.ServerFrame.notice:type_name -> muster.wire.v1.Notice
+	13, // 42: muster.wire.v1.ServerFrame.typing:type_name -> muster.wire.v1.Typing
+	2,  // 43: muster.wire.v1.Welcome.transport:type_name -> muster.wire.v1.Transport
+	67, // 44: muster.wire.v1.Welcome.now:type_name -> google.protobuf.Timestamp
+	67, // 45: muster.wire.v1.Welcome.expires:type_name -> google.protobuf.Timestamp
+	28, // 46: muster.wire.v1.Goaway.targets:type_name -> muster.wire.v1.Target
+	34, // 47: muster.wire.v1.Snapshot.parts:type_name -> muster.wire.v1.Part
+	33, // 48: muster.wire.v1.Snapshot.unreached:type_name -> muster.wire.v1.RegionReach
+	33, // 49: muster.wire.v1.Reach.unreached:type_name -> muster.wire.v1.RegionReach
+	67, // 50: muster.wire.v1.RegionReach.unknown_since:type_name -> google.protobuf.Timestamp
+	30, // 51: muster.wire.v1.Part.at:type_name -> muster.wire.v1.Position
+	36, // 52: muster.wire.v1.Part.people:type_name -> muster.wire.v1.Person
+	53, // 53: muster.wire.v1.Part.fixes:type_name -> muster.wire.v1.MemberFix
+	35, // 54: muster.wire.v1.Part.counts:type_name -> muster.wire.v1.Counts
+	37, // 55: muster.wire.v1.Person.devices:type_name -> muster.wire.v1.Device
+	0,  // 56: muster.wire.v1.Device.state:type_name -> muster.wire.v1.State
+	2,  // 57: muster.wire.v1.Device.transport:type_name -> muster.wire.v1.Transport
+	67, // 58: muster.wire.v1.Device.since:type_name -> google.protobuf.Timestamp
+	1,  // 59: muster.wire.v1.Device.reason:type_name -> muster.wire.v1.Reason
+	30, // 60: muster.wire.v1.Event.at:type_name -> muster.wire.v1.Position
+	39, // 61: muster.wire.v1.Event.presence:type_name -> muster.wire.v1.Presence
+	41, // 62: muster.wire.v1.Event.message:type_name -> muster.wire.v1.Message
+	47, // 63: muster.wire.v1.Event.changed:type_name -> muster.wire.v1.Changed
+	40, // 64: muster.wire.v1.Event.continued:type_name -> muster.wire.v1.Continued
+	48, // 65: muster.wire.v1.Event.crossing:type_name -> muster.wire.v1.Crossing
+	49, // 66: muster.wire.v1.Event.update:type_name -> muster.wire.v1.Update
+	44, // 67: muster.wire.v1.Event.revised:type_name -> muster.wire.v1.Revised
+	45, // 68: muster.wire.v1.Event.receipts:type_name -> muster.wire.v1.Receipts
+	36, // 69: muster.wire.v1.Presence.people:type_name -> muster.wire.v1.Person
+	35, // 70: muster.wire.v1.Presence.counts:type_name -> muster.wire.v1.Counts
+	67, // 71: muster.wire.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	42, // 72: muster.wire.v1.Message.attachments:type_name -> muster.wire.v1.Attachment
+	67, // 73: muster.wire.v1.Message.edited_at:type_name -> google.protobuf.Timestamp
+	43, // 74: muster.wire.v1.Message.reactions:type_name -> muster.wire.v1.Reaction
+	41, // 75: muster.wire.v1.Revised.message:type_name -> muster.wire.v1.Message
+	46, // 76: muster.wire.v1.Receipts.seen:type_name -> muster.wire.v1.Seen
+	3,  // 77: muster.wire.v1.Crossing.kind:type_name -> muster.wire.v1.Crossing.Kind
+	67, // 78: muster.wire.v1.Crossing.at:type_name -> google.protobuf.Timestamp
+	67, // 79: muster.wire.v1.Update.at:type_name -> google.protobuf.Timestamp
+	67, // 80: muster.wire.v1.Notice.at:type_name -> google.protobuf.Timestamp
+	52, // 81: muster.wire.v1.Fix.point:type_name -> muster.wire.v1.Point
+	67, // 82: muster.wire.v1.Fix.captured:type_name -> google.protobuf.Timestamp
+	51, // 83: muster.wire.v1.MemberFix.fix:type_name -> muster.wire.v1.Fix
+	53, // 84: muster.wire.v1.Fixes.fixes:type_name -> muster.wire.v1.MemberFix
+	56, // 85: muster.wire.v1.View.sights:type_name -> muster.wire.v1.Sight
+	58, // 86: muster.wire.v1.Neighbours.people:type_name -> muster.wire.v1.Neighbour
+	51, // 87: muster.wire.v1.Neighbour.fix:type_name -> muster.wire.v1.Fix
+	60, // 88: muster.wire.v1.Ingested.refused:type_name -> muster.wire.v1.Refusal
+	41, // 89: muster.wire.v1.Sent.message:type_name -> muster.wire.v1.Message
+	36, // 90: muster.wire.v1.PeoplePage.people:type_name -> muster.wire.v1.Person
+	35, // 91: muster.wire.v1.PeoplePage.counts:type_name -> muster.wire.v1.Counts
+	41, // 92: muster.wire.v1.Page.messages:type_name -> muster.wire.v1.Message
+	67, // 93: muster.wire.v1.Pong.now:type_name -> google.protobuf.Timestamp
+	94, // [94:94] is the sub-list for method output_type
+	94, // [94:94] is the sub-list for method input_type
+	94, // [94:94] is the sub-list for extension type_name
+	94, // [94:94] is the sub-list for extension extendee
+	0,  // [0:94] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -5046,8 +5741,11 @@ func file_wire_wire_proto_init() {
 		(*ClientFrame_Nearby)(nil),
 		(*ClientFrame_Ingest)(nil),
 		(*ClientFrame_Withdraw)(nil),
+		(*ClientFrame_Receipt)(nil),
+		(*ClientFrame_Typing)(nil),
 	}
-	file_wire_wire_proto_msgTypes[19].OneofWrappers = []any{
+	file_wire_wire_proto_msgTypes[10].OneofWrappers = []any{}
+	file_wire_wire_proto_msgTypes[21].OneofWrappers = []any{
 		(*ServerFrame_Welcome)(nil),
 		(*ServerFrame_Done)(nil),
 		(*ServerFrame_Snapshot)(nil),
@@ -5065,24 +5763,27 @@ func file_wire_wire_proto_init() {
 		(*ServerFrame_Neighbours)(nil),
 		(*ServerFrame_Ingested)(nil),
 		(*ServerFrame_Notice)(nil),
+		(*ServerFrame_Typing)(nil),
 	}
-	file_wire_wire_proto_msgTypes[32].OneofWrappers = []any{
+	file_wire_wire_proto_msgTypes[34].OneofWrappers = []any{
 		(*Event_Presence)(nil),
 		(*Event_Message)(nil),
 		(*Event_Changed)(nil),
 		(*Event_Continued)(nil),
 		(*Event_Crossing)(nil),
 		(*Event_Update)(nil),
+		(*Event_Revised)(nil),
+		(*Event_Receipts)(nil),
 	}
-	file_wire_wire_proto_msgTypes[40].OneofWrappers = []any{}
-	file_wire_wire_proto_msgTypes[45].OneofWrappers = []any{}
+	file_wire_wire_proto_msgTypes[47].OneofWrappers = []any{}
+	file_wire_wire_proto_msgTypes[52].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   56,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

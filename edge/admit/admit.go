@@ -60,6 +60,8 @@ const (
 	Other Kind = iota
 	Message
 	Fix
+	Receipt
+	Typing
 )
 
 // Limits are what one session may send. The zero value of a field means its
@@ -69,6 +71,8 @@ type Limits struct {
 	Bytes    Rate
 	Messages Rate
 	Fixes    Rate
+	Receipts Rate
+	Typing   Rate
 	Errors   Rate    // answers to frames that did not ask for one
 	Abuse    float64 // how many times over the limits closes the connection
 }
@@ -78,7 +82,8 @@ type Limits struct {
 func (l Limits) Defaults() Limits {
 	return l.or(Limits{
 		Frames: Rate{100, 300}, // a resume joins 64 rooms at once
-		Bytes:  Rate{128 << 10, 512 << 10}, Messages: Rate{10, 50}, Fixes: Rate{50, 100}, Errors: Rate{5, 20}, Abuse: 10,
+		Bytes:  Rate{128 << 10, 512 << 10}, Messages: Rate{10, 50}, Fixes: Rate{50, 100},
+		Receipts: Rate{20, 200}, Typing: Rate{2, 10}, Errors: Rate{5, 20}, Abuse: 10,
 	})
 }
 
@@ -93,7 +98,7 @@ func (l Limits) GatewayDefaults() Limits {
 func (l Limits) or(d Limits) Limits {
 	return Limits{
 		Frames: cmp.Or(l.Frames, d.Frames), Bytes: cmp.Or(l.Bytes, d.Bytes), Messages: cmp.Or(l.Messages, d.Messages),
-		Fixes: cmp.Or(l.Fixes, d.Fixes), Errors: cmp.Or(l.Errors, d.Errors), Abuse: cmp.Or(l.Abuse, d.Abuse),
+		Fixes: cmp.Or(l.Fixes, d.Fixes), Receipts: cmp.Or(l.Receipts, d.Receipts), Typing: cmp.Or(l.Typing, d.Typing), Errors: cmp.Or(l.Errors, d.Errors), Abuse: cmp.Or(l.Abuse, d.Abuse),
 	}
 }
 
@@ -107,6 +112,8 @@ type Verdict struct {
 // concurrent use: the session's reader owns it.
 type Client struct {
 	frames, bytes, messages, fixes, errors, abuse Bucket
+
+	talk *struct{ receipts, typing Bucket } // nil: neither yet, as most sessions at rest
 }
 
 // Frame meters a frame of the given kind, with so many of what that is, and size in
@@ -114,11 +121,18 @@ type Client struct {
 func (c *Client) Frame(now time.Time, l *Limits, k Kind, of, size int) Verdict {
 	wait := max(c.frames.Take(now, l.Frames, 1), c.bytes.Take(now, l.Bytes, float64(size)))
 	if wait == 0 {
+		if c.talk == nil && (k == Receipt || k == Typing) {
+			c.talk = new(struct{ receipts, typing Bucket })
+		}
 		switch k {
 		case Message:
 			wait = c.messages.Take(now, l.Messages, float64(of))
 		case Fix:
 			wait = c.fixes.Take(now, l.Fixes, float64(of))
+		case Receipt:
+			wait = c.talk.receipts.Take(now, l.Receipts, 1)
+		case Typing:
+			wait = c.talk.typing.Take(now, l.Typing, 1)
 		}
 	}
 	if wait == 0 {

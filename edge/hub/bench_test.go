@@ -36,7 +36,7 @@ func (lone) Member(context.Context, string, string, uint64) (edge.Membership, er
 	return edge.Membership{}, nil
 }
 
-func (lone) Last(context.Context, string) (uint64, error) { return 0, nil }
+func (lone) Last(context.Context, string) (edge.Last, error) { return edge.Last{}, nil }
 
 // sink is a client that only counts.
 type sink struct {

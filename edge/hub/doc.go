@@ -73,6 +73,13 @@
 // net all memberships are asked again regularly, and lapse when core can't
 // answer.
 //
+// # Conversations
+//
+// Some are in a room of two to see positions alone (edge.Looks). All are sent the
+// same frames, so what is of the conversation is taken out for them at delivery
+// (talk.go); a feed that has none of them pays nothing for it. What somebody has of
+// a conversation is checked like their membership, and with it.
+//
 // # Taps
 //
 // Who watches an area of a room is told of it by edge/interest, which hears the

@@ -18,6 +18,7 @@ type feed struct {
 	locals   map[device]*local
 	live     []*local // those who get frames; replaced, never changed
 	plain    []*local // those of them who get fixes: not tapped
+	looking  bool     // some of them get no messages
 	tap      edge.Tap // hears for those who are; nil: nobody is
 	joins    map[uint64]*join
 	at       []*wire.Position    // how far the feed has come per region; entries are ours
@@ -46,12 +47,14 @@ type local struct {
 	member    *peer.Member // replaced, never changed
 	version   uint64       // of the membership, as checked
 	name      string       // the user's, as of then
+	talk      edge.Talk    // likewise
 	verified  time.Time    // when
 	suspended bool
 	tapped    bool // the feed's tap gets its fixes
 	fix       *wire.MemberFix
 	since     time.Time   // it follows the room
 	off       atomic.Bool // is out: a delivery that is under way passes it by
+	looks     atomic.Bool // talk is edge.Looks, for a delivery that is under way
 }
 
 // join is a request to the owner that was not answered yet.
@@ -62,6 +65,7 @@ type join struct {
 	since   time.Time
 	version uint64          // of the membership, as checked
 	name    string          // the user's, as of then
+	talk    edge.Talk       // likewise
 	at      time.Time       // when
 	fix     *wire.MemberFix // reported meanwhile
 }
@@ -70,7 +74,7 @@ func (j *join) req() *peer.Join { return j.frame.GetJoin() }
 
 // item is one frame from the owner in the feed's queue.
 type item struct {
-	frame *peer.Frame // Event, Joined, Parts or Fence; or
+	frame *peer.Frame // Event, Joined, Parts, Fence, Reach or Typing; or
 	fixes *peer.Fixes
 	lossy bool
 }
@@ -98,6 +102,8 @@ type delivery struct {
 	frames []*edge.Frame
 	one    *local
 	call   func()
+	some   bool // to are not all who get frames: nothing may go with this one
+	looked bool // some of those in to get no messages
 }
 
 func (t *turn) feedOrNew() *feed {
@@ -169,7 +175,9 @@ func (t *turn) drain(fd *feed) {
 		}
 		waited = false
 		if d := t.process(fd, fd.pop()); d.frame != nil || d.one != nil || d.call != nil {
-			d.frame = t.bundle(fd, d.frame)
+			if d.looked = fd.looking; !d.some {
+				d.frame = t.bundle(fd, d.frame)
+			}
 			t.sh.mu.Unlock()
 			t.h.deliver(d)
 			t.sh.mu.Lock()
@@ -215,6 +223,9 @@ func (fd *feed) alike(lossy bool) bool {
 
 func (h *Hub) deliver(d delivery) {
 	n := 0
+	if d.looked {
+		d.split()
+	}
 	if d.frame != nil {
 		for _, l := range d.to {
 			if !l.off.Load() {
@@ -302,6 +313,8 @@ func (t *turn) process(fd *feed, it item) delivery {
 		return t.fenced(fd, b.Fence)
 	case *peer.Frame_Reach:
 		return t.reached(fd, b.Reach)
+	case *peer.Frame_Typing:
+		return t.typing(fd, b.Typing.GetTyping())
 	}
 	return delivery{}
 }
@@ -348,10 +361,10 @@ func (t *turn) event(fd *feed, e *peer.Event) delivery {
 
 func (t *turn) parts(fd *feed, p *peer.Parts) delivery {
 	fd.attached = fd.attached || !p.GetAlone()
-	if len(p.GetParts()) == 0 && p.GetLastNumber() == 0 {
+	if len(p.GetParts()) == 0 && p.GetLastNumber() == 0 && p.GetLastChange() == 0 {
 		return delivery{}
 	}
-	snap := &wire.Snapshot{Room: fd.room, Recovered: true, LastNumber: p.LastNumber, Parts: p.Parts}
+	snap := &wire.Snapshot{Room: fd.room, Recovered: true, LastNumber: p.LastNumber, LastChange: p.LastChange, Parts: p.Parts}
 	for _, part := range p.Parts {
 		at := part.GetAt()
 		known := fd.position(at.GetRegion())
@@ -405,6 +418,7 @@ func (t *turn) joined(fd *feed, r *peer.Joined) delivery {
 	}
 	m := j.req().Member
 	l := &local{client: j.client, member: m, version: j.version, name: j.name, verified: j.at, since: t.now}
+	l.stands(j.talk)
 	k := device{m.User, m.Device.Device}
 	d := delivery{one: l}
 	if old := fd.locals[k]; old != nil {
@@ -433,7 +447,11 @@ func (t *turn) joined(fd *feed, r *peer.Joined) delivery {
 		if i == 0 {
 			re = j.re
 		}
-		d.frames = append(d.frames, edge.RawFrame(body, re, false))
+		f := edge.RawFrame(body, re, false)
+		if l.talk == edge.Looks {
+			f = withoutTalk(f)
+		}
+		d.frames = append(d.frames, f)
 	}
 	return d
 }
@@ -465,6 +483,7 @@ func (fd *feed) relist() {
 		}
 	}
 	fd.live, fd.plain = live, live
+	fd.looking = slices.ContainsFunc(live, func(l *local) bool { return l.talk == edge.Looks })
 	if fd.tap != nil {
 		fd.plain = slices.DeleteFunc(slices.Clone(live), func(l *local) bool { return l.tapped })
 	}

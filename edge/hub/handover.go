@@ -29,7 +29,7 @@ const (
 // have it. After any other error it may still happen.
 var ErrRefused = errors.New("the region refused the move")
 
-// Give brings a part of a room to the Receive of the node that gets the slot.
+// Give brings a part of a room to the TakeOver of the node that gets the slot.
 type Give func(ctx context.Context, to regions.NodeID, part *peer.HandOver) error
 
 // Commit has the region make a move.
@@ -238,8 +238,8 @@ func (s *stage) of(sl *slot, now time.Time) map[string]*given {
 	return s.rooms
 }
 
-// Receive takes a part of a room whose owner hands it over to this node.
-func (h *Hub) Receive(from regions.NodeID, part *peer.HandOver) error {
+// TakeOver takes a part of a room whose owner hands it over to this node.
+func (h *Hub) TakeOver(from regions.NodeID, part *peer.HandOver) error {
 	n, id, epoch := int(part.GetSlot()), part.GetRoom(), regions.Epoch(part.GetEpoch())
 	if n >= regions.Slots || id != "" && regions.SlotOf(id) != n || h.cfg.Roster.RegionOf(from) != h.cfg.Region {
 		return fmt.Errorf("room %q of slot %d is not %s's to give", id, n, from)

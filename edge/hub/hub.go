@@ -40,6 +40,9 @@ type Config struct {
 	Messages Messages
 	Activity edge.Activity
 	Receipts edge.Receipts // optional
+	// Lately returns how far those have got in a room of whom that was stored of late,
+	// who let it be known. Optional: what of it was told to nobody nobody hears.
+	Lately func(ctx context.Context, room string) ([]*wire.Seen, error)
 
 	// Observe hears of the fixes that a room which this node owns has accepted, of
 	// this region (own) and of others, withdrawn ones (without a point) too, and
@@ -125,8 +128,8 @@ type Roster interface {
 
 // Messages is what a hub asks of the stored messages; edge.Messages has it.
 type Messages interface {
-	// Last returns the number of the room's last message, 0 if there is none.
-	Last(ctx context.Context, room string) (uint64, error)
+	// Last returns the room's last numbers.
+	Last(ctx context.Context, room string) (edge.Last, error)
 }
 
 var _ edge.Hub = (*Hub)(nil)

@@ -117,7 +117,7 @@ func (m *mesh) boot(n regions.NodeID) {
 	}
 	h := New(Config{
 		Self: n, Region: m.regionOf(n), Roster: r, Links: fakeLinks{m, n},
-		Members: m.core, Messages: m.core, Activity: m.core, Observe: m.observer(n),
+		Members: m.core, Messages: m.core, Activity: m.core, Lately: m.core.Lately, Observe: m.observer(n),
 	})
 	require.NoError(m.t, h.Start(context.Background()))
 	m.mu.Lock()
@@ -267,9 +267,22 @@ type fakeCore struct {
 	broken  bool
 	touched int
 	last    uint64
+	change  uint64
+	lately  []*wire.Seen
+	talks   map[string]edge.Talk
 }
 
-func newFakeCore() *fakeCore { return &fakeCore{version: 1, out: map[string]bool{}} }
+func newFakeCore() *fakeCore {
+	return &fakeCore{version: 1, out: map[string]bool{}, talks: map[string]edge.Talk{}}
+}
+
+func (c *fakeCore) talk(user string, talk edge.Talk) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.talks[user] = talk
+	c.version++
+	return c.version
+}
 
 func (c *fakeCore) Member(_ context.Context, user, _ string, _ uint64) (edge.Membership, error) {
 	time.Sleep(5 * time.Millisecond)
@@ -281,13 +294,19 @@ func (c *fakeCore) Member(_ context.Context, user, _ string, _ uint64) (edge.Mem
 	case c.out[user]:
 		return edge.Membership{}, errs.New(errs.Forbidden, edge.CodeNotMember, "no member")
 	}
-	return edge.Membership{Version: c.version}, nil
+	return edge.Membership{Version: c.version, Talk: c.talks[user]}, nil
 }
 
-func (c *fakeCore) Last(context.Context, string) (uint64, error) {
+func (c *fakeCore) Last(context.Context, string) (edge.Last, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.last, nil
+	return edge.Last{Number: c.last, Change: c.change}, nil
+}
+
+func (c *fakeCore) Lately(context.Context, string) ([]*wire.Seen, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lately, nil
 }
 
 func (c *fakeCore) kick(user string) uint64 {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 )
 
@@ -16,11 +17,12 @@ const (
 	numbersTimeout  = time.Second // of one read
 )
 
-// numbers is the list of rooms that this node owns and of whose messages some
-// may have been stored and never got here: the owner is new, or the node that
-// stored them died, or its link to us broke. The owner reads the number of the
-// room's last message then and tells it to everybody; who lacks some fetches
-// them. The list is bounded by the rooms of this node.
+// numbers is the list of rooms that this node owns and of whose messages or
+// revisions some may have been stored and never got here: the owner is new, or the node that
+// stored them died, or its link to us broke. The owner reads the room's last
+// numbers then and tells it to everybody; who lacks some fetches
+// them. The receipts of late it tells again, which changes nothing for whoever has
+// heard them. The list is bounded by the rooms of this node.
 type numbers struct {
 	mu    sync.Mutex
 	rooms map[string]bool
@@ -76,15 +78,25 @@ func (h *Hub) readNumber(ctx context.Context, room string) {
 	defer cancel()
 	last, err := h.cfg.Messages.Last(ctx, room)
 	if err != nil {
-		h.log.DebugContext(ctx, "last message can't be read, trying again", "room", room, "err", err)
+		h.log.DebugContext(ctx, "last numbers can't be read, trying again", "room", room, "err", err)
 		h.numbers.ask(room)
 		return
+	}
+	var lately []*wire.Seen
+	if h.cfg.Lately != nil {
+		if lately, err = h.cfg.Lately(ctx, room); err != nil {
+			h.log.DebugContext(ctx, "receipts can't be read, trying again", "room", room, "err", err)
+			h.numbers.ask(room)
+		}
 	}
 	t := h.begin(room)
 	defer t.end()
 	if o := t.owned(); o != nil {
 		members := o.Len()
-		t.apply(o, members, o.LastNumber(t.now, last))
+		t.apply(o, members, o.Last(t.now, last))
+		if len(lately) > 0 {
+			t.apply(o, members, o.Receive(t.now, &wire.Receipts{Seen: lately}))
+		}
 	} else if t.sl.rooms[room] != nil {
 		h.numbers.ask(room) // it may not act right now
 	}

@@ -91,7 +91,7 @@ func (t *turn) handle(from regions.NodeID, region regions.RegionID, f *peer.Fram
 	case *peer.Frame_Joined, *peer.Frame_Fence, *peer.Frame_Event, *peer.Frame_Fixes, *peer.Frame_Parts,
 		*peer.Frame_Reach:
 		toNode = true
-	case *peer.Frame_Applied:
+	case *peer.Frame_Applied, *peer.Frame_Typing:
 		toNode = t.sl.owner != t.h.cfg.Self
 	}
 	switch {
@@ -107,7 +107,8 @@ func (t *turn) handle(from regions.NodeID, region regions.RegionID, f *peer.Fram
 // fromRegion reports whether a frame may come from another region.
 func fromRegion(f *peer.Frame) bool {
 	switch f.Body.(type) {
-	case *peer.Frame_Event, *peer.Frame_Fixes, *peer.Frame_Parts, *peer.Frame_Subscribe, *peer.Frame_Unsubscribe:
+	case *peer.Frame_Event, *peer.Frame_Fixes, *peer.Frame_Parts, *peer.Frame_Subscribe, *peer.Frame_Unsubscribe,
+		*peer.Frame_Typing:
 		return true
 	}
 	return false
@@ -176,9 +177,18 @@ func (t *turn) ownsThere(from regions.NodeID, region regions.RegionID, f *peer.F
 func timeless(f *peer.Frame) bool { return stored(f) || f.GetMembershipChanged() != nil }
 
 // stored reports whether a frame only tells of what is stored.
-func stored(f *peer.Frame) bool { return f.GetPublish() != nil || f.GetCrossing() != nil }
+func stored(f *peer.Frame) bool {
+	switch f.Body.(type) {
+	case *peer.Frame_Publish, *peer.Frame_Revise, *peer.Frame_Receive, *peer.Frame_Crossing:
+		return true
+	}
+	return false
+}
 
 func (t *turn) wait(from regions.NodeID, region regions.RegionID, f *peer.Frame, round uint64) {
+	if f.GetTyping() != nil {
+		return // it is of now or of nothing
+	}
 	if len(t.sl.waiting) >= waitLimit {
 		t.turnAway(from, f)
 		return
@@ -193,17 +203,17 @@ func (t *turn) turnAway(from regions.NodeID, f *peer.Frame) {
 		t.misses(o)
 	}
 	switch f.Body.(type) {
-	case *peer.Frame_Event, *peer.Frame_Fixes, *peer.Frame_Parts, *peer.Frame_Unsubscribe:
+	case *peer.Frame_Event, *peer.Frame_Fixes, *peer.Frame_Parts, *peer.Frame_Unsubscribe, *peer.Frame_Typing:
 		return // the room asks again when it can act
-	case *peer.Frame_Publish:
+	case *peer.Frame_Publish, *peer.Frame_Revise, *peer.Frame_Receive:
 		t.h.numbers.ask(t.room)
 	}
 	t.sayNotOwner(from)
 }
 
-// misdirected answers a frame for a room that this node does not own. A message
-// or a crossing that was sent before the slot moved goes on to where it is now: under a higher
-// epoch each time, so never in a circle.
+// misdirected answers a frame for a room that this node does not own. What tells of
+// something stored and was sent before the slot moved goes on to where it is now:
+// under a higher epoch each time, so never in a circle.
 func (t *turn) misdirected(from regions.NodeID, f *peer.Frame) {
 	if stored(f) && regions.Epoch(f.Epoch) < t.sl.epoch {
 		t.toOwner(f)
@@ -365,6 +375,12 @@ func (t *turn) asOwner(from regions.NodeID, region regions.RegionID, f *peer.Fra
 		out = o.Cross(t.now, b.Crossing.GetCrossing())
 	case *peer.Frame_Publish:
 		out = o.Publish(t.now, b.Publish.GetMessage())
+	case *peer.Frame_Revise:
+		out = o.Revise(t.now, b.Revise.GetRevised())
+	case *peer.Frame_Receive:
+		out = o.Receive(t.now, b.Receive.GetReceipts())
+	case *peer.Frame_Typing:
+		out = o.Typing(t.now, region, b.Typing)
 	case *peer.Frame_Applied:
 		out = o.Applied(t.now, from, b.Applied.GetVersion())
 	case *peer.Frame_MembershipChanged:
@@ -400,6 +416,12 @@ func roomOf(f *peer.Frame) string {
 		return b.Crossing.GetRoom()
 	case *peer.Frame_Publish:
 		return b.Publish.GetRoom()
+	case *peer.Frame_Revise:
+		return b.Revise.GetRoom()
+	case *peer.Frame_Receive:
+		return b.Receive.GetRoom()
+	case *peer.Frame_Typing:
+		return b.Typing.GetTyping().GetRoom()
 	case *peer.Frame_Applied:
 		return b.Applied.GetRoom()
 	case *peer.Frame_Joined:

@@ -416,7 +416,7 @@ func (m *mesh) handOver(from, to regions.NodeID, flaw func(step string) (before,
 			if err := got.UnmarshalVT(b); err != nil {
 				return err
 			}
-			if err := m.hub(to).Receive(from, got); err != nil {
+			if err := m.hub(to).TakeOver(from, got); err != nil {
 				return err
 			}
 			if after {

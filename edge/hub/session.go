@@ -72,10 +72,10 @@ func (h *Hub) Join(c edge.Client, j edge.Join) {
 	frame := &peer.Frame{Body: &peer.Frame_Join{Join: &peer.Join{
 		Room: j.Room, Request: h.request.Add(1), Positions: j.Positions,
 		Member:  memberOf(m, deviceIn(m.Device, wire.State_LIVE, 0), j.Hidden),
-		Version: j.Membership.Version, LastNumber: j.LastNumber,
+		Version: j.Membership.Version, LastNumber: j.Last.Number, LastChange: j.Last.Change,
 	}}}
 	q := &join{client: c, re: j.Re, frame: frame, since: t.now,
-		version: j.Membership.Version, name: j.Membership.Name, at: t.now}
+		version: j.Membership.Version, name: j.Membership.Name, talk: j.Membership.Talk, at: t.now}
 	fd.joins[q.req().Request] = q
 	t.sh.joins = append(t.sh.joins, q)
 	t.addStay(c)
@@ -291,6 +291,40 @@ func (h *Hub) Publish(room string, m *wire.Message) {
 	now := t.now
 	t.end()
 	h.cfg.Activity.Touch(room, now)
+}
+
+// Revise spreads what became of a message, which is stored: where it was stored, and
+// after that.
+func (h *Hub) Revise(room string, v *wire.Revised) {
+	t := h.begin(room)
+	t.sl.said[room] = t.now
+	t.toOwner(&peer.Frame{Body: &peer.Frame_Revise{Revise: &peer.Revise{Room: room, Revised: v}}})
+	now := t.now
+	t.end()
+	h.cfg.Activity.Touch(room, now)
+}
+
+// Receive spreads how far members have got in a room, which is stored.
+func (h *Hub) Receive(room string, c *wire.Receipts) {
+	t := h.begin(room)
+	t.sl.said[room] = t.now
+	t.toOwner(&peer.Frame{Body: &peer.Frame_Receive{Receive: &peer.Receive{Room: room, Receipts: c}}})
+	t.end()
+}
+
+// Typing tells that a client's user is typing. See edge.Hub.
+func (h *Hub) Typing(c edge.Client, room string, on bool) {
+	t := h.begin(room)
+	defer t.end()
+	fd := t.sl.feeds[room]
+	if fd == nil {
+		return
+	}
+	if l := t.local(fd, c); l != nil && !l.suspended && !l.member.Hidden && l.talk == edge.Talks {
+		t.toOwner(&peer.Frame{Body: &peer.Frame_Typing{Typing: &peer.Typing{
+			Typing: &wire.Typing{Room: room, On: on, User: l.member.User}, Region: string(h.cfg.Region),
+		}}})
+	}
 }
 
 // Hide makes a client seen by nobody, or seen again. See edge.Hub.

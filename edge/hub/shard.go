@@ -37,7 +37,7 @@ type slot struct {
 	rooms   map[string]*owned
 	feeds   map[string]*feed
 	waiters map[string][]*waiter // of MembershipChanged
-	said    map[string]time.Time // when messages were last published from here, of late
+	said    map[string]time.Time // when something stored was last told from here, of late
 	posts   map[string]posts     // that this node keeps, by room
 	lapsing time.Time            // when the first of them may lapse
 	waiting []waiting
@@ -209,6 +209,8 @@ func (t *turn) fromOwner(f *peer.Frame) {
 		t.wake(b.Applied.GetVersion())
 	case *peer.Frame_Fixes:
 		t.push(item{fixes: b.Fixes})
+	case *peer.Frame_Typing:
+		t.push(item{frame: f, lossy: true})
 	default:
 		t.push(item{frame: f})
 	}

@@ -22,6 +22,8 @@ const (
 	// MaxRadius and MaxLimit are what may be asked with Near.
 	MaxRadius = maxRadius // metres
 	MaxLimit  = 100
+	// MaxCrowd is how many Crowd returns.
+	MaxCrowd = 1000
 
 	defaultLimit = 20
 	askTime      = 2 * time.Second        // an owner has so long to answer
@@ -153,7 +155,19 @@ func (m *Map) Near(ctx context.Context, viewer, fleet string, at geo.Point, radi
 	if limit == 0 {
 		limit = defaultLimit
 	}
-	if !at.Valid() || !(radius >= 0 && radius <= MaxRadius) || limit < 0 || limit > MaxLimit {
+	if limit < 0 || limit > MaxLimit {
+		return edge.Nearby{}, errNear
+	}
+	return m.nearest(ctx, viewer, fleet, at, radius, limit)
+}
+
+// Crowd is Near for who chooses among many: MaxCrowd people at most.
+func (m *Map) Crowd(ctx context.Context, viewer string, at geo.Point, radius float64) (edge.Nearby, error) {
+	return m.nearest(ctx, viewer, "", at, radius, MaxCrowd)
+}
+
+func (m *Map) nearest(ctx context.Context, viewer, fleet string, at geo.Point, radius float64, limit int) (edge.Nearby, error) {
+	if !at.Valid() || !(radius >= 0 && radius <= MaxRadius) {
 		return edge.Nearby{}, errNear
 	}
 	m.metrics.askedNear.Inc()

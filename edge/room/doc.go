@@ -6,7 +6,7 @@
 // state and returns what is to be sent; edge/hub does the sending. Not safe for
 // concurrent use.
 //
-//	nodes of this region ──Join Attach Change Report Post Publish Cross──▶ Room ──Joined Event Fixes Parts──▶ nodes
+//	nodes of this region ──Join Attach Change Report Post Publish Revise Receive Typing Cross──▶ Room ──Joined Event Fixes Parts──▶ nodes
 //	owners of the room in other regions ──Subscribe Digest Event Fixes Parts──▶ Room ──the same──▶ owners
 //	links to those ──Cut Refollow Ask──▶ Room ──Reach──▶ nodes
 //	roster of this region ──Adopt End Suspend Reconcile──▶ Room
@@ -106,6 +106,16 @@
 // held for up to Hold until the regions it has positions of have answered with a
 // whole part and the events since that position. Regions that can't be heard are
 // not waited for.
+//
+// # What is stored
+//
+// Messages, what becomes of them (Revise), how far members have got (Receive),
+// crossings and updates are stored before they come here, and are events like any.
+// The highest numbers of messages and revisions are known apart from the events
+// that brought them: they come with Joins and Parts, are read again when some may
+// have got lost, and are told alone (hint), so that who lacks some fetches them.
+// Receipts have no such number; the next ones say as much. Typing is no event: it
+// is passed on, or dropped.
 //
 // # Another owner
 //

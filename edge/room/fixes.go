@@ -300,7 +300,7 @@ func (r *Room) relayable(now time.Time, from regions.RegionID, f *peer.Fixes) bo
 		r.Stats.Dropped++
 		return false
 	}
-	r.raise(now, f.Version, 0)
+	r.raise(now, f.Version, 0, 0)
 	for _, fix := range frame.GetFixes().GetFixes() {
 		r.relayed(g, fix)
 	}

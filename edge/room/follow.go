@@ -126,7 +126,8 @@ func (r *Room) Event(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	}
 	g.epoch, g.seq = at.Epoch, at.Seq
 	g.ring.push(f, r.cfg)
-	r.raise(now, e.Version, frame.GetEvent().GetMessage().GetNumber())
+	said := frame.GetEvent()
+	r.raise(now, e.Version, max(said.GetMessage().GetNumber(), said.GetRevised().GetMessage().GetNumber()), said.GetRevised().GetChange())
 	r.Stats.Relayed++
 	r.toNodes(f)
 	if p := frame.GetEvent().GetPresence(); p != nil {
@@ -152,13 +153,13 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	if g == nil {
 		return r.take()
 	}
-	r.raise(now, p.GetVersion(), p.GetLastNumber())
+	r.raise(now, p.GetVersion(), p.GetLastNumber(), p.GetLastChange())
 	if p.Alone {
 		r.toNodes(f)
 		return r.take()
 	}
 	if len(p.GetParts()) == 0 {
-		hint := &peer.Parts{Room: r.id, Version: p.Version, LastNumber: p.LastNumber, Alone: true}
+		hint := &peer.Parts{Room: r.id, Version: p.Version, LastNumber: p.LastNumber, LastChange: p.LastChange, Alone: true}
 		r.toNodes(&peer.Frame{Body: &peer.Frame_Parts{Parts: hint}}) // it answers us, not them
 		if !g.known {
 			r.subscribe(now, g) // an answer to a question from before we forgot
@@ -181,7 +182,8 @@ func (r *Room) Parts(now time.Time, from regions.RegionID, f *peer.Frame) []Effe
 	}
 	if len(part.People) > r.cfg.Page || len(p.Events) > 0 {
 		f = &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{
-			Room: r.id, Parts: []*wire.Part{cut(part, r.cfg.Page)}, Version: p.Version, LastNumber: p.LastNumber,
+			Room: r.id, Parts: []*wire.Part{cut(part, r.cfg.Page)}, Version: p.Version,
+			LastNumber: p.LastNumber, LastChange: p.LastChange,
 		}}}
 	}
 	r.toNodes(f)

@@ -41,6 +41,10 @@ func FuzzFrames(f *testing.F) {
 	seed(join, &peer.Frame{Body: &peer.Frame_Event{Event: &peer.Event{At: &wire.Position{Region: "b"}}}},
 		&peer.Frame{Body: &peer.Frame_Report{Report: &peer.Report{Fix: memberFix(ann, 1, time.Unix(1, 0))}}})
 
+	seed(join, &peer.Frame{Body: &peer.Frame_Revise{Revise: &peer.Revise{Revised: &wire.Revised{Change: 1, Message: &wire.Message{Number: 1}}}}},
+		&peer.Frame{Body: &peer.Frame_Receive{Receive: &peer.Receive{Receipts: &wire.Receipts{Seen: []*wire.Seen{{User: "ann", Read: 1}}}}}},
+		&peer.Frame{Body: &peer.Frame_Typing{Typing: &peer.Typing{Typing: &wire.Typing{User: "ann", On: true}}}})
+
 	cfg := Config{Region: "a", Others: []regions.RegionID{"b"}}.WithDefaults()
 	f.Fuzz(func(t *testing.T, in []byte) {
 		now := time.Unix(1_000_000, 0)
@@ -113,6 +117,7 @@ func FuzzImport(f *testing.F) {
 	first := old.Export(nil)
 	old.Report(now, "n1", memberFix(ann, 1, now))
 	old.Publish(now, &wire.Message{Number: 1})
+	old.Revise(now, &wire.Revised{Change: 1, Message: &wire.Message{Number: 1}})
 	old.Post(now, "n2", &peer.Post{Fix: memberFix(session("dan/"+edge.PostDevice+"@0", ""), 5, now), Until: stamp(now.Add(time.Hour))})
 	tail := old.Export(first)
 	bytes := func(h *peer.HandOver) []byte {
@@ -139,6 +144,7 @@ func FuzzImport(f *testing.F) {
 		}
 		consistent(t, r)
 		require.Greater(t, r.own.epoch, tail.Epoch)
+		require.GreaterOrEqual(t, r.change, tail.LastChange)
 		for _, e := range out {
 			require.NotNil(t, e.Frame)
 		}
@@ -170,6 +176,12 @@ func feedAny(r *Room, now time.Time, from byte, f *peer.Frame) {
 		r.Cross(now, b.Crossing.GetCrossing())
 	case *peer.Frame_Publish:
 		r.Publish(now, b.Publish.GetMessage())
+	case *peer.Frame_Revise:
+		r.Revise(now, b.Revise.GetRevised())
+	case *peer.Frame_Receive:
+		r.Receive(now, b.Receive.GetReceipts())
+	case *peer.Frame_Typing:
+		r.Typing(now, []regions.RegionID{"a", "b"}[from%2], b.Typing)
 	case *peer.Frame_Applied:
 		r.Applied(now, node, b.Applied.GetVersion())
 	case *peer.Frame_MembershipChanged:

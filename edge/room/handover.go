@@ -29,7 +29,7 @@ func (r *Room) Export(first *peer.HandOver) *peer.HandOver {
 	if first != nil {
 		r.tell(r.used)
 	}
-	h := &peer.HandOver{Room: r.id, Epoch: r.own.epoch, Tail: first != nil, Version: r.version, LastNumber: r.last}
+	h := &peer.HandOver{Room: r.id, Epoch: r.own.epoch, Tail: first != nil, Version: r.version, LastNumber: r.last, LastChange: r.change}
 	for _, m := range r.roll.sorted {
 		d := m.dev
 		if d.Region != string(m.region) { // its origin did not say
@@ -85,7 +85,7 @@ func Import(cfg *Config, first, tail *peer.HandOver, epoch regions.Epoch, stays 
 		return nil, nil, fmt.Errorf("room: import at %d of a room at %d", epoch, tail.Epoch)
 	}
 	r := New(cfg, tail.Room, epoch, own.Position.Seq, now)
-	r.version, r.last = tail.Version, tail.LastNumber
+	r.version, r.last, r.change = tail.Version, tail.LastNumber, tail.LastChange
 	r.importRegion(r.own, regionOf(first, cfg.Region), own)
 	for _, id := range cfg.Others {
 		if x := regionOf(tail, id); x != nil {

@@ -30,7 +30,7 @@ type request struct {
 // that it can't continue, then the events it missed of the others.
 func (r *Room) Join(now time.Time, from regions.NodeID, j *peer.Join) []Effect {
 	r.used = now
-	r.raise(now, j.GetVersion(), j.GetLastNumber())
+	r.raise(now, j.GetVersion(), j.GetLastNumber(), j.GetLastChange())
 	if newer, over := r.over(j.GetMember()); over {
 		r.refuse(from, j, newer)
 		return r.take()
@@ -162,7 +162,7 @@ func (r *Room) answer(q request) {
 func (r *Room) continueSession(q request) {
 	strangers := r.strangers(q.positions)
 	snap := &wire.Snapshot{
-		Room: r.id, Recovered: len(strangers) == 0, LastNumber: r.last, Unreached: append(r.unreached(), strangers...),
+		Room: r.id, Recovered: len(strangers) == 0, LastNumber: r.last, LastChange: r.change, Unreached: append(r.unreached(), strangers...),
 	}
 	// Strangers are this client's own words: other sessions of the node don't hear of them.
 	joined := &peer.Joined{Room: r.id, Request: q.join, Version: r.version, Frames: make([][]byte, 1, 4), Unreached: r.unreached()}
@@ -190,7 +190,7 @@ func (r *Room) continueSession(q request) {
 
 // continueNode answers an Attach with frames for all of the node's sessions.
 func (r *Room) continueNode(q request) {
-	parts := &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last}
+	parts := &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last, LastChange: r.change}
 	r.toNode(q.node, &peer.Frame{Body: &peer.Frame_Parts{Parts: parts}})
 	for _, g := range r.regions {
 		if !g.known {
@@ -208,7 +208,7 @@ func (r *Room) continueNode(q request) {
 
 // continueRegion answers a Subscribe with what is ours.
 func (r *Room) continueRegion(q request) {
-	parts := &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last, Present: r.own.position()}
+	parts := &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last, LastChange: r.change, Present: r.own.position()}
 	r.toRegion(q.region.id, &peer.Frame{Body: &peer.Frame_Parts{Parts: parts}})
 	n, ok := r.missed(r.own, find(q.positions, r.own.id))
 	if !ok || q.whole {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/regions"
 )
 
@@ -85,7 +86,8 @@ type Room struct {
 	id      string
 	version uint64    // of the group's membership, the highest heard of
 	last    uint64    // message number, the highest heard of
-	raised  time.Time // when one of the two rose last
+	change  uint64    // and that of revisions
+	raised  time.Time // when one of the three rose last
 	roll    roll
 	own     *region
 	regions []*region // own first, then the others that we follow or that follow us
@@ -95,6 +97,7 @@ type Room struct {
 	fixes    fixes
 	posts    []*post   // by user
 	lapsing  time.Time // when the first of them may lapse
+	typed    typed
 	news     news
 	applying []applying
 	held     []held
@@ -196,9 +199,33 @@ func (r *Room) Publish(now time.Time, m *wire.Message) []Effect {
 		r.Stats.Dropped++
 		return r.take()
 	}
-	r.raise(now, 0, m.Number)
+	r.raise(now, 0, m.Number, 0)
 	r.tell(now)
 	r.emit(&wire.Event{Body: &wire.Event_Message{Message: m}})
+	return r.take()
+}
+
+// Revise numbers and spreads what became of a message, which is stored.
+func (r *Room) Revise(now time.Time, v *wire.Revised) []Effect {
+	r.used = now
+	if v.GetMessage() == nil {
+		r.Stats.Dropped++
+		return r.take()
+	}
+	r.raise(now, 0, v.Message.Number, v.Change)
+	r.tell(now)
+	r.emit(&wire.Event{Body: &wire.Event_Revised{Revised: v}})
+	return r.take()
+}
+
+// Receive numbers and spreads how far members have got, which is stored.
+func (r *Room) Receive(now time.Time, c *wire.Receipts) []Effect {
+	r.used = now
+	if len(c.GetSeen()) == 0 {
+		r.Stats.Dropped++
+		return r.take()
+	}
+	r.emit(&wire.Event{Body: &wire.Event_Receipts{Receipts: c}})
 	return r.take()
 }
 
@@ -227,19 +254,19 @@ func (r *Room) Update(now time.Time, u *wire.Update) []Effect {
 	return r.take()
 }
 
-// LastNumber takes the number of the room's last stored message, when messages
+// Last takes the numbers of the room's last stored message and revision, when some
 // may have been lost on their way here, and tells everybody.
-func (r *Room) LastNumber(now time.Time, n uint64) []Effect {
-	if r.raise(now, 0, n); r.last > 0 {
+func (r *Room) Last(now time.Time, l edge.Last) []Effect {
+	if r.raise(now, 0, l.Number, l.Change); r.last > 0 {
 		r.hint()
 	}
 	return r.take()
 }
 
 // raise takes what somebody knows of the numbers that only grow.
-func (r *Room) raise(now time.Time, version, last uint64) {
-	if version > r.version || last > r.last {
-		r.version, r.last, r.raised = max(r.version, version), max(r.last, last), now
+func (r *Room) raise(now time.Time, version, last, change uint64) {
+	if version > r.version || last > r.last || change > r.change {
+		r.version, r.last, r.change, r.raised = max(r.version, version), max(r.last, last), max(r.change, change), now
 	}
 }
 
@@ -251,7 +278,9 @@ func (r *Room) hint() {
 }
 
 func (r *Room) numbers() *peer.Frame {
-	return &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{Room: r.id, Version: r.version, LastNumber: r.last, Alone: true}}}
+	return &peer.Frame{Body: &peer.Frame_Parts{Parts: &peer.Parts{
+		Room: r.id, Version: r.version, LastNumber: r.last, LastChange: r.change, Alone: true,
+	}}}
 }
 
 // Next returns when Tick has something to do; zero if never.

@@ -23,7 +23,7 @@ type applying struct {
 func (r *Room) MembershipChanged(now time.Time, asker regions.NodeID, version uint64) []Effect {
 	r.used = now
 	if version > r.version {
-		r.raise(now, version, 0)
+		r.raise(now, version, 0, 0)
 		r.tell(now)
 		r.emit(&wire.Event{Body: &wire.Event_Changed{Changed: &wire.Changed{Version: version}}})
 	} else if slices.ContainsFunc(r.nodes, func(n *node) bool { return n.applied < version }) {
@@ -38,7 +38,7 @@ func (r *Room) MembershipChanged(now time.Time, asker regions.NodeID, version ui
 // against a version, and those of no members are gone.
 func (r *Room) Applied(now time.Time, from regions.NodeID, version uint64) []Effect {
 	r.used = now
-	r.raise(now, version, 0) // we may be new here
+	r.raise(now, version, 0, 0) // we may be new here
 	if n := r.node(from); n != nil && version > n.applied {
 		n.applied = version
 		r.checkApplied()

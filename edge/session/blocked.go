@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/mustermesh/muster/api/wire"
@@ -32,34 +33,42 @@ const (
 	blockedRetry = 5 * time.Second
 )
 
-// askBlocked asks whom the session must not see. Until that is known it joins
-// nothing.
+// terms are whom a session must not see, and whether it is told nobody's receipts.
+// They are replaced, never changed.
+type terms struct {
+	users    map[string]bool
+	discreet bool
+}
+
+// askBlocked asks for the session's terms. Until they are known it joins nothing.
 func (s *Session) askBlocked(ctx context.Context) error {
-	if s.registry.deps.Blocks == nil || !s.blockedOld(blockedAgain) {
+	if !s.registry.termed() || !s.blockedOld(blockedAgain) {
 		return nil
 	}
 	s.asking.Lock() // so that no older answer comes after a newer one
 	defer s.asking.Unlock()
 	now, news := time.Now(), s.blockNews.Load()
-	users, err := s.registry.deps.Blocks.Blocked(ctx, s.member.User)
+	is, err := s.registry.termsOf(ctx, s.member.User)
 	if err != nil {
 		return err
 	}
 	was := s.blocked.Load()
 	switch {
 	case was == nil:
-		s.blocked.Store(&users)
-	case !maps.Equal(*was, users):
-		for user := range users {
-			if !(*was)[user] {
+		s.blocked.Store(is)
+	case !maps.Equal(was.users, is.users):
+		for user := range is.users {
+			if !was.users[user] {
 				s.uncleared = append(s.uncleared, user)
 			}
 		}
-		s.blocked.Store(&users) // from here on frames leave them out
+		s.blocked.Store(is) // from here on frames leave them out
 		if a := s.registry.deps.Areas; a != nil {
 			a.Choose(s)
 		}
 		s.reenter()
+	case was.discreet != is.discreet:
+		s.blocked.Store(&terms{was.users, is.discreet})
 	}
 	s.blockedAt.Store(now.UnixNano())
 	s.blockRead.Store(news)
@@ -68,6 +77,28 @@ func (s *Session) askBlocked(ctx context.Context) error {
 		s.log(slog.LevelDebug, "whom a session must not see is still shown", "err", err)
 	}
 	return nil
+}
+
+// termed reports whether there are any terms to ask for.
+func (r *Registry) termed() bool { return r.deps.Blocks != nil || r.deps.Discreet != nil }
+
+// termsOf asks for both at the same time: who joins waits for them.
+func (r *Registry) termsOf(ctx context.Context, user string) (*terms, error) {
+	t := &terms{}
+	g, ctx := errgroup.WithContext(ctx)
+	if b := r.deps.Blocks; b != nil {
+		g.Go(func() (err error) {
+			t.users, err = b.Blocked(ctx, user)
+			return err
+		})
+	}
+	if d := r.deps.Discreet; d != nil {
+		g.Go(func() (err error) {
+			t.discreet, err = d.Discreet(ctx, user)
+			return err
+		})
+	}
+	return t, g.Wait()
 }
 
 func (s *Session) blockedOld(age time.Duration) bool {
@@ -153,7 +184,7 @@ func withoutPoint(f *wire.MemberFix, n uint64) *wire.MemberFix {
 // heed asks again whom the session must not see if that was long ago: with what
 // its client is sent, and with its pings.
 func (s *Session) heed() {
-	if s.registry.deps.Blocks == nil || s.blocked.Load() == nil || !s.blockedOld(blockedAgain) {
+	if !s.registry.termed() || s.blocked.Load() == nil || !s.blockedOld(blockedAgain) {
 		return
 	}
 	now, last := time.Now().UnixNano(), s.heeded.Load()
@@ -162,10 +193,10 @@ func (s *Session) heed() {
 	}
 }
 
-// BlocksChanged tells that a user blocked somebody or was blocked, or may have
-// been.
+// BlocksChanged tells that a user blocked somebody or was blocked, or chose about
+// receipts, or may have.
 func (r *Registry) BlocksChanged(user string) {
-	if r.deps.Blocks == nil {
+	if !r.termed() {
 		return
 	}
 	for _, c := range r.Clients(user) {
@@ -186,19 +217,25 @@ func (s *Session) reaskBlocked() {
 
 // Hidden returns whom the session must not see: another pointer when that
 // changed, nil while it is not known. See edge.Choosy.
-func (s *Session) Hidden() *map[string]bool { return s.blocked.Load() }
+func (s *Session) Hidden() *map[string]bool {
+	t := s.blocked.Load()
+	if t == nil {
+		return nil
+	}
+	return &t.users
+}
 
 // permitted is a frame as the session may see it; nil if nothing of it is left.
 func (s *Session) permitted(f *edge.Frame) *edge.Frame {
 	s.heed()
-	users := s.blocked.Load()
-	if users == nil || len(*users) == 0 {
+	t := s.blocked.Load()
+	if t == nil || len(t.users) == 0 && !t.discreet {
 		return f
 	}
 	var parts []*edge.Frame
 	changed := false
 	for _, p := range f.Parts() {
-		q := s.veil.redacted(p, *users)
+		q := s.redacted(p, t)
 		if changed = changed || q != p; q != nil {
 			parts = append(parts, q)
 		}
@@ -212,9 +249,10 @@ func (s *Session) permitted(f *edge.Frame) *edge.Frame {
 	return edge.Bundle(parts)
 }
 
-// redacted returns a frame without users, nil if nothing is left of it; f itself if
-// they are not in it.
-func (v *veil) redacted(f *edge.Frame, users map[string]bool) *edge.Frame {
+// redacted returns a frame as the terms have it, nil if nothing is left of it; f
+// itself if nothing is to be left out.
+func (s *Session) redacted(f *edge.Frame, t *terms) *edge.Frame {
+	v, users := &s.veil, t.users
 	m, err := wire.DecodeServer(f.Body())
 	if err != nil {
 		return f // nor can the client read it
@@ -237,6 +275,18 @@ func (v *veil) redacted(f *edge.Frame, users map[string]bool) *edge.Frame {
 			if users[e.Crossing.GetUser()] || users[e.Crossing.GetOther()] {
 				b.Event.Body, changed = nil, true
 			}
+		case *wire.Event_Receipts:
+			before := len(e.Receipts.GetSeen())
+			e.Receipts.Seen = slices.DeleteFunc(e.Receipts.Seen, func(n *wire.Seen) bool {
+				return users[n.GetUser()] || t.discreet && n.GetUser() != s.member.User
+			})
+			if changed = len(e.Receipts.Seen) < before; len(e.Receipts.Seen) == 0 {
+				b.Event.Body = nil
+			}
+		}
+	case *wire.ServerFrame_Typing:
+		if users[b.Typing.GetUser()] {
+			return nil
 		}
 	}
 	if !changed {

@@ -41,6 +41,7 @@ type core struct {
 	block    chan struct{}            // Last waits for it, if not nil
 	blocking int
 	lastErr  error
+	talk     edge.Talk
 
 	invisible   map[string]bool
 	settingsErr error
@@ -85,7 +86,9 @@ func (c *core) Member(_ context.Context, _, room string, _ uint64) (edge.Members
 	if room == roomC {
 		return edge.Membership{}, errs.New(errs.Forbidden, edge.CodeNotMember, "join the group first")
 	}
-	return edge.Membership{Role: "member", Version: 3}, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return edge.Membership{Role: "member", Version: 3, Talk: c.talk}, nil
 }
 
 func (c *core) Store(_ context.Context, d edge.Draft) (*wire.Message, bool, error) {
@@ -104,14 +107,14 @@ func (c *core) Store(_ context.Context, d edge.Draft) (*wire.Message, bool, erro
 	return m, true, nil
 }
 
-func (c *core) History(_ context.Context, room string, before, after uint64, limit int) (ms []*wire.Message, more bool, err error) {
-	for i := range limit {
-		ms = append(ms, &wire.Message{Number: after + uint64(i) + 1, Body: strings.Repeat("ö", wire.MaxBody)})
+func (c *core) History(_ context.Context, _, room string, p edge.Page) (ms []*wire.Message, more bool, err error) {
+	for i := range p.Limit {
+		ms = append(ms, &wire.Message{Number: p.After + uint64(i) + 1, Body: strings.Repeat("ö", wire.MaxBody)})
 	}
 	return ms, false, nil
 }
 
-func (c *core) Last(ctx context.Context, room string) (uint64, error) {
+func (c *core) Last(ctx context.Context, room string) (edge.Last, error) {
 	c.mu.Lock()
 	wait := c.block
 	c.blocking++
@@ -121,10 +124,10 @@ func (c *core) Last(ctx context.Context, room string) (uint64, error) {
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return 0, ctx.Err()
+			return edge.Last{}, ctx.Err()
 		}
 	}
-	return n, err
+	return edge.Last{Number: n, Change: n}, err
 }
 
 // rooms is a hub that answers at once and writes down what it was told.
@@ -170,7 +173,7 @@ func (h *rooms) Join(c edge.Client, j edge.Join) {
 		c.Refused(j.Re, j.Room, refusal)
 		return
 	}
-	c.Deliver(edge.NewFrame(&wire.ServerFrame{Re: j.Re, Body: &wire.ServerFrame_Snapshot{Snapshot: &wire.Snapshot{Room: j.Room, LastNumber: j.LastNumber}}}))
+	c.Deliver(edge.NewFrame(&wire.ServerFrame{Re: j.Re, Body: &wire.ServerFrame_Snapshot{Snapshot: &wire.Snapshot{Room: j.Room, LastNumber: j.Last.Number}}}))
 }
 
 func (h *rooms) Leave(c edge.Client, room string, r wire.Reason) {
@@ -254,6 +257,12 @@ func (crowd) Near(_ context.Context, viewer, fleet string, at geo.Point, radius 
 		found.People = append(found.People, edge.Neighbour{User: fmt.Sprint(i), Distance: radius, View: grant.View{Point: at}})
 	}
 	return found, nil
+}
+
+func (h *rooms) Typing(c edge.Client, room string, on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.say(c, "typing", short(room), fmt.Sprint(on))
 }
 
 func (h *rooms) Publish(room string, m *wire.Message) {

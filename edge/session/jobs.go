@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
@@ -15,31 +14,16 @@ import (
 	"github.com/mustermesh/muster/internal/obs"
 )
 
-// job is a request that does I/O.
-type job func(context.Context)
-
-// enqueue runs a job after the earlier ones of its room, unless too many wait.
-func (s *Session) enqueue(id uint64, room string, j job) {
-	s.mu.Lock()
-	full := s.inFlight >= s.registry.config.InFlight
-	s.mu.Unlock()
-	if full { // but for one at a time (see enterAgain) only the reader adds
-		s.refuse(id, room, errs.New(errs.RateLimited, edge.CodeRateLimited, "wait for answers before you ask more").After(200*time.Millisecond))
-		return
-	}
-	s.queue(room, s.traced(j))
-}
-
 // traced gives a job a span, named after the frame that asks for it.
 func (s *Session) traced(j job) job {
 	t, name := s.registry.deps.Tracer, "session "+s.frameKind
 	if t == nil {
 		return j
 	}
-	return func(ctx context.Context) {
+	return func(ctx context.Context, next func()) {
 		ctx, span := obs.Root(ctx, t, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attribute.String("muster.session", s.id().String())))
 		defer span.End()
-		j(ctx)
+		j(ctx, next)
 	}
 }
 
@@ -50,52 +34,6 @@ func (s *Session) belongs(ctx context.Context) context.Context {
 
 // LogValue is the session's name, made only for a line that is written.
 func (s *Session) LogValue() slog.Value { return slog.StringValue(s.id().String()) }
-
-func (s *Session) queue(room string, j job) {
-	s.mu.Lock()
-	s.inFlight++
-	if s.lanes == nil {
-		s.lanes = make(map[string][]job)
-	}
-	waiting, busy := s.lanes[room]
-	if busy {
-		s.lanes[room] = append(waiting, j)
-		s.mu.Unlock()
-		return
-	}
-	s.lanes[room] = nil
-	s.mu.Unlock()
-	s.registry.run(func() { s.lane(room, j) })
-}
-
-// works reports whether requests about a room wait or are under way.
-func (s *Session) works(room string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, busy := s.lanes[room]
-	return busy
-}
-
-// lane works off a room's jobs. They are not cut short when the connection
-// goes: a message that is stored is also spread.
-func (s *Session) lane(room string, j job) {
-	for more := true; more; {
-		ctx, cancel := context.WithTimeout(s.belongs(context.Background()), s.registry.config.Request)
-		j(ctx)
-		cancel()
-		s.mu.Lock()
-		s.inFlight--
-		if waiting := s.lanes[room]; len(waiting) > 0 {
-			j, s.lanes[room] = waiting[0], waiting[1:]
-		} else {
-			more = false
-			if delete(s.lanes, room); len(s.lanes) == 0 {
-				s.lanes = nil
-			}
-		}
-		s.mu.Unlock()
-	}
-}
 
 // ask has core asked when it has a place for that.
 func (r *Registry) ask(ctx context.Context, f func() error) error {
@@ -127,14 +65,21 @@ func (s *Session) still(ctx context.Context, room string) (as edge.Membership, e
 	return as, err
 }
 
-func (s *Session) message(ctx context.Context, id uint64, m *wire.Send) {
+// message stores and spreads a message. next is called when it has its place: the
+// one after it need not wait until it is stored, so that what somebody sends
+// without waiting for answers is stored by one transaction.
+func (s *Session) message(ctx context.Context, id uint64, m *wire.Send, next func()) {
 	d := &s.registry.deps
 	var stored *wire.Message
 	var spread bool
 	as, err := s.still(ctx, m.Room)
 	if err == nil {
+		err = may(as, edge.Talks)
+	}
+	if err == nil {
 		stored, spread, err = d.Messages.Store(ctx, edge.Draft{
 			Room: m.Room, Sender: s.member.User, SenderName: cmp.Or(as.Name, s.member.Name), ClientID: m.ClientId, Body: m.Body,
+			ReplyTo: m.ReplyTo, Mentions: m.Mentions, Attachments: m.Attachments, Queued: next,
 		})
 	}
 	if err != nil {
@@ -158,9 +103,14 @@ func (s *Session) history(ctx context.Context, id uint64, h *wire.History) {
 	var ms []*wire.Message
 	var more bool
 	err := s.registry.ask(ctx, func() error {
-		_, err := d.Members.Member(ctx, s.member.User, h.Room, 0)
+		as, err := d.Members.Member(ctx, s.member.User, h.Room, 0)
 		if err == nil {
-			ms, more, err = d.Messages.History(ctx, h.Room, h.Before, h.After, limit)
+			err = may(as, edge.Listens)
+		}
+		if err == nil {
+			ms, more, err = d.Messages.History(ctx, s.member.User, h.Room, edge.Page{
+				Before: h.Before, After: h.After, Revised: h.ChangedAfter != nil, ChangedAfter: h.GetChangedAfter(), Limit: limit,
+			})
 		}
 		return err
 	})
@@ -168,7 +118,7 @@ func (s *Session) history(ctx context.Context, id uint64, h *wire.History) {
 		s.refuse(id, h.Room, err)
 		return
 	}
-	ms, cut := fit(ms, h.After != 0)
+	ms, cut := fit(ms, h.After != 0 || h.ChangedAfter != nil)
 	s.answer(id, &wire.ServerFrame{Body: &wire.ServerFrame_Page{Page: &wire.Page{Room: h.Room, Messages: ms, More: more || cut}}})
 }
 

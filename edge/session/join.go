@@ -36,7 +36,7 @@ func (s *Session) explain(id uint64, room string, err error) {
 func (s *Session) tryJoin(ctx context.Context, id uint64, room string, at []*wire.Position) error {
 	d := &s.registry.deps
 	var m edge.Membership
-	var last uint64
+	var last edge.Last
 	err := s.registry.ask(ctx, func() (err error) {
 		if m, err = d.Members.Member(ctx, s.member.User, room, 0); err == nil {
 			last, err = d.Messages.Last(ctx, room)
@@ -83,7 +83,7 @@ func (s *Session) tryJoin(ctx context.Context, id uint64, room string, at []*wir
 	if hidden && noted {
 		d.Roster.Leave(s.id(), room)
 	}
-	if b := s.blocked.Load(); len(at) > 0 && b != nil && len(*b) > 0 {
+	if b := s.blocked.Load(); len(at) > 0 && b != nil && len(b.users) > 0 {
 		// The client may know of them from before: what it knows has to be replaced,
 		// not continued. Of no epoch nothing is. It is late enough to look: when that
 		// changes from here on, the room is one of those that are entered again.
@@ -92,7 +92,7 @@ func (s *Session) tryJoin(ctx context.Context, id uint64, room string, at []*wir
 			p.Epoch, p.Seq = 0, 0
 		}
 	}
-	d.Hub.Join(s, edge.Join{Room: room, Re: id, Hidden: hidden, Membership: m, Positions: positions, LastNumber: last})
+	d.Hub.Join(s, edge.Join{Room: room, Re: id, Hidden: hidden, Membership: m, Positions: positions, Last: last})
 	if suspended { // lost while this was under way
 		d.Hub.Suspend(s)
 	}

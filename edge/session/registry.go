@@ -82,8 +82,12 @@ type Deps struct {
 	// Map finds who is near, and Receipts notes who asked. Optional.
 	Map      edge.Map
 	Receipts edge.Receipts
-	// Blocks says who must not see whom. Optional.
-	Blocks edge.Blocks
+	// Blocks says who must not see whom, Discreet who is told nobody's receipts.
+	// Optional.
+	Blocks   edge.Blocks
+	Discreet edge.Discreet
+	// Progress takes how far devices have got; nil: nobody wants to know.
+	Progress edge.Progress
 	// Fixes returns the last fixes in a room. Optional.
 	Fixes func(ctx context.Context, room string) ([]*wire.MemberFix, error)
 	// Areas watches areas of interest; nil: this node has none.

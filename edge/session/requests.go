@@ -74,6 +74,10 @@ func kindOf(f *wire.ClientFrame) (k admit.Kind, of int, name string) {
 		return admit.Fix, len(f.GetIngest().GetFixes()), "ingest"
 	case *wire.ClientFrame_Send:
 		return admit.Message, 1, "send"
+	case *wire.ClientFrame_Receipt:
+		return admit.Receipt, 1, "receipt"
+	case *wire.ClientFrame_Typing:
+		return admit.Typing, 1, "typing"
 	case *wire.ClientFrame_History:
 		name = "history"
 	case *wire.ClientFrame_ListPeople:
@@ -126,17 +130,26 @@ func (s *Session) request(id uint64, f *wire.ClientFrame) {
 		}
 	case *wire.ClientFrame_Send:
 		m := f.GetSend()
-		if s.checked(id, m.GetRoom(), wire.CheckSend(m.GetClientId(), m.GetBody())) {
-			s.enqueue(id, m.Room, func(ctx context.Context) { s.message(ctx, id, m) })
+		if s.checked(id, m.GetRoom(), wire.CheckSend(m)) {
+			s.enqueueSend(id, m)
 		}
 	case *wire.ClientFrame_History:
 		h := f.GetHistory()
-		var p *wire.Problem
-		if h.GetBefore() != 0 && h.GetAfter() != 0 {
-			p = &wire.Problem{Code: wire.CodeBadRequest, Message: "name before or after, not both"}
-		}
-		if s.checked(id, h.GetRoom(), p) {
+		if s.checked(id, h.GetRoom(), wire.CheckHistory(h)) {
 			s.enqueue(id, h.Room, func(ctx context.Context) { s.history(ctx, id, h) })
+		}
+	case *wire.ClientFrame_Receipt:
+		r := f.GetReceipt()
+		if s.checked(id, r.GetRoom(), wire.CheckReceipt(r)) {
+			s.talk(id, r.Room, edge.Listens, func() { s.receipt(id, r) })
+		}
+	case *wire.ClientFrame_Typing:
+		t := f.GetTyping()
+		if s.checked(id, t.GetRoom(), nil) {
+			s.talk(id, t.Room, edge.Talks, func() {
+				s.registry.deps.Hub.Typing(s, t.Room, t.On)
+				s.done(id)
+			})
 		}
 	case *wire.ClientFrame_ListPeople:
 		l := f.GetListPeople()
@@ -173,7 +186,7 @@ func (s *Session) checked(id uint64, room string, p *wire.Problem) bool {
 		return false
 	}
 	if p != nil {
-		s.refuse(id, room, p)
+		s.refuseIn(id, room, p)
 	}
 	return p == nil
 }

@@ -26,14 +26,14 @@ type Session struct {
 	seen     atomic.Int64
 	member   *peer.Member // set by the reader during hello, not changed after; nil before
 
-	asking    sync.Mutex                      // held while the following is asked for
-	blocked   atomic.Pointer[map[string]bool] // whom it must not see; nil: not known
-	blockedAt atomic.Int64                    // as of when, in Unix nanoseconds
-	blockNews atomic.Uint64                   // how often it was told that this may have changed
-	blockRead atomic.Uint64                   // how often it had been when it was asked last
-	heeded    atomic.Int64                    // when it was asked again by itself
-	uncleared []string                        // whom the client may still show; guarded by asking
-	veil      veil                            // takes them out of what it is sent
+	asking    sync.Mutex            // held while the following is asked for
+	blocked   atomic.Pointer[terms] // whom it must not see; nil: not known
+	blockedAt atomic.Int64          // as of when, in Unix nanoseconds
+	blockNews atomic.Uint64         // how often it was told that this may have changed
+	blockRead atomic.Uint64         // how often it had been when it was asked last
+	heeded    atomic.Int64          // when it was asked again by itself
+	uncleared []string              // whom the client may still show; guarded by asking
+	veil      veil                  // takes them out of what it is sent
 
 	// The reader's own.
 	frameKind string       // of the frame that it is at
@@ -63,7 +63,7 @@ type Session struct {
 	gone     *withdrawals     // what other nodes are being told; nil: nothing
 	busy     *entry           // what the region is being told
 	next     *entry           // what it is told then
-	lanes    map[string][]job // per room; a key means that a goroutine works on it
+	lanes    map[string]*lane // per room with requests under way
 	inFlight int
 }
 

@@ -138,10 +138,14 @@ func (c *wsConn) write(frames []*edge.Frame, s *scratch, deadline time.Time) err
 var newline = []byte("\n")
 
 func (c *wsConn) writeNow(f *edge.Frame) (taken, more bool) {
-	if c.json {
-		return false, false
+	if !c.json {
+		return c.net.writeNow(f.WebSocket())
 	}
-	return c.net.writeNow(f.WebSocket())
+	b, err := f.WebSocketText()
+	if err != nil {
+		return true, false // see write
+	}
+	return c.net.writeNow(b)
 }
 
 func (c *wsConn) shut(number uint16, reason string) {

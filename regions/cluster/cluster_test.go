@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -316,6 +317,34 @@ func TestCurrentEndsInTime(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Its edge acts by what the hooks told it, so a node is not current before they
+// told what it missed, however long they take.
+func TestCurrentAfterTheHooks(t *testing.T) {
+	bubble(t, 1, 3, nil, func(t *testing.T, m *mesh) {
+		balance(t, m)
+		n := m.follower()
+		m.net.Hold(string(n.id))
+		time.Sleep(5 * time.Second)
+		require.False(t, n.Current())
+		n.mu.Lock()
+		n.wait = make(chan struct{})
+		n.mu.Unlock()
+		goOn := sync.OnceFunc(func() {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			close(n.wait)
+			n.wait = nil
+		})
+		defer goOn()
+		m.net.Release(string(n.id))
+		m.eventually(func() bool { return n.slots()[n.id] == 0 }, "it never knows what it missed")
+		time.Sleep(time.Second) // more than one proof
+		require.False(t, n.Current(), "its edge still believes to own slots")
+		goOn()
+		m.eventually(n.Current, "not current again")
+	})
 }
 
 // An election is no reason to stop.

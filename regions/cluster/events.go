@@ -23,6 +23,7 @@ type (
 	}
 	othersChanged struct{}
 	slotsMoved    []regions.SlotMove
+	proof         time.Time // what was pushed before is all that the region had noted then
 )
 
 // events is the queue between the log and the hooks.
@@ -31,6 +32,8 @@ type events struct {
 
 	mu     sync.Mutex
 	on     bool // since the node is in
+	proved bool // before that, since early
+	early  proof
 	queue  []any
 	missed bool // it overflowed
 	lost   bool // and among what was dropped was a nodeLost
@@ -41,6 +44,9 @@ func (e *events) begin() {
 	e.mu.Lock()
 	e.on = true
 	e.queue = append(e.queue, resync{})
+	if e.proved {
+		e.queue = append(e.queue, e.early)
+	}
 	e.mu.Unlock()
 	wake(e.wake)
 }
@@ -49,6 +55,11 @@ func (e *events) push(what ...any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.on {
+		for _, x := range what {
+			if p, ok := x.(proof); ok {
+				e.early, e.proved = p, true
+			}
+		}
 		return
 	}
 	e.queue = append(e.queue, what...)
@@ -193,6 +204,8 @@ func (c *Cluster) tellOne(e any) {
 		if h.Resync != nil {
 			h.Resync()
 		}
+	case proof:
+		c.proved.Store(max(1, int64(time.Time(e).Sub(c.origin)))) // 0: never
 	case regionMoved:
 		if h.RegionMoved != nil {
 			h.RegionMoved(e.region, e.slots)

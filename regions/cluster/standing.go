@@ -22,12 +22,14 @@ const (
 )
 
 // prove shows again and again that this node's copy of the roster is the latest.
+// What the copy got on the way there waits for the hooks: the proof goes behind
+// it, so that the edge is not current before it was told whose its slots are now.
 func (c *Cluster) prove(ctx context.Context) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		wait := retryPause
 		if c.node.Read(ctx) == nil {
-			c.proved.Store(max(1, int64(began.Sub(c.origin)))) // 0: never
+			c.events.push(proof(began))
 			wait = proveEvery - time.Since(began)
 		}
 		pause(ctx, wait)
@@ -39,7 +41,7 @@ func (c *Cluster) prove(ctx context.Context) {
 func (c *Cluster) Read(ctx context.Context) error { return c.node.Read(ctx) }
 
 // Contact is the latest time at which this node's copy of the roster is known
-// to have been the region's latest; zero: never.
+// to have been the region's latest, as far as the hooks were told; zero: never.
 func (c *Cluster) Contact() time.Time {
 	if at := c.proved.Load(); at != 0 {
 		return c.origin.Add(time.Duration(at))
@@ -47,8 +49,8 @@ func (c *Cluster) Contact() time.Time {
 	return time.Time{}
 }
 
-// Current reports whether this node is in, and its copy of the roster was the
-// region's latest less than 2 s ago.
+// Current reports whether this node is in, and what its hooks were told of the
+// roster was the region's latest less than 2 s ago.
 func (c *Cluster) Current() bool {
 	select {
 	case <-c.failed:
@@ -57,7 +59,8 @@ func (c *Cluster) Current() bool {
 	}
 	select {
 	case <-c.ready:
-		return time.Since(c.origin)-time.Duration(c.proved.Load()) < stale
+		at := c.proved.Load()
+		return at != 0 && time.Since(c.origin)-time.Duration(at) < stale
 	default:
 		return false
 	}
