@@ -142,16 +142,21 @@ func (a *API) Refresh(ctx context.Context) error {
 // call is do with the present token, renewed once if the server finds it
 // lapsed.
 func (a *API) call(ctx context.Context, method, path string, in, out any) error {
+	return a.signed(ctx, func(token string) error { return a.do(ctx, method, path, token, in, out) })
+}
+
+// signed does something with the present token, and again with a fresh one.
+func (a *API) signed(ctx context.Context, do func(token string) error) error {
 	token, err := a.Token(ctx, "")
 	if err != nil {
 		return err
 	}
-	err = a.do(ctx, method, path, token, in, out)
+	err = do(token)
 	if refused, ok := errorsAs(err); ok && refused.Status == http.StatusUnauthorized {
 		if token, err = a.Token(ctx, token); err != nil {
 			return err
 		}
-		return a.do(ctx, method, path, token, in, out)
+		return do(token)
 	}
 	return err
 }
@@ -165,46 +170,61 @@ func (a *API) do(ctx context.Context, method, path, token string, in, out any) e
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
+	req, err := a.request(ctx, method, path, token, body)
 	if err != nil {
-		return fmt.Errorf("client: %w", err)
+		return err
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if token != "" && method != http.MethodGet {
+		req.Header.Set("Idempotency-Key", NewDevice())
+	}
+	_, err = a.send(a.http, req, out)
+	return err
+}
+
+func (a *API) request(ctx context.Context, method, path, token string, body io.Reader) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
-		if method != http.MethodGet {
-			req.Header.Set("Idempotency-Key", NewDevice())
-		}
 	}
 	req.Header.Set("User-Agent", SDK)
-	resp, err := a.http.Do(req)
+	return req, nil
+}
+
+// send reads the answer to a request, whose path it names in what fails.
+func (a *API) send(by *http.Client, req *http.Request, out any) (http.Header, error) {
+	path := strings.TrimPrefix(req.URL.String(), a.base)
+	resp, err := by.Do(req)
 	if err != nil {
 		// The URL in a url.Error repeats what is said here.
 		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err
 		}
-		return fmt.Errorf("client: %s %s: %w", method, path, err)
+		return nil, fmt.Errorf("client: %s %s: %w", req.Method, path, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("client: %s %s: %w", method, path, err)
+		return nil, fmt.Errorf("client: %s %s: %w", req.Method, path, err)
 	}
 	if resp.StatusCode >= 300 {
-		return problemOf(resp, b)
+		return nil, problemOf(resp, b)
 	}
 	if p, ok := out.(interface{ follow(link string) }); ok {
 		p.follow(resp.Header.Get("Link"))
 	}
 	if out == nil || len(b) == 0 {
-		return nil
+		return resp.Header, nil
 	}
 	if err := json.Unmarshal(b, out); err != nil {
-		return fmt.Errorf("client: %s %s: %w", method, path, err)
+		return nil, fmt.Errorf("client: %s %s: %w", req.Method, path, err)
 	}
-	return nil
+	return resp.Header, nil
 }
 
 // page is one page of a list.
@@ -245,9 +265,11 @@ func problemOf(resp *http.Response, body []byte) *Error {
 		Title  string `json:"title"`
 		Detail string `json:"detail"`
 		Field  string `json:"field"`
+
+		Conflict json.RawMessage `json:"conflict"`
 	}
 	_ = json.Unmarshal(body, &p)
-	e := &Error{Code: p.Code, Status: resp.StatusCode, Message: p.Detail, Field: p.Field}
+	e := &Error{Code: p.Code, Status: resp.StatusCode, Message: p.Detail, Field: p.Field, conflict: p.Conflict}
 	if e.Code == "" {
 		e.Code = "http_" + strconv.Itoa(resp.StatusCode)
 	}

@@ -178,15 +178,7 @@ func (a *API) Messages(ctx context.Context, groupID string, before, after uint64
 		}
 	}
 	var out struct {
-		Messages []struct {
-			Number     uint64    `json:"number"`
-			ID         string    `json:"id"`
-			Sender     string    `json:"sender"`
-			SenderName string    `json:"sender_name"`
-			ClientID   string    `json:"client_id"`
-			Body       string    `json:"body"`
-			SentAt     time.Time `json:"sent_at"`
-		} `json:"messages"`
+		Messages []storedMessage `json:"messages"`
 	}
 	path := groupPath(groupID, "messages")
 	if len(q) > 0 {
@@ -195,11 +187,7 @@ func (a *API) Messages(ctx context.Context, groupID string, before, after uint64
 	if err := a.call(ctx, http.MethodGet, path, nil, &out); err != nil {
 		return nil, err
 	}
-	messages := make([]Message, len(out.Messages))
-	for i, m := range out.Messages {
-		messages[i] = Message(m)
-	}
-	return messages, nil
+	return messagesOf(out.Messages), nil
 }
 
 func groupPath(parts ...string) string {

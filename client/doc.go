@@ -97,6 +97,20 @@
 // position always arrives. Report serves whoever the user granted it; a room that
 // it names is granted it thereby (Room.Report).
 //
+// # Conversations
+//
+// A room merges what it hears of a conversation by numbers that only grow: revisions
+// of a message by the highest change, receipts by the maximum (client/roomstate).
+// What is missing of either number of messages or changes is fetched. The session
+// says by itself what was delivered to it (Config.Quiet: not), and with it what
+// Room.Read was told: once per 200 ms at most, less often the more people there are,
+// and again over every new connection. Receipts of before the stay are put in with
+// Room.Learn.
+//
+// API.Upload sends a file ahead of its message (Attach), by tus 1.0.0: chunk by chunk,
+// and after whatever breaks from where the server says that it is. API.ContinueUpload
+// does so in another process.
+//
 // # Areas
 //
 // Room.Watch and Session.WatchMap show what changes in the area of a screen, in

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -23,7 +24,8 @@ type Error struct {
 	Field      string // the offending input of an HTTP call, if one is named
 	RetryAfter time.Duration
 
-	room string // that it is about; of a session
+	room     string          // that it is about; of a session
+	conflict json.RawMessage // see PresentExpense
 }
 
 func (e *Error) Error() string {

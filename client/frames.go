@@ -57,6 +57,10 @@ func (s *Session) spreadLocked(c *connection, f *wire.ServerFrame) {
 		if r := s.rooms[b.Fixes.GetRoom()]; r != nil {
 			r.push(r.state.Fixes(b.Fixes.GetFixes()))
 		}
+	case *wire.ServerFrame_Typing:
+		if r := s.rooms[b.Typing.GetRoom()]; r != nil && r.state.Joined() {
+			r.typedLocked(b.Typing, time.Now())
+		}
 	case *wire.ServerFrame_Notice:
 		s.noticeLocked(b.Notice)
 	case *wire.ServerFrame_View:
@@ -139,7 +143,11 @@ func (s *Session) snapshotLocked(c *connection, r *Room, snap *wire.Snapshot) {
 	}
 	if now := time.Now(); r.watchHole(now) && !snap.GetRecovered() {
 		// The events that held those messages won't come.
-		r.holeAt = earlier(r.holeAt, now.Add(anyOf(holeSpread)))
+		for _, h := range []*hole{&r.messages, &r.changes} {
+			if !h.at.IsZero() {
+				h.at = earlier(h.at, now.Add(anyOf(holeSpread)))
+			}
+		}
 	}
 	s.notify()
 }

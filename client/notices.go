@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 
 	"github.com/mustermesh/muster/api/wire"
@@ -10,6 +11,9 @@ import (
 
 // Notice is something that was changed about the user. N counts the user's notices.
 type Notice = roomstate.Update
+
+// noticeHidden is the kind of a notice that a message was deleted for the user alone.
+const noticeHidden = "message.hidden"
 
 // Noticed carries a notice, each once: what its kind says is to be read again.
 type Noticed struct{ Notice Notice }
@@ -33,6 +37,7 @@ func (s *Session) Notices(ctx context.Context) iter.Seq[Event] {
 
 func (s *Session) noticeLocked(f *wire.Notice) {
 	n := roomstate.UpdateOf(f)
+	s.hiddenLocked(n)
 	news, missed := s.noticed.News(n)
 	if !news || s.notices == nil {
 		return
@@ -41,6 +46,20 @@ func (s *Session) noticeLocked(f *wire.Notice) {
 		s.notices.push(Missed{})
 	}
 	s.notices.push(Noticed{n})
+}
+
+// hiddenLocked takes what the user deleted for themself, on whatever device.
+func (s *Session) hiddenLocked(n Notice) {
+	var data struct {
+		Room   string `json:"room"`
+		Number uint64 `json:"number"`
+	}
+	if n.Kind != noticeHidden || json.Unmarshal(n.Data, &data) != nil {
+		return
+	}
+	if r := s.rooms[data.Room]; r != nil {
+		r.push(r.state.Hide(data.Number))
+	}
 }
 
 // unnoticedLocked says that notices may have been missed.

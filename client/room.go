@@ -17,10 +17,15 @@ type (
 	MemberDevice    = roomstate.Device
 	MemberFix       = roomstate.Fix
 	Message         = roomstate.Message
+	Attachment      = roomstate.Attachment
+	Reaction        = roomstate.Reaction
+	Seen            = roomstate.Seen
 	PresenceChanged = roomstate.PresenceChanged
 	FixChanged      = roomstate.FixChanged
 	FixWithdrawn    = roomstate.FixWithdrawn
 	MessageArrived  = roomstate.MessageArrived
+	Revised         = roomstate.Revised
+	ReceiptsChanged = roomstate.ReceiptsChanged
 	RegionReplaced  = roomstate.RegionReplaced
 	RegionChanged   = roomstate.RegionChanged
 	RegionReach     = roomstate.Reach
@@ -34,9 +39,16 @@ type (
 )
 
 // Event is something that happened in a room: one of PresenceChanged,
-// FixChanged, FixWithdrawn, MessageArrived, RegionReplaced, RegionChanged, GroupChanged,
-// Crossed, Updated, ConnectionChanged, Missed, Ended.
+// FixChanged, FixWithdrawn, MessageArrived, Revised, ReceiptsChanged, TypingChanged,
+// RegionReplaced, RegionChanged, GroupChanged, Crossed, Updated, ConnectionChanged,
+// Missed, Ended.
 type Event any
+
+// TypingChanged says that somebody else began to write, or stopped.
+type TypingChanged struct {
+	User string
+	On   bool
+}
 
 // ConnectionChanged says how the session stands now. Until it is live again,
 // what the room shows is what was last heard.
@@ -73,9 +85,38 @@ type Room struct {
 	joining  bool        // a join is under way because of a gap
 	rejoinAt time.Time   // not before
 	rejoins  int         // in a row
-	holeAt   time.Time   // when to fetch what is missing; zero: no hole
-	fetching bool
+	messages hole
+	changes  hole
+	talk     talk
 	err      error
+}
+
+// hole is in the numbers of messages or of their revisions.
+type hole struct {
+	at       time.Time // when to fetch what is missing; zero: nothing is
+	fetching bool
+}
+
+// watch starts or stops its clock.
+func (h *hole) watch(now time.Time, open bool) bool {
+	switch {
+	case !open:
+		h.at = time.Time{}
+	case h.at.IsZero():
+		h.at = now.Add(holeAfter)
+	}
+	return open
+}
+
+// due reports whether to fetch what is missing now; else it says when to look again.
+func (h *hole) due(now, wait time.Time) (fetch bool, again time.Time) {
+	switch {
+	case h.at.IsZero() || h.fetching:
+		return false, wait
+	case now.Before(h.at):
+		return false, earlier(wait, h.at)
+	}
+	return true, wait
 }
 
 func newRoom(s *Session, id string) *Room {
@@ -188,33 +229,51 @@ func (r *Room) Err() error {
 
 // Send stores a message and returns it with its number. It is retried until it
 // is answered or ctx ends; its client id makes that harmless.
-func (r *Room) Send(ctx context.Context, body string) (Message, error) {
-	return r.SendAs(ctx, NewDevice(), body)
+func (r *Room) Send(ctx context.Context, body string, options ...SendOption) (Message, error) {
+	return r.SendAs(ctx, NewDevice(), body, options...)
 }
 
 // SendAs is Send with the client id of the caller's choice, unique per room and
 // user: for a program that wants to repeat a message after its own restart.
-func (r *Room) SendAs(ctx context.Context, clientID, body string) (Message, error) {
-	if err := problem(wire.CheckSend(clientID, body)); err != nil {
+func (r *Room) SendAs(ctx context.Context, clientID, body string, options ...SendOption) (Message, error) {
+	send := &wire.Send{Room: r.id, ClientId: clientID, Body: body}
+	for _, o := range options {
+		o(send)
+	}
+	if err := problem(wire.CheckSend(send)); err != nil {
 		return Message{}, err
 	}
 	if err := r.Err(); err != nil {
 		return Message{}, err
 	}
-	f, err := r.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_Send{
-		Send: &wire.Send{Room: r.id, ClientId: clientID, Body: body},
-	}})
+	f, err := r.send(ctx, send)
 	if err != nil {
 		return Message{}, err
 	}
 	m := f.GetSent().GetMessage()
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
+	r.talk.typing = false
 	r.push(r.state.Sent(m))
 	if r.watchHole(time.Now()) {
 		r.s.notify()
 	}
 	return roomstate.MessageOf(m), nil
+}
+
+// send asks for a message to be stored, when it has its turn. What waited for an outage
+// to end must not come all at once: it would be more than a session may send, be
+// refused, and in the end cost the connection, again and again.
+func (r *Room) send(ctx context.Context, m *wire.Send) (*wire.ServerFrame, error) {
+	select {
+	case r.s.sends <- struct{}{}:
+		defer func() { <-r.s.sends }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-r.s.done:
+		return nil, r.s.over()
+	}
+	return r.call(ctx, &wire.ClientFrame{Body: &wire.ClientFrame_Send{Send: m}})
 }
 
 // call is a request for which the session has to be in the room: after a
@@ -232,13 +291,22 @@ func (r *Room) call(ctx context.Context, body *wire.ClientFrame) (*wire.ServerFr
 // or the oldest above after; the newest of all if both are 0. A limit of 0
 // means 200, which is also the most. more: there are others in that direction.
 func (r *Room) History(ctx context.Context, before, after uint64, limit int) (messages []Message, more bool, err error) {
-	f, err := r.call(ctx, history(r.id, before, after, limit))
+	return r.page(ctx, history(r.id, before, after, limit))
+}
+
+func (r *Room) page(ctx context.Context, asked *wire.ClientFrame) (messages []Message, more bool, err error) {
+	f, err := r.call(ctx, asked)
 	if err != nil {
 		return nil, false, err
 	}
+	var gone []uint64
 	for _, m := range f.GetPage().GetMessages() {
 		messages = append(messages, roomstate.MessageOf(m))
+		if m.GetDeleted() {
+			gone = append(gone, m.GetNumber())
+		}
 	}
+	r.Hide(gone...) // for the user alone, perhaps: what comes live doesn't say so
 	return messages, f.GetPage().GetMore(), nil
 }
 
@@ -271,11 +339,13 @@ func (r *Room) push(events []roomstate.Event) {
 	for _, e := range events {
 		r.queue.push(e)
 	}
+	r.heardLocked(events)
 }
 
 func (r *Room) end(err error) {
 	if r.err == nil {
 		r.err = err
+		r.hushLocked()
 		r.queue.end(Ended{err})
 	}
 }
@@ -332,17 +402,13 @@ func (r *Room) later(now time.Time, after time.Duration) {
 	r.rejoinAt = now.Add(after + jitter(r.rejoins, requestRetry))
 }
 
-// watchHole starts or stops the clock of a hole in the messages; it reports
-// whether there is one.
+// watchHole starts or stops the clocks of holes in the messages and revisions; it
+// reports whether there is one.
 func (r *Room) watchHole(now time.Time) bool {
-	_, hole := r.state.Hole()
-	switch {
-	case !hole:
-		r.holeAt = time.Time{}
-	case r.holeAt.IsZero():
-		r.holeAt = now.Add(holeAfter)
-	}
-	return hole
+	_, missing := r.state.Hole()
+	_, _, unrevised := r.state.Unrevised()
+	missing = r.messages.watch(now, missing)
+	return r.changes.watch(now, unrevised) || missing
 }
 
 // tendLocked does what a room needs over a live connection, and says when to
@@ -367,13 +433,14 @@ func (s *Session) tendLocked(c *connection, r *Room, now time.Time) time.Time {
 	} else {
 		wait = due
 	}
-	if r.holeAt.IsZero() || r.fetching {
-		return wait
+	wait = earlier(wait, s.talkLocked(c, r, now))
+	fetch, wait := r.messages.due(now, wait)
+	if fetch {
+		s.fetchLocked(r)
 	}
-	if now.Before(r.holeAt) {
-		return earlier(wait, r.holeAt)
+	if fetch, wait = r.changes.due(now, wait); fetch {
+		s.fetchChangesLocked(r)
 	}
-	s.fetchLocked(r)
 	return wait
 }
 
@@ -400,24 +467,46 @@ func (s *Session) rejoinLocked(r *Room) {
 func (s *Session) fetchLocked(r *Room) {
 	after, hole := r.state.Hole()
 	if !hole {
-		r.holeAt = time.Time{}
+		r.messages.at = time.Time{}
 		return
 	}
-	r.fetching = true
-	s.requestLocked(history(r.id, 0, after, 0), false, func(f *wire.ServerFrame, err error) {
-		r.fetching = false
+	s.fillLocked(r, &r.messages, history(r.id, 0, after, 0), func(p *wire.Page) (more bool) {
+		r.push(r.state.Page(after, p))
+		at, hole := r.state.Hole()
+		return hole && at > after
+	})
+}
+
+func (s *Session) fetchChangesLocked(r *Room) {
+	after, known, hole := r.state.Unrevised()
+	if !hole {
+		r.changes.at = time.Time{}
+		return
+	}
+	s.fillLocked(r, &r.changes, changes(r.id, after, 0), func(p *wire.Page) (more bool) {
+		r.push(r.state.Changes(known, p))
+		at, _, hole := r.state.Unrevised()
+		return hole && at > after
+	})
+}
+
+// fillLocked asks for a page of what is missing.
+func (s *Session) fillLocked(r *Room, h *hole, asked *wire.ClientFrame, fill func(*wire.Page) (more bool)) {
+	h.fetching = true
+	s.requestLocked(asked, false, func(f *wire.ServerFrame, err error) {
+		h.fetching = false
 		now := time.Now()
 		if err != nil {
-			r.holeAt = now.Add(time.Second)
+			h.at = now.Add(time.Second)
 			if refused, ok := errorsAs(err); ok {
-				r.holeAt = r.holeAt.Add(refused.RetryAfter)
+				h.at = h.at.Add(refused.RetryAfter)
 			}
 		} else {
-			r.push(r.state.Page(after, f.GetPage()))
-			r.holeAt = time.Time{}
+			more := fill(f.GetPage())
+			h.at = time.Time{}
 			r.watchHole(now)
-			if at, hole := r.state.Hole(); hole && at > after {
-				r.holeAt = now // there is more: go on at once
+			if more {
+				h.at = now // go on at once
 			}
 		}
 		s.notify()

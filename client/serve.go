@@ -98,6 +98,11 @@ func (s *Session) start(ctx context.Context, ep Endpoint, dial, headStart time.D
 				*held = nil
 			}
 		}
+		if s.conn == nil {
+			for _, r := range s.rooms {
+				r.hushLocked()
+			}
+		}
 		s.notify()
 		s.poke()
 		s.mu.Unlock()

@@ -61,7 +61,9 @@ type Config struct {
 	// OnMove is told of every change of connection after the first one, once the
 	// rooms are back, by the goroutine of OnStatus. It must not block.
 	OnMove func(Move)
-	Log    *slog.Logger // nil: silent
+	// Quiet: the session says nothing by itself of what was delivered to it.
+	Quiet bool
+	Log   *slog.Logger // nil: silent
 	// QueueSize bounds the events that wait in a room for the application;
 	// 0 means 1,024. See Room.Events.
 	QueueSize int
@@ -161,11 +163,16 @@ type Session struct {
 	bye        bool
 	said       bool // the first status is decided
 	slots      chan struct{}
+	sends      chan struct{} // held by messages that wait for their answer
 }
 
 // maxPending bounds the unanswered requests of a session. A call that comes on
 // top waits until one was answered.
 const maxPending = 256
+
+// maxSends bounds the messages among them. It is well below what a session may send at
+// once, and many at a time for who writes.
+const maxSends = 16
 
 // request is a frame that waits for its answer.
 type request struct {
@@ -208,7 +215,7 @@ func Connect(ctx context.Context, cfg Config) (*Session, error) {
 		first: make(chan struct{}), done: make(chan struct{}),
 		turn: make(chan struct{}, 1), shaken: make(chan struct{}, 1), background: cfg.Background,
 		pending: map[uint64]*request{}, rooms: map[string]*Room{}, views: map[uint32]*View{}, reports: map[string]*report{},
-		greeting: map[*connection]bool{}, slots: make(chan struct{}, maxPending),
+		greeting: map[*connection]bool{}, slots: make(chan struct{}, maxPending), sends: make(chan struct{}, maxSends),
 	}
 	if err := s.locate(ctx); err != nil {
 		cancel()

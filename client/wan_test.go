@@ -105,7 +105,7 @@ func (w *wan) travel(ctx context.Context, ep Endpoint, conn string, until time.T
 
 func (w *wan) dial(ctx context.Context, ep Endpoint) (Conn, error) {
 	for range 3 { // TCP, TLS, WebSocket
-		if err := w.travel(ctx, ep, "", time.Now().Add(w.rtt[ep.Region]), both); err != nil {
+		if err := w.travel(ctx, ep, "", time.Now().Add(w.trip(ep)), both); err != nil {
 			w.note(ep)
 			return nil, err
 		}
@@ -127,6 +127,13 @@ func (w *wan) note(ep Endpoint) {
 	w.memory.mu.Lock()
 	defer w.memory.mu.Unlock()
 	w.dials = append(w.dials, ep.Node)
+}
+
+// trip is how long a round trip to an endpoint takes now.
+func (w *wan) trip(ep Endpoint) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rtt[ep.Region]
 }
 
 // far is a connection over a distance.
@@ -160,7 +167,7 @@ func (f *far) carry(from <-chan parcel, ways way, deliver func([]byte)) {
 }
 
 func (f *far) parcel(b []byte) parcel {
-	return parcel{slices.Clone(b), time.Now().Add(f.wan.rtt[f.ep.Region] / 2)}
+	return parcel{slices.Clone(b), time.Now().Add(f.wan.trip(f.ep) / 2)}
 }
 
 func (f *far) Write(_ context.Context, b []byte) error {
@@ -178,7 +185,7 @@ func (f *far) Receive(ctx context.Context, handle func([]byte)) error {
 	carrier.Go(func() { f.carry(in, back, handle) })
 	err := f.Conn.Receive(ctx, func(b []byte) { in <- f.parcel(b) })
 	if ctx.Err() == nil { // so is the news of the end
-		_ = f.wan.travel(ctx, f.ep, f.name, time.Now().Add(f.wan.rtt[f.ep.Region]/2), back)
+		_ = f.wan.travel(ctx, f.ep, f.name, time.Now().Add(f.wan.trip(f.ep)/2), back)
 	}
 	close(in)
 	if ctx.Err() != nil {
@@ -197,7 +204,7 @@ func (f *far) Close(number int) {
 func (w *wan) RoundTrip(r *http.Request) (*http.Response, error) {
 	name := r.URL.Host
 	ep := w.nodes[name].ep
-	if err := w.travel(r.Context(), ep, "", time.Now().Add(w.rtt[ep.Region]), both); err != nil {
+	if err := w.travel(r.Context(), ep, "", time.Now().Add(w.trip(ep)), both); err != nil {
 		return nil, err
 	}
 	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: r}, nil

@@ -56,7 +56,7 @@ func Console() http.Handler {
 // styles and workers and nobody else's, and no frame around it. blob: is for
 // MapLibre, where it starts its workers without a file.
 func policy(connect []string) string {
-	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; " +
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self'; font-src 'self'; " +
 		"worker-src 'self' blob:; manifest-src 'self'; " +
 		"connect-src " + strings.Join(append([]string{"'self'"}, connect...), " ") + "; " +
 		"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"

@@ -42,6 +42,15 @@
 //   - Messages have a dense number. They are given out in its order without
 //     holes: one that comes early waits until Page or another message fills the
 //     hole below it.
+//   - Revisions of messages have a dense number of their own, the change. Of two
+//     states of a message that of the higher change is the truth, so a lower one
+//     that comes later is dropped. Where changes are missing, Changes has how the
+//     messages that they were about are now. A revision may come before its
+//     message, and then is the message.
+//   - What the user deleted for themself alone is no revision, and later ones have
+//     the message as it is for the others. So what was hidden stays so.
+//   - How far members have got only grows: of what is told and what is known the
+//     maximum counts.
 package roomstate
 
 import (
@@ -118,6 +127,9 @@ type State struct {
 	heard    uint64 // the highest number known to exist
 	waiting  map[uint64]Message
 	recent   []Message
+	revised  revisions
+	hidden   map[uint64]bool // for the user alone
+	seen     map[string]Seen
 	crossed  []Crossing
 	updated  Heard
 	counters Counters
@@ -150,8 +162,10 @@ func (s *State) Snapshot(f *wire.Snapshot) []Event {
 		// asked for through history.
 		s.joined = true
 		s.given = f.GetLastNumber()
+		s.revised.close(f.GetLastChange())
 	}
 	s.heard = max(s.heard, f.GetLastNumber())
+	s.revised.heard = max(s.revised.heard, f.GetLastChange())
 	for _, p := range f.GetParts() {
 		s.part(p, f.GetRecovered(), first)
 	}
@@ -263,6 +277,10 @@ func (s *State) Event(f *wire.Event) ([]Event, Verdict) {
 		}
 	case *wire.Event_Message:
 		s.message(body.Message)
+	case *wire.Event_Revised:
+		s.message(body.Revised.GetMessage())
+	case *wire.Event_Receipts:
+		s.receipts(SeenOf(body.Receipts.GetSeen()))
 	case *wire.Event_Changed:
 		s.out = append(s.out, GroupChanged{body.Changed.GetVersion()})
 	case *wire.Event_Crossing:
@@ -434,13 +452,20 @@ func (s *State) Page(after uint64, p *wire.Page) []Event {
 
 func (s *State) message(m *wire.Message) {
 	n := m.GetNumber()
-	_, here := s.waiting[n]
-	if n <= s.given || here {
+	w, here := s.waiting[n]
+	switch {
+	case n <= s.given:
+		s.revise(m)
+		return
+	case m.GetChange() != 0:
+		s.revised.take(n, m.GetChange())
+	}
+	if here && m.GetChange() <= w.Change {
 		s.counters.DuplicateMessages++
 		return
 	}
 	s.heard = max(s.heard, n)
-	s.waiting[n] = messageOf(m)
+	s.waiting[n] = s.shown(m)
 	if n == s.given+1 {
 		s.release() // at once: a page may be longer than what may wait
 	}

@@ -109,6 +109,43 @@ type Message struct {
 	ClientID   string
 	Body       string
 	SentAt     time.Time
+
+	ReplyTo     uint64   // number of the message that it answers; 0: none
+	Mentions    []string // user ids
+	Attachments []Attachment
+	EditedAt    time.Time // zero: never
+	Deleted     bool      // for everyone, or by the user for themself: number, id, sender and times are left
+	Reactions   []Reaction
+	Pinned      bool
+	// Change is which of the room's revisions made it so; 0: it is as it was sent.
+	// Of two states of a message the one with the higher change is the truth.
+	Change uint64
+}
+
+// Attachment is a file that came with a message. The HTTP API has it.
+type Attachment struct {
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Type      string `json:"type"` // media type, by its content
+	Size      uint64 `json:"size"`
+	Width     int    `json:"width"` // of an image, else 0
+	Height    int    `json:"height"`
+	Thumbnail bool   `json:"thumbnail"` // there is a small picture of it
+}
+
+// Reaction is one emoji under a message.
+type Reaction struct {
+	Emoji string   `json:"emoji"`
+	Count int      `json:"count"`
+	Users []string `json:"users"` // the first of them
+}
+
+// Seen is how far somebody has got, on whatever device: up to Delivered they have
+// all messages, up to Read they have seen them.
+type Seen struct {
+	User      string `json:"user"`
+	Delivered uint64 `json:"delivered"`
+	Read      uint64 `json:"read"`
 }
 
 // Event is a change that the application should see.
@@ -131,6 +168,15 @@ type FixWithdrawn struct{ User, Device string }
 // MessageArrived carries the next message of the room. Numbers come without
 // holes and never twice.
 type MessageArrived struct{ Message Message }
+
+// Revised carries a message that was edited, deleted, pinned or reacted to, as it is
+// now. It may be one of before the stay; then it is as it is for everyone, unless the
+// room knows that the user has deleted it for themself: what an application has as
+// deleted stays so.
+type Revised struct{ Message Message }
+
+// ReceiptsChanged says how far some have got now.
+type ReceiptsChanged struct{ Seen []Seen }
 
 // RegionReplaced says that what is known of a region was replaced by a
 // snapshot. The changes it brought were sent as events of their own before it.
@@ -191,6 +237,8 @@ func (PresenceChanged) event() {}
 func (FixChanged) event()      {}
 func (FixWithdrawn) event()    {}
 func (MessageArrived) event()  {}
+func (Revised) event()         {}
+func (ReceiptsChanged) event() {}
 func (RegionReplaced) event()  {}
 func (RegionChanged) event()   {}
 func (GroupChanged) event()    {}
@@ -214,10 +262,24 @@ type Counters struct {
 }
 
 func messageOf(m *wire.Message) Message {
-	return Message{
+	out := Message{
 		Number: m.GetNumber(), ID: m.GetId(), Sender: m.GetSender(), SenderName: m.GetSenderName(),
 		ClientID: m.GetClientId(), Body: m.GetBody(), SentAt: m.GetSentAt().AsTime(),
+		ReplyTo: m.GetReplyTo(), Mentions: m.GetMentions(), Deleted: m.GetDeleted(), Pinned: m.GetPinned(), Change: m.GetChange(),
 	}
+	if t := m.GetEditedAt(); t != nil {
+		out.EditedAt = t.AsTime()
+	}
+	for _, a := range m.GetAttachments() {
+		out.Attachments = append(out.Attachments, Attachment{
+			ID: a.GetId(), Name: a.GetName(), Type: a.GetType(), Size: a.GetSize(),
+			Width: int(a.GetWidth()), Height: int(a.GetHeight()), Thumbnail: a.GetThumbnail(),
+		})
+	}
+	for _, r := range m.GetReactions() {
+		out.Reactions = append(out.Reactions, Reaction{Emoji: r.GetEmoji(), Count: int(r.GetCount()), Users: r.GetUsers()})
+	}
+	return out
 }
 
 func crossingOf(c *wire.Crossing) Crossing {

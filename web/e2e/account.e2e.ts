@@ -198,6 +198,7 @@ test("a device that is signed out from another one is out at once; a deleted acc
     laptop.id("download-export").click({ timeout: 20_000 }),
   ]);
   expect(readFileSync((await file.path())!, "utf8")).toContain(who.email);
+  await laptop.id("picture-input").scrollIntoViewIfNeeded(); // pictures far from the screen are not loaded
   await laptop.id("picture-input").setInputFiles({ name: "me.png", mimeType: "image/png", buffer: await laptop.page.screenshot() });
   await laptop.page.waitForFunction(() => [...document.querySelectorAll<HTMLImageElement>("img.avatar")].some((i) => i.complete && i.naturalWidth > 0));
 

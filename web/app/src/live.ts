@@ -1,15 +1,17 @@
 import { computed, signal } from "@preact/signals";
 import { Api, type Fix as SdkFix, groupRoom, MusterError, type Room, Session, type Status } from "@muster/sdk";
+import { closeTalk, openTalk, talk, talkers, updateTalk } from "./chat/talk.ts";
 import { notice } from "./crossings.ts";
 import type { Point } from "./lib/geo.ts";
 import { ownTab, secondPersonUrl, storedRegion, storeRegion, tokens } from "./identity.ts";
 import {
-  account, crowd, demo, everybody, google, group, groups, idleLink, invites, joined, link, type Link, me, type Message, messages, olderMessages,
-  people, type Person, regions, roomPeople, type Seen, seen, unreached, unread, type Visibility, visibility,
+  account, crowd, demo, everybody, google, group, groups, idleLink, invites, joined, link, type Link, myRole,
+  people, type Person, regions, roomPeople, type Seen, seen, unreached, type Visibility, visibility,
 } from "./state.ts";
 import { toast } from "./ui/toast.tsx";
+import { heardMoney } from "./money/state.ts";
 import { forgetPush, heard } from "./notices.ts";
-import { mergeMessages, toPeople, toPerson, toUnreached } from "./view.ts";
+import { toPeople, toPerson, toUnreached } from "./view.ts";
 import { forgetWhereabouts, groupVersion } from "./whereabouts.ts";
 
 // Between the SDK and the page's signals: every command of the page, and every
@@ -20,7 +22,6 @@ import { forgetWhereabouts, groupVersion } from "./whereabouts.ts";
 export const api = new Api({ tokens });
 let session: Session | undefined;
 let room: Room | undefined;
-let underWay: Message[] = []; // messages of the open room that are not stored yet
 const madeCodes = signal<ReadonlyMap<string, string>>(new Map()); // by group: the codes this page knows of
 
 /** The region the user chose; undefined: the nearest. */
@@ -240,6 +241,14 @@ export async function setPublic(on: boolean): Promise<void> {
   await loadGroup(g.id);
 }
 
+/** Debts as they came about, or the fewest transfers that settle all. */
+export async function setSimplified(on: boolean): Promise<void> {
+  const g = group.value;
+  if (!g) return;
+  await api.updateGroup(g.id, { settings: { ...g.settings, simplify_debts: on } });
+  await loadGroup(g.id);
+}
+
 export async function setRole(user: string, role: "admin" | "member"): Promise<void> {
   const id = group.value?.id;
   if (id === undefined) return;
@@ -297,6 +306,10 @@ async function loadGroup(id: string): Promise<void> {
     settings: g.settings,
     members: g.members.map((m) => ({ user: m.userId, name: m.username, role: m.role })),
   };
+  if (talk.value?.room === groupRoom(id)) {
+    updateTalk({ name: g.name, moderates: myRole.value !== "member" });
+    talkers.value = groupPeople();
+  }
 }
 
 // ----------------------------------------------------------- the room
@@ -323,7 +336,6 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
     // Of who is here it will be another time when they were here last.
     if ([...seen.value.keys()].some((u) => people.value.has(u))) seen.value = new Map([...seen.value].filter(([u]) => !people.value.has(u)));
   });
-  const showMessages = () => room === r && mergeRoom();
   r.on("presence", showPeople);
   r.on("fix", showPeople);
   r.on("withdrawn", showPeople);
@@ -335,16 +347,18 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
   };
   r.on("snapshot", (s) => {
     showPeople();
-    showMessages();
-    if (s.late) readGroup();
+    if (!s.late) return;
+    readGroup();
+    heardMoney();
   });
-  r.on("update", readGroup);
-  r.on("message", (m) => {
-    if (m.sender !== me.value && room === r) unread.value++;
-    showMessages();
+  r.on("update", (u) => {
+    if (u.missed || !/^(expense|settlement|balance)\./.test(u.kind)) readGroup();
+    heardMoney();
   });
-  r.on("history", showMessages);
-  r.on("changed", readGroup);
+  r.on("changed", () => {
+    readGroup();
+    heardMoney();
+  });
   r.on("closed", (err) => {
     if (!err || room !== r || err.code === "closed") return;
     closeGroup();
@@ -353,14 +367,16 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
   });
   joined.value = r.joined;
   showPeople();
-  mergeRoom();
+  openTalk(r, { room: r.id, scope: "group", name: group.value?.name ?? "", moderates: myRole.value !== "member", closed: false });
+  talkers.value = groupPeople();
 }
+
+const groupPeople = () => group.value?.members.map((m) => ({ user: m.user, name: m.name })) ?? [];
 
 export function closeGroup(): void {
   if (room) session?.leave(room.id).catch(() => {}); // the end of the session leaves as well
   room = undefined;
   opened = undefined;
-  underWay = [];
   group.value = undefined;
   invites.value = undefined;
   roomPeople.value = new Map();
@@ -368,52 +384,7 @@ export function closeGroup(): void {
   crowd.value = { here: 0, truncated: false };
   everybody.value = undefined;
   joined.value = false;
-  messages.value = [];
-  olderMessages.value = false;
-  unread.value = 0;
-}
-
-function mergeRoom(): void {
-  if (!room) return;
-  const merged = mergeMessages(room.messages, underWay, me.value);
-  const waiting = new Set(merged.filter((m) => m.state !== "stored").map((m) => m.key));
-  underWay = underWay.filter((m) => waiting.has(m.key));
-  messages.value = merged;
-  olderMessages.value = room.hasOlder;
-}
-
-/** Sends a message; it shows at once, and says so until it is stored. */
-export function sendMessage(body: string): void {
-  const who = account.value;
-  if (!room || !who) return;
-  post({ key: crypto.randomUUID(), number: 0, sender: who.user, senderName: who.name, body, sentAt: Date.now(), state: "sending" });
-}
-
-export function retryMessage(key: string): void {
-  const m = underWay.find((x) => x.key === key);
-  if (m?.state === "failed") post({ ...m, state: "sending" });
-}
-
-function post(m: Message): void {
-  const r = room;
-  if (!r || !session) return;
-  const replace = (by: Message) => {
-    underWay = [...underWay.filter((x) => x.key !== m.key), by];
-    mergeRoom();
-  };
-  replace(m);
-  // The answer puts the stored message into the room, which tells of it.
-  session.sendMessage(r.id, m.body, { clientId: m.key }).catch((err: unknown) => {
-    if (room !== r) return;
-    replace({ ...m, state: "failed" });
-    toast(text(err));
-  });
-}
-
-export async function loadOlder(): Promise<void> {
-  if (!room || !session) return;
-  await session.loadOlder(room.id);
-  mergeRoom();
+  closeTalk();
 }
 
 /** Reads all the people of a big group, page by page. */

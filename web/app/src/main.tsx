@@ -6,6 +6,8 @@ import "./styles/base.css";
 import "./styles/pages.css";
 import "./styles/stage.css";
 import "./styles/map.css";
+import "./styles/chat.css";
+import "./styles/money.css";
 
 const root = document.getElementById("app");
 if (!root) throw new Error("index.html has no #app");

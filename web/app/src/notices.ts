@@ -1,7 +1,10 @@
 import { signal } from "@preact/signals";
 import type { Notification } from "@muster/sdk";
+import { forgetConversations, heardConversation } from "./chat/conversations.ts";
 import { contacts, loadContacts } from "./contacts.ts";
 import { api } from "./live.ts";
+import { heardPayment } from "./money/payments.ts";
+import { forgetTalks, heardTalk } from "./talks.ts";
 
 // What the user was told, and pushes to this browser while no page is open. A
 // notice of the session only says that there is news: what it is is read.
@@ -26,6 +29,9 @@ export async function openNotifications(): Promise<void> {
 export function heard(kind: string): void {
   if (kind === "" || kind === "notification") void loadUnread().catch(() => {}); // the next one says it again
   if (kind === "" || kind.startsWith("friend.")) void loadContacts().catch(() => {});
+  if (kind === "" || kind === "payment.updated") heardPayment();
+  heardTalk(kind);
+  heardConversation(kind);
 }
 
 // ------------------------------------------------------------- pushes
@@ -67,6 +73,8 @@ export function forgetPush(): void {
   notifications.value = undefined;
   unreadNotifications.value = 0;
   contacts.value = undefined;
+  forgetTalks();
+  forgetConversations();
 }
 
 export async function turnPushOff(): Promise<void> {

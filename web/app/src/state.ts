@@ -1,5 +1,5 @@
 import { computed, signal } from "@preact/signals";
-import type { PresenceSettings, UserPresence } from "@muster/sdk";
+import type { Attachment, MessageStatus, PresenceSettings, Reaction, UserPresence } from "@muster/sdk";
 import type { Point } from "./lib/geo.ts";
 
 // What the page knows, as signals: live.ts writes it from the SDK's events and
@@ -53,6 +53,15 @@ export interface Message {
   body: string;
   sentAt: number;
   state: "stored" | "sending" | "failed";
+  status?: MessageStatus | undefined; // of one's own, once it is stored
+  replyTo?: number | undefined;
+  mentions?: readonly string[] | undefined;
+  attachments?: readonly Attachment[] | undefined;
+  editedAt?: number | undefined;
+  deleted?: boolean | undefined; // for everyone, or for this user
+  reactions?: readonly Reaction[] | undefined;
+  pinned?: boolean | undefined;
+  change?: number | undefined; // which revision made it so
 }
 
 export interface Link {

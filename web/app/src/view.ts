@@ -1,4 +1,4 @@
-import type { Fix as SdkFix, Member as SdkMember, Message as SdkMessage, Unreached as SdkUnreached } from "@muster/sdk";
+import type { Fix as SdkFix, Member as SdkMember, Message as SdkMessage, MessageStatus, Unreached as SdkUnreached } from "@muster/sdk";
 import type { Fix, Message, Person, Unreached } from "./state.ts";
 
 // From the SDK's nouns to what is drawn: pure.
@@ -53,11 +53,24 @@ export function toMessage(m: SdkMessage): Message {
     body: m.body,
     sentAt: m.sentAt.getTime(),
     state: "stored",
+    replyTo: m.replyTo,
+    mentions: m.mentions,
+    attachments: m.attachments,
+    editedAt: m.editedAt?.getTime(),
+    deleted: m.deleted,
+    reactions: m.reactions,
+    pinned: m.pinned,
+    change: m.change,
   };
 }
 
 /** Stored messages in their order, then the ones under way; one that was stored is no longer under way. */
-export function mergeMessages(stored: readonly SdkMessage[], underWay: readonly Message[], me: string): Message[] {
+export function mergeMessages(
+  stored: readonly SdkMessage[], underWay: readonly Message[], me: string, status: (number: number) => MessageStatus = () => "sent",
+): Message[] {
   const mine = new Set(stored.filter((m) => m.sender === me).map((m) => m.clientId));
-  return [...stored.map(toMessage), ...underWay.filter((m) => !mine.has(m.key))];
+  return [
+    ...stored.map((m) => ({ ...toMessage(m), ...(m.sender === me && { status: status(m.number) }) })),
+    ...underWay.filter((m) => !mine.has(m.key)),
+  ];
 }

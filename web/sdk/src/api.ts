@@ -3,12 +3,23 @@
 
 import { AccountApi } from "./account.js";
 import { MusterError } from "./errors.js";
+import { ConversationsApi } from "./conversations.js";
+import { DebtsApi } from "./debts.js";
+import { ExpensesApi } from "./expenses.js";
 import { FriendsApi } from "./friends.js";
 import { type Call, id, type Json, list, object, pages, text, when } from "./http.js";
 import { LocationApi } from "./location.js";
+import { MatchingApi } from "./matching.js";
+import { toPage } from "./messages.js";
 import { NotificationsApi } from "./notifications.js";
+import { PaymentsApi } from "./payments.js";
+import { RatingsApi } from "./ratings.js";
+import { RecurringApi } from "./recurring.js";
+import { ReportsApi } from "./reports.js";
+import { SubscriptionsApi } from "./subscriptions.js";
 import type { TokenStore, Tokens } from "./tokens.js";
-import type { Edge, EdgeState, Message, Page } from "./types.js";
+import type { Edge, EdgeState, Page } from "./types.js";
+import { UploadsApi } from "./uploads.js";
 
 export interface Profile {
   readonly userId: string;
@@ -124,6 +135,9 @@ export interface ApiOptions {
 /** The room of a group. */
 export const groupRoom = (groupId: string): string => `group:${groupId}`;
 
+/** The room of two people. */
+export const directRoom = (a: string, b: string): string => (a < b ? `direct:${a}:${b}` : `direct:${b}:${a}`);
+
 export class Api {
   readonly #ask: Call = (method, path, { onNext, ...o } = {}) =>
     this.#call(method, path, { ...o, ...(onNext && { onLink: (link) => onNext(nextPage(link)) }) });
@@ -136,6 +150,24 @@ export class Api {
   readonly friends = new FriendsApi(this.#ask);
   /** What the user was told, and how they want to be told. */
   readonly notifications = new NotificationsApi(this.#ask);
+  /** What is said, in groups and between two people. */
+  readonly conversations = new ConversationsApi(this.#ask);
+  /** Files for messages. */
+  readonly uploads: UploadsApi;
+  /** Meeting people nearby. */
+  readonly matching = new MatchingApi(this.#ask);
+  /** What people who met gave each other. */
+  readonly ratings = new RatingsApi(this.#ask);
+  readonly reports = new ReportsApi(this.#ask);
+  /** What groups spend. */
+  readonly expenses = new ExpensesApi(this.#ask, (path) => this.#download(path));
+  /** Who owes whom in a group, why, and what settles it. */
+  readonly debts = new DebtsApi(this.#ask);
+  /** Expenses that come again. */
+  readonly recurring = new RecurringApi(this.#ask);
+  /** What is paid by a gateway. */
+  readonly payments = new PaymentsApi(this.#ask);
+  readonly subscriptions = new SubscriptionsApi(this.#ask);
 
   readonly #base: string;
   readonly #tokens: TokenStore;
@@ -148,6 +180,7 @@ export class Api {
     this.#tokens = o.tokens;
     this.#timeout = o.timeout ?? 15_000;
     this.#fetch = o.fetch ?? ((...a) => globalThis.fetch(...a));
+    this.uploads = new UploadsApi({ base: this.#base, accessToken: () => this.accessToken(), refresh: (stale) => this.refresh(stale) });
   }
 
   // ---------------------------------------------------------- accounts
@@ -180,7 +213,7 @@ export class Api {
     const tokens = await this.#tokens.load();
     try {
       // It may have expired a while ago: no need to refresh what is to end.
-      if (tokens) await this.#fetchJson("POST", "/auth/logout", { token: tokens.token }, tokens.token);
+      if (tokens) await this.#fetchJson("POST", "/auth/logout", { body: { token: tokens.token }, token: tokens.token });
     } finally {
       await this.#tokens.save(undefined);
     }
@@ -344,8 +377,7 @@ export class Api {
   async messages(groupId: string, o: { before?: number; after?: number; limit?: number } = {}): Promise<Page> {
     const q = new URLSearchParams();
     for (const [k, v] of Object.entries(o)) if (v !== undefined) q.set(k, String(v));
-    const r = await this.#call("GET", `/groups/${id(groupId)}/messages?${q}`);
-    return { messages: list(r.messages).map(toMessage), more: r.more === true };
+    return toPage(await this.#call("GET", `/groups/${id(groupId)}/messages?${q}`));
   }
 
   // ------------------------------------------------------------- edges
@@ -405,7 +437,7 @@ export class Api {
     const tokens = await this.#signedIn();
     if (tokens.token !== stale) return tokens.token; // another tab was first
     try {
-      const r = await this.#fetchJson("POST", "/auth/refresh", { refresh_token: tokens.refreshToken });
+      const r = await this.#fetchJson("POST", "/auth/refresh", { body: { refresh_token: tokens.refreshToken } });
       const next = { user: tokens.user, token: text(r.token), refreshToken: text(r.refresh_token) };
       if (!(await this.#holds(tokens))) throw new MusterError("signed_out", "this login was left meanwhile", { status: 401 });
       await this.#tokens.save(next);
@@ -433,7 +465,7 @@ export class Api {
   }
 
   async #signIn(path: string, body: Json): Promise<string> {
-    return this.#keep(await this.#fetchJson("POST", path, body));
+    return this.#keep(await this.#fetchJson("POST", path, { body }));
   }
 
   async #keep(r: Json): Promise<string> {
@@ -444,11 +476,11 @@ export class Api {
 
   // -------------------------------------------------------------- HTTP
 
-  async #call(method: string, path: string, o: { body?: Json | Blob; anonymous?: boolean; onLink?: OnLink } = {}): Promise<Json> {
-    if (o.anonymous) return this.#fetchJson(method, path, o.body);
+  async #call(method: string, path: string, o: { body?: Json | Blob; anonymous?: boolean; ifMatch?: number; onLink?: OnLink } = {}): Promise<Json> {
+    if (o.anonymous) return this.#fetchJson(method, path, { body: o.body });
     // The same key on the second try: the first one may have been carried out.
     const key = method === "GET" ? undefined : crypto.randomUUID();
-    return this.#withToken((token) => this.#fetchJson(method, path, o.body, token, key, o.onLink));
+    return this.#withToken((token) => this.#fetchJson(method, path, { ...o, token, key }));
   }
 
   async #withToken<T>(f: (token: string) => Promise<T>): Promise<T> {
@@ -477,11 +509,17 @@ export class Api {
     });
   }
 
-  async #fetchJson(method: string, path: string, body?: Json | Blob, token?: string, key?: string, onLink?: OnLink): Promise<Json> {
+  async #fetchJson(
+    method: string,
+    path: string,
+    o: { body?: Json | Blob | undefined; token?: string; key?: string | undefined; ifMatch?: number; onLink?: OnLink },
+  ): Promise<Json> {
+    const { body, token, key, onLink } = o;
     const headers: Record<string, string> = { accept: "application/json" };
     if (body) headers["content-type"] = body instanceof Blob ? body.type : "application/json";
     if (token) headers.authorization = `Bearer ${token}`;
     if (key) headers["idempotency-key"] = key;
+    if (o.ifMatch !== undefined) headers["if-match"] = `"${o.ifMatch}"`;
     let res: Response;
     let parsed: unknown;
     try {
@@ -515,6 +553,7 @@ function problem(res: Response, p: Json): MusterError {
   return new MusterError(text(p.code) || "internal", text(p.detail) || text(p.title) || `the server answered ${res.status}`, {
     status: res.status,
     retryAfter: Number.isFinite(after) ? after * 1000 : 0,
+    problem: p,
   });
 }
 
@@ -561,17 +600,5 @@ function toGroup(g: Json): Group {
       ...when("joinedAt", m.joined_at),
     })),
     ...when("createdAt", g.created_at),
-  };
-}
-
-function toMessage(m: Json): Message {
-  return {
-    number: Number(m.number),
-    id: text(m.id),
-    sender: text(m.sender),
-    senderName: text(m.sender_name),
-    clientId: text(m.client_id),
-    body: text(m.body),
-    sentAt: new Date(text(m.sent_at)),
   };
 }

@@ -3,7 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromDate, type Timestamp } from "@bufbuild/protobuf/wkt";
 import * as wire from "./gen/wire/wire_pb.js";
-import type { Crossing, CrossingKind, Device, DeviceState, Fix, LeftReason, Member, Message, TransportName, Unreached, Update } from "./types.js";
+import type { Attachment, Crossing, CrossingKind, Device, DeviceState, Fix, LeftReason, Member, Message, Seen, TransportName, Unreached, Update } from "./types.js";
 
 const states: Partial<Record<wire.State, DeviceState>> = {
   [wire.State.LIVE]: "live",
@@ -128,8 +128,27 @@ export function toMessage(m: wire.Message): Message {
     clientId: m.clientId,
     body: m.body,
     sentAt: date(m.sentAt),
+    ...(m.replyTo > 0n && { replyTo: Number(m.replyTo) }),
+    ...(m.mentions.length > 0 && { mentions: m.mentions }),
+    ...(m.attachments.length > 0 && { attachments: m.attachments.map(toAttachment) }),
+    ...(m.editedAt && { editedAt: date(m.editedAt) }),
+    ...(m.deleted && { deleted: true }),
+    ...(m.reactions.length > 0 && { reactions: m.reactions.map(({ emoji, count, users }) => ({ emoji, count, users })) }),
+    ...(m.pinned && { pinned: true }),
+    ...(m.change > 0n && { change: Number(m.change) }),
   };
 }
+
+const toAttachment = (a: wire.Attachment): Attachment => ({
+  id: a.id,
+  name: a.name,
+  type: a.type,
+  size: Number(a.size),
+  ...(a.width > 0 && { width: a.width, height: a.height }),
+  thumbnail: a.thumbnail,
+});
+
+export const toSeen = (s: wire.Seen): Seen => ({ user: s.user, delivered: Number(s.delivered), read: Number(s.read) });
 
 export const toUpdate = (u: wire.Update | wire.Notice): Update => ({
   id: u.id,

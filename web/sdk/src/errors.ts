@@ -41,12 +41,19 @@ export class MusterError extends Error {
   readonly status: number;
   /** Milliseconds to wait before another try; 0 if the server named none. */
   readonly retryAfter: number;
+  /** What an HTTP answer said of the problem, whole. */
+  readonly problem: Readonly<Record<string, unknown>>;
 
-  constructor(code: MusterError["code"], message: string, opts: { status?: number; retryAfter?: number; cause?: unknown } = {}) {
+  constructor(
+    code: MusterError["code"],
+    message: string,
+    opts: { status?: number; retryAfter?: number; problem?: Readonly<Record<string, unknown>>; cause?: unknown } = {},
+  ) {
     super(message, opts.cause === undefined ? undefined : { cause: opts.cause });
     this.code = code;
     this.status = opts.status ?? 0;
     this.retryAfter = opts.retryAfter ?? 0;
+    this.problem = opts.problem ?? {};
   }
 
   static from(e: unknown, code: Code = "network"): MusterError {

@@ -2,6 +2,7 @@
 // people and public groups.
 
 import { type Call, id, type Json, list, pages, text, when } from "./http.js";
+import { type Rating, toRating } from "./rating.js";
 
 /** Somebody as others see them. */
 export interface PublicUser {
@@ -9,6 +10,11 @@ export interface PublicUser {
   readonly username: string;
   /** A URL, or empty. */
   readonly profilePicture: string;
+}
+
+/** Somebody's public profile. */
+export interface Person extends PublicUser {
+  readonly rating: Rating;
 }
 
 export interface Friend extends PublicUser {
@@ -88,6 +94,12 @@ export class FriendsApi {
     return list(r.people).map((p) => ({ ...toUser(p), relation: (text(p.relation) || "none") as Relation }));
   }
 
+  /** Somebody as others see them. */
+  async person(userId: string): Promise<Person> {
+    const u = await this.#call("GET", `/users/${id(userId)}`);
+    return { ...toUser(u), rating: toRating(u.rating) };
+  }
+
   async discoverability(): Promise<Discoverability> {
     return toDiscoverability(await this.#call("GET", "/users/discoverable"));
   }
@@ -109,7 +121,7 @@ export class FriendsApi {
   }
 }
 
-const toUser = (u: Json): PublicUser => ({ userId: text(u.user_id), username: text(u.username), profilePicture: text(u.profile_picture) });
+export const toUser = (u: Json): PublicUser => ({ userId: text(u.user_id), username: text(u.username), profilePicture: text(u.profile_picture) });
 
 const toDiscoverability = (d: Json): Discoverability => ({
   discoverable: d.discoverable === true,

@@ -6,7 +6,7 @@ import type { Probe } from "./homing.js";
 import type { TokenSource } from "./login.js";
 import type { Status } from "./status.js";
 import type { Dialers } from "./transport.js";
-import type { Edge, Notice } from "./types.js";
+import type { Edge, Notice, Seen } from "./types.js";
 
 export interface SessionEvents {
   status: Status;
@@ -21,6 +21,19 @@ export interface SessionEvents {
 /** What a session needs of Api. */
 export interface SessionApi extends TokenSource {
   edge(): Promise<Edge>;
+  /** Without it receipts that were told while nobody listened stay unknown. */
+  readonly conversations?: { receipts(room: string): Promise<readonly Seen[]> };
+}
+
+export interface SendOptions {
+  /** Makes trying again harmless; chosen by itself. */
+  readonly clientId?: string;
+  /** The number of the message that this answers. */
+  readonly replyTo?: number;
+  /** User ids of members, at most 20. */
+  readonly mentions?: readonly string[];
+  /** Ids of finished uploads of the user's own, at most 10. */
+  readonly attachments?: readonly string[];
 }
 
 export interface SessionOptions {

@@ -16,12 +16,13 @@ const odd = () => new MusterError("bad_frame", "the server answered something el
 export async function history(
   requests: Requests,
   room: string,
-  o: { before?: number; after?: number; limit?: number },
+  o: { before?: number; after?: number; changedAfter?: number; limit?: number },
 ): Promise<Page> {
   const value = create(wire.HistorySchema, {
     room,
     before: BigInt(o.before ?? 0),
     after: BigInt(o.after ?? 0),
+    ...(o.changedAfter === undefined ? {} : { changedAfter: BigInt(o.changedAfter) }),
     limit: Math.min(o.limit ?? 50, maxPage),
   });
   const a = await requests.request({ case: "history", value });

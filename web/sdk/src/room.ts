@@ -17,8 +17,10 @@
 //	           that the position was withdrawn. Those of the device "http" are of
 //	           no session: they are shown whether or not their user is there
 //	Crossing   may be told again: its id says whether it is news; so an Update
-//	Message    shown in order of number without holes; what is missing for
-//	           longer than holeMs is fetched from history
+//	Message    shown in order of number without holes; so what Revised says of
+//	           them: see thread.ts
+//	Receipts   are merged by maximum: see seen.ts. Typing is over when it is not
+//	           said again
 //	Reach      names all the regions that can't be heard (as a Snapshot does):
 //	           what is known of their people stays as it was, unknown since then.
 //	           Those of a region that is lost have left, and nothing is known of
@@ -29,28 +31,35 @@
 // beyond them are forgotten, and nobody is told that they left.
 
 import { create } from "@bufbuild/protobuf";
-import { merge, toCrossing, toDevice, toFix, toMessage, toUpdate } from "./convert.js";
+import { merge, toCrossing, toDevice, toFix, toMessage, toSeen, toUpdate } from "./convert.js";
 import { Emitter } from "./emitter.js";
 import type { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
 import { Heard } from "./heard.js";
 import { Reach } from "./reach.js";
-import type { Counts, Crossing, Device, DeviceState, Fix, LeftReason, Member, MemberFix, Message, Unreached, Update } from "./types.js";
+import { SeenBy } from "./seen.js";
+import { Thread } from "./thread.js";
+import type { Counts, Crossing, Device, DeviceState, Fix, LeftReason, Member, MemberFix, Message, MessageStatus, Seen, Unreached, Update } from "./types.js";
 
 /** Stands for the device in fixes that are of no session in the room. */
 const postDevice = "http";
-/** How long a hole in the messages may be closed by what is still on its way. */
-export const holeMs = 500;
-const holeSpreadMs = 100;
-const maxHoleMs = 30_000;
-/** How many messages a room holds; older ones are read from history again. */
-const maxMessages = 2000;
 /** How many devices that left, or of which only a fix was heard, are remembered. */
 const maxAbsent = 1024;
 /** How many crossings a room holds, and so for how long one is known again. */
 const maxCrossings = 256;
-/** How many messages may wait above a hole; the highest are dropped, and fetched with it. */
-const maxWaiting = 512;
+/** Who is not heard to write for so long does so no more. */
+const typingMs = 6000;
+
+/** What a room has its session do. */
+export interface RoomHost {
+  /** The user of the session. */
+  self(): string;
+  report(fix: Fix): void;
+  advance(delivered: number, read: number): void;
+  typing(on: boolean): void;
+}
+
+const alone: RoomHost = { self: () => "", report: () => {}, advance: () => {}, typing: () => {} };
 
 export interface PresenceEvent {
   readonly user: string;
@@ -85,6 +94,12 @@ export interface RoomEvents {
   update: UpdateEvent;
   /** The next message, in order and without holes. */
   message: Message;
+  /** A message that is held is so now: edited, deleted, pinned, or reacted to. */
+  revised: Message;
+  /** How far people are, which has changed. */
+  receipts: readonly Seen[];
+  /** Who is writing, which has changed. */
+  typing: readonly string[];
   /** Older messages were put before the first, oldest first. */
   history: readonly Message[];
   /** Other regions can't be heard than before: read unreached and members again. */
@@ -125,7 +140,7 @@ const present = (e: Entry) => e.device !== undefined && e.device.state !== "left
 export class Room extends Emitter<RoomEvents> {
   readonly id: string;
 
-  readonly #report: (fix: Fix) => void;
+  readonly #host: RoomHost;
   readonly #positions = new Map<string, Position>(); // by origin region
   readonly #counts = new Map<string, Counts>(); // by origin region, as it said
   readonly #truncated = new Set<string>(); // the regions whose people are only known in part
@@ -136,21 +151,21 @@ export class Room extends Emitter<RoomEvents> {
   #sorted: readonly Member[] | undefined;
 
   #joined = false;
-  #messages: Message[] = [];
   #crossings: readonly Crossing[] = [];
   readonly #updates = new Heard();
-  #last = 0; // the highest number up to which there is no hole
-  #heard = 0; // the highest number heard of
-  #older = false;
-  readonly #waiting = new Map<number, Message>(); // above a hole
-  #holeSince = 0;
-  #holeWait = holeMs;
+  readonly #thread = new Thread({
+    message: (m) => this.#arrived(m),
+    history: (older) => this.emit("history", older),
+    revised: (m) => this.emit("revised", m),
+  });
+  readonly #seen = new SeenBy();
+  readonly #typing = new Map<string, number>(); // until when, by user
   #version = 0;
 
-  constructor(id: string, report: (fix: Fix) => void = () => {}) {
+  constructor(id: string, host: RoomHost = alone) {
     super();
     this.id = id;
-    this.#report = report;
+    this.#host = host;
   }
 
   /**
@@ -158,7 +173,18 @@ export class Room extends Emitter<RoomEvents> {
    * quarter of an hour, unless the user set a grant for them.
    */
   report(fix: Fix): void {
-    this.#report(fix);
+    this.#host.report(fix);
+  }
+
+  /** Somebody has seen all messages up to this one: the others are told, unless the user's settings say no. */
+  read(number: number = this.#thread.last): void {
+    this.addSeen([{ user: this.#host.self(), delivered: number, read: number }]);
+    this.#host.advance(0, number);
+  }
+
+  /** The user is writing, or not any more: to be called with every stroke. */
+  setTyping(on: boolean): void {
+    this.#host.typing(on);
   }
 
   // ------------------------------------------------------------ view
@@ -217,9 +243,43 @@ export class Room extends Emitter<RoomEvents> {
     return this.#reach.unreached;
   }
 
-  /** The messages that are held: ascending, without holes. */
+  /** The messages that are held: ascending, without holes, each as it is by now. */
   get messages(): readonly Message[] {
-    return this.#messages;
+    return this.#thread.messages;
+  }
+
+  /** Undefined: it is not held. */
+  message(number: number): Message | undefined {
+    return this.#thread.message(number);
+  }
+
+  /** How far people are, as far as they let it be known; by user. */
+  get receipts(): readonly Seen[] {
+    return this.#seen.all;
+  }
+
+  seen(user: string): Seen {
+    return this.#seen.of(user);
+  }
+
+  /** What is known of a message of the user's own: as far as anybody else has got. */
+  status(number: number): MessageStatus {
+    return this.#seen.status(number, this.#host.self());
+  }
+
+  /** Who else has read a message of the user's own. */
+  readers(number: number): string[] {
+    return this.#seen.readers(number, this.#host.self());
+  }
+
+  /** How many messages the user has not seen on any device; 0 until that is known. */
+  get unread(): number {
+    return this.#seen.all.length === 0 ? 0 : Math.max(0, this.#thread.heard - this.#seen.of(this.#host.self()).read);
+  }
+
+  /** Who is writing now. */
+  get typing(): readonly string[] {
+    return [...this.#typing.keys()];
   }
 
   /** The last crossings that were told here, in the order in which they came; the API has the others. */
@@ -229,12 +289,12 @@ export class Room extends Emitter<RoomEvents> {
 
   /** There are older messages than the first one held. */
   get hasOlder(): boolean {
-    return this.#older;
+    return this.#thread.hasOlder;
   }
 
   /** The number of the last message; those held may lag behind it for a moment. */
   get lastNumber(): number {
-    return this.#heard;
+    return this.#thread.heard;
   }
 
   /** The version of the group's membership, as far as events told. */
@@ -267,6 +327,9 @@ export class Room extends Emitter<RoomEvents> {
       case "fixes":
         if (this.#joined) for (const f of body.value.fixes) this.#fix(f);
         return "ok";
+      case "typing":
+        if (body.value.user !== this.#host.self()) this.#setTyping(body.value.user, body.value.on ? now + typingMs : 0);
+        return "ok";
       default:
         return "ok";
     }
@@ -276,17 +339,8 @@ export class Room extends Emitter<RoomEvents> {
     const late = this.#joined && s.parts.some((p) => p.at && !this.#positions.has(p.at.region));
     for (const part of s.parts) if (part.at && !(s.recovered && this.#passed(part.at))) this.#part(part.at, part);
     if (!last) this.#setReach(s.unreached);
-    const number = Number(s.lastNumber);
-    if (!this.#joined) {
-      // What is older than the first snapshot is read from history when wanted.
-      this.#joined = true;
-      this.#last = this.#heard = number;
-      this.#older = number > 0;
-    } else {
-      this.#hear(number, now);
-      // The events that held what is missing won't come. Everybody in the room asks: not all at once.
-      if (!s.recovered) this.#holeSince = Math.min(this.#holeSince, now - this.#holeWait + Math.random() * holeSpreadMs);
-    }
+    this.#joined = true;
+    this.#thread.snapshot(Number(s.lastNumber), Number(s.lastChange), s.recovered, now);
     this.emit("snapshot", { recovered: s.recovered, late });
   }
 
@@ -305,7 +359,13 @@ export class Room extends Emitter<RoomEvents> {
         for (const p of e.body.value.people) for (const d of p.devices) this.#presence(p, d, e.at.region);
         break;
       case "message":
-        this.addMessage(toMessage(e.body.value), now);
+        this.#thread.add(toMessage(e.body.value), now);
+        break;
+      case "revised":
+        if (e.body.value.message) this.#thread.revise(Number(e.body.value.change), toMessage(e.body.value.message), now);
+        break;
+      case "receipts":
+        this.addSeen(e.body.value.seen.map(toSeen));
         break;
       case "changed":
         this.#version = Math.max(this.#version, Number(e.body.value.version));
@@ -495,69 +555,79 @@ export class Room extends Emitter<RoomEvents> {
 
   // ------------------------------------------------------------ messages
 
-  /** Adds a message that was broadcast, or the answer to one's own. */
+  /** Adds a message that was broadcast, or the answer to one's own, or to a change of one. */
   addMessage(m: Message, now: number): void {
-    if (!this.#joined || m.number <= this.#last) return;
-    this.#waiting.set(m.number, m);
-    if (this.#waiting.size > maxWaiting) this.#waiting.delete(Math.max(...this.#waiting.keys()));
-    if (m.number > this.#last + 1) this.#hear(m.number, now);
-    else this.#heard = Math.max(this.#heard, m.number);
-    this.#drain(now);
+    this.#thread.add(m, now);
   }
 
-  /** The answer to a request for what hole() named. It says all there is. */
+  /** The answer to a request for what hole() named. */
   addAfter(page: readonly Message[], now: number): void {
-    if (page.length === 0) this.#holeWait = Math.min(this.#holeWait * 2, maxHoleMs);
-    else this.#holeWait = holeMs;
-    for (const m of page) if (m.number > this.#last) this.#append(m);
-    this.#holeSince = now;
-    this.#drain(now);
+    this.#thread.addAfter(page, now);
   }
 
-  /** Older messages from history, ascending; the newest page may overlap what is held. */
-  addBefore(page: readonly Message[], more: boolean, now: number): void {
-    const first = this.#messages[0]?.number ?? this.#last + 1;
-    const older = page.filter((m) => m.number < first);
-    if (older.length > 0) this.#messages = [...older, ...this.#messages];
-    if (older.length > 0 || page.length === 0) this.#older = more;
-    if (older.length > 0) this.emit("history", older);
-    for (const m of page) this.addMessage(m, now);
+  /** Older messages from history, ascending; the newest page, asked for without `before`, may overlap what is held. */
+  addBefore(page: readonly Message[], more: boolean, now: number, before?: number): void {
+    this.#thread.addBefore(page, more, now, before);
+    this.#host.advance(this.#thread.last, 0);
+  }
+
+  /** The answer to a request for what changeHole() named. */
+  addChanges(page: readonly Message[], now: number): void {
+    this.#thread.addChanges(page, now);
   }
 
   /** The messages after this number are missing for too long: fetch them. */
   hole(now: number): number | undefined {
-    const due = this.holeDue();
-    return due !== undefined && now >= due ? this.#last : undefined;
+    return this.#thread.hole(now);
   }
 
-  /** When the hole, if there is one, is to be fetched. */
+  /** The revisions after this change are missing for too long: fetch them. */
+  changeHole(now: number): number | undefined {
+    return this.#thread.changeHole(now);
+  }
+
+  /** When the next hole, if there is one, is to be fetched. */
   holeDue(): number | undefined {
-    return this.#heard > this.#last ? this.#holeSince + this.#holeWait : undefined;
+    return this.#thread.holeDue();
   }
 
-  #hear(number: number, now: number): void {
-    if (this.#heard === this.#last && number > this.#last) this.#holeSince = now;
-    this.#heard = Math.max(this.#heard, number);
+  /** The user deleted a message for themself, as the API has it for all of their devices. */
+  hide(number: number): void {
+    this.#thread.hide(number);
   }
 
-  #drain(now: number): void {
-    let filled = false;
-    for (let m; (m = this.#waiting.get(this.#last + 1)); filled = true) this.#append(m);
-    for (const n of this.#waiting.keys()) if (n <= this.#last) this.#waiting.delete(n);
-    // What is still missing is another hole, with a time of its own.
-    if (filled) [this.#holeSince, this.#holeWait] = [now, holeMs];
+  // ------------------------------------------------------------ receipts, typing
+
+  /** How far people are, as a receipt or the API says. */
+  addSeen(seen: readonly Seen[]): void {
+    if (this.#seen.merge(seen)) this.emit("receipts", this.receipts);
   }
 
-  #append(m: Message): void {
-    this.#waiting.delete(m.number);
-    this.#last = m.number;
-    this.#heard = Math.max(this.#heard, m.number);
-    this.#messages = [...this.#messages, m];
-    if (this.#messages.length > maxMessages) {
-      this.#messages = this.#messages.slice(-maxMessages / 2);
-      this.#older = true;
-    }
+  /** When somebody who was writing is taken to have stopped, if nothing else is heard. */
+  typingDue(): number | undefined {
+    return this.#typing.size > 0 ? Math.min(...this.#typing.values()) : undefined;
+  }
+
+  /** Forgets who has not been heard to write for a while. */
+  typingOver(now: number): void {
+    const before = this.#typing.size;
+    for (const [user, until] of this.#typing) if (until <= now) this.#typing.delete(user);
+    if (this.#typing.size !== before) this.emit("typing", this.typing);
+  }
+
+  #setTyping(user: string, until: number): void {
+    const was = this.#typing.has(user);
+    if (until > 0) this.#typing.set(user, until);
+    else this.#typing.delete(user);
+    if (was !== this.#typing.has(user)) this.emit("typing", this.typing);
+  }
+
+  #arrived(m: Message): void {
     this.emit("message", m);
+    this.#setTyping(m.sender, 0);
+    // Whoever writes has read up to there. Others may not want that to be known: the server tells of them.
+    if (m.sender === this.#host.self()) this.addSeen([{ user: m.sender, delivered: m.number, read: m.number }]);
+    this.#host.advance(m.number, 0);
   }
 
   /** Tells the listeners that the room is over. */

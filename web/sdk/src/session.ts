@@ -26,7 +26,7 @@ import { calmStaggerMs, hedge, staggerMs } from "./hedge.js";
 import { Homing } from "./homing.js";
 import { Login } from "./login.js";
 import { Mover } from "./mover.js";
-import type { SessionEvents, SessionOptions } from "./options.js";
+import type { SendOptions, SessionEvents, SessionOptions } from "./options.js";
 import { inSight, watchPage } from "./page.js";
 import { backoff } from "./policy.js";
 import { asked, Predecessor } from "./predecessor.js";
@@ -36,9 +36,11 @@ import { history, listPeople, maxPage, nearby } from "./questions.js";
 import { Reporter } from "./reporter.js";
 import { encode, Requests } from "./requests.js";
 import type { Room } from "./room.js";
+import { Saying } from "./saying.js";
 import { transitions, type Status } from "./status.js";
 import { Stays } from "./stays.js";
 import { platformDialers, type Dialers } from "./transport.js";
+import { Turns } from "./turns.js";
 import type { Box, Fix, Message, Neighbours, Page, People, Point } from "./types.js";
 import { checkDevice, checkFix, checkMessage, checkRoom } from "./validate.js";
 import type { View } from "./view.js";
@@ -55,6 +57,10 @@ export class Session extends Emitter<SessionEvents> {
   readonly #random: () => number;
   readonly #fallback: Fallback;
   readonly #requests: Requests;
+  // What waited for an outage to end must not come all at once: it would be more than a
+  // session may send, be refused, and in the end cost the connection, again and again.
+  readonly #sends = new Turns(16, 256);
+  readonly #saying: Saying;
   readonly #stays: Stays;
   readonly #views: Views;
   readonly #reporter: Reporter;
@@ -132,6 +138,18 @@ export class Session extends Emitter<SessionEvents> {
     }
     this.#login = new Login(o.api, this.#requests, () => this.now().getTime(), this.#random);
     this.#reporter = new Reporter(() => this.#live?.connection);
+    const say = (body: wire.ClientFrame["body"]) => this.#live?.connection.send(encode(0n, body));
+    this.#saying = new Saying({
+      current: (room) => this.#stays.current(room),
+      people: (room) => {
+        const { live = 0, suspended = 0 } = this.rooms.get(room)?.counts ?? {};
+        return live + suspended;
+      },
+      random: this.#random,
+      receipt: (room, delivered, read) =>
+        say({ case: "receipt", value: create(wire.ReceiptSchema, { room, delivered: BigInt(delivered), read: BigInt(read) }) }),
+      typing: (room, on) => say({ case: "typing", value: create(wire.TypingSchema, { room, on }) }),
+    });
     this.#stays = new Stays({
       requests: this.#requests,
       connected: () => this.#live !== undefined,
@@ -142,6 +160,8 @@ export class Session extends Emitter<SessionEvents> {
         this.#views.entered(room);
       },
       report: (fix, room) => this.report(fix, [room]),
+      seen: async (room) => (await o.api.conversations?.receipts(room)) ?? [],
+      saying: this.#saying,
       complain: (e) => this.#complain(e),
     });
     this.#views = new Views({
@@ -289,22 +309,26 @@ export class Session extends Emitter<SessionEvents> {
    * Says something in a room; resolves when it is stored. Trying again with the
    * same clientId is harmless, and over a lost connection it is done by itself.
    */
-  async sendMessage(room: string, body: string, o: { clientId?: string } = {}): Promise<Message> {
-    const clientId = o.clientId ?? crypto.randomUUID();
-    checkMessage(clientId, body);
+  async sendMessage(room: string, body: string, o: SendOptions = {}): Promise<Message> {
+    const { clientId = crypto.randomUUID(), replyTo = 0, mentions = [], attachments = [] } = o;
+    checkMessage(clientId, body, attachments.length);
     this.#open();
-    const value = create(wire.SendSchema, { room, clientId, body });
+    const value = create(wire.SendSchema, { room, clientId, body, replyTo: BigInt(replyTo), mentions: [...mentions], attachments: [...attachments] });
+    this.#saying.sent(room);
     // After a reconnect the server may not have been able to bring the room back yet.
-    const passing = (code: string) => code === "not_joined" && this.#stays.missed(room);
-    const a = await this.#requests.request({ case: "send", value }, { passing });
+    const passing = (code: string) => code === "rate_limited" || (code === "not_joined" && this.#stays.missed(room));
+    const a = await this.#sends.run(() => {
+      this.#open();
+      return this.#requests.request({ case: "send", value }, { passing });
+    });
     if (a.case !== "sent" || !a.value.message) throw new MusterError("bad_frame", "the server answered something else");
     const m = toMessage(a.value.message);
     this.#stays.sent(room, m);
     return m;
   }
 
-  /** Messages of a room: the newest, or those before or after a number. */
-  async history(room: string, o: { before?: number; after?: number; limit?: number } = {}): Promise<Page> {
+  /** Messages of a room: the newest, those before or after a number, or those revised after a change, by change. */
+  async history(room: string, o: { before?: number; after?: number; changedAfter?: number; limit?: number } = {}): Promise<Page> {
     this.#open();
     return history(this.#requests, room, o);
   }
@@ -577,6 +601,7 @@ export class Session extends Emitter<SessionEvents> {
       case "event":
       case "fixes":
       case "reach":
+      case "typing":
         this.#stays.frame(body);
         if (body.case === "snapshot") this.#old.answered(body.value.room);
     }
@@ -587,6 +612,8 @@ export class Session extends Emitter<SessionEvents> {
     const notice = toUpdate(f);
     const news = this.#notices.news(notice);
     if (news?.missed) this.emit("missed", undefined);
+    // On another device of the user's.
+    if (notice.kind === "message.hidden") this.rooms.get(String(notice.data.room))?.hide(Number(notice.data.number));
     if (news) this.emit("notice", notice);
   }
 

@@ -6,13 +6,14 @@ import { MusterError } from "./errors.js";
 import * as wire from "./gen/wire/wire_pb.js";
 import { maxPage } from "./questions.js";
 import type { Requests } from "./requests.js";
-import { Room } from "./room.js";
-import type { Fix, Message, Page } from "./types.js";
+import { Room, type RoomHost } from "./room.js";
+import type { Saying } from "./saying.js";
+import type { Fix, Message, Page, Seen } from "./types.js";
 
 const rejoinMs = 500; // between two joins for gaps in one room
 
 type Timer = ReturnType<typeof setTimeout>;
-export type RoomBody = Extract<wire.ServerFrame["body"], { case: "snapshot" | "event" | "fixes" | "reach" }>;
+export type RoomBody = Extract<wire.ServerFrame["body"], { case: "snapshot" | "event" | "fixes" | "reach" | "typing" }>;
 
 interface Stay {
   readonly room: Room;
@@ -23,6 +24,9 @@ interface Stay {
   rejoin?: Timer;
   rejoinedAt: number;
   hole?: Timer;
+  typing?: Timer;
+  /** The receipts of the room were read once. */
+  seen?: boolean;
 }
 
 /** What the stays need of their session. */
@@ -31,10 +35,14 @@ export interface Host {
   connected(): boolean;
   /** This session as presence events name it. */
   self(): { user: string; device: string; epoch: bigint };
-  history(room: string, o: { before?: number; after?: number; limit?: number }): Promise<Page>;
+  history(room: string, o: { before?: number; after?: number; changedAfter?: number; limit?: number }): Promise<Page>;
   /** The room let us in: for the first time over this connection. */
   entered(room: string): void;
   report(fix: Fix, room: string): void;
+  /** How far the people of a room have got. */
+  seen(room: string): Promise<readonly Seen[]>;
+  /** What this device says of itself in its rooms. */
+  readonly saying: Saying;
   complain(e: unknown): void;
 }
 
@@ -66,7 +74,7 @@ export class Stays {
   join(id: string, backlog: number): Promise<Room> {
     const known = this.#stays.get(id);
     if (known) return known.joining ?? Promise.resolve(known.room);
-    const stay: Stay = { room: new Room(id, (fix) => this.#host.report(fix, id)), current: false, rejoinedAt: 0 };
+    const stay: Stay = { room: new Room(id, this.#roomHost(id)), current: false, rejoinedAt: 0 };
     this.#stays.set(id, stay);
     const value = create(wire.JoinSchema, { room: id });
     return (stay.joining = this.#host.requests.request({ case: "join", value }).then(
@@ -80,6 +88,16 @@ export class Stays {
         throw e;
       },
     ));
+  }
+
+  #roomHost(id: string): RoomHost {
+    const { saying } = this.#host;
+    return {
+      self: () => this.#host.self().user,
+      report: (fix) => this.#host.report(fix, id),
+      advance: (delivered, read) => saying.advance(id, delivered, read),
+      typing: (on) => saying.typing(id, on),
+    };
   }
 
   async leave(id: string): Promise<void> {
@@ -99,7 +117,7 @@ export class Stays {
     if (!stay.room.hasOlder) return false;
     const first = stay.room.messages[0]?.number;
     const page = await this.#host.history(id, { ...(first !== undefined && { before: first }), limit });
-    stay.room.addBefore(page.messages, page.more, Date.now());
+    stay.room.addBefore(page.messages, page.more, Date.now(), first);
     this.#watchHole(stay);
     return page.more;
   }
@@ -121,7 +139,10 @@ export class Stays {
     if (body.case === "snapshot" && !stay.current && !last) {
       stay.current = true;
       this.#host.entered(stay.room.id);
+      this.#host.saying.entered(stay.room.id);
     }
+    if (body.case === "snapshot" && !last) this.#readSeen(stay, body.value.recovered);
+    if (body.case === "typing" || body.case === "event") this.#watchTyping(stay);
     if (body.case === "event" && body.value.body.case === "presence") this.#checkRemoved(stay, body.value.body.value);
     this.#watchHole(stay);
   }
@@ -209,24 +230,48 @@ export class Stays {
     }, wait);
   }
 
-  /** Sees to it that a hole in the messages is fetched when it is due. */
+  /** Receipts that were told while nobody listened are read. */
+  #readSeen(stay: Stay, recovered: boolean): void {
+    if (recovered && stay.seen) return;
+    stay.seen = true;
+    this.#host.seen(stay.room.id).then(
+      (seen) => stay.room.addSeen(seen),
+      () => (stay.seen = false), // with the next snapshot
+    );
+  }
+
+  #watchTyping(stay: Stay): void {
+    clearTimeout(stay.typing);
+    const due = stay.room.typingDue();
+    if (due === undefined || this.#stays.get(stay.room.id) !== stay) return;
+    stay.typing = setTimeout(() => {
+      stay.room.typingOver(Date.now());
+      this.#watchTyping(stay);
+    }, Math.max(due - Date.now(), 0));
+  }
+
+  /** Sees to it that a hole in the messages, or in their revisions, is fetched when it is due. */
   #watchHole(stay: Stay): void {
     clearTimeout(stay.hole);
     const { room } = stay;
     const due = room.holeDue();
     if (due === undefined || this.#stays.get(room.id) !== stay) return;
     stay.hole = setTimeout(() => {
-      const after = room.hole(Date.now());
-      if (after === undefined) return this.#watchHole(stay);
-      void this.#host
-        .history(room.id, { after, limit: maxPage })
-        .then((page) => page.messages)
-        .catch(() => []) // asked again, after a longer wait
-        .then((messages) => {
-          room.addAfter(messages, Date.now());
-          this.#watchHole(stay);
-        });
+      void this.#fill(room).then(() => this.#watchHole(stay));
     }, Math.max(due - Date.now(), 0));
+  }
+
+  /** Fetches what is due; what fails is asked again, after a longer wait. */
+  async #fill(room: Room): Promise<void> {
+    const after = room.hole(Date.now());
+    if (after !== undefined) {
+      const page = await this.#host.history(room.id, { after, limit: maxPage }).catch(() => undefined);
+      room.addAfter(page?.messages ?? [], Date.now());
+    }
+    const changedAfter = room.changeHole(Date.now());
+    if (changedAfter === undefined) return;
+    const changes = await this.#host.history(room.id, { changedAfter, limit: maxPage }).catch(() => undefined);
+    room.addChanges(changes?.messages ?? [], Date.now());
   }
 
   #drop(stay: Stay, why: MusterError | undefined): void {
@@ -234,6 +279,8 @@ export class Stays {
     this.#stays.delete(stay.room.id);
     clearTimeout(stay.rejoin);
     clearTimeout(stay.hole);
+    clearTimeout(stay.typing);
+    this.#host.saying.left(stay.room.id);
     stay.room.end(why);
   }
 }

@@ -172,6 +172,28 @@ export interface Update {
 /** The same about the user. */
 export type Notice = Update;
 
+/** A file that came with a message. */
+export interface Attachment {
+  readonly id: string;
+  readonly name: string;
+  /** Media type, by its content. */
+  readonly type: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Pixels of an image. */
+  readonly width?: number;
+  readonly height?: number;
+  /** There is a small picture of it. */
+  readonly thumbnail: boolean;
+}
+
+export interface Reaction {
+  readonly emoji: string;
+  readonly count: number;
+  /** The first 20. */
+  readonly users: readonly string[];
+}
+
 export interface Message {
   /** Dense per room from 1: the only order of messages. */
   readonly number: number;
@@ -180,9 +202,38 @@ export interface Message {
   readonly sender: string;
   readonly senderName: string;
   readonly clientId: string;
+  /** May be empty with attachments. */
   readonly body: string;
   readonly sentAt: Date;
+  /** The number of the message that this answers. */
+  readonly replyTo?: number;
+  /** User ids. */
+  readonly mentions?: readonly string[];
+  readonly attachments?: readonly Attachment[];
+  /** When it was edited last. */
+  readonly editedAt?: Date;
+  /** For everyone, or by the user for themself: what is left says only that there was one. */
+  readonly deleted?: boolean;
+  readonly reactions?: readonly Reaction[];
+  readonly pinned?: boolean;
+  /**
+   * Which of the room's revisions made it so; absent: it is as it was sent. Of two
+   * states of a message the one with the higher change is the truth.
+   */
+  readonly change?: number;
 }
+
+/** How far somebody has got in a room, on the device that is ahead. Both only grow. */
+export interface Seen {
+  readonly user: string;
+  /** Up to this message one of their devices has all. */
+  readonly delivered: number;
+  /** Up to this message they have seen all. */
+  readonly read: number;
+}
+
+/** What is known of one's own message: derived, and it never goes back. */
+export type MessageStatus = "sent" | "delivered" | "read";
 
 /** Messages in ascending order of number. */
 export interface Page {

@@ -45,12 +45,13 @@ export function checkBox(b: Box, map: boolean): void {
   }
 }
 
-export function checkMessage(clientId: string, body: string): void {
+export function checkMessage(clientId: string, body: string, attachments = 0): void {
   const bad = (why: string) => new MusterError("bad_message", why);
   const characters = (s: string) => [...s].length;
   if (/\p{Surrogate}/u.test(body + clientId)) throw bad("the message has half a character");
   if (clientId === "" || characters(clientId) > 64 || clientId.includes("\0")) throw bad("choose a client id of 1 to 64 characters");
-  if (body.trim() === "") throw bad("a message is not empty");
+  if (attachments > 10) throw bad("a message has at most 10 attachments");
+  if (body.trim() === "" && attachments === 0) throw bad("a message is not empty");
   if (characters(body) > maxBody) throw bad("a message has at most 4,000 characters");
   if (body.includes("\0")) throw bad("a message has no NUL character");
 }

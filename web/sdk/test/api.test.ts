@@ -216,3 +216,38 @@ test("a track comes as a file, also when the token has expired; what is refused 
   refused = true;
   await expect(api.location.exportTrack("geojson")).rejects.toMatchObject({ code: "rate_limited", message: "what to do" });
 });
+
+test("conversations: rooms are named in paths as they are, and messages read whole", async () => {
+  const direct = "direct:a:b";
+  const said = {
+    number: 3, id: "m3", sender: "u1", sender_name: "Ana", client_id: "c3", body: "", sent_at: "2026-01-02T03:04:05Z", edited_at: "2026-01-02T03:05:05Z",
+    reply_to: 1, mentions: ["u2"], attachments: [{ id: "f", name: "a.png", type: "image/png", size: 9, width: 2, height: 1, thumbnail: true }],
+    reactions: [{ emoji: "👍", count: 2, users: ["u2"] }], pinned: true, change: 4,
+  };
+  const { api, calls } = server((c) => {
+    if (c.path.startsWith("/messages/search")) return json({ messages: [{ ...said, room: direct }] }, { headers: { link: '</api/v1/messages/search?q=a%20b&cursor=xyz>; rel="next"' } });
+    if (c.path === "/conversations?limit=100") {
+      return json({
+        conversations: [{ room: direct, writes: false, name: "Bo", picture: "", peer: { user_id: "b", username: "Bo", rating: { average: 4.5, count: 2, ranking: 3.4 } },
+          last_message: said, last_number: 3, last_change: 4, read: 1, delivered: 2, unread: 2, receipts: [{ user: "b", delivered: 3, read: 3 }] }],
+      });
+    }
+    return json(said);
+  });
+  const m = await api.conversations.edit(direct, 3, "new", { ifChange: 4 });
+  expect(m).toEqual({
+    number: 3, id: "m3", sender: "u1", senderName: "Ana", clientId: "c3", body: "", sentAt: new Date("2026-01-02T03:04:05Z"), editedAt: new Date("2026-01-02T03:05:05Z"),
+    replyTo: 1, mentions: ["u2"], attachments: said.attachments, reactions: said.reactions, pinned: true, change: 4,
+  });
+  await api.conversations.react(direct, 3, "👍", false);
+  const [c] = await api.conversations.list();
+  expect(c).toMatchObject({ scope: "direct", peer: "b", unread: 2, closed: true, rating: { average: 4.5 }, receipts: [{ user: "b", read: 3 }] });
+  expect(await api.conversations.search("a b", { room: direct })).toMatchObject({ messages: [{ room: direct, number: 3 }], cursor: "xyz" });
+  expect(calls.map((x) => `${x.method} ${x.path}`)).toEqual([
+    "PATCH /conversations/direct%3Aa%3Ab/messages/3",
+    "DELETE /conversations/direct%3Aa%3Ab/messages/3/reactions/%F0%9F%91%8D",
+    "GET /conversations?limit=100",
+    "GET /messages/search?q=a+b&room=direct%3Aa%3Ab",
+  ]);
+  expect(calls[0]!.body).toEqual({ body: "new", change: 4 });
+});

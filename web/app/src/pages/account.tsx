@@ -12,6 +12,7 @@ import { attempt, toast } from "../ui/toast.tsx";
 import { NotificationSettings } from "./notification-settings.tsx";
 import { Page } from "./page.tsx";
 import { AccountForm, Field, RegisterForm } from "./sign-in.tsx";
+import { SubscriptionSection } from "./subscription.tsx";
 
 /** The account: how one signs in, where one is signed in, what one is told, and its end. */
 export function AccountPage() {
@@ -33,6 +34,7 @@ export function AccountPage() {
           {!who.guest && <Picture />}
           {!who.guest && <Email />}
           {!who.guest && <Password />}
+          <SubscriptionSection />
           <NotificationSettings />
           <Logins />
           <Events />

@@ -1,5 +1,6 @@
 import { useLocation, useRoute } from "preact-iso";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { Chat } from "../chat/chat.tsx";
 import { putDraft } from "../fences.ts";
 import { useWhereabouts } from "../follow.ts";
 import { closeGroup, openGroup } from "../live.ts";
@@ -8,7 +9,6 @@ import { liveMap, MapView } from "../map/map.tsx";
 import { strangers } from "../nearby.ts";
 import { wide } from "../settings.ts";
 import { movePin } from "../sharing.ts";
-import { ChatSheet } from "../sheets/chat.tsx";
 import { GroupSheet } from "../sheets/group.tsx";
 import { PeopleSheet } from "../sheets/people.tsx";
 import { QRDialog } from "../sheets/qr.tsx";
@@ -96,6 +96,7 @@ export function GroupPage() {
           <strong data-testid="group-title">{group.value?.name ?? " "}</strong>
           <StatusLine />
         </div>
+        <a class="icon-button" href={`/g/${id}/money`} aria-label="Money of the group" data-testid="to-money"><Icon name="coins" /></a>
       </header>
       <Banner />
       {both ? (
@@ -106,14 +107,14 @@ export function GroupPage() {
           </aside>
           <aside class="panel right" aria-label="Chat">
             <h2 class="panel-title">Chat</h2>
-            <ChatSheet />
+            <Chat />
           </aside>
         </>
       ) : (
         <>
           {open && (
             <Sheet key={open} name={names[open]} close={() => setOpen(undefined)}>
-              {open === "chat" ? <ChatSheet /> : (
+              {open === "chat" ? <Chat /> : (
                 <div class="panel-body">{body(open)}</div>
               )}
             </Sheet>

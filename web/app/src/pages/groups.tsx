@@ -1,6 +1,7 @@
 import { useLocation } from "preact-iso";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { PublicGroup } from "@muster/sdk";
+import { loadConversations, unreadConversations } from "../chat/conversations.ts";
 import { contacts } from "../contacts.ts";
 import { ago } from "../lib/age.ts";
 import { codeOf } from "../lib/invite.ts";
@@ -16,7 +17,10 @@ import { Frame, Logo } from "./frame.tsx";
 /** The groups one is in, and the ways into another one. */
 export function Groups() {
   const { route } = useLocation();
-  useEffect(() => void attempt(() => Promise.all([loadGroups(), connected()])), []);
+  useEffect(() => {
+    void attempt(() => Promise.all([loadGroups(), connected()]));
+    loadConversations().catch(() => {}); // their page says what is wrong
+  }, []);
   const who = account.value;
   return (
     <Frame>
@@ -54,7 +58,11 @@ function Ways() {
   const asked = contacts.value?.received.length ?? 0;
   return (
     <nav class="ways" aria-label="Yours">
+      <a class="button plain" href="/conversations" data-testid="to-conversations">
+        <Icon name="chat" /> Chats{unreadConversations.value > 0 && <Count of={unreadConversations.value} />}
+      </a>
       <a class="button plain" href="/people" data-testid="to-people"><Icon name="people" /> People{asked > 0 && <Count of={asked} />}</a>
+      <a class="button plain" href="/nearby" data-testid="to-nearby"><Icon name="radar" /> Nearby</a>
       <a class="button plain" href="/notifications" data-testid="to-notifications">
         <Icon name="bell" /> News{unreadNotifications.value > 0 && <Count of={unreadNotifications.value} />}
       </a>

@@ -1,19 +1,11 @@
 import { useEffect, useState } from "preact/hooks";
 import type { NotificationSettings as Settings } from "@muster/sdk";
+import { kindsOf } from "../lib/kinds.ts";
 import { api } from "../live.ts";
 import { lookAtPush, push, turnPushOff, turnPushOn } from "../notices.ts";
 import { Button } from "../ui/button.tsx";
 import { attempt } from "../ui/toast.tsx";
 
-const kinds: Readonly<Record<string, string>> = {
-  friend_request: "Somebody wants to be friends",
-  friend_accepted: "Somebody accepted",
-  group_invite: "You are invited to a group",
-  group_role: "Your role in a group changes",
-  group_removed: "You are removed from a group",
-  new_login: "You sign in on a new device",
-  announcement: "News from whoever runs this",
-};
 const channels: Readonly<Record<string, string>> = { email: "Mail", push: "Push" };
 const languages: Readonly<Record<string, string>> = { en: "English", de: "Deutsch", fr: "Français" };
 
@@ -36,7 +28,7 @@ export function NotificationSettings() {
               <tr><th scope="col">Tell me when</th>{Object.values(channels).map((name) => <th key={name} scope="col">{name}</th>)}</tr>
             </thead>
             <tbody>
-              {Object.entries(kinds).filter(([kind]) => settings.preferences[kind]).map(([kind, words]) => (
+              {kindsOf(Object.keys(settings.preferences)).map(([kind, words]) => (
                 <tr key={kind}>
                   <th scope="row">{words}</th>
                   {Object.entries(channels).map(([channel, name]) => {

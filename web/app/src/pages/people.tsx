@@ -1,3 +1,4 @@
+import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
 import type { FoundUser, PublicUser, Relation } from "@muster/sdk";
 import { change, contacts, discoverability, loadContacts, loadDiscoverability, setDiscoverability } from "../contacts.ts";
@@ -45,7 +46,7 @@ function People<P extends PublicUser>(props: { label: string; testid: string; pe
         {props.people.map((p) => (
           <li key={p.userId} data-testid={`${props.testid}-${p.username}`}>
             <Avatar user={p.userId} name={p.username} picture={p.profilePicture} />
-            <span class="grow break"><strong>{p.username}</strong></span>
+            <a class="grow break" href={`/u/${p.userId}`}><strong>{p.username}</strong></a>
             {props.actions(p)}
           </li>
         ))}
@@ -55,8 +56,11 @@ function People<P extends PublicUser>(props: { label: string; testid: string; pe
 }
 
 function FriendMenu({ friend }: { friend: PublicUser }) {
+  const { route } = useLocation();
   const [open, setOpen] = useState(false);
-  if (!open) return <Button kind="quiet" aria-label={`What to do with ${friend.username}`} data-testid="friend-menu" action={() => setOpen(true)}>…</Button>;
+  const write = async () => route(`/c/${(await api.conversations.open(friend.userId)).room}`);
+  const more = <Button kind="quiet" aria-label={`What to do with ${friend.username}`} data-testid="friend-menu" action={() => setOpen(true)}>…</Button>;
+  if (!open) return <><Button data-testid="write" aria-label={`Write to ${friend.username}`} action={write}>Write</Button>{more}</>;
   return (
     <>
       <Button kind="quiet" data-testid="unfriend" action={() => change(() => api.friends.unfriend(friend.userId))}>Unfriend</Button>

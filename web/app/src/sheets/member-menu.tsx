@@ -1,3 +1,4 @@
+import { useLocation } from "preact-iso";
 import { change, contacts } from "../contacts.ts";
 import { ask, block, takeBackAsk } from "../granting.ts";
 import { api, ban, kick, setRole, transfer } from "../live.ts";
@@ -11,6 +12,7 @@ const rank: Record<Role, number> = { owner: 2, admin: 1, member: 0 };
 
 /** What one can do with a member, and an owner or admin with one of lower rank. */
 export function MemberMenu({ user, name, role }: { user: string; name: string; role: Role }) {
+  const { route } = useLocation();
   if (user === me.value) return null;
   const asked = asksOut.value.find((a) => a.to.userId === user);
   const shares = sharers.value.some((s) => s.userId === user);
@@ -27,6 +29,7 @@ export function MemberMenu({ user, name, role }: { user: string; name: string; r
     <PersonMenu user={user} name={name} block={() => block(user)}>
       {(act) => (
         <>
+          <Button data-testid={`write-${name}`} action={async () => route(`/c/${(await api.conversations.open(user)).room}`)}>Write to them</Button>
           {asked
             ? <Button action={act(() => takeBackAsk(asked.askId))}>Take back the question</Button>
             : !shares && <Button data-testid={`ask-${name}`} action={act(request)}>Ask where they are</Button>}

@@ -23,7 +23,7 @@ import type { Message as Message$1 } from "@bufbuild/protobuf";
  * Describes the file wire/wire.proto.
  */
 export const file_wire_wire: GenFile = /*@__PURE__*/
-  fileDesc("Cg93aXJlL3dpcmUucHJvdG8SDm11c3Rlci53aXJlLnYxIpAFCgtDbGllbnRGcmFtZRIKCgJpZBgBIAEoBBImCgVoZWxsbxgCIAEoCzIVLm11c3Rlci53aXJlLnYxLkhlbGxvSAASKAoGcmVhdXRoGAMgASgLMhYubXVzdGVyLndpcmUudjEuUmVhdXRoSAASJAoEam9pbhgEIAEoCzIULm11c3Rlci53aXJlLnYxLkpvaW5IABImCgVsZWF2ZRgFIAEoCzIVLm11c3Rlci53aXJlLnYxLkxlYXZlSAASKAoGcmVwb3J0GAYgASgLMhYubXVzdGVyLndpcmUudjEuUmVwb3J0SAASJAoEc2VuZBgHIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbmRIABIqCgdoaXN0b3J5GAggASgLMhcubXVzdGVyLndpcmUudjEuSGlzdG9yeUgAEiQKBHBpbmcYCSABKAsyFC5tdXN0ZXIud2lyZS52MS5QaW5nSAASIgoDYnllGAogASgLMhMubXVzdGVyLndpcmUudjEuQnllSAASMQoLbGlzdF9wZW9wbGUYCyABKAsyGi5tdXN0ZXIud2lyZS52MS5MaXN0UGVvcGxlSAASJgoFd2F0Y2gYDCABKAsyFS5tdXN0ZXIud2lyZS52MS5XYXRjaEgAEioKB3Vud2F0Y2gYDSABKAsyFy5tdXN0ZXIud2lyZS52MS5VbndhdGNoSAASKAoGbmVhcmJ5GA4gASgLMhYubXVzdGVyLndpcmUudjEuTmVhcmJ5SAASKAoGaW5nZXN0GA8gASgLMhYubXVzdGVyLndpcmUudjEuSW5nZXN0SAASLAoId2l0aGRyYXcYECABKAsyGC5tdXN0ZXIud2lyZS52MS5XaXRoZHJhd0gAQgYKBGJvZHkingEKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDQoFdG9rZW4YAiABKAkSDgoGZGV2aWNlGAMgASgJEgsKA3NkaxgEIAEoCRInCgdmb2xsb3dzGAUgAygLMhYubXVzdGVyLndpcmUudjEuRm9sbG93Eg0KBWVwb2NoGAYgASgEEhAKCGZhbGxiYWNrGAcgASgJEg4KBnRpY2tldBgIIAEoDCJDCgZGb2xsb3cSDAoEcm9vbRgBIAEoCRIrCglwb3NpdGlvbnMYAiADKAsyGC5tdXN0ZXIud2lyZS52MS5Qb3NpdGlvbiIXCgZSZWF1dGgSDQoFdG9rZW4YASABKAkiQQoESm9pbhIMCgRyb29tGAEgASgJEisKCXBvc2l0aW9ucxgCIAMoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uIhUKBUxlYXZlEgwKBHJvb20YASABKAkiOQoGUmVwb3J0EiAKA2ZpeBgBIAEoCzITLm11c3Rlci53aXJlLnYxLkZpeBINCgVyb29tcxgCIAMoCSI1CgRTZW5kEgwKBHJvb20YASABKAkSEQoJY2xpZW50X2lkGAIgASgJEgwKBGJvZHkYAyABKAkiRQoHSGlzdG9yeRIMCgRyb29tGAEgASgJEg4KBmJlZm9yZRgCIAEoBBINCgVhZnRlchgDIAEoBBINCgVsaW1pdBgEIAEoDSJHCgVXYXRjaBINCgV3YXRjaBgBIAEoDRIMCgRyb29tGAIgASgJEiEKBGFyZWEYAyABKAsyEy5tdXN0ZXIud2lyZS52MS5Cb3giGAoHVW53YXRjaBINCgV3YXRjaBgBIAEoDSI/CgNCb3gSDQoFc291dGgYASABKAESDAoEd2VzdBgCIAEoARINCgVub3J0aBgDIAEoARIMCgRlYXN0GAQgASgBIl0KBk5lYXJieRIlCgZjZW50ZXIYASABKAsyFS5tdXN0ZXIud2lyZS52MS5Qb2ludBIOCgZyYWRpdXMYAiABKAESDQoFbGltaXQYAyABKA0SDQoFZmxlZXQYBCABKAkiMwoGSW5nZXN0EikKBWZpeGVzGAEgAygLMhoubXVzdGVyLndpcmUudjEuU3ViamVjdEZpeCI/CgpTdWJqZWN0Rml4Eg8KB3N1YmplY3QYASABKAkSIAoDZml4GAIgASgLMhMubXVzdGVyLndpcmUudjEuRml4IgoKCFdpdGhkcmF3IhYKBFBpbmcSDgoGcnR0X3VzGAEgASgNIgUKA0J5ZSI4CgpMaXN0UGVvcGxlEgwKBHJvb20YASABKAkSDQoFYWZ0ZXIYAiABKAkSDQoFbGltaXQYAyABKA0i6AUKC1NlcnZlckZyYW1lEgoKAnJlGAEgASgEEioKB3dlbGNvbWUYAiABKAsyFy5tdXN0ZXIud2lyZS52MS5XZWxjb21lSAASJAoEZG9uZRgDIAEoCzIULm11c3Rlci53aXJlLnYxLkRvbmVIABIsCghzbmFwc2hvdBgEIAEoCzIYLm11c3Rlci53aXJlLnYxLlNuYXBzaG90SAASJAoEc2VudBgFIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbnRIABIkCgRwYWdlGAYgASgLMhQubXVzdGVyLndpcmUudjEuUGFnZUgAEiQKBHBvbmcYByABKAsyFC5tdXN0ZXIud2lyZS52MS5Qb25nSAASJgoFZXJyb3IYCCABKAsyFS5tdXN0ZXIud2lyZS52MS5FcnJvckgAEiYKBWV2ZW50GAkgASgLMhUubXVzdGVyLndpcmUudjEuRXZlbnRIABImCgVmaXhlcxgKIAEoCzIVLm11c3Rlci53aXJlLnYxLkZpeGVzSAASJgoFY2xvc2UYCyABKAsyFS5tdXN0ZXIud2lyZS52MS5DbG9zZUgAEigKBmdvYXdheRgMIAEoCzIWLm11c3Rlci53aXJlLnYxLkdvYXdheUgAEjEKC3Blb3BsZV9wYWdlGA0gASgLMhoubXVzdGVyLndpcmUudjEuUGVvcGxlUGFnZUgAEiYKBXJlYWNoGA4gASgLMhUubXVzdGVyLndpcmUudjEuUmVhY2hIABIkCgR2aWV3GA8gASgLMhQubXVzdGVyLndpcmUudjEuVmlld0gAEjAKCm5laWdoYm91cnMYECABKAsyGi5tdXN0ZXIud2lyZS52MS5OZWlnaGJvdXJzSAASLAoIaW5nZXN0ZWQYESABKAsyGC5tdXN0ZXIud2lyZS52MS5Jbmdlc3RlZEgAEigKBm5vdGljZRgSIAEoCzIWLm11c3Rlci53aXJlLnYxLk5vdGljZUgAQgYKBGJvZHkivgIKB1dlbGNvbWUSDwoHdmVyc2lvbhgBIAEoDRIMCgR1c2VyGAIgASgJEgwKBG5hbWUYAyABKAkSDQoFZXBvY2gYBCABKAQSDgoGcmVnaW9uGAUgASgJEgwKBG5vZGUYBiABKAkSLAoJdHJhbnNwb3J0GAcgASgOMhkubXVzdGVyLndpcmUudjEuVHJhbnNwb3J0EicKA25vdxgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHZXhwaXJlcxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcGluZ19tcxgKIAEoDRIRCgltYXhfZnJhbWUYCyABKA0SEAoIZ3JhY2VfbXMYDCABKA0SDwoHdGlja19tcxgNIAEoDRIOCgZ0aWNrZXQYDiABKAwiVgoGR29hd2F5Eg4KBnRpY2tldBgBIAEoDBInCgd0YXJnZXRzGAIgAygLMhYubXVzdGVyLndpcmUudjEuVGFyZ2V0EhMKC2RlYWRsaW5lX21zGAMgASgNIj4KBlRhcmdldBIOCgZyZWdpb24YASABKAkSDAoEbm9kZRgCIAEoCRIKCgJ3cxgDIAEoCRIKCgJ3dBgEIAEoCSIGCgREb25lIjYKCFBvc2l0aW9uEg4KBnJlZ2lvbhgBIAEoCRINCgVlcG9jaBgCIAEoBBILCgNzZXEYAyABKAQilQEKCFNuYXBzaG90EgwKBHJvb20YASABKAkSEQoJcmVjb3ZlcmVkGAIgASgIEhMKC2xhc3RfbnVtYmVyGAMgASgEEiMKBXBhcnRzGAQgAygLMhQubXVzdGVyLndpcmUudjEuUGFydBIuCgl1bnJlYWNoZWQYBSADKAsyGy5tdXN0ZXIud2lyZS52MS5SZWdpb25SZWFjaCJFCgVSZWFjaBIMCgRyb29tGAEgASgJEi4KCXVucmVhY2hlZBgCIAMoCzIbLm11c3Rlci53aXJlLnYxLlJlZ2lvblJlYWNoIl4KC1JlZ2lvblJlYWNoEg4KBnJlZ2lvbhgBIAEoCRIxCg11bmtub3duX3NpbmNlGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRsb3N0GAMgASgIIrkBCgRQYXJ0EiQKAmF0GAEgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SJgoGcGVvcGxlGAIgAygLMhYubXVzdGVyLndpcmUudjEuUGVyc29uEigKBWZpeGVzGAMgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4EiYKBmNvdW50cxgEIAEoCzIWLm11c3Rlci53aXJlLnYxLkNvdW50cxIRCgl0cnVuY2F0ZWQYBSABKAgiKQoGQ291bnRzEgwKBGxpdmUYASABKA0SEQoJc3VzcGVuZGVkGAIgASgNIk0KBlBlcnNvbhIMCgR1c2VyGAEgASgJEgwKBG5hbWUYAiABKAkSJwoHZGV2aWNlcxgDIAMoCzIWLm11c3Rlci53aXJlLnYxLkRldmljZSLsAQoGRGV2aWNlEg4KBmRldmljZRgBIAEoCRINCgVlcG9jaBgCIAEoBBIkCgVzdGF0ZRgDIAEoDjIVLm11c3Rlci53aXJlLnYxLlN0YXRlEg4KBnJlZ2lvbhgEIAEoCRIMCgRub2RlGAUgASgJEiwKCXRyYW5zcG9ydBgGIAEoDjIZLm11c3Rlci53aXJlLnYxLlRyYW5zcG9ydBIpCgVzaW5jZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGcmVhc29uGAggASgOMhYubXVzdGVyLndpcmUudjEuUmVhc29uIuYCCgVFdmVudBIMCgRyb29tGAEgASgJEiQKAmF0GAIgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SLAoIcHJlc2VuY2UYAyABKAsyGC5tdXN0ZXIud2lyZS52MS5QcmVzZW5jZUgAEioKB21lc3NhZ2UYBCABKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlSAASKgoHY2hhbmdlZBgFIAEoCzIXLm11c3Rlci53aXJlLnYxLkNoYW5nZWRIABIuCgljb250aW51ZWQYByABKAsyGS5tdXN0ZXIud2lyZS52MS5Db250aW51ZWRIABIsCghjcm9zc2luZxgIIAEoCzIYLm11c3Rlci53aXJlLnYxLkNyb3NzaW5nSAASKAoGdXBkYXRlGAkgASgLMhYubXVzdGVyLndpcmUudjEuVXBkYXRlSAASEwoLcHJpb3JfZXBvY2gYBiABKARCBgoEYm9keSJaCghQcmVzZW5jZRImCgZwZW9wbGUYASADKAsyFi5tdXN0ZXIud2lyZS52MS5QZXJzb24SJgoGY291bnRzGAIgASgLMhYubXVzdGVyLndpcmUudjEuQ291bnRzIgsKCUNvbnRpbnVlZCKYAQoHTWVzc2FnZRIOCgZudW1iZXIYASABKAQSCgoCaWQYAiABKAkSDgoGc2VuZGVyGAMgASgJEhMKC3NlbmRlcl9uYW1lGAQgASgJEhEKCWNsaWVudF9pZBgFIAEoCRIMCgRib2R5GAYgASgJEisKB3NlbnRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhoKB0NoYW5nZWQSDwoHdmVyc2lvbhgBIAEoBCKHAgoIQ3Jvc3NpbmcSCgoCaWQYASABKAkSKwoEa2luZBgCIAEoDjIdLm11c3Rlci53aXJlLnYxLkNyb3NzaW5nLktpbmQSDQoFZmVuY2UYAyABKAkSDAoEbmFtZRgEIAEoCRIMCgR1c2VyGAUgASgJEg0KBW90aGVyGAYgASgJEiYKAmF0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZwYXNzZWQYCCABKAgiUAoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASCQoFRU5URVIQARIICgRFWElUEAISCQoFRFdFTEwQAxIICgRNRUVUEAQSCAoEUEFSVBAFImMKBlVwZGF0ZRIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJEgwKBGRhdGEYAyABKAkSJgoCYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgkKAW4YBSABKAQiYwoGTm90aWNlEgoKAmlkGAEgASgJEgwKBGtpbmQYAiABKAkSDAoEZGF0YRgDIAEoCRImCgJhdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCQoBbhgFIAEoBCLmAQoDRml4EiQKBXBvaW50GAEgASgLMhUubXVzdGVyLndpcmUudjEuUG9pbnQSEAoIYWNjdXJhY3kYAiABKAISEgoFc3BlZWQYAyABKAJIAIgBARIUCgdoZWFkaW5nGAQgASgCSAGIAQESLAoIY2FwdHVyZWQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgkKAW4YBiABKAQSFAoHYmF0dGVyeRgHIAEoAkgCiAEBEgwKBGNlbGwYCCABKAZCCAoGX3NwZWVkQgoKCF9oZWFkaW5nQgoKCF9iYXR0ZXJ5IiEKBVBvaW50EgsKA2xhdBgBIAEoARILCgNsbmcYAiABKAEiWgoJTWVtYmVyRml4EgwKBHVzZXIYASABKAkSDgoGZGV2aWNlGAIgASgJEg0KBWVwb2NoGAMgASgEEiAKA2ZpeBgEIAEoCzITLm11c3Rlci53aXJlLnYxLkZpeCI/CgVGaXhlcxIMCgRyb29tGAEgASgJEigKBWZpeGVzGAIgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4ImIKBFZpZXcSDQoFd2F0Y2gYASABKA0SCwoDa2V5GAIgASgNEgkKAW4YAyABKA0SDAoEbW9yZRgEIAEoCBIlCgZzaWdodHMYBSADKAsyFS5tdXN0ZXIud2lyZS52MS5TaWdodCKDAgoFU2lnaHQSDgoGaGFuZGxlGAEgASgNEgwKBHVzZXIYAiABKAkSDgoGZGV2aWNlGAMgASgJEhAKA2xhdBgEIAEoEUgAiAEBEhAKA2xuZxgFIAEoEUgBiAEBEhUKCGFjY3VyYWN5GAYgASgNSAKIAQESEgoFc3BlZWQYByABKA1IA4gBARIUCgdoZWFkaW5nGAggASgNSASIAQESEAoDYWdlGAkgASgNSAWIAQESDAoEZ29uZRgKIAEoCBIMCgRjZWxsGAsgASgGQgYKBF9sYXRCBgoEX2xuZ0ILCglfYWNjdXJhY3lCCAoGX3NwZWVkQgoKCF9oZWFkaW5nQgYKBF9hZ2UiWAoKTmVpZ2hib3VycxIpCgZwZW9wbGUYASADKAsyGS5tdXN0ZXIud2lyZS52MS5OZWlnaGJvdXISDAoEbW9yZRgCIAEoCBIRCgl1bnJlYWNoZWQYAyADKAkibgoJTmVpZ2hib3VyEgwKBHVzZXIYASABKAkSDAoEbmFtZRgCIAEoCRIQCghkaXN0YW5jZRgDIAEoARIRCglkaXJlY3Rpb24YBCABKAESIAoDZml4GAUgASgLMhMubXVzdGVyLndpcmUudjEuRml4IkMKCEluZ2VzdGVkEg0KBXRha2VuGAEgASgNEigKB3JlZnVzZWQYAiADKAsyFy5tdXN0ZXIud2lyZS52MS5SZWZ1c2FsIj4KB1JlZnVzYWwSDQoFaW5kZXgYASABKA0SDAoEY29kZRgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSIwCgRTZW50EigKB21lc3NhZ2UYASABKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlIngKClBlb3BsZVBhZ2USDAoEcm9vbRgBIAEoCRImCgZwZW9wbGUYAiADKAsyFi5tdXN0ZXIud2lyZS52MS5QZXJzb24SDAoEbW9yZRgDIAEoCBImCgZjb3VudHMYBCABKAsyFi5tdXN0ZXIud2lyZS52MS5Db3VudHMiTQoEUGFnZRIMCgRyb29tGAEgASgJEikKCG1lc3NhZ2VzGAIgAygLMhcubXVzdGVyLndpcmUudjEuTWVzc2FnZRIMCgRtb3JlGAMgASgIIi8KBFBvbmcSJwoDbm93GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJMCgVFcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0SDAoEcm9vbRgEIAEoCSJNCgVDbG9zZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0SDQoFZXBvY2gYBCABKAQqQQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABIICgRMSVZFEAESDQoJU1VTUEVOREVEEAISCAoETEVGVBADKnEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIHCgNCWUUQARINCglUSU1FRF9PVVQQAhIJCgVNT1ZFRBADEgsKB1JFTU9WRUQQBBIOCgpTSUdORURfT1VUEAUSDwoLUkVHSU9OX0xPU1QQBipHCglUcmFuc3BvcnQSGQoVVFJBTlNQT1JUX1VOU1BFQ0lGSUVEEAASEAoMV0VCVFJBTlNQT1JUEAESDQoJV0VCU09DS0VUEAJCJ1olZ2l0aHViLmNvbS9tdXN0ZXJtZXNoL211c3Rlci9hcGkvd2lyZWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("Cg93aXJlL3dpcmUucHJvdG8SDm11c3Rlci53aXJlLnYxIuYFCgtDbGllbnRGcmFtZRIKCgJpZBgBIAEoBBImCgVoZWxsbxgCIAEoCzIVLm11c3Rlci53aXJlLnYxLkhlbGxvSAASKAoGcmVhdXRoGAMgASgLMhYubXVzdGVyLndpcmUudjEuUmVhdXRoSAASJAoEam9pbhgEIAEoCzIULm11c3Rlci53aXJlLnYxLkpvaW5IABImCgVsZWF2ZRgFIAEoCzIVLm11c3Rlci53aXJlLnYxLkxlYXZlSAASKAoGcmVwb3J0GAYgASgLMhYubXVzdGVyLndpcmUudjEuUmVwb3J0SAASJAoEc2VuZBgHIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbmRIABIqCgdoaXN0b3J5GAggASgLMhcubXVzdGVyLndpcmUudjEuSGlzdG9yeUgAEiQKBHBpbmcYCSABKAsyFC5tdXN0ZXIud2lyZS52MS5QaW5nSAASIgoDYnllGAogASgLMhMubXVzdGVyLndpcmUudjEuQnllSAASMQoLbGlzdF9wZW9wbGUYCyABKAsyGi5tdXN0ZXIud2lyZS52MS5MaXN0UGVvcGxlSAASJgoFd2F0Y2gYDCABKAsyFS5tdXN0ZXIud2lyZS52MS5XYXRjaEgAEioKB3Vud2F0Y2gYDSABKAsyFy5tdXN0ZXIud2lyZS52MS5VbndhdGNoSAASKAoGbmVhcmJ5GA4gASgLMhYubXVzdGVyLndpcmUudjEuTmVhcmJ5SAASKAoGaW5nZXN0GA8gASgLMhYubXVzdGVyLndpcmUudjEuSW5nZXN0SAASLAoId2l0aGRyYXcYECABKAsyGC5tdXN0ZXIud2lyZS52MS5XaXRoZHJhd0gAEioKB3JlY2VpcHQYESABKAsyFy5tdXN0ZXIud2lyZS52MS5SZWNlaXB0SAASKAoGdHlwaW5nGBIgASgLMhYubXVzdGVyLndpcmUudjEuVHlwaW5nSABCBgoEYm9keSKeAQoFSGVsbG8SDwoHdmVyc2lvbhgBIAEoDRINCgV0b2tlbhgCIAEoCRIOCgZkZXZpY2UYAyABKAkSCwoDc2RrGAQgASgJEicKB2ZvbGxvd3MYBSADKAsyFi5tdXN0ZXIud2lyZS52MS5Gb2xsb3cSDQoFZXBvY2gYBiABKAQSEAoIZmFsbGJhY2sYByABKAkSDgoGdGlja2V0GAggASgMIkMKBkZvbGxvdxIMCgRyb29tGAEgASgJEisKCXBvc2l0aW9ucxgCIAMoCzIYLm11c3Rlci53aXJlLnYxLlBvc2l0aW9uIhcKBlJlYXV0aBINCgV0b2tlbhgBIAEoCSJBCgRKb2luEgwKBHJvb20YASABKAkSKwoJcG9zaXRpb25zGAIgAygLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24iFQoFTGVhdmUSDAoEcm9vbRgBIAEoCSI5CgZSZXBvcnQSIAoDZml4GAEgASgLMhMubXVzdGVyLndpcmUudjEuRml4Eg0KBXJvb21zGAIgAygJIm4KBFNlbmQSDAoEcm9vbRgBIAEoCRIRCgljbGllbnRfaWQYAiABKAkSDAoEYm9keRgDIAEoCRIQCghyZXBseV90bxgEIAEoBBIQCghtZW50aW9ucxgFIAMoCRITCgthdHRhY2htZW50cxgGIAMoCSI4CgdSZWNlaXB0EgwKBHJvb20YASABKAkSEQoJZGVsaXZlcmVkGAIgASgEEgwKBHJlYWQYAyABKAQiMAoGVHlwaW5nEgwKBHJvb20YASABKAkSCgoCb24YAiABKAgSDAoEdXNlchgDIAEoCSJzCgdIaXN0b3J5EgwKBHJvb20YASABKAkSDgoGYmVmb3JlGAIgASgEEg0KBWFmdGVyGAMgASgEEg0KBWxpbWl0GAQgASgNEhoKDWNoYW5nZWRfYWZ0ZXIYBSABKARIAIgBAUIQCg5fY2hhbmdlZF9hZnRlciJHCgVXYXRjaBINCgV3YXRjaBgBIAEoDRIMCgRyb29tGAIgASgJEiEKBGFyZWEYAyABKAsyEy5tdXN0ZXIud2lyZS52MS5Cb3giGAoHVW53YXRjaBINCgV3YXRjaBgBIAEoDSI/CgNCb3gSDQoFc291dGgYASABKAESDAoEd2VzdBgCIAEoARINCgVub3J0aBgDIAEoARIMCgRlYXN0GAQgASgBIl0KBk5lYXJieRIlCgZjZW50ZXIYASABKAsyFS5tdXN0ZXIud2lyZS52MS5Qb2ludBIOCgZyYWRpdXMYAiABKAESDQoFbGltaXQYAyABKA0SDQoFZmxlZXQYBCABKAkiMwoGSW5nZXN0EikKBWZpeGVzGAEgAygLMhoubXVzdGVyLndpcmUudjEuU3ViamVjdEZpeCI/CgpTdWJqZWN0Rml4Eg8KB3N1YmplY3QYASABKAkSIAoDZml4GAIgASgLMhMubXVzdGVyLndpcmUudjEuRml4IgoKCFdpdGhkcmF3IhYKBFBpbmcSDgoGcnR0X3VzGAEgASgNIgUKA0J5ZSI4CgpMaXN0UGVvcGxlEgwKBHJvb20YASABKAkSDQoFYWZ0ZXIYAiABKAkSDQoFbGltaXQYAyABKA0ikgYKC1NlcnZlckZyYW1lEgoKAnJlGAEgASgEEioKB3dlbGNvbWUYAiABKAsyFy5tdXN0ZXIud2lyZS52MS5XZWxjb21lSAASJAoEZG9uZRgDIAEoCzIULm11c3Rlci53aXJlLnYxLkRvbmVIABIsCghzbmFwc2hvdBgEIAEoCzIYLm11c3Rlci53aXJlLnYxLlNuYXBzaG90SAASJAoEc2VudBgFIAEoCzIULm11c3Rlci53aXJlLnYxLlNlbnRIABIkCgRwYWdlGAYgASgLMhQubXVzdGVyLndpcmUudjEuUGFnZUgAEiQKBHBvbmcYByABKAsyFC5tdXN0ZXIud2lyZS52MS5Qb25nSAASJgoFZXJyb3IYCCABKAsyFS5tdXN0ZXIud2lyZS52MS5FcnJvckgAEiYKBWV2ZW50GAkgASgLMhUubXVzdGVyLndpcmUudjEuRXZlbnRIABImCgVmaXhlcxgKIAEoCzIVLm11c3Rlci53aXJlLnYxLkZpeGVzSAASJgoFY2xvc2UYCyABKAsyFS5tdXN0ZXIud2lyZS52MS5DbG9zZUgAEigKBmdvYXdheRgMIAEoCzIWLm11c3Rlci53aXJlLnYxLkdvYXdheUgAEjEKC3Blb3BsZV9wYWdlGA0gASgLMhoubXVzdGVyLndpcmUudjEuUGVvcGxlUGFnZUgAEiYKBXJlYWNoGA4gASgLMhUubXVzdGVyLndpcmUudjEuUmVhY2hIABIkCgR2aWV3GA8gASgLMhQubXVzdGVyLndpcmUudjEuVmlld0gAEjAKCm5laWdoYm91cnMYECABKAsyGi5tdXN0ZXIud2lyZS52MS5OZWlnaGJvdXJzSAASLAoIaW5nZXN0ZWQYESABKAsyGC5tdXN0ZXIud2lyZS52MS5Jbmdlc3RlZEgAEigKBm5vdGljZRgSIAEoCzIWLm11c3Rlci53aXJlLnYxLk5vdGljZUgAEigKBnR5cGluZxgTIAEoCzIWLm11c3Rlci53aXJlLnYxLlR5cGluZ0gAQgYKBGJvZHkivgIKB1dlbGNvbWUSDwoHdmVyc2lvbhgBIAEoDRIMCgR1c2VyGAIgASgJEgwKBG5hbWUYAyABKAkSDQoFZXBvY2gYBCABKAQSDgoGcmVnaW9uGAUgASgJEgwKBG5vZGUYBiABKAkSLAoJdHJhbnNwb3J0GAcgASgOMhkubXVzdGVyLndpcmUudjEuVHJhbnNwb3J0EicKA25vdxgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHZXhwaXJlcxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcGluZ19tcxgKIAEoDRIRCgltYXhfZnJhbWUYCyABKA0SEAoIZ3JhY2VfbXMYDCABKA0SDwoHdGlja19tcxgNIAEoDRIOCgZ0aWNrZXQYDiABKAwiVgoGR29hd2F5Eg4KBnRpY2tldBgBIAEoDBInCgd0YXJnZXRzGAIgAygLMhYubXVzdGVyLndpcmUudjEuVGFyZ2V0EhMKC2RlYWRsaW5lX21zGAMgASgNIj4KBlRhcmdldBIOCgZyZWdpb24YASABKAkSDAoEbm9kZRgCIAEoCRIKCgJ3cxgDIAEoCRIKCgJ3dBgEIAEoCSIGCgREb25lIjYKCFBvc2l0aW9uEg4KBnJlZ2lvbhgBIAEoCRINCgVlcG9jaBgCIAEoBBILCgNzZXEYAyABKAQiqgEKCFNuYXBzaG90EgwKBHJvb20YASABKAkSEQoJcmVjb3ZlcmVkGAIgASgIEhMKC2xhc3RfbnVtYmVyGAMgASgEEiMKBXBhcnRzGAQgAygLMhQubXVzdGVyLndpcmUudjEuUGFydBIuCgl1bnJlYWNoZWQYBSADKAsyGy5tdXN0ZXIud2lyZS52MS5SZWdpb25SZWFjaBITCgtsYXN0X2NoYW5nZRgGIAEoBCJFCgVSZWFjaBIMCgRyb29tGAEgASgJEi4KCXVucmVhY2hlZBgCIAMoCzIbLm11c3Rlci53aXJlLnYxLlJlZ2lvblJlYWNoIl4KC1JlZ2lvblJlYWNoEg4KBnJlZ2lvbhgBIAEoCRIxCg11bmtub3duX3NpbmNlGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRsb3N0GAMgASgIIrkBCgRQYXJ0EiQKAmF0GAEgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SJgoGcGVvcGxlGAIgAygLMhYubXVzdGVyLndpcmUudjEuUGVyc29uEigKBWZpeGVzGAMgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4EiYKBmNvdW50cxgEIAEoCzIWLm11c3Rlci53aXJlLnYxLkNvdW50cxIRCgl0cnVuY2F0ZWQYBSABKAgiKQoGQ291bnRzEgwKBGxpdmUYASABKA0SEQoJc3VzcGVuZGVkGAIgASgNIk0KBlBlcnNvbhIMCgR1c2VyGAEgASgJEgwKBG5hbWUYAiABKAkSJwoHZGV2aWNlcxgDIAMoCzIWLm11c3Rlci53aXJlLnYxLkRldmljZSLsAQoGRGV2aWNlEg4KBmRldmljZRgBIAEoCRINCgVlcG9jaBgCIAEoBBIkCgVzdGF0ZRgDIAEoDjIVLm11c3Rlci53aXJlLnYxLlN0YXRlEg4KBnJlZ2lvbhgEIAEoCRIMCgRub2RlGAUgASgJEiwKCXRyYW5zcG9ydBgGIAEoDjIZLm11c3Rlci53aXJlLnYxLlRyYW5zcG9ydBIpCgVzaW5jZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGcmVhc29uGAggASgOMhYubXVzdGVyLndpcmUudjEuUmVhc29uIsADCgVFdmVudBIMCgRyb29tGAEgASgJEiQKAmF0GAIgASgLMhgubXVzdGVyLndpcmUudjEuUG9zaXRpb24SLAoIcHJlc2VuY2UYAyABKAsyGC5tdXN0ZXIud2lyZS52MS5QcmVzZW5jZUgAEioKB21lc3NhZ2UYBCABKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlSAASKgoHY2hhbmdlZBgFIAEoCzIXLm11c3Rlci53aXJlLnYxLkNoYW5nZWRIABIuCgljb250aW51ZWQYByABKAsyGS5tdXN0ZXIud2lyZS52MS5Db250aW51ZWRIABIsCghjcm9zc2luZxgIIAEoCzIYLm11c3Rlci53aXJlLnYxLkNyb3NzaW5nSAASKAoGdXBkYXRlGAkgASgLMhYubXVzdGVyLndpcmUudjEuVXBkYXRlSAASKgoHcmV2aXNlZBgKIAEoCzIXLm11c3Rlci53aXJlLnYxLlJldmlzZWRIABIsCghyZWNlaXB0cxgLIAEoCzIYLm11c3Rlci53aXJlLnYxLlJlY2VpcHRzSAASEwoLcHJpb3JfZXBvY2gYBiABKARCBgoEYm9keSJaCghQcmVzZW5jZRImCgZwZW9wbGUYASADKAsyFi5tdXN0ZXIud2lyZS52MS5QZXJzb24SJgoGY291bnRzGAIgASgLMhYubXVzdGVyLndpcmUudjEuQ291bnRzIgsKCUNvbnRpbnVlZCL6AgoHTWVzc2FnZRIOCgZudW1iZXIYASABKAQSCgoCaWQYAiABKAkSDgoGc2VuZGVyGAMgASgJEhMKC3NlbmRlcl9uYW1lGAQgASgJEhEKCWNsaWVudF9pZBgFIAEoCRIMCgRib2R5GAYgASgJEisKB3NlbnRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJlcGx5X3RvGAggASgEEhAKCG1lbnRpb25zGAkgAygJEi8KC2F0dGFjaG1lbnRzGAogAygLMhoubXVzdGVyLndpcmUudjEuQXR0YWNobWVudBItCgllZGl0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2RlbGV0ZWQYDCABKAgSKwoJcmVhY3Rpb25zGA0gAygLMhgubXVzdGVyLndpcmUudjEuUmVhY3Rpb24SDgoGcGlubmVkGA4gASgIEg4KBmNoYW5nZRgPIAEoBCJ0CgpBdHRhY2htZW50EgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEdHlwZRgDIAEoCRIMCgRzaXplGAQgASgEEg0KBXdpZHRoGAUgASgNEg4KBmhlaWdodBgGIAEoDRIRCgl0aHVtYm5haWwYByABKAgiNwoIUmVhY3Rpb24SDQoFZW1vamkYASABKAkSDQoFY291bnQYAiABKA0SDQoFdXNlcnMYAyADKAkiQwoHUmV2aXNlZBIOCgZjaGFuZ2UYASABKAQSKAoHbWVzc2FnZRgCIAEoCzIXLm11c3Rlci53aXJlLnYxLk1lc3NhZ2UiLgoIUmVjZWlwdHMSIgoEc2VlbhgBIAMoCzIULm11c3Rlci53aXJlLnYxLlNlZW4iNQoEU2VlbhIMCgR1c2VyGAEgASgJEhEKCWRlbGl2ZXJlZBgCIAEoBBIMCgRyZWFkGAMgASgEIhoKB0NoYW5nZWQSDwoHdmVyc2lvbhgBIAEoBCKHAgoIQ3Jvc3NpbmcSCgoCaWQYASABKAkSKwoEa2luZBgCIAEoDjIdLm11c3Rlci53aXJlLnYxLkNyb3NzaW5nLktpbmQSDQoFZmVuY2UYAyABKAkSDAoEbmFtZRgEIAEoCRIMCgR1c2VyGAUgASgJEg0KBW90aGVyGAYgASgJEiYKAmF0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZwYXNzZWQYCCABKAgiUAoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASCQoFRU5URVIQARIICgRFWElUEAISCQoFRFdFTEwQAxIICgRNRUVUEAQSCAoEUEFSVBAFImMKBlVwZGF0ZRIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJEgwKBGRhdGEYAyABKAkSJgoCYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgkKAW4YBSABKAQiYwoGTm90aWNlEgoKAmlkGAEgASgJEgwKBGtpbmQYAiABKAkSDAoEZGF0YRgDIAEoCRImCgJhdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCQoBbhgFIAEoBCLmAQoDRml4EiQKBXBvaW50GAEgASgLMhUubXVzdGVyLndpcmUudjEuUG9pbnQSEAoIYWNjdXJhY3kYAiABKAISEgoFc3BlZWQYAyABKAJIAIgBARIUCgdoZWFkaW5nGAQgASgCSAGIAQESLAoIY2FwdHVyZWQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgkKAW4YBiABKAQSFAoHYmF0dGVyeRgHIAEoAkgCiAEBEgwKBGNlbGwYCCABKAZCCAoGX3NwZWVkQgoKCF9oZWFkaW5nQgoKCF9iYXR0ZXJ5IiEKBVBvaW50EgsKA2xhdBgBIAEoARILCgNsbmcYAiABKAEiWgoJTWVtYmVyRml4EgwKBHVzZXIYASABKAkSDgoGZGV2aWNlGAIgASgJEg0KBWVwb2NoGAMgASgEEiAKA2ZpeBgEIAEoCzITLm11c3Rlci53aXJlLnYxLkZpeCI/CgVGaXhlcxIMCgRyb29tGAEgASgJEigKBWZpeGVzGAIgAygLMhkubXVzdGVyLndpcmUudjEuTWVtYmVyRml4ImIKBFZpZXcSDQoFd2F0Y2gYASABKA0SCwoDa2V5GAIgASgNEgkKAW4YAyABKA0SDAoEbW9yZRgEIAEoCBIlCgZzaWdodHMYBSADKAsyFS5tdXN0ZXIud2lyZS52MS5TaWdodCKDAgoFU2lnaHQSDgoGaGFuZGxlGAEgASgNEgwKBHVzZXIYAiABKAkSDgoGZGV2aWNlGAMgASgJEhAKA2xhdBgEIAEoEUgAiAEBEhAKA2xuZxgFIAEoEUgBiAEBEhUKCGFjY3VyYWN5GAYgASgNSAKIAQESEgoFc3BlZWQYByABKA1IA4gBARIUCgdoZWFkaW5nGAggASgNSASIAQESEAoDYWdlGAkgASgNSAWIAQESDAoEZ29uZRgKIAEoCBIMCgRjZWxsGAsgASgGQgYKBF9sYXRCBgoEX2xuZ0ILCglfYWNjdXJhY3lCCAoGX3NwZWVkQgoKCF9oZWFkaW5nQgYKBF9hZ2UiWAoKTmVpZ2hib3VycxIpCgZwZW9wbGUYASADKAsyGS5tdXN0ZXIud2lyZS52MS5OZWlnaGJvdXISDAoEbW9yZRgCIAEoCBIRCgl1bnJlYWNoZWQYAyADKAkibgoJTmVpZ2hib3VyEgwKBHVzZXIYASABKAkSDAoEbmFtZRgCIAEoCRIQCghkaXN0YW5jZRgDIAEoARIRCglkaXJlY3Rpb24YBCABKAESIAoDZml4GAUgASgLMhMubXVzdGVyLndpcmUudjEuRml4IkMKCEluZ2VzdGVkEg0KBXRha2VuGAEgASgNEigKB3JlZnVzZWQYAiADKAsyFy5tdXN0ZXIud2lyZS52MS5SZWZ1c2FsIj4KB1JlZnVzYWwSDQoFaW5kZXgYASABKA0SDAoEY29kZRgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSIwCgRTZW50EigKB21lc3NhZ2UYASABKAsyFy5tdXN0ZXIud2lyZS52MS5NZXNzYWdlIngKClBlb3BsZVBhZ2USDAoEcm9vbRgBIAEoCRImCgZwZW9wbGUYAiADKAsyFi5tdXN0ZXIud2lyZS52MS5QZXJzb24SDAoEbW9yZRgDIAEoCBImCgZjb3VudHMYBCABKAsyFi5tdXN0ZXIud2lyZS52MS5Db3VudHMiTQoEUGFnZRIMCgRyb29tGAEgASgJEikKCG1lc3NhZ2VzGAIgAygLMhcubXVzdGVyLndpcmUudjEuTWVzc2FnZRIMCgRtb3JlGAMgASgIIi8KBFBvbmcSJwoDbm93GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJMCgVFcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0SDAoEcm9vbRgEIAEoCSJNCgVDbG9zZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0SDQoFZXBvY2gYBCABKAQqQQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABIICgRMSVZFEAESDQoJU1VTUEVOREVEEAISCAoETEVGVBADKnEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIHCgNCWUUQARINCglUSU1FRF9PVVQQAhIJCgVNT1ZFRBADEgsKB1JFTU9WRUQQBBIOCgpTSUdORURfT1VUEAUSDwoLUkVHSU9OX0xPU1QQBipHCglUcmFuc3BvcnQSGQoVVFJBTlNQT1JUX1VOU1BFQ0lGSUVEEAASEAoMV0VCVFJBTlNQT1JUEAESDQoJV0VCU09DS0VUEAJCJ1olZ2l0aHViLmNvbS9tdXN0ZXJtZXNoL211c3Rlci9hcGkvd2lyZWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * @generated from message muster.wire.v1.ClientFrame
@@ -161,6 +161,22 @@ export type ClientFrame = Message$1<"muster.wire.v1.ClientFrame"> & {
      */
     value: Withdraw;
     case: "withdraw";
+  } | {
+    /**
+     * how far this device has got; usually id 0
+     *
+     * @generated from field: muster.wire.v1.Receipt receipt = 17;
+     */
+    value: Receipt;
+    case: "receipt";
+  } | {
+    /**
+     * usually id 0
+     *
+     * @generated from field: muster.wire.v1.Typing typing = 18;
+     */
+    value: Typing;
+    case: "typing";
   } | { case: undefined; value?: undefined };
 };
 
@@ -363,11 +379,32 @@ export type Send = Message$1<"muster.wire.v1.Send"> & {
   clientId: string;
 
   /**
-   * 1-4,000 characters
+   * 1-4,000 characters; may be empty with attachments
    *
    * @generated from field: string body = 3;
    */
   body: string;
+
+  /**
+   * number of the message that this answers; 0: none
+   *
+   * @generated from field: uint64 reply_to = 4;
+   */
+  replyTo: bigint;
+
+  /**
+   * user ids of members, at most 20
+   *
+   * @generated from field: repeated string mentions = 5;
+   */
+  mentions: string[];
+
+  /**
+   * ids of finished uploads of the sender, at most 10
+   *
+   * @generated from field: repeated string attachments = 6;
+   */
+  attachments: string[];
 };
 
 /**
@@ -378,8 +415,73 @@ export const SendSchema: GenMessage<Send> = /*@__PURE__*/
   messageDesc(file_wire_wire, 7);
 
 /**
+ * How far a device has got in a room. Both only grow: a lower number than was said
+ * before changes nothing. What is read is delivered.
+ *
+ * @generated from message muster.wire.v1.Receipt
+ */
+export type Receipt = Message$1<"muster.wire.v1.Receipt"> & {
+  /**
+   * @generated from field: string room = 1;
+   */
+  room: string;
+
+  /**
+   * up to this message, the device has all
+   *
+   * @generated from field: uint64 delivered = 2;
+   */
+  delivered: bigint;
+
+  /**
+   * up to this message, somebody has seen all
+   *
+   * @generated from field: uint64 read = 3;
+   */
+  read: bigint;
+};
+
+/**
+ * Describes the message muster.wire.v1.Receipt.
+ * Use `create(ReceiptSchema)` to create a new message.
+ */
+export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 8);
+
+/**
+ * The user is writing something, or not any more. Said again every 4 s while so;
+ * who hears nothing for 6 s takes it as over. From a server with the user's id.
+ *
+ * @generated from message muster.wire.v1.Typing
+ */
+export type Typing = Message$1<"muster.wire.v1.Typing"> & {
+  /**
+   * @generated from field: string room = 1;
+   */
+  room: string;
+
+  /**
+   * @generated from field: bool on = 2;
+   */
+  on: boolean;
+
+  /**
+   * @generated from field: string user = 3;
+   */
+  user: string;
+};
+
+/**
+ * Describes the message muster.wire.v1.Typing.
+ * Use `create(TypingSchema)` to create a new message.
+ */
+export const TypingSchema: GenMessage<Typing> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 9);
+
+/**
  * Messages of a room in ascending order of number: those before `before`
- * (newest first chosen), or those after `after`; limit at most 200.
+ * (newest first chosen), or those after `after`; limit at most 200. Or those that
+ * were revised after `changed_after`, as they are now, in ascending order of change.
  *
  * @generated from message muster.wire.v1.History
  */
@@ -403,6 +505,11 @@ export type History = Message$1<"muster.wire.v1.History"> & {
    * @generated from field: uint32 limit = 4;
    */
   limit: number;
+
+  /**
+   * @generated from field: optional uint64 changed_after = 5;
+   */
+  changedAfter?: bigint | undefined;
 };
 
 /**
@@ -410,7 +517,7 @@ export type History = Message$1<"muster.wire.v1.History"> & {
  * Use `create(HistorySchema)` to create a new message.
  */
 export const HistorySchema: GenMessage<History> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 8);
+  messageDesc(file_wire_wire, 10);
 
 /**
  * Asks for what changes within an area, instead of all of a room's fixes: it is
@@ -445,7 +552,7 @@ export type Watch = Message$1<"muster.wire.v1.Watch"> & {
  * Use `create(WatchSchema)` to create a new message.
  */
 export const WatchSchema: GenMessage<Watch> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 9);
+  messageDesc(file_wire_wire, 11);
 
 /**
  * @generated from message muster.wire.v1.Unwatch
@@ -462,7 +569,7 @@ export type Unwatch = Message$1<"muster.wire.v1.Unwatch"> & {
  * Use `create(UnwatchSchema)` to create a new message.
  */
 export const UnwatchSchema: GenMessage<Unwatch> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 10);
+  messageDesc(file_wire_wire, 12);
 
 /**
  * Degrees; west is greater than east where the box lies over the antimeridian.
@@ -496,7 +603,7 @@ export type Box = Message$1<"muster.wire.v1.Box"> & {
  * Use `create(BoxSchema)` to create a new message.
  */
 export const BoxSchema: GenMessage<Box> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 11);
+  messageDesc(file_wire_wire, 13);
 
 /**
  * Discoverable people near a point, the nearest first.
@@ -537,7 +644,7 @@ export type Nearby = Message$1<"muster.wire.v1.Nearby"> & {
  * Use `create(NearbySchema)` to create a new message.
  */
 export const NearbySchema: GenMessage<Nearby> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 12);
+  messageDesc(file_wire_wire, 14);
 
 /**
  * Fixes of many subjects, from a fleet's gateway: with the token of a fleet, and
@@ -559,7 +666,7 @@ export type Ingest = Message$1<"muster.wire.v1.Ingest"> & {
  * Use `create(IngestSchema)` to create a new message.
  */
 export const IngestSchema: GenMessage<Ingest> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 13);
+  messageDesc(file_wire_wire, 15);
 
 /**
  * @generated from message muster.wire.v1.SubjectFix
@@ -586,7 +693,7 @@ export type SubjectFix = Message$1<"muster.wire.v1.SubjectFix"> & {
  * Use `create(SubjectFixSchema)` to create a new message.
  */
 export const SubjectFixSchema: GenMessage<SubjectFix> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 14);
+  messageDesc(file_wire_wire, 16);
 
 /**
  * @generated from message muster.wire.v1.Withdraw
@@ -599,7 +706,7 @@ export type Withdraw = Message$1<"muster.wire.v1.Withdraw"> & {
  * Use `create(WithdrawSchema)` to create a new message.
  */
 export const WithdrawSchema: GenMessage<Withdraw> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 15);
+  messageDesc(file_wire_wire, 17);
 
 /**
  * @generated from message muster.wire.v1.Ping
@@ -618,7 +725,7 @@ export type Ping = Message$1<"muster.wire.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 16);
+  messageDesc(file_wire_wire, 18);
 
 /**
  * @generated from message muster.wire.v1.Bye
@@ -631,7 +738,7 @@ export type Bye = Message$1<"muster.wire.v1.Bye"> & {
  * Use `create(ByeSchema)` to create a new message.
  */
 export const ByeSchema: GenMessage<Bye> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 17);
+  messageDesc(file_wire_wire, 19);
 
 /**
  * The people of a room by user id, page by page: for rooms whose Snapshot
@@ -665,7 +772,7 @@ export type ListPeople = Message$1<"muster.wire.v1.ListPeople"> & {
  * Use `create(ListPeopleSchema)` to create a new message.
  */
 export const ListPeopleSchema: GenMessage<ListPeople> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 18);
+  messageDesc(file_wire_wire, 20);
 
 /**
  * @generated from message muster.wire.v1.ServerFrame
@@ -785,6 +892,12 @@ export type ServerFrame = Message$1<"muster.wire.v1.ServerFrame"> & {
      */
     value: Notice;
     case: "notice";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.Typing typing = 19;
+     */
+    value: Typing;
+    case: "typing";
   } | { case: undefined; value?: undefined };
 };
 
@@ -793,7 +906,7 @@ export type ServerFrame = Message$1<"muster.wire.v1.ServerFrame"> & {
  * Use `create(ServerFrameSchema)` to create a new message.
  */
 export const ServerFrameSchema: GenMessage<ServerFrame> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 19);
+  messageDesc(file_wire_wire, 21);
 
 /**
  * @generated from message muster.wire.v1.Welcome
@@ -892,7 +1005,7 @@ export type Welcome = Message$1<"muster.wire.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 20);
+  messageDesc(file_wire_wire, 22);
 
 /**
  * The node is about to go: connect to a target first (the best one is first),
@@ -927,7 +1040,7 @@ export type Goaway = Message$1<"muster.wire.v1.Goaway"> & {
  * Use `create(GoawaySchema)` to create a new message.
  */
 export const GoawaySchema: GenMessage<Goaway> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 21);
+  messageDesc(file_wire_wire, 23);
 
 /**
  * @generated from message muster.wire.v1.Target
@@ -961,7 +1074,7 @@ export type Target = Message$1<"muster.wire.v1.Target"> & {
  * Use `create(TargetSchema)` to create a new message.
  */
 export const TargetSchema: GenMessage<Target> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 22);
+  messageDesc(file_wire_wire, 24);
 
 /**
  * @generated from message muster.wire.v1.Done
@@ -974,7 +1087,7 @@ export type Done = Message$1<"muster.wire.v1.Done"> & {
  * Use `create(DoneSchema)` to create a new message.
  */
 export const DoneSchema: GenMessage<Done> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 23);
+  messageDesc(file_wire_wire, 25);
 
 /**
  * A client's position in a room is one of these per origin region.
@@ -1005,7 +1118,7 @@ export type Position = Message$1<"muster.wire.v1.Position"> & {
  * Use `create(PositionSchema)` to create a new message.
  */
 export const PositionSchema: GenMessage<Position> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 24);
+  messageDesc(file_wire_wire, 26);
 
 /**
  * Replaces everything the client knows of the regions it lists; others stay.
@@ -1044,6 +1157,14 @@ export type Snapshot = Message$1<"muster.wire.v1.Snapshot"> & {
    * @generated from field: repeated muster.wire.v1.RegionReach unreached = 5;
    */
   unreached: RegionReach[];
+
+  /**
+   * How often messages of the room were revised: fetch the revisions above what is
+   * known.
+   *
+   * @generated from field: uint64 last_change = 6;
+   */
+  lastChange: bigint;
 };
 
 /**
@@ -1051,7 +1172,7 @@ export type Snapshot = Message$1<"muster.wire.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 25);
+  messageDesc(file_wire_wire, 27);
 
 /**
  * Which regions the room's owner can't hear right now: all of them, each time.
@@ -1079,7 +1200,7 @@ export type Reach = Message$1<"muster.wire.v1.Reach"> & {
  * Use `create(ReachSchema)` to create a new message.
  */
 export const ReachSchema: GenMessage<Reach> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 26);
+  messageDesc(file_wire_wire, 28);
 
 /**
  * @generated from message muster.wire.v1.RegionReach
@@ -1109,7 +1230,7 @@ export type RegionReach = Message$1<"muster.wire.v1.RegionReach"> & {
  * Use `create(RegionReachSchema)` to create a new message.
  */
 export const RegionReachSchema: GenMessage<RegionReach> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 27);
+  messageDesc(file_wire_wire, 29);
 
 /**
  * @generated from message muster.wire.v1.Part
@@ -1152,7 +1273,7 @@ export type Part = Message$1<"muster.wire.v1.Part"> & {
  * Use `create(PartSchema)` to create a new message.
  */
 export const PartSchema: GenMessage<Part> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 28);
+  messageDesc(file_wire_wire, 30);
 
 /**
  * How many people (not devices) of one region are in a room: one whose devices
@@ -1177,7 +1298,7 @@ export type Counts = Message$1<"muster.wire.v1.Counts"> & {
  * Use `create(CountsSchema)` to create a new message.
  */
 export const CountsSchema: GenMessage<Counts> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 29);
+  messageDesc(file_wire_wire, 31);
 
 /**
  * One entry per user; in a Presence event only the devices that changed.
@@ -1206,7 +1327,7 @@ export type Person = Message$1<"muster.wire.v1.Person"> & {
  * Use `create(PersonSchema)` to create a new message.
  */
 export const PersonSchema: GenMessage<Person> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 30);
+  messageDesc(file_wire_wire, 32);
 
 /**
  * @generated from message muster.wire.v1.Device
@@ -1264,7 +1385,7 @@ export type Device = Message$1<"muster.wire.v1.Device"> & {
  * Use `create(DeviceSchema)` to create a new message.
  */
 export const DeviceSchema: GenMessage<Device> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 31);
+  messageDesc(file_wire_wire, 33);
 
 /**
  * Something that happened in a room, numbered by its origin region.
@@ -1321,6 +1442,18 @@ export type Event = Message$1<"muster.wire.v1.Event"> & {
      */
     value: Update;
     case: "update";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.Revised revised = 10;
+     */
+    value: Revised;
+    case: "revised";
+  } | {
+    /**
+     * @generated from field: muster.wire.v1.Receipts receipts = 11;
+     */
+    value: Receipts;
+    case: "receipts";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -1337,7 +1470,7 @@ export type Event = Message$1<"muster.wire.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 32);
+  messageDesc(file_wire_wire, 34);
 
 /**
  * @generated from message muster.wire.v1.Presence
@@ -1361,7 +1494,7 @@ export type Presence = Message$1<"muster.wire.v1.Presence"> & {
  * Use `create(PresenceSchema)` to create a new message.
  */
 export const PresenceSchema: GenMessage<Presence> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 33);
+  messageDesc(file_wire_wire, 35);
 
 /**
  * Another node owns the room now and lost nothing on the way.
@@ -1376,7 +1509,7 @@ export type Continued = Message$1<"muster.wire.v1.Continued"> & {
  * Use `create(ContinuedSchema)` to create a new message.
  */
 export const ContinuedSchema: GenMessage<Continued> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 34);
+  messageDesc(file_wire_wire, 36);
 
 /**
  * @generated from message muster.wire.v1.Message
@@ -1420,6 +1553,57 @@ export type Message = Message$1<"muster.wire.v1.Message"> & {
    * @generated from field: google.protobuf.Timestamp sent_at = 7;
    */
   sentAt?: Timestamp | undefined;
+
+  /**
+   * number of the message that this answers; 0: none
+   *
+   * @generated from field: uint64 reply_to = 8;
+   */
+  replyTo: bigint;
+
+  /**
+   * user ids
+   *
+   * @generated from field: repeated string mentions = 9;
+   */
+  mentions: string[];
+
+  /**
+   * @generated from field: repeated muster.wire.v1.Attachment attachments = 10;
+   */
+  attachments: Attachment[];
+
+  /**
+   * of the last edit
+   *
+   * @generated from field: google.protobuf.Timestamp edited_at = 11;
+   */
+  editedAt?: Timestamp | undefined;
+
+  /**
+   * for everyone: number, id, sender and times are left
+   *
+   * @generated from field: bool deleted = 12;
+   */
+  deleted: boolean;
+
+  /**
+   * @generated from field: repeated muster.wire.v1.Reaction reactions = 13;
+   */
+  reactions: Reaction[];
+
+  /**
+   * @generated from field: bool pinned = 14;
+   */
+  pinned: boolean;
+
+  /**
+   * Which of the room's revisions made it so; 0: it is as it was sent. Of two
+   * states of a message the one with the higher change is the truth.
+   *
+   * @generated from field: uint64 change = 15;
+   */
+  change: bigint;
 };
 
 /**
@@ -1427,7 +1611,167 @@ export type Message = Message$1<"muster.wire.v1.Message"> & {
  * Use `create(MessageSchema)` to create a new message.
  */
 export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 35);
+  messageDesc(file_wire_wire, 37);
+
+/**
+ * A file that came with a message. Where to get it is asked over HTTP, by its id.
+ *
+ * @generated from message muster.wire.v1.Attachment
+ */
+export type Attachment = Message$1<"muster.wire.v1.Attachment"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * media type, by its content
+   *
+   * @generated from field: string type = 3;
+   */
+  type: string;
+
+  /**
+   * bytes
+   *
+   * @generated from field: uint64 size = 4;
+   */
+  size: bigint;
+
+  /**
+   * pixels of an image, else 0
+   *
+   * @generated from field: uint32 width = 5;
+   */
+  width: number;
+
+  /**
+   * @generated from field: uint32 height = 6;
+   */
+  height: number;
+
+  /**
+   * there is a small picture of it
+   *
+   * @generated from field: bool thumbnail = 7;
+   */
+  thumbnail: boolean;
+};
+
+/**
+ * Describes the message muster.wire.v1.Attachment.
+ * Use `create(AttachmentSchema)` to create a new message.
+ */
+export const AttachmentSchema: GenMessage<Attachment> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 38);
+
+/**
+ * @generated from message muster.wire.v1.Reaction
+ */
+export type Reaction = Message$1<"muster.wire.v1.Reaction"> & {
+  /**
+   * @generated from field: string emoji = 1;
+   */
+  emoji: string;
+
+  /**
+   * @generated from field: uint32 count = 2;
+   */
+  count: number;
+
+  /**
+   * the first 20
+   *
+   * @generated from field: repeated string users = 3;
+   */
+  users: string[];
+};
+
+/**
+ * Describes the message muster.wire.v1.Reaction.
+ * Use `create(ReactionSchema)` to create a new message.
+ */
+export const ReactionSchema: GenMessage<Reaction> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 39);
+
+/**
+ * A message was edited, deleted, pinned or reacted to, and is so now. Changes are
+ * numbered per room without a gap: who misses one fetches what changed.
+ *
+ * @generated from message muster.wire.v1.Revised
+ */
+export type Revised = Message$1<"muster.wire.v1.Revised"> & {
+  /**
+   * as in message: the room's last one
+   *
+   * @generated from field: uint64 change = 1;
+   */
+  change: bigint;
+
+  /**
+   * @generated from field: muster.wire.v1.Message message = 2;
+   */
+  message?: Message | undefined;
+};
+
+/**
+ * Describes the message muster.wire.v1.Revised.
+ * Use `create(RevisedSchema)` to create a new message.
+ */
+export const RevisedSchema: GenMessage<Revised> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 40);
+
+/**
+ * How far members have got: per user the highest of all devices. Take the maximum
+ * of what is known and this, and nothing goes back.
+ *
+ * @generated from message muster.wire.v1.Receipts
+ */
+export type Receipts = Message$1<"muster.wire.v1.Receipts"> & {
+  /**
+   * @generated from field: repeated muster.wire.v1.Seen seen = 1;
+   */
+  seen: Seen[];
+};
+
+/**
+ * Describes the message muster.wire.v1.Receipts.
+ * Use `create(ReceiptsSchema)` to create a new message.
+ */
+export const ReceiptsSchema: GenMessage<Receipts> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 41);
+
+/**
+ * @generated from message muster.wire.v1.Seen
+ */
+export type Seen = Message$1<"muster.wire.v1.Seen"> & {
+  /**
+   * @generated from field: string user = 1;
+   */
+  user: string;
+
+  /**
+   * @generated from field: uint64 delivered = 2;
+   */
+  delivered: bigint;
+
+  /**
+   * @generated from field: uint64 read = 3;
+   */
+  read: bigint;
+};
+
+/**
+ * Describes the message muster.wire.v1.Seen.
+ * Use `create(SeenSchema)` to create a new message.
+ */
+export const SeenSchema: GenMessage<Seen> = /*@__PURE__*/
+  messageDesc(file_wire_wire, 42);
 
 /**
  * The group behind the room changed (members, name, settings): read it again.
@@ -1448,7 +1792,7 @@ export type Changed = Message$1<"muster.wire.v1.Changed"> & {
  * Use `create(ChangedSchema)` to create a new message.
  */
 export const ChangedSchema: GenMessage<Changed> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 36);
+  messageDesc(file_wire_wire, 43);
 
 /**
  * Somebody went into or out of a fence of the group, or two members met or
@@ -1513,7 +1857,7 @@ export type Crossing = Message$1<"muster.wire.v1.Crossing"> & {
  * Use `create(CrossingSchema)` to create a new message.
  */
 export const CrossingSchema: GenMessage<Crossing> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 37);
+  messageDesc(file_wire_wire, 44);
 
 /**
  * @generated from enum muster.wire.v1.Crossing.Kind
@@ -1558,7 +1902,7 @@ export enum Crossing_Kind {
  * Describes the enum muster.wire.v1.Crossing.Kind.
  */
 export const Crossing_KindSchema: GenEnum<Crossing_Kind> = /*@__PURE__*/
-  enumDesc(file_wire_wire, 37, 0);
+  enumDesc(file_wire_wire, 44, 0);
 
 /**
  * Something about the group behind the room was changed, and is stored: read
@@ -1606,7 +1950,7 @@ export type Update = Message$1<"muster.wire.v1.Update"> & {
  * Use `create(UpdateSchema)` to create a new message.
  */
 export const UpdateSchema: GenMessage<Update> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 38);
+  messageDesc(file_wire_wire, 45);
 
 /**
  * The same about the user, to all of their live sessions and in no room. It is
@@ -1650,7 +1994,7 @@ export type Notice = Message$1<"muster.wire.v1.Notice"> & {
  * Use `create(NoticeSchema)` to create a new message.
  */
 export const NoticeSchema: GenMessage<Notice> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 39);
+  messageDesc(file_wire_wire, 46);
 
 /**
  * Without a point it says that the device's position was withdrawn: forget it.
@@ -1717,7 +2061,7 @@ export type Fix = Message$1<"muster.wire.v1.Fix"> & {
  * Use `create(FixSchema)` to create a new message.
  */
 export const FixSchema: GenMessage<Fix> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 40);
+  messageDesc(file_wire_wire, 47);
 
 /**
  * @generated from message muster.wire.v1.Point
@@ -1741,7 +2085,7 @@ export type Point = Message$1<"muster.wire.v1.Point"> & {
  * Use `create(PointSchema)` to create a new message.
  */
 export const PointSchema: GenMessage<Point> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 41);
+  messageDesc(file_wire_wire, 48);
 
 /**
  * @generated from message muster.wire.v1.MemberFix
@@ -1775,7 +2119,7 @@ export type MemberFix = Message$1<"muster.wire.v1.MemberFix"> & {
  * Use `create(MemberFixSchema)` to create a new message.
  */
 export const MemberFixSchema: GenMessage<MemberFix> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 42);
+  messageDesc(file_wire_wire, 49);
 
 /**
  * All who moved in one tick. Apply each entry if (epoch, n) is newer than what
@@ -1800,7 +2144,7 @@ export type Fixes = Message$1<"muster.wire.v1.Fixes"> & {
  * Use `create(FixesSchema)` to create a new message.
  */
 export const FixesSchema: GenMessage<Fixes> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 43);
+  messageDesc(file_wire_wire, 50);
 
 /**
  * What changed in a watched area. A key frame comes on the stream and replaces
@@ -1847,7 +2191,7 @@ export type View = Message$1<"muster.wire.v1.View"> & {
  * Use `create(ViewSchema)` to create a new message.
  */
 export const ViewSchema: GenMessage<View> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 44);
+  messageDesc(file_wire_wire, 51);
 
 /**
  * A subject in an area. In a key frame what is not set is unknown, or 0; in others
@@ -1937,7 +2281,7 @@ export type Sight = Message$1<"muster.wire.v1.Sight"> & {
  * Use `create(SightSchema)` to create a new message.
  */
 export const SightSchema: GenMessage<Sight> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 45);
+  messageDesc(file_wire_wire, 52);
 
 /**
  * The answer to Nearby.
@@ -1970,7 +2314,7 @@ export type Neighbours = Message$1<"muster.wire.v1.Neighbours"> & {
  * Use `create(NeighboursSchema)` to create a new message.
  */
 export const NeighboursSchema: GenMessage<Neighbours> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 46);
+  messageDesc(file_wire_wire, 53);
 
 /**
  * @generated from message muster.wire.v1.Neighbour
@@ -2011,7 +2355,7 @@ export type Neighbour = Message$1<"muster.wire.v1.Neighbour"> & {
  * Use `create(NeighbourSchema)` to create a new message.
  */
 export const NeighbourSchema: GenMessage<Neighbour> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 47);
+  messageDesc(file_wire_wire, 54);
 
 /**
  * @generated from message muster.wire.v1.Ingested
@@ -2033,7 +2377,7 @@ export type Ingested = Message$1<"muster.wire.v1.Ingested"> & {
  * Use `create(IngestedSchema)` to create a new message.
  */
 export const IngestedSchema: GenMessage<Ingested> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 48);
+  messageDesc(file_wire_wire, 55);
 
 /**
  * @generated from message muster.wire.v1.Refusal
@@ -2064,7 +2408,7 @@ export type Refusal = Message$1<"muster.wire.v1.Refusal"> & {
  * Use `create(RefusalSchema)` to create a new message.
  */
 export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 49);
+  messageDesc(file_wire_wire, 56);
 
 /**
  * @generated from message muster.wire.v1.Sent
@@ -2081,7 +2425,7 @@ export type Sent = Message$1<"muster.wire.v1.Sent"> & {
  * Use `create(SentSchema)` to create a new message.
  */
 export const SentSchema: GenMessage<Sent> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 50);
+  messageDesc(file_wire_wire, 57);
 
 /**
  * @generated from message muster.wire.v1.PeoplePage
@@ -2117,7 +2461,7 @@ export type PeoplePage = Message$1<"muster.wire.v1.PeoplePage"> & {
  * Use `create(PeoplePageSchema)` to create a new message.
  */
 export const PeoplePageSchema: GenMessage<PeoplePage> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 51);
+  messageDesc(file_wire_wire, 58);
 
 /**
  * @generated from message muster.wire.v1.Page
@@ -2146,7 +2490,7 @@ export type Page = Message$1<"muster.wire.v1.Page"> & {
  * Use `create(PageSchema)` to create a new message.
  */
 export const PageSchema: GenMessage<Page> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 52);
+  messageDesc(file_wire_wire, 59);
 
 /**
  * @generated from message muster.wire.v1.Pong
@@ -2163,7 +2507,7 @@ export type Pong = Message$1<"muster.wire.v1.Pong"> & {
  * Use `create(PongSchema)` to create a new message.
  */
 export const PongSchema: GenMessage<Pong> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 53);
+  messageDesc(file_wire_wire, 60);
 
 /**
  * A request (or a frame without id) was refused; the connection goes on.
@@ -2203,7 +2547,7 @@ export type Error = Message$1<"muster.wire.v1.Error"> & {
  * Use `create(ErrorSchema)` to create a new message.
  */
 export const ErrorSchema: GenMessage<Error> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 54);
+  messageDesc(file_wire_wire, 61);
 
 /**
  * @generated from message muster.wire.v1.Close
@@ -2237,7 +2581,7 @@ export type Close = Message$1<"muster.wire.v1.Close"> & {
  * Use `create(CloseSchema)` to create a new message.
  */
 export const CloseSchema: GenMessage<Close> = /*@__PURE__*/
-  messageDesc(file_wire_wire, 55);
+  messageDesc(file_wire_wire, 62);
 
 /**
  * @generated from enum muster.wire.v1.State
