@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,6 +43,10 @@ type Config struct {
 	// WebTransport has the nodes speak it, and so TLS, for HTTP too; without it
 	// they do as behind a proxy, over WebSocket alone.
 	WebTransport bool
+
+	// Messages is how many a session may send a second; 0: the default, which a
+	// person doesn't come near and a benchmark's one sender is.
+	Messages float64
 
 	DrainRate     float64       // clients a second that a draining node sends away; 0: the default
 	DrainDeadline time.Duration // how long one may take; 0: the default
@@ -113,6 +118,10 @@ func (f *Fleet) write() error {
 		if err := authority.WriteIdentity(filepath.Join(f.cfg.Dir, "identities", string(p.ID)), p.ID, cert); err != nil {
 			return err
 		}
+		messages := ""
+		if f.cfg.Messages > 0 {
+			messages = fmt.Sprintf("  messages: {burst: %[1]g, per_second: %[1]g}\n", f.cfg.Messages)
+		}
 		// All clients of a benchmark share one address.
 		config := fmt.Sprintf(`node: %[1]s
 topology: topology.yaml
@@ -125,8 +134,8 @@ peer_tls: identities/%[1]s
 limits:
   address: {burst: 20000, per_second: 20000}
   connections: {burst: 20000, per_second: 20000}
-drain: {rate: %[5]g, deadline: %[6]s}
-%[7]s`, p.ID, web, peer, p.Admin, f.cfg.DrainRate, f.cfg.DrainDeadline, extra)
+%[8]sdrain: {rate: %[5]g, deadline: %[6]s}
+%[7]s`, p.ID, web, peer, p.Admin, f.cfg.DrainRate, f.cfg.DrainDeadline, extra, messages)
 		if err := os.WriteFile(f.config(p), []byte(config), 0o600); err != nil {
 			return err
 		}
@@ -235,12 +244,15 @@ func (f *Fleet) Node(id string) *Process {
 	return nil
 }
 
+// Database is the URL of the fleet's database.
+func (f *Fleet) Database() string { return f.cfg.Database }
+
 // API is where the first node's HTTP API is; Client finds it elsewhere when
 // that one is down.
 func (f *Fleet) API() string { return f.Nodes[0].HTTP }
 
-// Client is for the HTTP API of whichever node answers: what can't connect
-// asks the next one. Close its idle connections at the end.
+// Client is for the HTTP API of whichever node answers: what can't connect to the
+// one that it is for asks the next one. Close its idle connections at the end.
 func (f *Fleet) Client() *http.Client {
 	return &http.Client{Timeout: 30 * time.Second, Transport: &anyNode{f, &http.Transport{MaxIdleConnsPerHost: 64, TLSClientConfig: f.TLS()}}}
 }
@@ -252,7 +264,10 @@ type anyNode struct {
 
 func (a *anyNode) RoundTrip(r *http.Request) (*http.Response, error) {
 	var last error
-	for _, p := range a.fleet.Nodes {
+	nodes := a.fleet.Nodes
+	first := max(0, slices.IndexFunc(nodes, func(p *Process) bool { return strings.HasSuffix(p.HTTP, "://"+r.URL.Host) }))
+	for i := range nodes {
+		p := nodes[(first+i)%len(nodes)]
 		try := r.Clone(r.Context())
 		_, try.URL.Host, _ = strings.Cut(p.HTTP, "://")
 		try.Host = ""

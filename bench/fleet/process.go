@@ -273,3 +273,33 @@ func (p *Process) Metric(ctx context.Context, name string) (sum float64, err err
 	}
 	return sum, nil
 }
+
+// Bucket is how many observations of a histogram were at most Le.
+type Bucket struct {
+	Le    float64
+	Count float64
+}
+
+// Histogram returns the buckets of a metric that has no labels of its own, by Le.
+func (p *Process) Histogram(ctx context.Context, name string) (list []Bucket, err error) {
+	b, err := p.get(ctx, "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if !strings.HasPrefix(line, name+"_bucket{") {
+			continue
+		}
+		_, rest, _ := strings.Cut(line, `le="`) // the last label, behind the node's
+		le, count, _ := strings.Cut(rest, `"}`)
+		var one Bucket
+		if one.Le, err = strconv.ParseFloat(le, 64); err == nil {
+			one.Count, err = strconv.ParseFloat(strings.TrimSpace(count), 64)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("fleet: %s: %q: %w", p.ID, line, err)
+		}
+		list = append(list, one)
+	}
+	return list, nil
+}

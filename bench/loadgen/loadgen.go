@@ -118,18 +118,50 @@ func CPU(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("cpu time: %w", err)
 	}
-	return parseStat(string(b))
+	return parseStat(string(b), 2)
 }
 
-// parseStat reads utime and stime, fields 14 and 15 of proc(5)'s stat. The
-// second field is the program's name in parentheses and may hold anything.
-func parseStat(stat string) (time.Duration, error) {
+// TreeCPU returns the user and system time that a process and all its descendants
+// have used so far, those that have ended and were waited for too.
+func TreeCPU(pid int) (total time.Duration, err error) {
+	tasks, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
+	if err != nil {
+		return 0, fmt.Errorf("cpu time: %w", err)
+	}
+	for _, task := range tasks {
+		list, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + task.Name() + "/children")
+		if err != nil {
+			continue // the thread has ended
+		}
+		for _, child := range strings.Fields(string(list)) {
+			id, err := strconv.Atoi(child)
+			if err != nil {
+				return 0, fmt.Errorf("cpu time: %w", err)
+			}
+			if used, err := TreeCPU(id); err == nil { // else it has ended, and is its parent's
+				total += used
+			}
+		}
+	}
+	// A child that ends meanwhile is counted twice: servers keep theirs.
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, fmt.Errorf("cpu time: %w", err)
+	}
+	own, err := parseStat(string(b), 4)
+	return total + own, err
+}
+
+// parseStat adds up the first n of utime, stime, cutime and cstime, fields 14 to 17
+// of proc(5)'s stat. The second field is the program's name in parentheses and may
+// hold anything.
+func parseStat(stat string, n int) (time.Duration, error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 13 {
+	if len(fields) < 15 {
 		return 0, fmt.Errorf("cpu time: %q is no process state", stat)
 	}
 	ticks := 0.0
-	for _, f := range fields[11:13] {
+	for _, f := range fields[11 : 11+n] {
 		n, err := strconv.ParseFloat(f, 64)
 		if err != nil || math.IsNaN(n) {
 			return 0, fmt.Errorf("cpu time: %w", err)

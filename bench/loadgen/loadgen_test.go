@@ -45,10 +45,10 @@ func TestCPU(t *testing.T) {
 	require.Positive(t, own)
 	_, err = CPU(os.Getpid())
 	require.NoError(t, err)
-	d, err := parseStat("7 (a (b) c) S 1 1 1 0 -1 4194560 1 0 0 0 150 50 0 0 20")
+	d, err := parseStat("7 (a (b) c) S 1 1 1 0 -1 4194560 1 0 0 0 150 50 0 0 20", 2)
 	require.NoError(t, err)
 	require.Equal(t, 2*time.Second, d)
-	_, err = parseStat("nonsense")
+	_, err = parseStat("nonsense", 2)
 	require.Error(t, err)
 }
 

@@ -1,9 +1,11 @@
 package peers
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -12,16 +14,20 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/client"
 )
 
 // Member is a user of a Muster room.
 type Member struct {
 	Token string // access token
 	WS    string // URL of the node
+	JSON  bool   // in place of the binary form of the protocol
+	// Dial, if set, makes the connection in place of a WebSocket of this package.
+	Dial func(ctx context.Context) (client.Conn, error)
 }
 
-// muster is a room of a Muster node, in the binary form of its protocol, with
-// all that belongs to it: tokens, membership, presence.
+// muster is a room of a Muster node, with all that belongs to it: tokens,
+// membership, presence.
 type muster struct {
 	room    string
 	members []*musterMember
@@ -29,15 +35,26 @@ type muster struct {
 }
 
 type musterMember struct {
-	index  int
-	socket *socket
-	sink   *Sink
-	fixes  uint64
-	over   chan struct{} // closed by Close
+	index int
+	line  line
+	json  bool
+	sink  *Sink
+	fixes uint64
+	over  chan struct{} // closed by Close
+	in    chan error    // holds one: the answer to the join
+	heard bool          // the room's snapshot came; the reader's
 
 	mu   sync.Mutex // guards the following
 	id   uint64
 	done map[uint64]func(error)
+}
+
+// line is a connection that carries frames.
+type line interface {
+	// receive hands every frame over, without its prefix, until the connection ends.
+	receive(each func(frame []byte)) error
+	write(frame []byte) error
+	close()
 }
 
 // Muster opens a room for users who are its members.
@@ -51,9 +68,17 @@ func Muster(room string, users []Member) Opener {
 		g.SetLimit(openAtOnce)
 		for i := range n {
 			g.Go(func() error {
-				m, err := openMuster(ctx, users[i], room, i, &sink)
+				l, err := openLine(ctx, users[i])
+				if err != nil {
+					return err
+				}
+				m := &musterMember{
+					index: i, line: l, json: users[i].JSON, sink: &sink, id: 2,
+					over: make(chan struct{}), in: make(chan error, 1), done: map[uint64]func(error){},
+				}
 				c.members[i] = m
-				return err
+				c.serving.Go(m.serve)
+				return m.join(ctx, users[i].Token, room)
 			})
 		}
 		if err := g.Wait(); err != nil {
@@ -61,64 +86,135 @@ func Muster(room string, users []Member) Opener {
 			return nil, fmt.Errorf("muster: %w", err)
 		}
 		for _, m := range c.members {
-			c.serving.Go(m.serve)
 			c.serving.Go(m.ping)
 		}
 		return c, nil
 	}
 }
 
-func openMuster(ctx context.Context, u Member, room string, i int, sink *Sink) (*musterMember, error) {
-	s, err := dial(ctx, u.WS, wire.Binary)
-	if err != nil {
-		return nil, err
+func openLine(ctx context.Context, u Member) (line, error) {
+	if u.Dial != nil {
+		conn, err := u.Dial(ctx)
+		return dialed{conn}, err
 	}
-	m := &musterMember{index: i, socket: s, sink: sink, id: 2, over: make(chan struct{}), done: map[uint64]func(error){}}
-	hello := &wire.Hello{Version: wire.Version, Token: u.Token, Device: fmt.Sprintf("bench-%d", i), Sdk: "muster bench"}
+	kind := wire.Binary
+	if u.JSON {
+		kind = wire.JSON
+	}
+	s, err := dial(ctx, u.WS, kind)
+	if u.JSON {
+		return textLine{s}, err
+	}
+	return binaryLine{s}, err
+}
+
+// binaryLine has frames with their prefixes in binary messages.
+type binaryLine struct{ *socket }
+
+func (l binaryLine) write(b []byte) error { return l.socket.write(opBinary, b) }
+
+func (l binaryLine) receive(each func([]byte)) error {
+	for {
+		b, err := l.read()
+		for err == nil && len(b) > 0 {
+			var one []byte
+			if one, b, err = wire.Split(b, wire.MaxServerFrame); err == nil {
+				each(one)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// textLine has frames as lines of JSON in text messages.
+type textLine struct{ *socket }
+
+func (l textLine) write(b []byte) error { return l.socket.write(opText, b) }
+
+func (l textLine) receive(each func([]byte)) error {
+	for {
+		b, err := l.read()
+		if err != nil {
+			return err
+		}
+		for one := range bytes.Lines(b) {
+			each(one)
+		}
+	}
+}
+
+// dialed is a connection of the Go SDK.
+type dialed struct{ client.Conn }
+
+func (l dialed) write(b []byte) error { return l.Write(context.Background(), b) }
+func (l dialed) close()               { l.Close(wire.CloseNormal) }
+
+func (l dialed) receive(each func([]byte)) error { return l.Receive(context.Background(), each) }
+
+// join says hello and enters the room.
+func (m *musterMember) join(ctx context.Context, token, room string) error {
+	hello := &wire.Hello{Version: wire.Version, Token: token, Device: fmt.Sprintf("bench-%d", m.index), Sdk: "muster bench"}
 	if err := m.write(&wire.ClientFrame{Id: 1, Body: &wire.ClientFrame_Hello{Hello: hello}}); err != nil {
-		return m, err
+		return err
 	}
 	if err := m.write(&wire.ClientFrame{Id: 2, Body: &wire.ClientFrame_Join{Join: &wire.Join{Room: room}}}); err != nil {
-		return m, err
+		return err
 	}
-	_ = s.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
-	defer func() { _ = s.conn.SetReadDeadline(time.Time{}) }()
-	for {
-		b, err := s.read()
-		if err != nil {
-			return m, err
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	select {
+	case err := <-m.in:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// joining looks for the answer to the join.
+func (m *musterMember) joining(b []byte) {
+	var f *wire.ServerFrame
+	var err error
+	if m.json {
+		f, err = wire.DecodeServerJSON(b)
+	} else {
+		f, err = wire.DecodeServer(b)
+	}
+	if err == nil {
+		switch body := f.Body.(type) {
+		case *wire.ServerFrame_Snapshot:
+			if m.heard = f.Re == 2; !m.heard {
+				return
+			}
+		case *wire.ServerFrame_Error:
+			err = fmt.Errorf("refused: %s: %s", body.Error.Code, body.Error.Message)
+		case *wire.ServerFrame_Close:
+			err = fmt.Errorf("closed: %s: %s", body.Close.Code, body.Close.Message)
+		default:
+			return
 		}
-		for len(b) > 0 {
-			var one []byte
-			if one, b, err = wire.Split(b, wire.MaxServerFrame); err != nil {
-				return m, err
-			}
-			f, err := wire.DecodeServer(one)
-			if err != nil {
-				return m, err
-			}
-			switch body := f.Body.(type) {
-			case *wire.ServerFrame_Snapshot:
-				if f.Re == 2 {
-					return m, nil
-				}
-			case *wire.ServerFrame_Error:
-				return m, fmt.Errorf("refused: %s: %s", body.Error.Code, body.Error.Message)
-			case *wire.ServerFrame_Close:
-				return m, fmt.Errorf("closed: %s: %s", body.Close.Code, body.Close.Message)
-			}
-		}
+	}
+	select {
+	case m.in <- err:
+	default:
 	}
 }
 
 func (c *muster) Name() string { return "muster" }
 
 func (m *musterMember) write(f *wire.ClientFrame) error {
-	b, err := wire.AppendFrame(nil, f)
+	var b []byte
+	var err error
+	if m.json {
+		b, err = wire.EncodeJSON(f)
+	} else {
+		b, err = wire.AppendFrame(nil, f)
+	}
 	if err != nil {
 		return err
 	}
-	return m.socket.write(opBinary, b)
+	return m.line.write(b)
 }
 
 // ping keeps the session alive.
@@ -138,19 +234,61 @@ func (m *musterMember) ping() {
 }
 
 func (m *musterMember) serve() {
-	for {
-		b, err := m.socket.read()
-		for err == nil && len(b) > 0 {
-			var one []byte
-			if one, b, err = wire.Split(b, wire.MaxServerFrame); err == nil {
-				m.frame(one)
-			}
+	err := m.line.receive(func(b []byte) {
+		switch {
+		case !m.heard:
+			m.joining(b)
+		case m.json:
+			m.text(b)
+		default:
+			m.frame(b)
 		}
-		if err != nil {
-			m.sink.Lost(m.index, err)
-			return
-		}
+	})
+	select {
+	case m.in <- err:
+	default:
 	}
+	if m.heard {
+		m.sink.Lost(m.index, err)
+	}
+}
+
+var (
+	eventMark   = []byte(`"event":`)
+	messageMark = []byte(`"message":`)
+	errorMark   = []byte(`"error":`)
+	reMark      = []byte(`{"re":`)
+	quotedTime  = []byte(`\"t\":\"`)
+)
+
+// text looks at a ServerFrame in JSON, which has re first, for messages and answers.
+func (m *musterMember) text(b []byte) {
+	if rest, ok := bytes.CutPrefix(b, reMark); ok {
+		re, _ := strconv.ParseUint(string(digits(bytes.TrimLeft(rest, ` "`))), 10, 64)
+		var refused []byte
+		if bytes.Contains(b, errorMark) {
+			refused = b
+		}
+		m.answered(re, refused)
+		return
+	}
+	if !bytes.Contains(b, eventMark) || !bytes.Contains(b, messageMark) {
+		return
+	}
+	var at time.Time
+	if _, rest, ok := bytes.Cut(b, quotedTime); ok {
+		ns, _ := strconv.ParseInt(string(digits(rest)), 10, 64)
+		at = time.Unix(0, ns)
+	}
+	m.sink.Message(m.index, at)
+}
+
+func digits(b []byte) []byte {
+	n := 0
+	for n < len(b) && b[n] >= '0' && b[n] <= '9' {
+		n++
+	}
+	return b[:n]
 }
 
 // Numbers of the fields that are looked at, as api/wire/wire.proto has them.
@@ -252,7 +390,11 @@ func (m *musterMember) answered(re uint64, refused []byte) {
 	switch {
 	case done == nil:
 	case refused != nil:
-		done(errors.New("refused: " + string(bytesIn(refused, 1))))
+		why := string(refused)
+		if !m.json {
+			why = string(bytesIn(refused, 1))
+		}
+		done(errors.New("refused: " + why))
 	default:
 		done(nil)
 	}
@@ -286,9 +428,9 @@ func (c *muster) Move(i, k int, at time.Time) error {
 
 func (c *muster) Close() {
 	for _, m := range c.members {
-		if m != nil && m.socket != nil {
+		if m != nil {
 			_ = m.write(&wire.ClientFrame{Body: &wire.ClientFrame_Bye{Bye: &wire.Bye{}}})
-			m.socket.close()
+			m.line.close()
 			close(m.over)
 		}
 	}

@@ -26,6 +26,8 @@ type BenchCmd struct {
 	Heal      BenchHealCmd      `cmd:"" help:"A region is cut off and comes back: what people see, and how long until everybody knows everything again."`
 	Drain     BenchDrainCmd     `cmd:"" help:"A rolling upgrade under load: what people notice of it."`
 	Failover  BenchFailoverCmd  `cmd:"" help:"The leader dies under load: how long rooms are dead, and what is lost."`
+	Chat      BenchChatCmd      `cmd:"" help:"What messages cost that are stored: per second of the CPU of one process and its database."`
+	Ledger    BenchLedgerCmd    `cmd:"" help:"How many expenses a second are split over HTTP, beside pgbench on the same database."`
 	Fanout    BenchFanoutCmd    `cmd:"" help:"What one process delivers per second of its CPU, beside Centrifugo."`
 	Geo       BenchGeoCmd       `cmd:"" help:"What one process does with moving points per second of its CPU, beside Tile38 and Redis."`
 	Idle      BenchIdleCmd      `cmd:"" help:"What sessions cost that do nothing but be there."`
@@ -61,12 +63,7 @@ func (o benchPage) judge(r interface {
 	Broken() error
 	Late() error
 }) error {
-	err := o.benchOutput.judge(r)
-	if late := r.Late(); o.Strict {
-		err = errors.Join(err, late)
-	} else if late != nil {
-		fmt.Fprintln(os.Stderr, late)
-	}
+	err := o.judgeGoals(o.Strict, r)
 	if o.HTML == "" {
 		return err
 	}

@@ -42,6 +42,8 @@ func benchProgress(format string, args ...any) {
 type benchFleet struct {
 	Keep string   `help:"Keep the processes' logs and data in this directory, which must not exist." type:"path" placeholder:"DIR"`
 	env  []string // of the processes, for tests
+
+	databasePID int // of the database that with started; 0: it isn't ours
 }
 
 // with runs f with a fleet that is not started yet, and cleans up after it.
@@ -62,7 +64,7 @@ func (c *benchFleet) with(ctx context.Context, cfg fleet.Config, f func(*fleet.F
 		return fmt.Errorf("bench: %w", err)
 	}
 	defer server.Stop()
-	cfg.Database, cfg.Env = server.URL(), c.env
+	cfg.Database, cfg.Env, c.databasePID = server.URL(), c.env, server.PID()
 	region, err := fleet.New(cfg)
 	if err != nil {
 		return err
@@ -114,6 +116,23 @@ func (o benchOutput) judge(r interface {
 	Broken() error
 }) error {
 	return errors.Join(o.write(r), r.Broken())
+}
+
+// judgeGoals is judge for a result that has goals, too; one that was missed fails if
+// strict says so, and is said else.
+func (o benchOutput) judgeGoals(strict bool, r interface {
+	result
+	Broken() error
+	Late() error
+}) error {
+	err, late := o.judge(r), r.Late()
+	if strict {
+		return errors.Join(err, late)
+	}
+	if late != nil {
+		fmt.Fprintln(os.Stderr, late)
+	}
+	return err
 }
 
 // BenchDrainCmd is the drain scenario.

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/mustermesh/muster/bench/fleet"
@@ -39,11 +36,5 @@ func (c *BenchLoginsCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = c.judge(r)
-	if late := r.Late(); late != nil && c.Strict {
-		err = errors.Join(err, late)
-	} else if late != nil {
-		fmt.Fprintln(os.Stderr, late)
-	}
-	return err
+	return c.judgeGoals(c.Strict, r)
 }

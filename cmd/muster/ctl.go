@@ -25,6 +25,9 @@ type CtlCmd struct {
 	Sessions CtlSessionsCmd `cmd:"" help:"Show the sessions of a user."`
 	Room     CtlRoomCmd     `cmd:"" help:"Show who owns a room."`
 	Jobs     CtlJobsCmd     `cmd:"" help:"List the jobs of a deployment, and retry or drop the dead ones."`
+	Reports  CtlReportsCmd  `cmd:"" help:"List what people reported, and say what became of it."`
+	Ratings  CtlRatingsCmd  `cmd:"" help:"Verify what is kept of what people gave each other."`
+	Ledger   CtlLedgerCmd   `cmd:"" help:"Verify who owes whom."`
 	Announce CtlAnnounceCmd `cmd:"" help:"Tell all users, or the members of a group, something."`
 	Drain    CtlDrainCmd    `cmd:"" help:"Have a node hand over all it has and send its clients to others. It stays a voter until it is removed or stopped."`
 	Transfer CtlTransferCmd `cmd:"" help:"Have another voter lead a region."`

@@ -31,6 +31,7 @@ type DevCmd struct {
 	DatabaseSurvivesRegion bool `help:"Messages of groups whose home region cannot be reached are written from elsewhere."`
 
 	GoogleFlags
+	StripeFlags
 	OTLPEndpoint string `help:"Where spans of all traces go: OTLP over HTTP. Default: nowhere." name:"otlp-endpoint" env:"MUSTER_OTLP_ENDPOINT" placeholder:"URL"`
 
 	ReadyFile string `help:"File that is written once all is up." type:"path" placeholder:"FILE"`
@@ -54,7 +55,7 @@ func (c *DevCmd) Run(ctx context.Context, log *slog.Logger) error {
 
 	cfg := node.DevConfig{
 		Regions: c.Regions, Nodes: c.Nodes, DatabaseRegion: regions.RegionID(c.DatabaseRegion), DatabaseSurvives: c.DatabaseSurvivesRegion, Data: c.Data, Front: front, Admin: admin,
-		Log: log, Progress: progress(os.Stderr), Version: version(), Google: c.google(), Hashing: hashing(),
+		Log: log, Progress: progress(os.Stderr), Version: version(), Google: c.google(), Stripe: c.stripe(), Hashing: hashing(),
 	}
 	if c.Demo {
 		cfg.Demo = playDemo

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/mustermesh/muster/core/db"
@@ -32,6 +33,7 @@ type ServeCmd struct {
 	SMTPUsername string         `help:"Name to sign in there." name:"smtp-username" env:"MUSTER_SMTP_USERNAME" placeholder:"NAME"`
 	SMTPPassword string         `help:"Its password. Better in the environment than here." name:"smtp-password" env:"MUSTER_SMTP_PASSWORD" placeholder:"PASSWORD"`
 	GoogleFlags
+	StripeFlags
 	KafkaBrokers  []string `help:"Kafka that gets all events of groups and users. Default: none." env:"MUSTER_KAFKA_BROKERS" placeholder:"HOST:PORT"`
 	KafkaTopic    string   `help:"The topic. Default: muster.events." env:"MUSTER_KAFKA_TOPIC" placeholder:"NAME"`
 	KafkaPassword string   `help:"Password of kafka.user. Better in the environment than here." env:"MUSTER_KAFKA_PASSWORD" placeholder:"PASSWORD"`
@@ -62,6 +64,7 @@ func (c *ServeCmd) override(cfg *node.ServeConfig) {
 	}
 	cfg.Kafka.Topic, cfg.Kafka.Password = cmp.Or(c.KafkaTopic, cfg.Kafka.Topic), c.KafkaPassword
 	cfg.Google.Override(c.google())
+	cfg.Stripe.Override(c.stripe())
 	m := &cfg.Mail
 	m.From, m.Server, m.Security = cmp.Or(c.MailFrom, m.From), cmp.Or(c.SMTPServer, m.Server), cmp.Or(c.SMTPSecurity, m.Security)
 	m.Username, m.Password = cmp.Or(c.SMTPUsername, m.Username), c.SMTPPassword
@@ -96,6 +99,9 @@ func (c *ServeCmd) Run(ctx context.Context, log *slog.Logger) error {
 // MigrateCmd brings a database's schema up to date.
 type MigrateCmd struct {
 	Database string `help:"The database's URL." env:"MUSTER_DATABASE_URL" required:"" placeholder:"URL"`
+
+	Locality      []string `help:"Of CockroachDB in several regions: one of ours, and the database's that keeps its rows. The first is the primary one." placeholder:"HOME=REGION"`
+	SurviveRegion bool     `help:"Of CockroachDB in three or more regions: it stays up without one of them, and writes wait for another one."`
 }
 
 // Run migrates; nodes of the version before and after may run meanwhile.
@@ -104,5 +110,17 @@ func (c *MigrateCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	log.Info("the schema is up to date")
+	if len(c.Locality) == 0 {
+		return nil
+	}
+	r := db.Regions{SurviveRegion: c.SurviveRegion}
+	for _, s := range c.Locality {
+		home, database, _ := strings.Cut(s, "=")
+		r.Pairs = append(r.Pairs, db.RegionPair{Home: home, Database: database})
+	}
+	if err := db.Localise(ctx, c.Database, r); err != nil {
+		return err
+	}
+	log.Info("rows are kept in their regions")
 	return nil
 }
