@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
 	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-logins bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-outbox prove-mail prove-api bench-jobs generate clean setup-run setup-test
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts bench-chat bench-jobs bench-ledger generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -155,6 +155,14 @@ bench-geo: build
 bench-dns: build
 	bin/muster bench dns --json bench/baseline/dns.json
 
+# What stored messages cost, in CPU of one process and PostgreSQL together.
+bench-chat: build
+	set -o pipefail; bin/muster bench chat --strict --json bench/baseline/chat.json | tee bench/baseline/chat.txt
+
+# Expenses over HTTP, beside pgbench on the same database.
+bench-ledger: build
+	set -o pipefail; bin/muster bench ledger --strict --json bench/baseline/ledger.json | tee bench/baseline/ledger.txt
+
 bench-idle: build
 	bin/muster bench idle --sessions 5000 --room-size 50 --json bench/baseline/idle.json
 
@@ -203,6 +211,17 @@ prove-fences:
 prove-attack:
 	MUSTER_ATTACK_DAYS=270 go test -count=1 -timeout 2h -v -run Attack ./geo/grant
 
+# A hundred thousand random operations on groups' money at three nodes, while
+# connections break in the COMMIT and others write to the same books.
+prove-ledger:
+	MUSTER_PROVE_LEDGER=100000 go test -count=1 -timeout 3h -v -run TestLedgerUnderFaults ./internal/node
+
+# People nearby: everybody's looks against a loop over all, whose turn it is, and the
+# attacker of prove-attack.
+prove-matching:
+	MUSTER_PROVE_MATCHING=20 go test -count=1 -timeout 1h -v -run 'TestTrilateration|TestNothingButTheViewShows|TestNobodyIsStarved|TestAtOnce' ./core/matching
+	MUSTER_PROVE_MATCHING=20 go test -count=1 -timeout 1h -v -run TestMatchingAgainstAnOracle ./internal/node
+
 # Cells, covers and the index against brute force: a million queries each.
 prove-geo:
 	MUSTER_GEO_QUERIES=1000000 go test -count=1 -timeout 1h -v -run '^Test' ./geo/h3 ./geo/index
@@ -222,6 +241,34 @@ prove-jobs:
 prove-outbox:
 	MUSTER_PROVE_KILLS=200 go test -count=1 -timeout 30m -v -run 'TestEveryEventReachesTheRoomWhoeverDies|TestOrderPerKey' ./core/outbox
 	MUSTER_PROVE_KILLS=200 go test -count=1 -timeout 1h -v -run TestChangesAreHeardThoughTheirNodeIsKilled ./cmd/muster
+
+# Random people who rate each other, edit, leave and see windows end: what is kept
+# with each is what they got; and 200 ratings of two people at once.
+prove-ratings:
+	MUSTER_PROVE_RATINGS=10000 go test -race -count=1 -timeout 30m -v -run 'TestSumsEqualARecount|TestRatingsAtOnce|TestOneRatingIsSeenByNobody' ./core/ratings
+
+# Subscriptions against an oracle that counts days, and on a real server while clocks jump,
+# workers are killed and connections break at COMMIT: one charge per period.
+prove-subscriptions:
+	MUSTER_PROVE_SUBSCRIPTIONS=20000 go test -race -count=1 -timeout 60m -v -run 'TestAgainstOracle|TestOneChargePerPeriod' ./core/subscriptions
+
+# Payments by a gateway that loses a tenth of its webhooks, doubles a tenth and reorders a
+# tenth, while processes die between steps: each ends as the gateway says, what it was for
+# was told so once, and the ledger agrees.
+prove-payments:
+	MUSTER_PROVE_PAYMENTS=3000 go test -race -count=1 -timeout 30m -v -run 'TestEveryPaymentEndsRight|InAnyOrder' ./core/payments
+	go test -run '^$$' -fuzz FuzzWebhook -fuzztime 60s ./core/payments
+
+# Real nodes are killed while 50 clients send 200 messages a second, edit, delete, pin,
+# react and read.
+prove-chat-kill:
+	MUSTER_PROVE_KILLS=200 go test -count=1 -timeout 1h -v -run TestMessagesSurviveKills ./cmd/muster
+
+# Devices that come, go, switch and are late, in random orders: receipts never go
+# back, and all devices end with the same count of what is unread.
+prove-receipts:
+	MUSTER_RECEIPTS_SEEDS=40 go test -count=1 -timeout 1h -v -run 'TestReceiptsNeverGoBack' ./internal/meshtest
+	go test -run '^$$' -fuzz FuzzTalk -fuzztime 60s ./client/roomstate
 
 # Random requests against the OpenAPI document, and who may ask what.
 prove-api:

@@ -34,7 +34,9 @@ var rows = []row{
 		p("Members lost with their region", "ops", rate("muster_hub_members_lost_total")),
 		p("Messages stored in other regions", "ops", rate("muster_home_messages_total", "home", "outcome"), rate("muster_home_stored_total")),
 		p("Time to store there", "s", quantile(.5, "muster_home_seconds"), quantile(.99, "muster_home_seconds")),
-		p("Messages stored here", "ops", rate("muster_chat_messages_total"), rate("muster_chat_repeated_total")),
+		p("Messages and revisions stored here", "ops", rate("muster_chat_messages_total"), rate("muster_chat_repeated_total"), rate("muster_chat_revisions_total")),
+		p("Receipts that were news, and dropped", "ops", rate("muster_receipts_total"), rate("muster_receipts_dropped_total")),
+		p("Time to store receipts", "s", quantile(.5, "muster_receipts_commit_seconds"), quantile(.99, "muster_receipts_commit_seconds")),
 		p("Time of a commit", "s", quantile(.5, "muster_chat_commit_seconds"), quantile(.99, "muster_chat_commit_seconds")),
 		p("Messages in one commit", "short", quantile(.5, "muster_chat_batch_messages"), quantile(.99, "muster_chat_batch_messages")),
 	}},
@@ -52,6 +54,13 @@ var rows = []row{
 		p("Bytes of areas", "Bps", rate("muster_interest_bytes_total")),
 		p("Refused and failed for areas", "ops", rate("muster_interest_refused_total"), rate("muster_interest_failures_total")),
 		p("Receipts and tracks lost", "ops", rate("muster_location_records_lost_total")),
+	}},
+	{"People who meet nearby", []panel{
+		p("Times somebody looked", "ops", rate("muster_matching_looks_total", "outcome")),
+		p("People whom they were shown", "short", quantile(.5, "muster_matching_people", "region"), quantile(.99, "muster_matching_people", "region")),
+		p("Time to look", "s", quantile(.5, "muster_matching_seconds", "region"), quantile(.99, "muster_matching_seconds", "region")),
+		p("Requests to talk", "ops", rate("muster_matching_requests_total", "outcome")),
+		p("Talks ended", "ops", rate("muster_matching_talks_ended_total", "by")),
 	}},
 	{"Fences", []panel{
 		p("Rooms with fences", "short", now("muster_fences_rooms")),
@@ -77,6 +86,13 @@ var rows = []row{
 		p("Oldest that waits", "s", most("muster_outbox_oldest_seconds", "sink")),
 		p("Notifications", "ops", rate("muster_notify_deliveries_total", "channel", "outcome")),
 		p("Time of an attempt, p99", "s", quantile(.99, "muster_notify_delivery_seconds", "channel")),
+	}},
+	{"Payments", []panel{
+		p("Payments that came to a status", "ops", rate("muster_payments_total", "status")),
+		p("Webhooks", "ops", rate("muster_payment_webhooks_total", "result")).
+			says("refused: the signature is wrong; look at the webhook's secret."),
+		p("Calls to the gateway", "ops", rate("muster_payment_calls_seconds_count", "call", "result")),
+		p("Time of a call, p99", "s", quantile(.99, "muster_payment_calls_seconds", "call")),
 	}},
 	{"Database", []panel{
 		p("Connections", "short", now("muster_db_connections_used", "node", "pool"), now("muster_db_connections_open", "node", "pool"), now("muster_db_connections_max", "node", "pool")),

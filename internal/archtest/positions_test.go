@@ -17,6 +17,7 @@ var positions = map[string]map[string]string{
 	"Own": {
 		"core/location/recorder.go": "a user's own track",
 		"core/httpapi/location.go":  "a user's own position: where they ask from, on their own side",
+		"internal/node/matching.go": "likewise, where they look around",
 	},
 	"NewSnapper": {
 		"edge/share/subject.go": "the choke point: what comes out of it is all that others see",

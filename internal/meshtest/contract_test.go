@@ -220,7 +220,7 @@ func TestTypeScriptSDKMatchesTheAPI(t *testing.T) {
 	t.Parallel()
 	doc := openAPI(t, withObjects(t, 1, 1).API)
 	source := ""
-	for _, part := range []string{"api", "account", "friends", "notifications"} {
+	for _, part := range []string{"api", "account", "friends", "notifications", "conversations", "messages", "matching", "ratings", "reports"} {
 		b, err := os.ReadFile("../../web/sdk/src/" + part + ".ts")
 		require.NoError(t, err)
 		source += string(b)

@@ -133,16 +133,27 @@ func TestAMessageCostsOneWideRoundTrip(t *testing.T) {
 		return true
 	})
 
-	// Over HTTP it is two more: whether the login is good, and who is a member. Some
-	// take a fourth since schedules and the outbox share the pool; why is not found yet,
-	// so only the best of ten is held to three.
+	// Over HTTP it is two more: whether the login is good, and who is a member. A
+	// connection to the database takes one more for each statement that it meets for
+	// the first time, to prepare it; so each of them has met both before.
 	u, rtt := all[2*users], simnet.RTT(m.Region(2), m.Region(0))
-	over := took(t, 10, func(i int) error {
-		return u.postTo(t.Context(), m.Topology.Regions[2].Nodes[0].HTTP, group, fmt.Sprint("http ", i), "hello")
-	})
+	post := func(body string) error {
+		return u.postTo(t.Context(), m.Topology.Regions[2].Nodes[0].HTTP, group, body, "hello")
+	}
+	for round := range 3 {
+		var wg sync.WaitGroup
+		for i := range int(pools.DB[m.Topology.Regions[2].Name].Stat().MaxConns()) {
+			wg.Go(func() {
+				if err := post(fmt.Sprintf("first %d %d", round, i)); err != nil {
+					t.Errorf("post: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	over := took(t, 10, func(i int) error { return post(fmt.Sprint("http ", i)) })
 	t.Logf("over HTTP from %s: round trip %v, message p50 %v", m.Region(2), rtt, over[5])
-	require.Less(t, over[0], rtt*7/2)
-	require.Less(t, over[5], rtt*11/2)
+	require.Less(t, over[5], rtt*7/2)
 }
 
 // A home that can't be reached is said, and soon; what is at home here goes on
@@ -214,7 +225,7 @@ func TestAHomeNodeDiesBetweenCommitAndPublish(t *testing.T) {
 			m.Eventually("he hears himself", func() bool { return len(atBo.Messages()) == 1 })
 
 			// What the node did before it died.
-			stores := chat.New(m.DB)
+			stores := chat.New(m.DB, chat.Config{})
 			defer stores.Stop()
 			sender, err := core.ParseUserID(ana.ID)
 			require.NoError(t, err)

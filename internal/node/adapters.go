@@ -3,17 +3,19 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/chat"
 	"github.com/mustermesh/muster/core/groups"
-	"github.com/mustermesh/muster/core/location"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/hub"
 	"github.com/mustermesh/muster/internal/errs"
@@ -37,11 +39,11 @@ func (v verifier) Verify(token string) (edge.Identity, error) {
 	return edge.Identity{User: user, Name: id.Name, Login: id.Login.String(), Expires: id.Expires}, nil
 }
 
-// members is core/groups, and for rooms of two core/location, as the edge sees
+// members is core/groups, and for all other rooms conversations, as the edge sees
 // them.
 type members struct {
 	groups *groups.Store
-	direct *location.Store
+	talks  *conversations
 	homes  interface{ learn(room, region string) } // hears where rooms are at home
 }
 
@@ -53,11 +55,12 @@ func (m members) Member(ctx context.Context, user, room string, min uint64) (edg
 		return edge.Membership{}, errNotMember
 	}
 	group, ok := core.GroupOf(room)
-	switch {
-	case strings.HasPrefix(room, "direct:"):
-		return directMember(ctx, m.direct, id, room, min)
-	case !ok:
-		return edge.Membership{}, errNotMember
+	if !ok {
+		as, home, err := m.talks.Member(ctx, id, room, min)
+		if err == nil && home != "" {
+			m.homes.learn(room, home)
+		}
+		return as, err
 	}
 	s, err := m.groups.Member(ctx, id, group, min)
 	switch {
@@ -73,6 +76,7 @@ func (m members) Member(ctx context.Context, user, room string, min uint64) (edg
 // store is core/chat as the edge sees it.
 type store struct {
 	chat      *chat.Chat
+	progress  edge.Progress                    // hears that who writes has read what was there
 	committed func(room string, number uint64) // may be nil
 }
 
@@ -81,13 +85,26 @@ func (s store) Store(ctx context.Context, d edge.Draft) (*wire.Message, bool, er
 	if err != nil {
 		return nil, false, err
 	}
-	if _, ok := core.GroupOf(d.Room); !ok { // one may be in a room of two to see, and not to write
-		return nil, false, errNotMember
+	draft := chat.Draft{Room: d.Room, Sender: sender, ClientID: d.ClientID, Body: d.Body, ReplyTo: d.ReplyTo, Queued: d.Queued}
+	for _, s := range d.Mentions {
+		id, err := core.ParseUserID(s)
+		if err != nil {
+			return nil, false, chat.ErrBadMessage
+		}
+		draft.Mentions = append(draft.Mentions, id)
 	}
-	m, stored, err := s.chat.Store(ctx, chat.Draft{Room: d.Room, Sender: sender, ClientID: d.ClientID, Body: d.Body})
+	for _, s := range d.Attachments {
+		id, err := uuid.Parse(s)
+		if err != nil {
+			return nil, false, chat.ErrBadMessage
+		}
+		draft.Attachments = append(draft.Attachments, id)
+	}
+	m, stored, err := s.chat.Store(ctx, draft)
 	if err != nil {
 		return nil, false, err
 	}
+	s.progress.Advance(m.Room, d.Sender, "", m.Number, m.Number)
 	if s.committed != nil {
 		s.committed(m.Room, m.Number)
 	}
@@ -102,19 +119,28 @@ const spreadAgain = time.Minute
 
 func toSpread(m chat.Message, stored bool) bool { return stored || time.Since(m.SentAt) < spreadAgain }
 
-func (s store) History(ctx context.Context, room string, before, after uint64, limit int) ([]*wire.Message, bool, error) {
-	ms, more, err := s.chat.History(ctx, room, before, after, limit)
+func (s store) History(ctx context.Context, viewer, room string, p edge.Page) ([]*wire.Message, bool, error) {
+	id, err := core.ParseUserID(viewer)
 	if err != nil {
 		return nil, false, err
 	}
-	out := make([]*wire.Message, len(ms))
-	for i, m := range ms {
+	l, err := s.chat.History(ctx, id, room, chat.Page{
+		Before: p.Before, After: p.After, Revised: p.Revised, ChangedAfter: p.ChangedAfter, Limit: p.Limit,
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	out := make([]*wire.Message, len(l.Messages))
+	for i, m := range l.Messages {
 		out[i] = m.Wire()
 	}
-	return out, more, nil
+	return out, l.More, nil
 }
 
-func (s store) Last(ctx context.Context, room string) (uint64, error) { return s.chat.Last(ctx, room) }
+func (s store) Last(ctx context.Context, room string) (edge.Last, error) {
+	number, change, err := s.chat.Last(ctx, room)
+	return edge.Last{Number: number, Change: change}, err
+}
 
 // conversation is messages and the live room together, as the HTTP API sees
 // them.
@@ -133,7 +159,8 @@ func (c conversation) Send(ctx context.Context, d chat.Draft, senderName string)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendLimit)
 	defer cancel()
 	m, spread, err := c.home.Store(ctx, edge.Draft{
-		Room: d.Room, Sender: d.Sender.String(), SenderName: senderName, ClientID: d.ClientID, Body: d.Body,
+		Room: d.Room, Sender: d.Sender.String(), SenderName: senderName, ClientID: d.ClientID, Body: d.Body, ReplyTo: d.ReplyTo,
+		Mentions: texts(d.Mentions), Attachments: texts(d.Attachments),
 	})
 	if err != nil {
 		return chat.Message{}, err
@@ -144,6 +171,13 @@ func (c conversation) Send(ctx context.Context, d chat.Draft, senderName string)
 	return messageOf(d.Room, m)
 }
 
+func texts[T fmt.Stringer](ids []T) (list []string) {
+	for _, id := range ids {
+		list = append(list, id.String())
+	}
+	return list
+}
+
 // membershipAnnouncer is the hub as core/groups sees it.
 type membershipAnnouncer struct {
 	hub *hub.Hub
@@ -151,6 +185,9 @@ type membershipAnnouncer struct {
 }
 
 func (a *membershipAnnouncer) MembershipChanged(ctx context.Context, room string, version uint64) {
+	if a.hub == nil {
+		return // nobody is in a room before there is one
+	}
 	if err := a.hub.MembershipChanged(ctx, room, version); err != nil {
 		a.log.WarnContext(ctx, "membership change not confirmed by the region", "room", room, "version", version, "err", err)
 	}

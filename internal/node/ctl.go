@@ -31,6 +31,10 @@ import (
 //	GET  /ctl/jobs?state=&kind= JobsView
 //	POST /ctl/jobs/retry?id=    dead jobs get all their attempts again: one by id, all of a kind by kind=, all by kind=*
 //	POST /ctl/jobs/drop?id=     dead jobs are deleted, likewise
+//	GET  /ctl/reports?state=    ReportsView
+//	POST /ctl/reports/close?id= a report is done with: ?outcome= says how
+//	GET  /ctl/ratings/verify    RatingsView
+//	GET  /ctl/ledger/verify     LedgerView: of ?book=, or of a page of all, after ?after=
 //	POST /ctl/announce?title=   ?text= is told to all users, or to the members of ?group=
 //	POST /ctl/drain?node=ID     the node takes nothing new, hands over what it has and sends its clients away
 //	POST /ctl/remove?node=ID    a dead node is taken out of its region for good
@@ -179,6 +183,10 @@ func (c *control) handler() http.Handler {
 			reply(w, v, err)
 		})
 	}
+	get("reports", func(r *http.Request) (any, error) { return c.reports(r) })
+	post("reports/close", c.closeReport)
+	get("ratings/verify", func(r *http.Request) (any, error) { return c.verifyRatings(r) })
+	get("ledger/verify", func(r *http.Request) (any, error) { return c.verifyLedger(r) })
 	post("drain", func(ctx context.Context, r *http.Request) error {
 		n, id, err := c.beside(r.FormValue("node"))
 		if err != nil {

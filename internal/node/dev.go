@@ -47,6 +47,7 @@ type DevConfig struct {
 	Committed func(room string, number uint64) // see Config
 	Traces    *obs.Traces                      // optional; the caller's to stop
 	Google    GoogleConfig                     // optional: nobody signs in with it
+	Stripe    StripeConfig                     // optional: a gateway of its own, by which no money moves
 	Hashing   HashingConfig                    // optional: how passwords are hashed
 	Version   string
 }
@@ -154,11 +155,14 @@ func (d *Dev) start(ctx context.Context) error {
 		return err
 	}
 	d.group.Add("objects", stopper(end)) // after the mesh
+	if err := d.openGateway(front); err != nil {
+		return err
+	}
 	d.mesh, err = NewMesh(MeshConfig{
 		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Pools: d.pools, DatabaseRegion: d.cfg.DatabaseRegion, DatabaseSurvives: d.cfg.DatabaseSurvives, Secret: secret, Objects: stored,
 		CADir: filepath.Join(d.cfg.Data, "ca"), Raft: filepath.Join(d.cfg.Data, "raft"), Origins: origins(front), InviteBase: front + "/join/",
 		Notify: NotifyConfig{Mail: &d.mails, From: "Muster <no-reply@muster.test>", Private: true}, // this machine is all that there is
-		Google: d.cfg.Google, Hash: hash,
+		Google: d.cfg.Google, Stripe: d.cfg.Stripe, Hash: hash,
 		Demo: d.demoGroup, Committed: d.cfg.Committed, Network: network, Traces: d.cfg.Traces, Version: d.cfg.Version, Log: d.cfg.Log,
 	})
 	if err != nil {

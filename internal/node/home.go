@@ -62,7 +62,7 @@ type homeConfig struct {
 	// survives: the database goes on without a room's home region.
 	survives bool
 
-	lookup   func(context.Context, core.GroupID) (region string, err error)
+	lookup   func(ctx context.Context, room string) (region string, err error)
 	known    func(regions.RegionID) bool // whether there is such a region
 	standing func(regions.RegionID) regions.Standing
 	owner    func(region regions.RegionID, room string) regions.NodeID
@@ -183,6 +183,7 @@ func (h *home) receive(ctx context.Context, s *peer.StoreMessage) (*peer.Stored,
 	defer cancel()
 	m, spread, err := h.here(ctx, edge.Draft{
 		Room: s.Room, Sender: s.Sender, SenderName: s.SenderName, ClientID: s.ClientId, Body: s.Body,
+		ReplyTo: s.ReplyTo, Mentions: s.Mentions, Attachments: s.Attachments,
 	})
 	if err != nil {
 		return nil, err
@@ -202,15 +203,11 @@ func (h *home) of(ctx context.Context, room string) (regions.RegionID, error) {
 	if h.database != "" {
 		return h.database, nil
 	}
-	group, ok := core.GroupOf(room)
-	if !ok {
-		return h.region, nil
-	}
 	h.mu.Lock()
 	at, ok := h.rooms[room]
 	h.mu.Unlock()
 	if !ok {
-		region, err := h.lookup(ctx, group)
+		region, err := h.lookup(ctx, room)
 		if err != nil {
 			return "", err
 		}
@@ -265,6 +262,7 @@ func (h *home) there(ctx context.Context, region regions.RegionID, d edge.Draft)
 	defer cancel()
 	call := &peer.Call{Body: &peer.Call_StoreMessage{StoreMessage: &peer.StoreMessage{
 		Room: d.Room, Sender: d.Sender, SenderName: d.SenderName, ClientId: d.ClientID, Body: d.Body,
+		ReplyTo: d.ReplyTo, Mentions: d.Mentions, Attachments: d.Attachments,
 	}}}
 	slow := false
 	tried := 0
@@ -404,8 +402,24 @@ func messageOf(room string, m *wire.Message) (chat.Message, error) {
 	if err != nil {
 		return chat.Message{}, fmt.Errorf("message %d of %s: %w", m.GetNumber(), room, err)
 	}
-	return chat.Message{
+	out := chat.Message{
 		Room: room, Number: m.GetNumber(), ID: id, Sender: sender, SenderName: m.GetSenderName(),
-		ClientID: m.GetClientId(), Body: m.GetBody(), SentAt: m.GetSentAt().AsTime(),
-	}, nil
+		ClientID: m.GetClientId(), Body: m.GetBody(), SentAt: m.GetSentAt().AsTime(), ReplyTo: m.GetReplyTo(),
+		Deleted: m.GetDeleted(), Pinned: m.GetPinned(), Change: m.GetChange(),
+	}
+	if t := m.GetEditedAt(); t != nil {
+		out.EditedAt = t.AsTime()
+	}
+	for _, s := range m.GetMentions() {
+		if id, err := core.ParseUserID(s); err == nil {
+			out.Mentions = append(out.Mentions, id)
+		}
+	}
+	for _, a := range m.GetAttachments() {
+		if id, err := uuid.Parse(a.GetId()); err == nil {
+			out.Attachments = append(out.Attachments, chat.Attachment{ID: id, Name: a.GetName(), Type: a.GetType(), Size: int64(a.GetSize()),
+				Width: int(a.GetWidth()), Height: int(a.GetHeight()), Thumbnail: a.GetThumbnail()})
+		}
+	}
+	return out, nil
 }

@@ -147,7 +147,7 @@ func (l *links) Call(ctx context.Context, from peerlink.Peer, b []byte) ([]byte,
 		if from.Region != l.rt.region {
 			return nil, errs.New(errs.Forbidden, "other_region", "rooms are handed over within a region")
 		}
-		if err := l.rt.Hub.Receive(from.Node, body.HandOver); err != nil {
+		if err := l.rt.Hub.TakeOver(from.Node, body.HandOver); err != nil {
 			return nil, err
 		}
 	case *peer.Call_ListPeople:

@@ -3,7 +3,6 @@ package node
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/friends"
+	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/location"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/interest"
@@ -355,7 +355,7 @@ type sharingChanges struct {
 	tell   *tell
 	rt     *Realtime
 	blocks *blocks
-	rooms  *membershipAnnouncer
+	rooms  groups.Announcer
 	// withdrawn stores that somebody took their position back.
 	withdrawn func(ctx context.Context, user core.UserID, at time.Time) error
 }
@@ -426,18 +426,6 @@ func (s *sharingChanges) heard(c *peer.SharingChanged) {
 	} else {
 		s.rt.Sharer.Changed(c.GetUser(), c.GetVersion())
 	}
-}
-
-// directMember answers for the rooms of two people.
-func directMember(ctx context.Context, store *location.Store, user core.UserID, room string, min uint64) (edge.Membership, error) {
-	s, err := store.DirectMember(ctx, user, room, min)
-	switch {
-	case errors.Is(err, location.ErrNoDirect):
-		return edge.Membership{}, errNotMember
-	case err != nil:
-		return edge.Membership{}, err
-	}
-	return edge.Membership{Role: "member", Name: s.Username, Version: s.Version}, nil
 }
 
 // noChoices is what users share who can choose nothing: what their fixes name.

@@ -23,9 +23,9 @@ import (
 	"github.com/mustermesh/muster/core/notify/smtptest"
 )
 
-// Whatever the mail server does, people register as fast as ever, and get their
-// mail once. `make prove-mail` has it take half a minute for each mail, as some
-// do, and holds registrations to 100 ms.
+// Whatever the mail server does, nobody who registers waits for it, and all get
+// their mail once. `make prove-mail` has it take half a minute for each mail, as
+// some do, and holds registrations to 100 ms.
 func TestRegistrationNeverWaitsForMail(t *testing.T) {
 	proving := os.Getenv("MUSTER_PROVE_MAIL") != ""
 	people, slow := 12, 3*time.Second
@@ -82,10 +82,10 @@ func TestRegistrationNeverWaitsForMail(t *testing.T) {
 	for range 5 { // connections, plans of statements
 		register()
 	}
-	good := phase("a mail server that works")
+	phase("a mail server that works")
 	limit = 100 * time.Millisecond
-	if !proving { // on a machine that runs other tests, too, what counts is the difference
-		limit = max(limit, 3*good)
+	if !proving { // on a machine that runs other tests, too: none has waited for a mail
+		limit = slow
 	}
 
 	server.Behave(smtptest.Behaviour{Data: func(string) (smtptest.Fault, error) { return smtptest.Fault{Wait: slow}, nil }})

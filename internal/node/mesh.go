@@ -78,6 +78,7 @@ type MeshConfig struct {
 	InviteBase string
 	Notify     NotifyConfig
 	Google     GoogleConfig
+	Stripe     StripeConfig
 	Hash       auth.HashConfig
 	Demo       func() (httpapi.Demo, bool)
 	Session    session.Config
@@ -262,7 +263,7 @@ func (m *Mesh) assemble(region regions.RegionID, id regions.NodeID, s *sockets) 
 		HTTP:     s.http, WebTransport: s.wt, CertSHA256: m.CertSHA256,
 		WebTransportTLS: &tls.Config{Certificates: []tls.Certificate{m.cert}},
 		Peer:            m.Net.Wrap(s.peer, string(region)), Identity: identity, CA: m.authority.Pool(),
-		Origins: cfg.Origins, InviteBase: cfg.InviteBase, Notify: cfg.Notify, Google: cfg.Google, Hash: cfg.Hash, Demo: cfg.Demo, Session: cfg.Session, Committed: cfg.Committed,
+		Origins: cfg.Origins, InviteBase: cfg.InviteBase, Notify: cfg.Notify, Google: cfg.Google, Stripe: cfg.Stripe, Hash: cfg.Hash, Demo: cfg.Demo, Session: cfg.Session, Committed: cfg.Committed,
 		Version: cfg.Version, Log: cfg.Log, Metrics: obs.Labelled(registry, string(region), string(id)), Tracer: cfg.Traces.Tracer(string(region), string(id)),
 	})
 }

@@ -10,6 +10,7 @@
 //
 //	auth           signing keys, and the public keys that verify
 //	chat           messages
+//	progress       how far people have read
 //	activity       last_active of groups
 //	settings       how users want to be seen
 //	realtime       rooms, links to other nodes, the region's roster, sessions
@@ -52,10 +53,15 @@ import (
 	"github.com/mustermesh/muster/core/fleets"
 	"github.com/mustermesh/muster/core/friends"
 	"github.com/mustermesh/muster/core/httpapi"
+	"github.com/mustermesh/muster/core/jobs"
+	"github.com/mustermesh/muster/core/ledger"
 	"github.com/mustermesh/muster/core/location"
 	"github.com/mustermesh/muster/core/objects"
 	"github.com/mustermesh/muster/core/outbox"
 	"github.com/mustermesh/muster/core/presence"
+	"github.com/mustermesh/muster/core/ratings"
+	"github.com/mustermesh/muster/core/reports"
+	"github.com/mustermesh/muster/core/subscriptions"
 	"github.com/mustermesh/muster/core/users"
 	"github.com/mustermesh/muster/edge/hub"
 	"github.com/mustermesh/muster/edge/session"
@@ -122,6 +128,7 @@ type Config struct {
 	Sinks      []outbox.Sink                      // optional: who else gets the outbox's events
 	Notify     NotifyConfig                       // optional: how people are told
 	Google     GoogleConfig                       // optional: nobody signs in with it
+	Stripe     StripeConfig                       // optional: nobody pays by card
 	Hash       auth.HashConfig                    // optional: how passwords are hashed
 }
 
@@ -134,6 +141,8 @@ type Node struct {
 	handler http.Handler
 	rt      *Realtime
 	told    *notifications
+	ratings *ratings.Store
+	reports *reports.Store
 	dns     *steering.Server // nil: not here
 	state   atomic.Int32     // see running
 }
@@ -168,7 +177,7 @@ func New(cfg Config) (*Node, error) {
 	work := newWork(cfg.DB, n.log, cfg.Metrics, cfg.Tracer)
 	told.handle(work.Queue)
 	announce := &membershipAnnouncer{log: n.log}
-	changes := &sharingChanges{tell: others, rooms: announce}
+	changes := &sharingChanges{tell: others}
 	where, err := location.New(cfg.DB, cfg.Secret, location.Config{Announce: changes, LinkBase: linkBase(cfg.InviteBase)})
 	if err != nil {
 		return nil, err
@@ -186,10 +195,27 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	recorder := location.NewRecorder(where, n.log, cfg.Metrics)
-	circles := newPeople(&cfg, string(n.region), where, announce, told, work)
+	talks, err := newConversations(&cfg, string(n.region), where, announce, func(room string, r *wire.Receipts) { n.rt.Hub.Receive(room, r) }, work, n.log)
+	if err != nil {
+		return nil, err
+	}
+	changes.rooms = talks
+	var pays *subscriptions.Store // made later
+	circles := newPeople(&cfg, string(n.region), where, announce, talks, told, limit(&pays, subscriptions.GroupMembers), work)
 	friendships, teams := circles.friends, circles.groups
 	changes.blocks = newBlocks(friendships)
-	messages := chat.New(cfg.DB)
+	kept, err := newFiles(&cfg, limit(&pays, subscriptions.UploadBytes), work)
+	if err != nil {
+		return nil, err
+	}
+	messages := chat.New(cfg.DB, chat.Config{
+		Members: true, Attachments: kept.ofMessages(),
+		Notify: missing{told}, Audience: talks.Audience,
+		Revised: func(_ context.Context, m chat.Message) {
+			n.rt.Hub.Revise(m.Room, &wire.Revised{Change: m.Change, Message: m.Wire()})
+		},
+	})
+	work.Handle(chat.MissedJob, jobs.Handler{Do: messages.Missed})
 	if cfg.Metrics != nil {
 		if err := messages.Register(cfg.Metrics); err != nil {
 			return nil, err
@@ -198,8 +224,8 @@ func New(cfg Config) (*Node, error) {
 	touches := newActivity(teams.Touch, n.log)
 	people := users.New(cfg.DB, time.Now)
 	people.OnName(friends.Renamed)
-	home := newHome(store{messages, cfg.Committed}, homeConfig{
-		region: n.region, database: cfg.DatabaseRegion, survives: cfg.DatabaseSurvives, lookup: teams.Home,
+	home := newHome(store{messages, talks, cfg.Committed}, homeConfig{
+		region: n.region, database: cfg.DatabaseRegion, survives: cfg.DatabaseSurvives, lookup: talks.homes(teams),
 		known:    func(r regions.RegionID) bool { _, ok := cfg.Directory.Region(r); return ok },
 		standing: func(r regions.RegionID) regions.Standing { return n.rt.standingOf(r) }, registry: cfg.Metrics,
 		owner: func(r regions.RegionID, room string) regions.NodeID { return n.rt.Cluster.OwnerIn(r, room) },
@@ -208,14 +234,14 @@ func New(cfg Config) (*Node, error) {
 		},
 		publish: func(room string, m *wire.Message) { n.rt.Hub.Publish(room, m) },
 	})
-	standings := members{teams, where, home}
+	standings := members{teams, talks, home}
 
 	appearances := &presenceChanges{tell: others}
 	present := presence.New(cfg.DB, appearances)
 	seen := newSettings(present, n.log)
 	n.rt, err = NewRealtime(RealtimeConfig{
 		ID: cfg.ID, Directory: cfg.Directory, Started: started, Secret: cfg.Secret, Raft: cfg.Raft, Memory: cfg.Memory,
-		Members: standings, Messages: home, Verifier: verifier{accounts.Verifier()}, Settings: seen, Activity: touches,
+		Members: standings, Messages: home, Verifier: verifier{accounts.Verifier()}, Settings: seen, Activity: touches, Progress: talks, Discreet: talks,
 		Sharing: sharing{where, recorder, owned.Choices}, Receipts: sharing{where, recorder, owned.Choices}, Blocks: changes.blocks, Withdraw: limited(changes.withdraw), Forget: changes.forget, Fences: fencing{where},
 		Session: cfg.Session, Capacity: cfg.Capacity, Drain: cfg.Drain, Log: n.log, Metrics: cfg.Metrics, Tracer: cfg.Tracer,
 	})
@@ -257,13 +283,29 @@ func New(cfg Config) (*Node, error) {
 	work.tell(told.hooks.Sink())
 	work.tell(cfg.Sinks...)
 	shown, err := newProfiles(&cfg, profilesConfig{
-		people: people, accounts: accounts, friends: friendships, groups: teams, places: where, fleets: owned, notify: told,
+		people: people, accounts: accounts, friends: friendships, groups: depart{teams.Depart, talks.Depart}, places: where, fleets: owned, notify: told, files: kept,
 		withdraw: live{n.rt, changes}.Withdraw, work: work, tell: others,
 	})
 	if err != nil {
 		return nil, err
 	}
 	n.rt.links.profile = shown.heard
+	n.ratings = newRatings(&cfg, people, work)
+	matches := newMatching(&cfg, n.rt, friendships, n.ratings, talks, told, work)
+	circles.parted.also(matches.Parted)
+	talks.ended = matches.Ended
+	books := ledger.New(cfg.DB, ledger.Config{})
+	money := newExpenses(&cfg, books, told, kept, work)
+	paid, err := newPayments(&cfg, books, money, work)
+	if err != nil {
+		return nil, err
+	}
+	pays = newSubscriptions(&cfg, books, paid, people, told, work)
+	shown.rights = pays.Entitlements()
+	n.reports, err = newReports(&cfg, subjects{chat.NewConversations(cfg.DB, chat.ConversationsConfig{}), messages, friendships, shown.cards, n.ratings}, work)
+	if err != nil {
+		return nil, err
+	}
 
 	watch := steering.NewWatch(steering.WatchConfig{
 		Topology: cfg.Directory.Topology, Standings: n.rt.Cluster.Standings, Full: cfg.Steering.FullSessions,
@@ -278,8 +320,8 @@ func New(cfg Config) (*Node, error) {
 	api, err := httpapi.New(httpapi.Config{
 		DB: cfg.DB, Secret: cfg.Secret, Auth: accounts, Users: people, Groups: teams,
 		Location: &httpapi.Location{Store: where, Recorder: recorder, Blocks: friendships, Live: live{n.rt, changes}}, Fleets: owned,
-		Messages: conversation{messages, home, n.rt.Hub}, Presence: present, Live: n.rt, Edges: newDirectory(&cfg, n.region, watch), Notifications: told.operations(),
-		Pictures: shown.pictures, Cards: shown.cards, Privacy: shown.privacy,
+		Messages: conversation{messages, home, n.rt.Hub}, Talks: talks.operations(), Presence: present, Live: n.rt, Edges: newDirectory(&cfg, n.region, watch), Notifications: told.operations(),
+		Attachments: kept.operations(), Pictures: shown.pictures, Cards: shown.cards, Privacy: shown.privacy, Ratings: n.ratings, Reports: n.reports, Matching: matches, Expenses: money, Payments: paymentOperations(cfg.DB, paid, money), Subscriptions: pays,
 		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: withoutProxy(cfg.ClientAddr),
 		AddressLimit: cfg.Limits.Address, UserLimit: cfg.Limits.User,
 		Log: n.log, Metrics: cfg.Metrics, Tracer: cfg.Tracer,
@@ -291,6 +333,7 @@ func New(cfg Config) (*Node, error) {
 
 	n.group.Add("auth", accounts)
 	n.group.Add("chat", stopper(messages.Stop))
+	n.group.Add("progress", talks.receipts)
 	n.group.Add("activity", touches)
 	n.group.Add("settings", seen)
 	n.group.Add("receipts", recorder)

@@ -2,10 +2,12 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/outbox"
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/regions"
@@ -65,7 +68,7 @@ var errAlone = errs.New(errs.Unavailable, "alone", "this node has no contact to 
 func newNotices(r *Realtime) *notices {
 	n := &notices{
 		region: r.region, self: r.cfg.ID, current: r.Cluster.Current, read: r.Cluster.Read,
-		local: r.Sessions.Notify, others: r.Cluster.Others, standing: r.standingOf, call: r.call, log: r.log,
+		local: r.notify, others: r.Cluster.Others, standing: r.standingOf, call: r.call, log: r.log,
 		live: func(user string) (list []regions.Stay) {
 			r.Cluster.View(func(s *roster.State, _ uint64) {
 				for _, x := range s.Sessions(user) {
@@ -85,6 +88,21 @@ func newNotices(r *Realtime) *notices {
 		r.cfg.Metrics.MustRegister(n.told)
 	}
 	return n
+}
+
+// notify tells a user's sessions of this node, and has them heed what the user chose
+// about conversations.
+func (r *Realtime) notify(user string, list []*wire.Notice) (sessions int) {
+	if slices.ContainsFunc(list, func(n *wire.Notice) bool {
+		var e core.ConversationEvent // without a room it is of all of them
+		return n.GetKind() == core.ConversationUpdated && json.Unmarshal([]byte(n.GetData()), &e) == nil && e.Room == ""
+	}) {
+		if c, ok := r.cfg.Discreet.(interface{ Chosen(user string) }); ok {
+			c.Chosen(user)
+		}
+		r.Sessions.BlocksChanged(user)
+	}
+	return r.Sessions.Notify(user, list)
 }
 
 // Name satisfies outbox.Sink.

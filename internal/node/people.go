@@ -20,15 +20,44 @@ import (
 type people struct {
 	friends *friends.Store
 	groups  *groups.Store
+	parted  *partings // who else has to know of a block
 }
 
-func newPeople(cfg *Config, region string, where *location.Store, announce groups.Announcer, notify friends.Notifier, w *work) people {
+func newPeople(cfg *Config, region string, where *location.Store, announce groups.Announcer, talk *conversations, notify friends.Notifier, members allowance, w *work) people {
+	parted := &partings{Store: where}
+	parted.also(talk.Parted)
 	p := people{
-		friends: friends.New(cfg.DB, friends.Config{Sharing: where, Notify: notify}),
-		groups:  groups.New(cfg.DB, region, groups.Config{Announce: announce, Leaving: where, Notify: notify, LinkBase: cfg.InviteBase}),
+		parted:  parted,
+		friends: friends.New(cfg.DB, friends.Config{Sharing: parted, Notify: notify}),
+		groups:  groups.New(cfg.DB, region, groups.Config{Announce: announce, Leaving: where, Talk: talk, Notify: notify, Members: members, LinkBase: cfg.InviteBase}),
 	}
 	w.sweep("friend_requests", p.friends.Sweep)
 	return p
+}
+
+// partings are all who have to know that two people are on no terms any more: where
+// they see each other, and what comes to be on a node after that.
+type partings struct {
+	*location.Store
+	others []func(ctx context.Context, tx pgx.Tx, by, other core.UserID) error
+}
+
+// also has one more know, from before the node starts.
+func (p *partings) also(end func(ctx context.Context, tx pgx.Tx, by, other core.UserID) error) {
+	p.others = append(p.others, end)
+}
+
+// Parted satisfies friends.Sharing.
+func (p *partings) Parted(ctx context.Context, tx pgx.Tx, by, other core.UserID) error {
+	if err := p.Store.Parted(ctx, tx, by, other); err != nil {
+		return err
+	}
+	for _, end := range p.others {
+		if err := end(ctx, tx, by, other); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // renamed is for whoever gives users other names: see users.Store.OnName.

@@ -14,7 +14,6 @@ import (
 	"github.com/mustermesh/muster/core/auth"
 	"github.com/mustermesh/muster/core/fleets"
 	"github.com/mustermesh/muster/core/friends"
-	"github.com/mustermesh/muster/core/groups"
 	"github.com/mustermesh/muster/core/location"
 	"github.com/mustermesh/muster/core/objects"
 	"github.com/mustermesh/muster/core/objects/dir"
@@ -44,6 +43,9 @@ type profiles struct {
 	pictures *users.Pictures // nil without objects, like privacy
 	cards    *users.Cards
 	privacy  *privacy.Store
+	rights   interface { // what users may do changes with their profile
+		Changed(user core.UserID, version uint64)
+	}
 }
 
 // profilesConfig is what profiles is made of on a node.
@@ -51,10 +53,11 @@ type profilesConfig struct {
 	people   *users.Store
 	accounts *auth.Service
 	friends  *friends.Store
-	groups   *groups.Store
+	groups   privacy.Groups
 	places   *location.Store
 	fleets   *fleets.Store
 	notify   privacy.Notifier
+	files    *files
 	withdraw func(ctx context.Context, user core.UserID) error // a position that is in memory
 	work     *work
 	tell     *tell
@@ -67,17 +70,16 @@ func newProfiles(cfg *Config, c profilesConfig) (*profiles, error) {
 	}
 	p := &profiles{cards: cards}
 	c.work.tell(outbox.Only("user", cardChanges{c.tell, p.heard}))
-	if cfg.Objects == nil {
+	if c.files == nil {
 		return p, nil
 	}
 	base := appBase(cfg.InviteBase)
-	catalog := objects.NewCatalog(cfg.DB, cfg.Objects, time.Now)
 	if base == "" {
 		base = "/" // of whoever answers
 	}
-	p.pictures = users.NewPictures(c.people, catalog, base+"api/v1/pictures/")
+	p.pictures = users.NewPictures(c.people, c.files.catalog, base+"api/v1/pictures/", c.files.turn)
 	p.privacy, err = privacy.New(cfg.DB, cfg.Secret, privacy.Config{
-		Accounts: c.accounts, Groups: c.groups, Objects: catalog, Notify: c.notify, Base: strings.TrimSuffix(base, "/"), Log: cfg.Log,
+		Accounts: c.accounts, Groups: c.groups, Objects: c.files.catalog, Notify: c.notify, Base: strings.TrimSuffix(base, "/"), Log: cfg.Log,
 		Changed: func(ctx context.Context, tx pgx.Tx, user core.UserID) error {
 			_, err := users.Changed(ctx, tx, user)
 			return err
@@ -95,9 +97,7 @@ func newProfiles(cfg *Config, c profilesConfig) (*profiles, error) {
 		return nil, err
 	}
 	p.privacy.Handle(c.work.Queue)
-	catalog.Handle(c.work.Queue)
 	c.work.sweep("exports", p.privacy.Sweep)
-	c.work.sweep("objects", catalog.Sweep)
 	return p, nil
 }
 
@@ -105,6 +105,7 @@ func newProfiles(cfg *Config, c profilesConfig) (*profiles, error) {
 func (p *profiles) heard(user string, version uint64) {
 	if id, err := core.ParseUserID(user); err == nil {
 		p.cards.Changed(id, version)
+		p.rights.Changed(id, version)
 	}
 }
 

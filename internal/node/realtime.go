@@ -54,6 +54,8 @@ type RealtimeConfig struct {
 	Settings edge.Settings
 	Activity edge.Activity
 	Blocks   edge.Blocks   // optional: nobody blocks anybody
+	Discreet edge.Discreet // optional: everybody shows how far they have read
+	Progress edge.Progress // optional: nobody hears how far anybody has read
 	Sharing  edge.Sharing  // optional: only rooms that a fix names see it
 	Receipts edge.Receipts // optional
 	Fences   fences.Store  // optional: groups have none
@@ -167,9 +169,13 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 		return nil, err
 	}
 	r.Fences = r.newFences()
+	var lately func(context.Context, string) ([]*wire.Seen, error)
+	if cfg.Progress != nil {
+		lately = cfg.Progress.Lately
+	}
 	r.Hub = hub.New(hub.Config{
 		Self: cfg.ID, Region: region, Roster: r.Cluster, Links: r.links,
-		Members: cfg.Members, Messages: cfg.Messages, Activity: cfg.Activity, Receipts: cfg.Receipts,
+		Members: cfg.Members, Messages: cfg.Messages, Activity: cfg.Activity, Receipts: cfg.Receipts, Lately: lately,
 		Observe: observer(r.Fences), Tick: cfg.Session.Tick, Logger: cfg.Log, Registry: cfg.Metrics,
 	})
 	r.Map = r.newMap()
@@ -194,7 +200,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	r.arrivals.cluster, r.arrivals.call = r.Cluster, r.call
 	r.Sessions = session.NewRegistry(sessions, session.Deps{
 		Hub: r.Hub, Members: cfg.Members, Messages: cfg.Messages, Verifier: cfg.Verifier, Settings: cfg.Settings,
-		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Forget: cfg.Forget, Map: r.Map, Receipts: cfg.Receipts, Blocks: cfg.Blocks, Fixes: r.Fixes, Areas: r.areas, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics), Tracer: cfg.Tracer,
+		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Forget: cfg.Forget, Map: r.Map, Receipts: cfg.Receipts, Blocks: cfg.Blocks, Discreet: cfg.Discreet, Progress: cfg.Progress, Fixes: r.Fixes, Areas: r.areas, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics), Tracer: cfg.Tracer,
 	})
 	r.notices = newNotices(r)
 	return r, nil

@@ -112,6 +112,8 @@ type ServeConfig struct {
 	Mail MailConfig `yaml:"mail"`
 	// Google is for those who sign in with it; without it nobody does.
 	Google GoogleConfig `yaml:"google"`
+	// Stripe is for those who pay by card; without it nobody does.
+	Stripe StripeConfig `yaml:"stripe"`
 	// Hashing says how passwords are hashed.
 	Hashing HashingConfig `yaml:"hashing"`
 	// WebhooksPrivate: webhooks may be at addresses that are not on the internet,
@@ -176,7 +178,7 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 	if c.TLS != nil {
 		paths = append(paths, &c.TLS.Cert, &c.TLS.Key)
 	}
-	for _, p := range []*string{&c.Mail.PasswordFile, &c.Mail.CAFile, &c.Google.SecretFile, &c.Kafka.CAFile} {
+	for _, p := range []*string{&c.Mail.PasswordFile, &c.Mail.CAFile, &c.Google.SecretFile, &c.Stripe.KeyFile, &c.Stripe.SecretFile, &c.Kafka.CAFile} {
 		if *p != "" {
 			paths = append(paths, p)
 		}
@@ -242,7 +244,7 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		DatabaseRegion: c.DatabaseRegion, DatabaseSurvives: c.DatabaseSurvivesRegion,
 		Origins: c.Origins, InviteBase: c.InviteBase, Version: version, Log: log,
 		Raft: filepath.Join(c.Data, "raft"), Capacity: c.Capacity,
-		Drain: DrainConfig{Rate: c.Drain.Rate, Deadline: c.Drain.Deadline}, Google: c.Google,
+		Drain: DrainConfig{Rate: c.Drain.Rate, Deadline: c.Drain.Deadline}, Google: c.Google, Stripe: c.Stripe,
 	}
 	hashing, hash := c.Hashing.pool(log)
 	cfg.Hash = hash

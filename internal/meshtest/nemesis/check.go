@@ -7,12 +7,16 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mustermesh/muster/client"
 )
 
 const (
 	// contact is how long an owner may go on after its successor began: 2 s
-	// after it heard of its region's leader last, which gave its slots away not
-	// before 1 s of silence.
+	// after it last asked its region's leader and was answered, which gave its
+	// slots away not before half a second of silence (of the leader before; of
+	// others 1 s). Nothing is added for news that are on their way within the
+	// node: it acts only when its edge was told what the answer covers.
 	contact = 1500 * time.Millisecond
 	// unaware is how much longer a device may be gone, to the region, than to
 	// itself: its node was cut off and kept it.
@@ -52,6 +56,9 @@ var checks = []struct {
 	{"what is missed is told", missed},
 	{"messages come once and without holes", messages},
 	{"an acknowledged message is stored", stored},
+	{"revisions are numbered without holes, and none is lost", revisions},
+	{"of two states the higher change wins", states},
+	{"receipts only grow", receipts},
 	{"nobody leaves who came back in time", leavers},
 	{"everybody agrees in the end", settled},
 	{"the nodes of a region have one roster, of those who are connected", rosters},
@@ -71,16 +78,22 @@ func Check(h *History) (out []Violation) {
 // Report prints the outcome of a run.
 func Report(w io.Writer, seed uint64, faults []Fault, h *History, violations []Violation) {
 	frames, events := 0, 0
+	stored, revised, receipts := 0, uint64(0), 0
 	for _, r := range h.Runs {
 		frames += len(r.Sights)
 		events += len(r.Heard)
+		for _, e := range r.Heard {
+			if _, ok := e.Event.(client.ReceiptsChanged); ok {
+				receipts++
+			}
+		}
 	}
-	stored := 0
 	for _, ms := range h.Stored {
-		stored += len(ms)
+		stored += len(ms.Messages)
+		revised += ms.Change
 	}
-	fmt.Fprintf(w, "seed %d: %d faults, %d runs of the SDK, %d frames, %d events, %d messages, %d violations\n",
-		seed, len(faults), len(h.Runs), frames, events, stored, len(violations))
+	fmt.Fprintf(w, "seed %d: %d faults, %d runs of the SDK, %d frames, %d events, %d messages, %d revisions, %d changes of receipts, %d violations\n",
+		seed, len(faults), len(h.Runs), frames, events, stored, revised, receipts, len(violations))
 	if len(violations) == 0 {
 		return
 	}

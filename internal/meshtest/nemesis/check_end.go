@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/client"
 )
 
 // Disagreement is where an observer and the truth differ.
@@ -17,7 +18,7 @@ type Disagreement struct {
 }
 
 // Disagreements compares what observers see with the truth.
-func Disagreements(truth map[string]map[Key]Present, seen []Observer, last func(room string) uint64) (out []Disagreement) {
+func Disagreements(truth map[string]map[Key]Present, seen []Observer, kept map[string]Kept) (out []Disagreement) {
 	for _, o := range seen {
 		who := o.Run.Key
 		say := func(about Key, format string, args ...any) {
@@ -43,8 +44,28 @@ func Disagreements(truth map[string]map[Key]Present, seen []Observer, last func(
 				say(k, "sees a ghost: %s, %s under %d", k, s.State, s.Epoch)
 			}
 		}
-		if l := last(o.Room); o.Last != l {
+		is := kept[o.Room]
+		if l := uint64(len(is.Messages)); o.Last != l {
 			say(who, "has the messages up to %d of %d", o.Last, l)
+		}
+		for _, m := range o.Messages {
+			if m.Number > uint64(len(is.Messages)) {
+				say(who, "has message %d, which is not stored", m.Number)
+			} else if is, was := wireState(is.Messages[m.Number-1]), stateOf(m); is != was {
+				say(who, "has %s, and it is %s", was, is)
+			}
+		}
+		receipts := map[string]client.Seen{}
+		for _, s := range o.Receipts {
+			receipts[s.User] = s
+		}
+		for user, s := range is.Receipts {
+			if receipts[user] != s {
+				say(who, "has the receipt %+v, and it is %+v", receipts[user], s)
+			}
+		}
+		if own, l := is.Receipts[who.User], uint64(len(is.Messages)); own.Delivered != l {
+			say(who, "has told of %d messages, of %d", own.Delivered, l)
 		}
 	}
 	slices.SortFunc(out, func(a, b Disagreement) int { return cmp.Compare(a.Text, b.Text) })
@@ -55,7 +76,7 @@ func settled(h *History) []Violation {
 	if h.Settled {
 		return nil
 	}
-	list := Disagreements(h.Truth, h.Final, func(room string) uint64 { return uint64(len(h.Stored[room])) })
+	list := Disagreements(h.Truth, h.Final, h.Stored)
 	v := Violation{What: fmt.Sprintf("%d disagreements", len(list))}
 	for _, d := range list[:min(len(list), 20)] {
 		v.History = append(v.History, d.Text)

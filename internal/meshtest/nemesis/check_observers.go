@@ -225,7 +225,7 @@ func messages(h *History) (out []Violation) {
 					out = append(out, Violation{What: r.Key.String() + " got messages out of order", History: []string{p.String(), e.String()}})
 				}
 				last[e.Room] = e
-				if s := h.Stored[e.Room]; ev.Message.Number == 0 || ev.Message.Number > uint64(len(s)) || s[ev.Message.Number-1].GetBody() != ev.Message.Body {
+				if s := h.Stored[e.Room].Messages; ev.Message.Number == 0 || ev.Message.Number > uint64(len(s)) || s[ev.Message.Number-1].GetId() != ev.Message.ID {
 					out = append(out, Violation{What: r.Key.String() + " got a message that is not stored", History: []string{e.String()}})
 				}
 			case client.Missed:
@@ -241,8 +241,8 @@ func messages(h *History) (out []Violation) {
 func stored(h *History) (out []Violation) {
 	for _, r := range h.Runs {
 		for _, a := range r.Acked {
-			all := h.Stored[a.Room]
-			if n := a.Message.Number; n == 0 || n > uint64(len(all)) || all[n-1].GetBody() != a.Message.Body {
+			all := h.Stored[a.Room].Messages
+			if n := a.Message.Number; n == 0 || n > uint64(len(all)) || all[n-1].GetClientId() != a.Message.ClientID || all[n-1].GetChange() == 0 && all[n-1].GetBody() != a.Message.Body {
 				out = append(out, Violation{What: fmt.Sprintf("message %d of %s", n, a.Room), History: []string{
 					fmt.Sprintf("%s %s was told: %+v", seconds(a.At), r.Key, a.Message),
 				}})

@@ -196,14 +196,45 @@ func TestCheck(t *testing.T) {
 		}},
 		"a message twice": {checks[7].promise, func(s *story) {
 			r := s.run(bob)
-			s.Stored[theRoom] = []*wire.Message{{Number: 1, Body: "hi"}}
+			s.Stored[theRoom] = Kept{Messages: []*wire.Message{{Number: 1, Body: "hi"}}}
 			s.hears(r, client.MessageArrived{Message: client.Message{Number: 1, Body: "hi"}})
 			s.hears(r, client.MessageArrived{Message: client.Message{Number: 1, Body: "hi"}})
 		}},
 		"an acknowledged message is lost": {checks[8].promise, func(s *story) {
 			s.acked(s.run(bob), theRoom, client.Message{Number: 1, Body: "hi"})
 		}},
-		"a blip": {checks[9].promise, func(s *story) {
+		"a revision overtakes": {"", func(s *story) {
+			r := s.run(bob)
+			s.Stored[theRoom] = Kept{Messages: []*wire.Message{{Number: 1, Body: "c", Change: 2}}, Change: 2}
+			s.hears(r, client.MessageArrived{Message: client.Message{Number: 1, Body: "b", Change: 1}})
+			s.hears(r, client.Revised{Message: client.Message{Number: 1, Body: "c", Change: 2}})
+		}},
+		"an acknowledged revision is lost": {checks[9].promise, func(s *story) {
+			r := s.run(ada)
+			s.Stored[theRoom] = Kept{Messages: []*wire.Message{{Number: 1}, {Number: 2, Change: 1}}, Change: 1}
+			r.Revised = []*Acked{{0, theRoom, client.Message{Number: 1, Change: 1}}}
+		}},
+		"a revision without a message": {checks[9].promise, func(s *story) {
+			s.Stored[theRoom] = Kept{Messages: []*wire.Message{{Number: 1, Change: 1}}, Change: 2}
+		}},
+		"two revisions under one number": {checks[9].promise, func(s *story) {
+			s.Stored[theRoom] = Kept{Messages: []*wire.Message{{Number: 1, Body: "b", Change: 1}}, Change: 1}
+			s.gets(s.run(ada), 1, "eu-west-1", &wire.ServerFrame{Body: &wire.ServerFrame_Event{Event: &wire.Event{
+				Room: theRoom, At: at("eu-west", 7, 1),
+				Body: &wire.Event_Revised{Revised: &wire.Revised{Change: 1, Message: &wire.Message{Number: 1, Body: "c", Change: 1}}},
+			}}})
+		}},
+		"a message goes back": {checks[10].promise, func(s *story) {
+			r := s.run(bob)
+			s.hears(r, client.Revised{Message: client.Message{Number: 1, Body: "c", Change: 2}})
+			s.hears(r, client.Revised{Message: client.Message{Number: 1, Body: "b", Change: 1}})
+		}},
+		"a receipt goes back": {checks[11].promise, func(s *story) {
+			r := s.run(bob)
+			s.hears(r, client.ReceiptsChanged{Seen: []client.Seen{{User: "ada", Delivered: 3, Read: 2}}})
+			s.hears(r, client.ReceiptsChanged{Seen: []client.Seen{{User: "ada", Delivered: 4, Read: 1}}})
+		}},
+		"a blip": {checks[12].promise, func(s *story) {
 			r := s.run(ada)
 			s.connects(r, 1, "eu-west-1", 100)
 			s.gets(r, 1, "eu-west-1", snapshot(false))
@@ -227,20 +258,20 @@ func TestCheck(t *testing.T) {
 			s.says(r, 1, "eu-west-1", &wire.ClientFrame{Body: &wire.ClientFrame_Leave{Leave: &wire.Leave{Room: theRoom}}})
 			s.hears(s.run(bob), presence(ada, 100, wire.State_LEFT, wire.Reason_BYE))
 		}},
-		"connected all the time": {checks[9].promise, func(s *story) {
+		"connected all the time": {checks[12].promise, func(s *story) {
 			r := s.run(ada)
 			s.connects(r, 1, "eu-west-1", 100)
 			s.gets(r, 1, "eu-west-1", snapshot(false))
 			s.hears(s.run(bob), presence(ada, 100, wire.State_LEFT, wire.Reason_TIMED_OUT))
 		}},
-		"moved within a region": {checks[9].promise, func(s *story) {
+		"moved within a region": {checks[12].promise, func(s *story) {
 			r := s.run(ada)
 			s.connects(r, 1, "eu-west-1", 100)
 			s.gets(r, 1, "eu-west-1", snapshot(false))
 			s.connects(r, 2, "eu-west-2", 101, theRoom)
 			s.hears(s.run(bob), presence(ada, 100, wire.State_LEFT, wire.Reason_MOVED))
 		}},
-		"a ghost": {checks[10].promise, func(s *story) {
+		"a ghost": {checks[13].promise, func(s *story) {
 			s.Settled = false
 			s.Final = []Observer{{Run: s.run(bob), Room: theRoom, Members: map[Key]Seen{ada: {100, wire.State_SUSPENDED}}}}
 		}},

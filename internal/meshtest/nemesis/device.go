@@ -22,6 +22,9 @@ type network interface {
 	// dial connects the device of a run to a node.
 	dial(ctx context.Context, k Key, ep client.Endpoint) (client.Conn, error)
 	tokens(user string) client.TokenSource
+	// revise and receipts ask the HTTP API of a node, which may fail.
+	revise(ctx context.Context, user, room string, v Revision) (client.Message, error)
+	receipts(ctx context.Context, user, room string) ([]client.Seen, error)
 }
 
 // abandoner is a connection that can be lost without the server's knowing.
@@ -55,6 +58,7 @@ type device struct {
 	joined  map[string]*client.Room
 	fix     float64 // the latitude that names the last fix
 	sent    int
+	revised int
 	gone    bool // for good
 	lives   int  // runs so far
 	settled bool // it knows how it ends
@@ -136,9 +140,13 @@ func (d *device) join(room string) {
 		d.report()
 	}
 	run := d.run
+	d.readers.Go(func() { d.learn(r) }) // what was told before
 	d.readers.Go(func() {
 		for e := range r.Events(context.Background()) {
 			d.history.heard(run, room, e)
+			if e, ok := e.(client.RegionReplaced); ok && (!e.Recovered || e.Late) {
+				d.readers.Go(func() { d.learn(r) })
+			}
 		}
 	})
 }
@@ -168,10 +176,14 @@ func (d *device) over() bool { return d.session.Status().Phase == client.Closed 
 
 func (d *device) act(ctx context.Context) {
 	switch n := d.rng.IntN(100); {
-	case n < 45:
+	case n < 36:
 		d.report()
-	case n < 68:
+	case n < 54:
 		d.send(ctx)
+	case n < 63:
+		d.revise()
+	case n < 68:
+		d.read()
 	case n < 74: // another room, or again
 		d.join(d.rooms[d.rng.IntN(len(d.rooms))])
 	case n < 78:
@@ -234,15 +246,18 @@ func (d *device) report() {
 }
 
 func (d *device) send(ctx context.Context) {
-	var rooms []string
-	for room := range d.joined {
-		rooms = append(rooms, room)
+	if room := d.anyRoom(); room != nil {
+		d.say(ctx, room.ID())
 	}
+}
+
+// anyRoom returns one that the device is in; nil if there is none.
+func (d *device) anyRoom() *client.Room {
+	rooms := slices.Sorted(maps.Keys(d.joined))
 	if len(rooms) == 0 {
-		return
+		return nil
 	}
-	slices.Sort(rooms)
-	d.say(ctx, rooms[d.rng.IntN(len(rooms))])
+	return d.joined[rooms[d.rng.IntN(len(rooms))]]
 }
 
 func (d *device) say(ctx context.Context, room string) {
@@ -276,7 +291,7 @@ func (d *device) observe() (out []Observer) {
 		if r.Err() != nil {
 			continue
 		}
-		o := Observer{Run: d.run, Room: room, Members: map[Key]Seen{}, Fixes: map[Key]float64{}}
+		o := Observer{Run: d.run, Room: room, Members: map[Key]Seen{}, Fixes: map[Key]float64{}, Receipts: r.Receipts(), Messages: r.Messages()}
 		for _, m := range r.Members() {
 			for _, x := range m.Devices {
 				o.Members[Key{m.User, x.ID}] = Seen{x.Epoch, x.State}
@@ -285,7 +300,7 @@ func (d *device) observe() (out []Observer) {
 		for _, f := range r.Fixes() {
 			o.Fixes[Key{f.User, f.Device}] = f.Point.Lat
 		}
-		if ms := r.Messages(); len(ms) > 0 {
+		if ms := o.Messages; len(ms) > 0 {
 			o.Last = ms[len(ms)-1].Number
 		}
 		out = append(out, o)

@@ -45,10 +45,14 @@
 //   - What a client missed it got later, or was told: recovered: false.
 //   - No event comes to the application twice, messages come without holes.
 //   - An acknowledged message is stored, under the number that was told.
+//   - Revisions of a room are numbered without holes, one number is one state, and
+//     none that was acknowledged is lost.
+//   - Of two states of a message the higher change wins: none goes back anywhere.
+//   - Receipts only grow, at every client, at any moment.
 //   - Nobody is seen leaving who came back in time.
 //   - In the end, not later than grace + Bound after the last fault, everybody
 //     sees those who are connected and nobody else, at their last positions,
-//     and the nodes of a region have one roster, of those sessions.
+//     the messages as they are stored and everybody's receipts, and the nodes of a region have one roster, of those sessions.
 //
 // The checker has tests of its own: by hand-made histories, and by a mesh built
 // with the tag nofencing, in which receivers believe what they should refuse.

@@ -16,7 +16,7 @@ type History struct {
 
 	Runs    []*Run
 	Spoken  []Spoken // by owners
-	Stored  map[string][]*wire.Message
+	Stored  map[string]Kept
 	Final   []Observer
 	Truth   map[string]map[Key]Present // by room
 	Settled bool                       // everybody agreed in time
@@ -40,11 +40,12 @@ type Key struct{ User, Device string }
 
 // Run is one life of an SDK session: from Connect to Close.
 type Run struct {
-	ID     int
-	Key    Key
-	Sights []Sight
-	Heard  []Heard
-	Acked  []*Acked
+	ID      int
+	Key     Key
+	Sights  []Sight
+	Heard   []Heard
+	Acked   []*Acked
+	Revised []*Acked // revisions, each with the message as it was answered
 }
 
 // Sight is a frame on one of the run's connections, or a connection's end.
@@ -97,12 +98,14 @@ type Present struct {
 
 // Observer is what one client sees of a room in the end.
 type Observer struct {
-	Run     *Run
-	Room    string
-	Members map[Key]Seen
-	Fixes   map[Key]float64
-	Last    uint64 // number of the last message
-	Offline string // why it sees nothing, though it should
+	Run      *Run
+	Room     string
+	Members  map[Key]Seen
+	Fixes    map[Key]float64
+	Last     uint64           // number of the last message
+	Messages []client.Message // the last ones
+	Receipts []client.Seen
+	Offline  string // why it sees nothing, though it should
 }
 
 // Seen is a device as an observer sees it.
@@ -113,7 +116,7 @@ type Seen struct {
 
 // NewHistory begins now.
 func NewHistory(grace time.Duration) *History {
-	return &History{start: time.Now(), Grace: grace, Stored: map[string][]*wire.Message{}, Truth: map[string]map[Key]Present{}}
+	return &History{start: time.Now(), Grace: grace, Stored: map[string]Kept{}, Truth: map[string]map[Key]Present{}}
 }
 
 // freeze ends the history: what is seen from now on is how it was taken down.
@@ -155,6 +158,14 @@ func (h *History) acked(r *Run, room string, m client.Message) {
 	defer h.mu.Unlock()
 	if !h.frozen {
 		r.Acked = append(r.Acked, &Acked{h.now(), room, m})
+	}
+}
+
+func (h *History) revised(r *Run, room string, m client.Message) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.frozen {
+		r.Revised = append(r.Revised, &Acked{h.now(), room, m})
 	}
 }
 

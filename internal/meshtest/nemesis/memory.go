@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -18,6 +19,8 @@ import (
 	"github.com/mustermesh/muster/api/peer"
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/client"
+	"github.com/mustermesh/muster/client/roomstate"
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/session"
 	"github.com/mustermesh/muster/internal/node"
 	"github.com/mustermesh/muster/internal/simnet"
@@ -83,6 +86,7 @@ func (n *memoryNode) set(l *life) {
 type life struct {
 	node    *memoryNode
 	rt      *node.Realtime
+	said    *progress
 	host    *simnet.Host
 	started time.Time
 	open    chan struct{} // closed when clients may come
@@ -165,11 +169,12 @@ func (n *memoryNode) start(ctx context.Context) error {
 	if old != nil {
 		return nil
 	}
-	l := &life{node: n, started: time.Now(), open: make(chan struct{})}
+	l := &life{node: n, started: time.Now(), open: make(chan struct{}), said: &progress{stores: n.mesh.stores}}
+	l.said.publish = func(room string, seen []*wire.Seen) { l.rt.Hub.Receive(room, &wire.Receipts{Seen: seen}) }
 	rt, err := node.NewRealtime(node.RealtimeConfig{
 		ID: n.id, Directory: regions.NewDirectory(n.mesh.topology), Started: l.started, Secret: []byte(strings.Repeat("s", 32)),
-		Memory: n.log, Clock: func() time.Time { return time.Now().Add(time.Duration(n.wrong.Load())) }, Members: n.mesh.stores, Messages: n.mesh.stores, Verifier: n.mesh.stores,
-		Settings: n.mesh.stores, Activity: n.mesh.stores,
+		Memory: n.log, Clock: func() time.Time { return time.Now().Add(time.Duration(n.wrong.Load())) }, Members: n.mesh.stores, Messages: storing{n.mesh.stores, l.said}, Verifier: n.mesh.stores,
+		Settings: n.mesh.stores, Activity: n.mesh.stores, Progress: l.said,
 		Session: session.Config{Ping: ping, Grace: grace},
 		Drain:   node.DrainConfig{Rate: 20, Deadline: 3 * time.Second},
 		Log:     n.mesh.log.With("node", n.id), Metrics: prometheus.NewRegistry(),
@@ -197,6 +202,7 @@ func (n *memoryNode) kill() {
 		n.set(nil)
 		n.log.Fail(errDisk) // nothing of what it still does stays
 		l.host.Kill()
+		l.said.stop()
 		l.rt.Stop()
 	}
 	n.log.Fail(nil)
@@ -214,8 +220,59 @@ func (n *memoryNode) drain(ctx context.Context) {
 	if now == l {
 		n.set(nil)
 		l.host.Kill() // connections that never said hello end with their transport
+		l.said.stop()
 		l.rt.Stop()
 	}
+}
+
+// storing is what a node stores: who writes has read what was there.
+type storing struct {
+	*stores
+	said *progress
+}
+
+// Store satisfies edge.Messages.
+func (s storing) Store(ctx context.Context, d edge.Draft) (*wire.Message, bool, error) {
+	m, spread, err := s.stores.Store(ctx, d)
+	if err == nil {
+		s.said.Advance(d.Room, d.Sender, "", m.Number, m.Number)
+	}
+	return m, spread, err
+}
+
+// revise satisfies network: any node that is up is asked.
+func (m *inMemory) revise(ctx context.Context, user, room string, v Revision) (client.Message, error) {
+	l := m.anybody()
+	if l == nil {
+		return client.Message{}, errUnavailable
+	}
+	w, err := m.stores.revise(ctx, user, room, v)
+	if err != nil {
+		return client.Message{}, err // if it is stored, nobody is told before it is asked for again
+	}
+	if w.Change > 0 {
+		l.rt.Hub.Revise(room, &wire.Revised{Change: w.Change, Message: w})
+	}
+	if l.node.present() != l {
+		return client.Message{}, errUnavailable
+	}
+	return roomstate.MessageOf(w), nil
+}
+
+// receipts satisfies network.
+func (m *inMemory) receipts(ctx context.Context, _, room string) ([]client.Seen, error) {
+	if before, after := m.stores.wait(ctx); before != nil || after != nil {
+		return nil, errUnavailable
+	}
+	return slices.Collect(maps.Values(m.stores.kept(room).Receipts)), nil
+}
+
+// anybody is a node that is up; nil if the one that is asked is not.
+func (m *inMemory) anybody() *life {
+	m.mu.Lock()
+	n := m.nodes[m.rng.IntN(len(m.nodes))]
+	m.mu.Unlock()
+	return n.present()
 }
 
 // ------------------------------------------------------- the node's Peers
@@ -455,13 +512,7 @@ func (m *inMemory) rosters() map[string]map[string][]Session {
 	return out
 }
 
-func (m *inMemory) last(room string) uint64 { return m.stores.last(room) }
-
-func (m *inMemory) messages(room string) []*wire.Message {
-	m.stores.mu.Lock()
-	defer m.stores.mu.Unlock()
-	return slices.Clone(m.stores.messages[room])
-}
+func (m *inMemory) kept(room string) Kept { return m.stores.kept(room) }
 
 // stop ends all nodes.
 func (m *inMemory) stop() {

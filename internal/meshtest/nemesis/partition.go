@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/client"
 	"github.com/mustermesh/muster/internal/simnet"
@@ -182,11 +180,17 @@ func InPartition(seed uint64, s Shape, p Partition, log *slog.Logger) (*History,
 		}
 		return unheard
 	}
-	agreed := func() bool { return !look() && len(Disagreements(h.Truth, h.Final, m.last)) == 0 }
+	agreed := func() bool {
+		unheard := look()
+		for _, room := range rooms {
+			h.Stored[room] = m.kept(room)
+		}
+		return !unheard && len(Disagreements(h.Truth, h.Final, h.Stored)) == 0
+	}
 	late := []Disagreement(nil) // what was wrong when it was to be right
 	for !agreed() && time.Since(healed) < h.Grace+Bound {
 		if since := time.Since(healed); late == nil && since > convergeIn+out.RTT {
-			late = Disagreements(h.Truth, h.Final, m.last)
+			late = Disagreements(h.Truth, h.Final, h.Stored)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -197,11 +201,6 @@ func InPartition(seed uint64, s Shape, p Partition, log *slog.Logger) (*History,
 	time.Sleep(12 * time.Second) // for what comes late: a region that is told again, somebody who is put out
 	h.Settled = agreed()
 	h.Rosters = m.rosters()
-	for _, room := range rooms {
-		for _, msg := range m.messages(room) {
-			h.Stored[room] = append(h.Stored[room], proto.Clone(msg).(*wire.Message))
-		}
-	}
 	return h, out, nil
 }
 
@@ -230,8 +229,14 @@ func (d *device) steady(ctx context.Context) {
 		}
 	}
 	for d.pause(ctx, 100*time.Millisecond, 500*time.Millisecond) {
-		if d.report(); d.rng.IntN(4) == 0 {
+		d.report()
+		switch d.rng.IntN(8) {
+		case 0, 1:
 			d.send(ctx)
+		case 2:
+			d.revise()
+		case 3:
+			d.read()
 		}
 	}
 }

@@ -12,9 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/client"
 	"github.com/mustermesh/muster/regions/cluster"
 	"github.com/mustermesh/muster/regions/roster"
@@ -32,9 +29,7 @@ type mesh interface {
 	inflict(ctx context.Context, f Fault)
 	// heal ends what ctx's end did not, and returns when all nodes run.
 	heal(ctx context.Context) error
-	// last is the number of a room's last message.
-	last(room string) uint64
-	messages(room string) []*wire.Message
+	kept(room string) Kept
 	// rosters are what each node of each region knows of its region.
 	rosters() map[string]map[string][]Session
 }
@@ -140,11 +135,10 @@ func play(ctx context.Context, m mesh, seed uint64, s Shape, faults []Fault, len
 	}
 	agreed := func() bool {
 		look()
-		numbers := map[string]uint64{}
 		for _, room := range rooms {
-			numbers[room] = m.last(room)
+			h.Stored[room] = m.kept(room)
 		}
-		return len(Disagreements(h.Truth, h.Final, func(room string) uint64 { return numbers[room] })) == 0
+		return len(Disagreements(h.Truth, h.Final, h.Stored)) == 0
 	}
 	for began := time.Now(); !h.Settled && time.Since(began) < h.Grace+Bound; {
 		time.Sleep(250 * time.Millisecond)
@@ -157,11 +151,6 @@ func play(ctx context.Context, m mesh, seed uint64, s Shape, faults []Fault, len
 		}
 	}
 	h.Rosters = m.rosters()
-	for _, room := range rooms {
-		for _, msg := range m.messages(room) {
-			h.Stored[room] = append(h.Stored[room], proto.Clone(msg).(*wire.Message))
-		}
-	}
 	return nil
 }
 

@@ -4,9 +4,11 @@ package nemesis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/client"
+	"github.com/mustermesh/muster/core"
 	"github.com/mustermesh/muster/core/chat"
 	"github.com/mustermesh/muster/edge/session"
 	"github.com/mustermesh/muster/internal/meshtest"
@@ -31,6 +34,8 @@ type onSockets struct {
 	shape Shape
 	log   *slog.Logger
 	chat  *chat.Chat
+	talks *chat.Conversations
+	http  *http.Client
 	users map[string]*meshtest.User
 	wt    *client.Dialer
 	ws    *client.Dialer
@@ -63,25 +68,75 @@ func (m *onSockets) endpoints(region int) (out []client.Endpoint) {
 	return out
 }
 
-func (m *onSockets) last(room string) uint64 {
-	n, err := m.chat.Last(m.t.Context(), room)
+// at asks a node's HTTP API as a user.
+func (m *onSockets) at(ctx context.Context, user string) (*client.API, error) {
+	token, err := m.users[user].Token(ctx, "")
 	if err != nil {
-		m.log.Warn("last number", "err", err)
+		return nil, err
 	}
-	return n
+	m.mu.Lock()
+	i := m.rng.IntN(len(m.ids))
+	m.mu.Unlock()
+	base := m.Topology.Regions[i/m.shape.Nodes].Nodes[i%m.shape.Nodes].HTTP
+	return client.NewAPI(base, client.APIConfig{HTTP: m.http, Credentials: client.Credentials{UserID: user, Token: token}}), nil
 }
 
-func (m *onSockets) messages(room string) []*wire.Message {
+func (m *onSockets) revise(ctx context.Context, user, room string, v Revision) (msg client.Message, err error) {
+	api, err := m.at(ctx, user)
+	if err != nil {
+		return client.Message{}, err
+	}
+	switch {
+	case v.Delete:
+		err = api.Delete(ctx, room, v.Number)
+	case v.Body != "":
+		msg, err = api.Edit(ctx, room, v.Number, v.Body, nil, 0)
+	case v.Pin:
+		msg, err = api.Pin(ctx, room, v.Number, v.On)
+	default:
+		msg, err = api.React(ctx, room, v.Number, v.Emoji, v.On)
+	}
+	if refused, ok := errors.AsType[*client.Error](err); ok && (refused.Status == http.StatusForbidden || refused.Status == http.StatusConflict) {
+		return client.Message{Number: v.Number}, nil // somebody else's, or deleted: that is an answer
+	}
+	if v.Delete {
+		msg.Number = v.Number
+	}
+	return msg, err
+}
+
+func (m *onSockets) receipts(ctx context.Context, user, room string) ([]client.Seen, error) {
+	api, err := m.at(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	return api.Receipts(ctx, room)
+}
+
+func (m *onSockets) kept(room string) Kept {
+	ctx := m.t.Context()
+	last, change, err := m.chat.Last(ctx, room)
+	require.NoError(m.t, err)
+	out := Kept{Messages: m.messages(room, last), Change: change, Receipts: map[string]client.Seen{}}
+	seen, _, err := m.talks.ReceiptsOf(ctx, core.UserID{}, room)
+	require.NoError(m.t, err)
+	for _, s := range seen {
+		out.Receipts[s.User.String()] = client.Seen{User: s.User.String(), Delivered: s.Delivered, Read: s.Read}
+	}
+	return out
+}
+
+func (m *onSockets) messages(room string, last uint64) []*wire.Message {
 	var all []*wire.Message
-	for before := m.last(room) + 1; before > 1; {
-		page, _, err := m.chat.History(m.t.Context(), room, before, 0, wire.MaxHistory)
+	for before := last + 1; before > 1; {
+		page, err := m.chat.History(m.t.Context(), core.UserID{}, room, chat.Page{Before: before, Limit: wire.MaxHistory})
 		require.NoError(m.t, err)
-		require.NotEmpty(m.t, page)
+		require.NotEmpty(m.t, page.Messages)
 		var ms []*wire.Message
-		for _, x := range page {
+		for _, x := range page.Messages {
 			ms = append(ms, x.Wire())
 		}
-		all, before = append(ms, all...), page[0].Number
+		all, before = append(ms, all...), page.Messages[0].Number
 	}
 	return all
 }
@@ -218,8 +273,11 @@ func playOnSockets(t *testing.T, seed uint64, length time.Duration) {
 		}),
 		users: map[string]*meshtest.User{}, rng: rand.New(rand.NewPCG(seed, 0x50c)),
 	}
-	m.chat = chat.New(m.DB)
+	m.chat = chat.New(m.DB, chat.Config{})
 	t.Cleanup(m.chat.Stop)
+	m.talks = chat.NewConversations(m.DB, chat.ConversationsConfig{})
+	m.http = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{}}
+	t.Cleanup(m.http.CloseIdleConnections)
 	edge, err := client.NewAPI(m.API, client.APIConfig{}).Edge(t.Context())
 	require.NoError(t, err)
 	pins, err := edge.Pins()
