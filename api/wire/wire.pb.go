@@ -278,6 +278,7 @@ type ClientFrame struct {
 	//	*ClientFrame_Withdraw
 	//	*ClientFrame_Receipt
 	//	*ClientFrame_Typing
+	//	*ClientFrame_Call
 	Body          isClientFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -480,6 +481,15 @@ func (x *ClientFrame) GetTyping() *Typing {
 	return nil
 }
 
+func (x *ClientFrame) GetCall() *CallRequest {
+	if x != nil {
+		if x, ok := x.Body.(*ClientFrame_Call); ok {
+			return x.Call
+		}
+	}
+	return nil
+}
+
 type isClientFrame_Body interface {
 	isClientFrame_Body()
 }
@@ -552,6 +562,10 @@ type ClientFrame_Typing struct {
 	Typing *Typing `protobuf:"bytes,18,opt,name=typing,proto3,oneof"` // usually id 0
 }
 
+type ClientFrame_Call struct {
+	Call *CallRequest `protobuf:"bytes,19,opt,name=call,proto3,oneof"` // about a call -> as the request says
+}
+
 func (*ClientFrame_Hello) isClientFrame_Body() {}
 
 func (*ClientFrame_Reauth) isClientFrame_Body() {}
@@ -585,6 +599,8 @@ func (*ClientFrame_Withdraw) isClientFrame_Body() {}
 func (*ClientFrame_Receipt) isClientFrame_Body() {}
 
 func (*ClientFrame_Typing) isClientFrame_Body() {}
+
+func (*ClientFrame_Call) isClientFrame_Body() {}
 
 type Hello struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1778,6 +1794,9 @@ type ServerFrame struct {
 	//	*ServerFrame_Ingested
 	//	*ServerFrame_Notice
 	//	*ServerFrame_Typing
+	//	*ServerFrame_CallJoined
+	//	*ServerFrame_CallFloor
+	//	*ServerFrame_CallEvent
 	Body          isServerFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1989,6 +2008,33 @@ func (x *ServerFrame) GetTyping() *Typing {
 	return nil
 }
 
+func (x *ServerFrame) GetCallJoined() *CallJoined {
+	if x != nil {
+		if x, ok := x.Body.(*ServerFrame_CallJoined); ok {
+			return x.CallJoined
+		}
+	}
+	return nil
+}
+
+func (x *ServerFrame) GetCallFloor() *CallFloor {
+	if x != nil {
+		if x, ok := x.Body.(*ServerFrame_CallFloor); ok {
+			return x.CallFloor
+		}
+	}
+	return nil
+}
+
+func (x *ServerFrame) GetCallEvent() *CallEvent {
+	if x != nil {
+		if x, ok := x.Body.(*ServerFrame_CallEvent); ok {
+			return x.CallEvent
+		}
+	}
+	return nil
+}
+
 type isServerFrame_Body interface {
 	isServerFrame_Body()
 }
@@ -2065,6 +2111,18 @@ type ServerFrame_Typing struct {
 	Typing *Typing `protobuf:"bytes,19,opt,name=typing,proto3,oneof"`
 }
 
+type ServerFrame_CallJoined struct {
+	CallJoined *CallJoined `protobuf:"bytes,20,opt,name=call_joined,json=callJoined,proto3,oneof"`
+}
+
+type ServerFrame_CallFloor struct {
+	CallFloor *CallFloor `protobuf:"bytes,21,opt,name=call_floor,json=callFloor,proto3,oneof"`
+}
+
+type ServerFrame_CallEvent struct {
+	CallEvent *CallEvent `protobuf:"bytes,22,opt,name=call_event,json=callEvent,proto3,oneof"`
+}
+
 func (*ServerFrame_Welcome) isServerFrame_Body() {}
 
 func (*ServerFrame_Done) isServerFrame_Body() {}
@@ -2100,6 +2158,12 @@ func (*ServerFrame_Ingested) isServerFrame_Body() {}
 func (*ServerFrame_Notice) isServerFrame_Body() {}
 
 func (*ServerFrame_Typing) isServerFrame_Body() {}
+
+func (*ServerFrame_CallJoined) isServerFrame_Body() {}
+
+func (*ServerFrame_CallFloor) isServerFrame_Body() {}
+
+func (*ServerFrame_CallEvent) isServerFrame_Body() {}
 
 type Welcome struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -5140,7 +5204,7 @@ var File_wire_wire_proto protoreflect.FileDescriptor
 
 const file_wire_wire_proto_rawDesc = "" +
 	"\n" +
-	"\x0fwire/wire.proto\x12\x0emuster.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x06\n" +
+	"\x0fwire/wire.proto\x12\x0emuster.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fwire/call.proto\"\xa2\a\n" +
 	"\vClientFrame\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
 	"\x05hello\x18\x02 \x01(\v2\x15.muster.wire.v1.HelloH\x00R\x05hello\x120\n" +
@@ -5161,7 +5225,8 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\x06ingest\x18\x0f \x01(\v2\x16.muster.wire.v1.IngestH\x00R\x06ingest\x126\n" +
 	"\bwithdraw\x18\x10 \x01(\v2\x18.muster.wire.v1.WithdrawH\x00R\bwithdraw\x123\n" +
 	"\areceipt\x18\x11 \x01(\v2\x17.muster.wire.v1.ReceiptH\x00R\areceipt\x120\n" +
-	"\x06typing\x18\x12 \x01(\v2\x16.muster.wire.v1.TypingH\x00R\x06typingB\x06\n" +
+	"\x06typing\x18\x12 \x01(\v2\x16.muster.wire.v1.TypingH\x00R\x06typing\x121\n" +
+	"\x04call\x18\x13 \x01(\v2\x1b.muster.wire.v1.CallRequestH\x00R\x04callB\x06\n" +
 	"\x04body\"\xdd\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
@@ -5238,7 +5303,7 @@ const file_wire_wire_proto_rawDesc = "" +
 	"ListPeople\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\rR\x05limit\"\xa4\a\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"\xdb\b\n" +
 	"\vServerFrame\x12\x0e\n" +
 	"\x02re\x18\x01 \x01(\x04R\x02re\x123\n" +
 	"\awelcome\x18\x02 \x01(\v2\x17.muster.wire.v1.WelcomeH\x00R\awelcome\x12*\n" +
@@ -5262,7 +5327,13 @@ const file_wire_wire_proto_rawDesc = "" +
 	"neighbours\x126\n" +
 	"\bingested\x18\x11 \x01(\v2\x18.muster.wire.v1.IngestedH\x00R\bingested\x120\n" +
 	"\x06notice\x18\x12 \x01(\v2\x16.muster.wire.v1.NoticeH\x00R\x06notice\x120\n" +
-	"\x06typing\x18\x13 \x01(\v2\x16.muster.wire.v1.TypingH\x00R\x06typingB\x06\n" +
+	"\x06typing\x18\x13 \x01(\v2\x16.muster.wire.v1.TypingH\x00R\x06typing\x12=\n" +
+	"\vcall_joined\x18\x14 \x01(\v2\x1a.muster.wire.v1.CallJoinedH\x00R\n" +
+	"callJoined\x12:\n" +
+	"\n" +
+	"call_floor\x18\x15 \x01(\v2\x19.muster.wire.v1.CallFloorH\x00R\tcallFloor\x12:\n" +
+	"\n" +
+	"call_event\x18\x16 \x01(\v2\x19.muster.wire.v1.CallEventH\x00R\tcallEventB\x06\n" +
 	"\x04body\"\xac\x03\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
@@ -5616,7 +5687,11 @@ var file_wire_wire_proto_goTypes = []any{
 	(*Pong)(nil),                  // 64: muster.wire.v1.Pong
 	(*Error)(nil),                 // 65: muster.wire.v1.Error
 	(*Close)(nil),                 // 66: muster.wire.v1.Close
-	(*timestamppb.Timestamp)(nil), // 67: google.protobuf.Timestamp
+	(*CallRequest)(nil),           // 67: muster.wire.v1.CallRequest
+	(*CallJoined)(nil),            // 68: muster.wire.v1.CallJoined
+	(*CallFloor)(nil),             // 69: muster.wire.v1.CallFloor
+	(*CallEvent)(nil),             // 70: muster.wire.v1.CallEvent
+	(*timestamppb.Timestamp)(nil), // 71: google.protobuf.Timestamp
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	5,  // 0: muster.wire.v1.ClientFrame.hello:type_name -> muster.wire.v1.Hello
@@ -5636,88 +5711,92 @@ var file_wire_wire_proto_depIdxs = []int32{
 	21, // 14: muster.wire.v1.ClientFrame.withdraw:type_name -> muster.wire.v1.Withdraw
 	12, // 15: muster.wire.v1.ClientFrame.receipt:type_name -> muster.wire.v1.Receipt
 	13, // 16: muster.wire.v1.ClientFrame.typing:type_name -> muster.wire.v1.Typing
-	6,  // 17: muster.wire.v1.Hello.follows:type_name -> muster.wire.v1.Follow
-	30, // 18: muster.wire.v1.Follow.positions:type_name -> muster.wire.v1.Position
-	30, // 19: muster.wire.v1.Join.positions:type_name -> muster.wire.v1.Position
-	51, // 20: muster.wire.v1.Report.fix:type_name -> muster.wire.v1.Fix
-	17, // 21: muster.wire.v1.Watch.area:type_name -> muster.wire.v1.Box
-	52, // 22: muster.wire.v1.Nearby.center:type_name -> muster.wire.v1.Point
-	20, // 23: muster.wire.v1.Ingest.fixes:type_name -> muster.wire.v1.SubjectFix
-	51, // 24: muster.wire.v1.SubjectFix.fix:type_name -> muster.wire.v1.Fix
-	26, // 25: muster.wire.v1.ServerFrame.welcome:type_name -> muster.wire.v1.Welcome
-	29, // 26: muster.wire.v1.ServerFrame.done:type_name -> muster.wire.v1.Done
-	31, // 27: muster.wire.v1.ServerFrame.snapshot:type_name -> muster.wire.v1.Snapshot
-	61, // 28: muster.wire.v1.ServerFrame.sent:type_name -> muster.wire.v1.Sent
-	63, // 29: muster.wire.v1.ServerFrame.page:type_name -> muster.wire.v1.Page
-	64, // 30: muster.wire.v1.ServerFrame.pong:type_name -> muster.wire.v1.Pong
-	65, // 31: muster.wire.v1.ServerFrame.error:type_name -> muster.wire.v1.Error
-	38, // 32: muster.wire.v1.ServerFrame.event:type_name -> muster.wire.v1.Event
-	54, // 33: muster.wire.v1.ServerFrame.fixes:type_name -> muster.wire.v1.Fixes
-	66, // 34: muster.wire.v1.ServerFrame.close:type_name -> muster.wire.v1.Close
-	27, // 35: muster.wire.v1.ServerFrame.goaway:type_name -> muster.wire.v1.Goaway
-	62, // 36: muster.wire.v1.ServerFrame.people_page:type_name -> muster.wire.v1.PeoplePage
-	32, // 37: muster.wire.v1.ServerFrame.reach:type_name -> muster.wire.v1.Reach
-	55, // 38: muster.wire.v1.ServerFrame.view:type_name -> muster.wire.v1.View
-	57, // 39: muster.wire.v1.ServerFrame.neighbours:type_name -> muster.wire.v1.Neighbours
-	59, // 40: muster.wire.v1.ServerFrame.ingested:type_name -> muster.wire.v1.Ingested
-	50, // 41: muster.wire.v1.ServerFrame.notice:type_name -> muster.wire.v1.Notice
-	13, // 42: muster.wire.v1.ServerFrame.typing:type_name -> muster.wire.v1.Typing
-	2,  // 43: muster.wire.v1.Welcome.transport:type_name -> muster.wire.v1.Transport
-	67, // 44: muster.wire.v1.Welcome.now:type_name -> google.protobuf.Timestamp
-	67, // 45: muster.wire.v1.Welcome.expires:type_name -> google.protobuf.Timestamp
-	28, // 46: muster.wire.v1.Goaway.targets:type_name -> muster.wire.v1.Target
-	34, // 47: muster.wire.v1.Snapshot.parts:type_name -> muster.wire.v1.Part
-	33, // 48: muster.wire.v1.Snapshot.unreached:type_name -> muster.wire.v1.RegionReach
-	33, // 49: muster.wire.v1.Reach.unreached:type_name -> muster.wire.v1.RegionReach
-	67, // 50: muster.wire.v1.RegionReach.unknown_since:type_name -> google.protobuf.Timestamp
-	30, // 51: muster.wire.v1.Part.at:type_name -> muster.wire.v1.Position
-	36, // 52: muster.wire.v1.Part.people:type_name -> muster.wire.v1.Person
-	53, // 53: muster.wire.v1.Part.fixes:type_name -> muster.wire.v1.MemberFix
-	35, // 54: muster.wire.v1.Part.counts:type_name -> muster.wire.v1.Counts
-	37, // 55: muster.wire.v1.Person.devices:type_name -> muster.wire.v1.Device
-	0,  // 56: muster.wire.v1.Device.state:type_name -> muster.wire.v1.State
-	2,  // 57: muster.wire.v1.Device.transport:type_name -> muster.wire.v1.Transport
-	67, // 58: muster.wire.v1.Device.since:type_name -> google.protobuf.Timestamp
-	1,  // 59: muster.wire.v1.Device.reason:type_name -> muster.wire.v1.Reason
-	30, // 60: muster.wire.v1.Event.at:type_name -> muster.wire.v1.Position
-	39, // 61: muster.wire.v1.Event.presence:type_name -> muster.wire.v1.Presence
-	41, // 62: muster.wire.v1.Event.message:type_name -> muster.wire.v1.Message
-	47, // 63: muster.wire.v1.Event.changed:type_name -> muster.wire.v1.Changed
-	40, // 64: muster.wire.v1.Event.continued:type_name -> muster.wire.v1.Continued
-	48, // 65: muster.wire.v1.Event.crossing:type_name -> muster.wire.v1.Crossing
-	49, // 66: muster.wire.v1.Event.update:type_name -> muster.wire.v1.Update
-	44, // 67: muster.wire.v1.Event.revised:type_name -> muster.wire.v1.Revised
-	45, // 68: muster.wire.v1.Event.receipts:type_name -> muster.wire.v1.Receipts
-	36, // 69: muster.wire.v1.Presence.people:type_name -> muster.wire.v1.Person
-	35, // 70: muster.wire.v1.Presence.counts:type_name -> muster.wire.v1.Counts
-	67, // 71: muster.wire.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	42, // 72: muster.wire.v1.Message.attachments:type_name -> muster.wire.v1.Attachment
-	67, // 73: muster.wire.v1.Message.edited_at:type_name -> google.protobuf.Timestamp
-	43, // 74: muster.wire.v1.Message.reactions:type_name -> muster.wire.v1.Reaction
-	41, // 75: muster.wire.v1.Revised.message:type_name -> muster.wire.v1.Message
-	46, // 76: muster.wire.v1.Receipts.seen:type_name -> muster.wire.v1.Seen
-	3,  // 77: muster.wire.v1.Crossing.kind:type_name -> muster.wire.v1.Crossing.Kind
-	67, // 78: muster.wire.v1.Crossing.at:type_name -> google.protobuf.Timestamp
-	67, // 79: muster.wire.v1.Update.at:type_name -> google.protobuf.Timestamp
-	67, // 80: muster.wire.v1.Notice.at:type_name -> google.protobuf.Timestamp
-	52, // 81: muster.wire.v1.Fix.point:type_name -> muster.wire.v1.Point
-	67, // 82: muster.wire.v1.Fix.captured:type_name -> google.protobuf.Timestamp
-	51, // 83: muster.wire.v1.MemberFix.fix:type_name -> muster.wire.v1.Fix
-	53, // 84: muster.wire.v1.Fixes.fixes:type_name -> muster.wire.v1.MemberFix
-	56, // 85: muster.wire.v1.View.sights:type_name -> muster.wire.v1.Sight
-	58, // 86: muster.wire.v1.Neighbours.people:type_name -> muster.wire.v1.Neighbour
-	51, // 87: muster.wire.v1.Neighbour.fix:type_name -> muster.wire.v1.Fix
-	60, // 88: muster.wire.v1.Ingested.refused:type_name -> muster.wire.v1.Refusal
-	41, // 89: muster.wire.v1.Sent.message:type_name -> muster.wire.v1.Message
-	36, // 90: muster.wire.v1.PeoplePage.people:type_name -> muster.wire.v1.Person
-	35, // 91: muster.wire.v1.PeoplePage.counts:type_name -> muster.wire.v1.Counts
-	41, // 92: muster.wire.v1.Page.messages:type_name -> muster.wire.v1.Message
-	67, // 93: muster.wire.v1.Pong.now:type_name -> google.protobuf.Timestamp
-	94, // [94:94] is the sub-list for method output_type
-	94, // [94:94] is the sub-list for method input_type
-	94, // [94:94] is the sub-list for extension type_name
-	94, // [94:94] is the sub-list for extension extendee
-	0,  // [0:94] is the sub-list for field type_name
+	67, // 17: muster.wire.v1.ClientFrame.call:type_name -> muster.wire.v1.CallRequest
+	6,  // 18: muster.wire.v1.Hello.follows:type_name -> muster.wire.v1.Follow
+	30, // 19: muster.wire.v1.Follow.positions:type_name -> muster.wire.v1.Position
+	30, // 20: muster.wire.v1.Join.positions:type_name -> muster.wire.v1.Position
+	51, // 21: muster.wire.v1.Report.fix:type_name -> muster.wire.v1.Fix
+	17, // 22: muster.wire.v1.Watch.area:type_name -> muster.wire.v1.Box
+	52, // 23: muster.wire.v1.Nearby.center:type_name -> muster.wire.v1.Point
+	20, // 24: muster.wire.v1.Ingest.fixes:type_name -> muster.wire.v1.SubjectFix
+	51, // 25: muster.wire.v1.SubjectFix.fix:type_name -> muster.wire.v1.Fix
+	26, // 26: muster.wire.v1.ServerFrame.welcome:type_name -> muster.wire.v1.Welcome
+	29, // 27: muster.wire.v1.ServerFrame.done:type_name -> muster.wire.v1.Done
+	31, // 28: muster.wire.v1.ServerFrame.snapshot:type_name -> muster.wire.v1.Snapshot
+	61, // 29: muster.wire.v1.ServerFrame.sent:type_name -> muster.wire.v1.Sent
+	63, // 30: muster.wire.v1.ServerFrame.page:type_name -> muster.wire.v1.Page
+	64, // 31: muster.wire.v1.ServerFrame.pong:type_name -> muster.wire.v1.Pong
+	65, // 32: muster.wire.v1.ServerFrame.error:type_name -> muster.wire.v1.Error
+	38, // 33: muster.wire.v1.ServerFrame.event:type_name -> muster.wire.v1.Event
+	54, // 34: muster.wire.v1.ServerFrame.fixes:type_name -> muster.wire.v1.Fixes
+	66, // 35: muster.wire.v1.ServerFrame.close:type_name -> muster.wire.v1.Close
+	27, // 36: muster.wire.v1.ServerFrame.goaway:type_name -> muster.wire.v1.Goaway
+	62, // 37: muster.wire.v1.ServerFrame.people_page:type_name -> muster.wire.v1.PeoplePage
+	32, // 38: muster.wire.v1.ServerFrame.reach:type_name -> muster.wire.v1.Reach
+	55, // 39: muster.wire.v1.ServerFrame.view:type_name -> muster.wire.v1.View
+	57, // 40: muster.wire.v1.ServerFrame.neighbours:type_name -> muster.wire.v1.Neighbours
+	59, // 41: muster.wire.v1.ServerFrame.ingested:type_name -> muster.wire.v1.Ingested
+	50, // 42: muster.wire.v1.ServerFrame.notice:type_name -> muster.wire.v1.Notice
+	13, // 43: muster.wire.v1.ServerFrame.typing:type_name -> muster.wire.v1.Typing
+	68, // 44: muster.wire.v1.ServerFrame.call_joined:type_name -> muster.wire.v1.CallJoined
+	69, // 45: muster.wire.v1.ServerFrame.call_floor:type_name -> muster.wire.v1.CallFloor
+	70, // 46: muster.wire.v1.ServerFrame.call_event:type_name -> muster.wire.v1.CallEvent
+	2,  // 47: muster.wire.v1.Welcome.transport:type_name -> muster.wire.v1.Transport
+	71, // 48: muster.wire.v1.Welcome.now:type_name -> google.protobuf.Timestamp
+	71, // 49: muster.wire.v1.Welcome.expires:type_name -> google.protobuf.Timestamp
+	28, // 50: muster.wire.v1.Goaway.targets:type_name -> muster.wire.v1.Target
+	34, // 51: muster.wire.v1.Snapshot.parts:type_name -> muster.wire.v1.Part
+	33, // 52: muster.wire.v1.Snapshot.unreached:type_name -> muster.wire.v1.RegionReach
+	33, // 53: muster.wire.v1.Reach.unreached:type_name -> muster.wire.v1.RegionReach
+	71, // 54: muster.wire.v1.RegionReach.unknown_since:type_name -> google.protobuf.Timestamp
+	30, // 55: muster.wire.v1.Part.at:type_name -> muster.wire.v1.Position
+	36, // 56: muster.wire.v1.Part.people:type_name -> muster.wire.v1.Person
+	53, // 57: muster.wire.v1.Part.fixes:type_name -> muster.wire.v1.MemberFix
+	35, // 58: muster.wire.v1.Part.counts:type_name -> muster.wire.v1.Counts
+	37, // 59: muster.wire.v1.Person.devices:type_name -> muster.wire.v1.Device
+	0,  // 60: muster.wire.v1.Device.state:type_name -> muster.wire.v1.State
+	2,  // 61: muster.wire.v1.Device.transport:type_name -> muster.wire.v1.Transport
+	71, // 62: muster.wire.v1.Device.since:type_name -> google.protobuf.Timestamp
+	1,  // 63: muster.wire.v1.Device.reason:type_name -> muster.wire.v1.Reason
+	30, // 64: muster.wire.v1.Event.at:type_name -> muster.wire.v1.Position
+	39, // 65: muster.wire.v1.Event.presence:type_name -> muster.wire.v1.Presence
+	41, // 66: muster.wire.v1.Event.message:type_name -> muster.wire.v1.Message
+	47, // 67: muster.wire.v1.Event.changed:type_name -> muster.wire.v1.Changed
+	40, // 68: muster.wire.v1.Event.continued:type_name -> muster.wire.v1.Continued
+	48, // 69: muster.wire.v1.Event.crossing:type_name -> muster.wire.v1.Crossing
+	49, // 70: muster.wire.v1.Event.update:type_name -> muster.wire.v1.Update
+	44, // 71: muster.wire.v1.Event.revised:type_name -> muster.wire.v1.Revised
+	45, // 72: muster.wire.v1.Event.receipts:type_name -> muster.wire.v1.Receipts
+	36, // 73: muster.wire.v1.Presence.people:type_name -> muster.wire.v1.Person
+	35, // 74: muster.wire.v1.Presence.counts:type_name -> muster.wire.v1.Counts
+	71, // 75: muster.wire.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	42, // 76: muster.wire.v1.Message.attachments:type_name -> muster.wire.v1.Attachment
+	71, // 77: muster.wire.v1.Message.edited_at:type_name -> google.protobuf.Timestamp
+	43, // 78: muster.wire.v1.Message.reactions:type_name -> muster.wire.v1.Reaction
+	41, // 79: muster.wire.v1.Revised.message:type_name -> muster.wire.v1.Message
+	46, // 80: muster.wire.v1.Receipts.seen:type_name -> muster.wire.v1.Seen
+	3,  // 81: muster.wire.v1.Crossing.kind:type_name -> muster.wire.v1.Crossing.Kind
+	71, // 82: muster.wire.v1.Crossing.at:type_name -> google.protobuf.Timestamp
+	71, // 83: muster.wire.v1.Update.at:type_name -> google.protobuf.Timestamp
+	71, // 84: muster.wire.v1.Notice.at:type_name -> google.protobuf.Timestamp
+	52, // 85: muster.wire.v1.Fix.point:type_name -> muster.wire.v1.Point
+	71, // 86: muster.wire.v1.Fix.captured:type_name -> google.protobuf.Timestamp
+	51, // 87: muster.wire.v1.MemberFix.fix:type_name -> muster.wire.v1.Fix
+	53, // 88: muster.wire.v1.Fixes.fixes:type_name -> muster.wire.v1.MemberFix
+	56, // 89: muster.wire.v1.View.sights:type_name -> muster.wire.v1.Sight
+	58, // 90: muster.wire.v1.Neighbours.people:type_name -> muster.wire.v1.Neighbour
+	51, // 91: muster.wire.v1.Neighbour.fix:type_name -> muster.wire.v1.Fix
+	60, // 92: muster.wire.v1.Ingested.refused:type_name -> muster.wire.v1.Refusal
+	41, // 93: muster.wire.v1.Sent.message:type_name -> muster.wire.v1.Message
+	36, // 94: muster.wire.v1.PeoplePage.people:type_name -> muster.wire.v1.Person
+	35, // 95: muster.wire.v1.PeoplePage.counts:type_name -> muster.wire.v1.Counts
+	41, // 96: muster.wire.v1.Page.messages:type_name -> muster.wire.v1.Message
+	71, // 97: muster.wire.v1.Pong.now:type_name -> google.protobuf.Timestamp
+	98, // [98:98] is the sub-list for method output_type
+	98, // [98:98] is the sub-list for method input_type
+	98, // [98:98] is the sub-list for extension type_name
+	98, // [98:98] is the sub-list for extension extendee
+	0,  // [0:98] is the sub-list for field type_name
 }
 
 func init() { file_wire_wire_proto_init() }
@@ -5725,6 +5804,7 @@ func file_wire_wire_proto_init() {
 	if File_wire_wire_proto != nil {
 		return
 	}
+	file_wire_call_proto_init()
 	file_wire_wire_proto_msgTypes[0].OneofWrappers = []any{
 		(*ClientFrame_Hello)(nil),
 		(*ClientFrame_Reauth)(nil),
@@ -5743,6 +5823,7 @@ func file_wire_wire_proto_init() {
 		(*ClientFrame_Withdraw)(nil),
 		(*ClientFrame_Receipt)(nil),
 		(*ClientFrame_Typing)(nil),
+		(*ClientFrame_Call)(nil),
 	}
 	file_wire_wire_proto_msgTypes[10].OneofWrappers = []any{}
 	file_wire_wire_proto_msgTypes[21].OneofWrappers = []any{
@@ -5764,6 +5845,9 @@ func file_wire_wire_proto_init() {
 		(*ServerFrame_Ingested)(nil),
 		(*ServerFrame_Notice)(nil),
 		(*ServerFrame_Typing)(nil),
+		(*ServerFrame_CallJoined)(nil),
+		(*ServerFrame_CallFloor)(nil),
+		(*ServerFrame_CallEvent)(nil),
 	}
 	file_wire_wire_proto_msgTypes[34].OneofWrappers = []any{
 		(*Event_Presence)(nil),
