@@ -1,0 +1,183 @@
+// Package media holds the nouns of calls and the small interfaces between those who
+// make one work. Its parts:
+//
+//	rtp/      packets: cache, numbering, layers; pure
+//	choice/   who is heard: loudest, nearest; pure
+//	cascade/  tracks between SFUs: framing and repair of loss; pure
+//	signal/   offers and answers of one connection; a pure state machine
+//	sfu/      packets from participants to participants; knows no calls
+//	call/     one call as one SFU node sees it; a pure state machine
+//	host/     a node's part in calls: runs the machines, joins all of the above
+//
+// A call is a media session in a room. A participant is a session in a call. Each
+// region in which a call has participants has one node as its SFU; its participants
+// stay there, and the SFUs of a call exchange what is wanted of each other.
+//
+// Media knows neither SQL, nor Raft, nor sockets of clients: what it needs of them it
+// declares here, and internal/node passes it in.
+package media
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/mustermesh/muster/api/wire"
+	"github.com/mustermesh/muster/geo"
+	"github.com/mustermesh/muster/internal/errs"
+	"github.com/mustermesh/muster/regions"
+)
+
+// Session is who asks for something in a call: a device's session, as the node says
+// that has its connection. Who is no member of the call's room does not get here.
+type Session struct {
+	User, Device string
+	Epoch        regions.Epoch
+	Name         string         // of the user
+	Node         regions.NodeID // that has its connection
+	Role         string         // of the user in the call's room: "member", "admin" or "owner"
+}
+
+// ID names the session.
+func (s Session) ID() regions.SessionID {
+	return regions.SessionID{User: s.User, Device: s.Device, Epoch: s.Epoch}
+}
+
+// Record is a call as it is stored.
+type Record struct {
+	Call, Room string
+	Type       string // "audio" or "video"
+	Locked     bool   // nobody else joins
+	PushToTalk bool
+	Hearing    Hearing
+	Home       regions.RegionID // of the room: where its talk floor is
+	StartedAt  time.Time
+	Ended      bool
+	// Version grows with each change of the record: a lower one is older.
+	Version uint64
+}
+
+// Moderates reports whether a session may mute and put out others, lock and end the
+// call: admins and owners of a group; in rooms of two, both.
+func (r Record) Moderates(s Session) bool {
+	return s.Role == "admin" || s.Role == "owner" || !strings.HasPrefix(r.Room, "group:")
+}
+
+// Hearing are the weights by which who is heard is chosen.
+type Hearing struct {
+	Most     uint32  // streams at a time; 0: all
+	Loudness float32 // weight, 0 to 1
+	Nearness float32 // weight, 0 to 1
+	Radius   float32 // metres, beyond which nobody is heard; 0: no limit
+}
+
+// On reports whether anything is chosen at all.
+func (h Hearing) On() bool { return h.Most > 0 || h.Nearness > 0 || h.Radius > 0 }
+
+// Wire is its form for clients.
+func (h Hearing) Wire() *wire.CallHearing {
+	return &wire.CallHearing{Most: h.Most, Loudness: h.Loudness, Nearness: h.Nearness, Radius: h.Radius}
+}
+
+// Book has the records of calls (core/calls). Its errors are for the client.
+type Book interface {
+	// Record reads one. ErrNoCall: there is none.
+	Record(ctx context.Context, call string) (Record, error)
+	// Lock and End change it, for one who moderates; all nodes hear of it by Changed of
+	// their hosts.
+	Lock(ctx context.Context, call string, by Session, locked bool) error
+	End(ctx context.Context, call string, by Session) error
+	// Idle tells that nobody has been in the call for a while, as far as this node knows
+	// of all regions. It ends it, unless somebody else says that it goes on.
+	Idle(ctx context.Context, call string) error
+	// Seen tells that the calls go on here, and returns their records as they are now.
+	// One that is no more comes as Ended.
+	Seen(ctx context.Context, calls []string) ([]Record, error)
+}
+
+// Place names the SFU of a region for a call: Epoch only grows per call and region.
+type Place struct {
+	Node  regions.NodeID // "": none
+	Epoch regions.Epoch
+	// Former was it before and drains; "": none. It is a peer until it is empty.
+	Former      regions.NodeID
+	FormerEpoch regions.Epoch
+}
+
+// Places are where this region's roster has its calls (regions/cluster).
+type Places interface {
+	// Place is the present one, from this node's copy.
+	Place(call string) Place
+	// Claim returns the present one, and makes one if there is none: the node with the
+	// fewest calls for its capacity. ErrNoMedia: no node of the region takes calls.
+	Claim(ctx context.Context, call string) (Place, error)
+	// Move has another node become the SFU of a call that this one has under the epoch.
+	Move(ctx context.Context, call string, epoch regions.Epoch) (Place, error)
+	// End gives up the entry, if it still has this epoch and node.
+	End(ctx context.Context, call string, epoch regions.Epoch) error
+}
+
+// Positions say where people of a room are, as its members may see them.
+type Positions interface {
+	// Positions returns the last known ones by user. The map is the caller's.
+	Positions(ctx context.Context, room string) (map[string]geo.Point, error)
+}
+
+// FloorAsk is a request about the talk floor of a call.
+type FloorAsk struct {
+	Call string
+	Home regions.RegionID // where the floor is
+	Who  regions.SessionID
+	What FloorWhat
+	// Priority among those who wait: 0 to 9.
+	Priority uint32
+}
+
+// FloorWhat says what is asked for.
+type FloorWhat int
+
+// What may be asked of a floor.
+const (
+	FloorHold    FloorWhat = iota // to get it, or to wait for it; again: to keep waiting
+	FloorRenew                    // by who has it: for another while
+	FloorRelease                  // to give it back, or to wait no more
+	FloorTake                     // by a moderator: away from whoever has it
+	FloorLook                     // nothing: how it is
+)
+
+// FloorState is how a talk floor is.
+type FloorState struct {
+	Holder regions.SessionID // User "": nobody
+	Grant  uint64            // of the holder: grows with each
+	Queue  []regions.SessionID
+}
+
+// FloorLease is how long a grant holds, counted by the holder's side from before it
+// asked.
+const FloorLease = 2 * time.Second
+
+// Floor asks the home region of a call, through its Raft (regions/cluster).
+// ErrFloorUnavailable: it can't be reached.
+type Floor interface {
+	Ask(ctx context.Context, ask FloorAsk) (FloorState, error)
+}
+
+// ICE gives a user's session the servers with which it can reach an SFU, or another
+// participant.
+type ICE func(user string) []*wire.CallIceServer
+
+// What can go wrong for a client, by the codes of api/wire.
+var (
+	ErrNoCall           = errs.New(errs.NotFound, "no_call", "there is no such call in this room; it may be over")
+	ErrCallFull         = errs.New(errs.Conflict, "call_full", "the call has as many participants as it may have")
+	ErrCallLocked       = errs.New(errs.Forbidden, "call_locked", "the call is locked: an admin of the group can open it")
+	ErrNotInCall        = errs.New(errs.Conflict, "not_in_call", "join the call first")
+	ErrCallEnded        = errs.New(errs.Gone, "call_ended", "the call is over")
+	ErrNoMedia          = errs.New(errs.Unavailable, "no_media", "no media server of the region takes calls right now; try again").After(time.Second)
+	ErrFloorUnavailable = errs.New(errs.Unavailable, "floor_unavailable", "the region that keeps the call's talk floor can't be reached right now; try again").After(time.Second)
+	ErrBadDescription   = errs.New(errs.Invalid, "bad_description", "the session description is not one that can be answered")
+	ErrBadRequest       = errs.New(errs.Invalid, wire.CodeBadRequest, "the request about the call is not a valid one")
+	ErrForbidden        = errs.New(errs.Forbidden, wire.CodeForbidden, "this is for those who moderate the call")
+	ErrSuperseded       = errs.New(errs.Conflict, wire.CodeSuperseded, "the device is in the call under a later session")
+	ErrRetry            = errs.New(errs.Unavailable, wire.CodeRetry, "the call changes its media server right now; try again").After(time.Second)
+)
