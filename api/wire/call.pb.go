@@ -340,7 +340,11 @@ type CallJoin struct {
 	MicMuted     bool                   `protobuf:"varint,1,opt,name=mic_muted,json=micMuted,proto3" json:"mic_muted,omitempty"`
 	SpeakerMuted bool                   `protobuf:"varint,2,opt,name=speaker_muted,json=speakerMuted,proto3" json:"speaker_muted,omitempty"`
 	// Can talk to another participant without a server, while there are just two.
-	PeerToPeer    bool `protobuf:"varint,3,opt,name=peer_to_peer,json=peerToPeer,proto3" json:"peer_to_peer,omitempty"`
+	PeerToPeer bool `protobuf:"varint,3,opt,name=peer_to_peer,json=peerToPeer,proto3" json:"peer_to_peer,omitempty"`
+	// The client has no connections of this call: what the server holds of earlier
+	// ones (of a page that was loaded again) is closed, and both are made anew.
+	// Without it those that there are go on.
+	Fresh         bool `protobuf:"varint,4,opt,name=fresh,proto3" json:"fresh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -392,6 +396,13 @@ func (x *CallJoin) GetSpeakerMuted() bool {
 func (x *CallJoin) GetPeerToPeer() bool {
 	if x != nil {
 		return x.PeerToPeer
+	}
+	return false
+}
+
+func (x *CallJoin) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
 	}
 	return false
 }
@@ -2419,12 +2430,13 @@ const file_wire_call_proto_rawDesc = "" +
 	"\bmoderate\x18\t \x01(\v2\x1c.muster.wire.v1.CallModerateH\x00R\bmoderate\x124\n" +
 	"\x06signal\x18\n" +
 	" \x01(\v2\x1a.muster.wire.v1.CallSignalH\x00R\x06signalB\x06\n" +
-	"\x04body\"n\n" +
+	"\x04body\"\x84\x01\n" +
 	"\bCallJoin\x12\x1b\n" +
 	"\tmic_muted\x18\x01 \x01(\bR\bmicMuted\x12#\n" +
 	"\rspeaker_muted\x18\x02 \x01(\bR\fspeakerMuted\x12 \n" +
 	"\fpeer_to_peer\x18\x03 \x01(\bR\n" +
-	"peerToPeer\"\v\n" +
+	"peerToPeer\x12\x14\n" +
+	"\x05fresh\x18\x04 \x01(\bR\x05fresh\"\v\n" +
 	"\tCallLeave\"\x95\x02\n" +
 	"\aCallSet\x12 \n" +
 	"\tmic_muted\x18\x01 \x01(\bH\x00R\bmicMuted\x88\x01\x01\x12(\n" +

@@ -272,6 +272,16 @@ func (m *CallJoin) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Fresh {
+		i--
+		if m.Fresh {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x20
+	}
 	if m.PeerToPeer {
 		i--
 		if m.PeerToPeer {
@@ -2376,6 +2386,9 @@ func (m *CallJoin) SizeVT() (n int) {
 	if m.PeerToPeer {
 		n += 2
 	}
+	if m.Fresh {
+		n += 2
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -3709,6 +3722,26 @@ func (m *CallJoin) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.PeerToPeer = bool(v != 0)
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Fresh", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Fresh = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
