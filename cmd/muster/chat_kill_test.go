@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mustermesh/muster/bench/fleet"
@@ -129,16 +130,16 @@ func (m marks) take(list []client.Seen) (back []string) {
 	return back
 }
 
-// lacks returns how many of the messages, as they are now, were not given.
-func (k *talker) lacks(history []client.Message) (n int) {
+// lacks returns which of the messages, as they are now, were not given.
+func (k *talker) lacks(history []client.Message) (lacking []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, m := range history {
-		if !same(k.heard[m.Number], m) {
-			n++
+		if had := k.heard[m.Number]; !same(had, m) {
+			lacking = append(lacking, fmt.Sprintf("message %d: has %+v, and it is %+v", m.Number, had, m))
 		}
 	}
-	return n
+	return lacking
 }
 
 // acknowledged is what was promised.
@@ -211,8 +212,10 @@ func talkWhileKilled(t *testing.T, f *fleet.Fleet, kills int) {
 	require.Len(t, once, len(acks.messages), "all that was sent was acknowledged in the end")
 	revised := checkRevisions(t, people[0], history, editors)
 	for i, k := range people {
-		require.Eventually(t, func() bool { return k.lacks(history) == 0 }, time.Minute, 20*time.Millisecond,
-			"client %d lacks some of %d messages", i, len(history))
+		if !assert.Eventually(t, func() bool { return len(k.lacks(history)) == 0 }, time.Minute, 20*time.Millisecond) {
+			lacking := k.lacks(history)
+			require.Empty(t, lacking[:min(10, len(lacking))], "client %d lacks %d of %d messages; its session is %+v", i, len(lacking), len(history), k.session.Status())
+		}
 	}
 	checkReceipts(t, f, people, uint64(len(history)))
 	receipts := 0
