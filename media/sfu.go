@@ -55,6 +55,10 @@ type SFU interface {
 type PeerConfig struct {
 	Name   string // for logs and errors: no user's name
 	Events PeerEvents
+	// TrackID names what is published: the same source of a participant has the same
+	// name at every SFU and after every reconnect. Of two of the same source in one
+	// offer the later one counts.
+	TrackID func(source wire.CallSource) string
 }
 
 // PeerEvents is who hears of a peer. The methods are called in order, by one goroutine
@@ -83,7 +87,10 @@ type Peer interface {
 	Describe(d *wire.CallDescription) error
 	Candidate(c *wire.CallCandidate) error
 	// Subscribe says, wholly, which tracks the participant gets. Tracks that are new or
-	// gone are offered anew; the rest is a matter of which packets flow.
+	// gone are offered anew; the rest is a matter of which packets flow. Another Source
+	// with the name of one that the participant gets takes its place (its sender is at
+	// another SFU now, or connected anew): no new offer, and its packets go on under the
+	// numbers and times of those before, so that nobody hears the change.
 	Subscribe(s []Subscription)
 	// Flow pauses or resumes one of them, without a new offer.
 	Flow(track string, flow bool)

@@ -59,6 +59,7 @@ type Frame struct {
 	//	*Frame_Revise
 	//	*Frame_Receive
 	//	*Frame_Typing
+	//	*Frame_Call
 	Body isFrame_Body `protobuf_oneof:"body"`
 	// The epoch of the room's slot in the region of both nodes. From an owner: its
 	// own; a node whose roster knows a higher one refuses the frame. From a node to
@@ -350,6 +351,15 @@ func (x *Frame) GetTyping() *Typing {
 	return nil
 }
 
+func (x *Frame) GetCall() *CallFrame {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_Call); ok {
+			return x.Call
+		}
+	}
+	return nil
+}
+
 func (x *Frame) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
@@ -485,6 +495,11 @@ type Frame_Typing struct {
 	Typing *Typing `protobuf:"bytes,28,opt,name=typing,proto3,oneof"`
 }
 
+type Frame_Call struct {
+	// about a call, see media.proto
+	Call *CallFrame `protobuf:"bytes,29,opt,name=call,proto3,oneof"`
+}
+
 func (*Frame_Attach) isFrame_Body() {}
 
 func (*Frame_Join) isFrame_Body() {}
@@ -539,12 +554,15 @@ func (*Frame_Receive) isFrame_Body() {}
 
 func (*Frame_Typing) isFrame_Body() {}
 
+func (*Frame_Call) isFrame_Body() {}
+
 // Datagram travels on the datagrams link: may be lost, reordered, not doubled.
 type Datagram struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
 	//
 	//	*Datagram_Fixes
+	//	*Datagram_Media
 	Body          isDatagram_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -596,6 +614,15 @@ func (x *Datagram) GetFixes() *Fixes {
 	return nil
 }
 
+func (x *Datagram) GetMedia() []byte {
+	if x != nil {
+		if x, ok := x.Body.(*Datagram_Media); ok {
+			return x.Media
+		}
+	}
+	return nil
+}
+
 type isDatagram_Body interface {
 	isDatagram_Body()
 }
@@ -604,7 +631,13 @@ type Datagram_Fixes struct {
 	Fixes *Fixes `protobuf:"bytes,1,opt,name=fixes,proto3,oneof"`
 }
 
+type Datagram_Media struct {
+	Media []byte `protobuf:"bytes,2,opt,name=media,proto3,oneof"` // packets of calls, as media/cascade frames them
+}
+
 func (*Datagram_Fixes) isDatagram_Body() {}
+
+func (*Datagram_Media) isDatagram_Body() {}
 
 // Call and Answer travel on a stream of their own of the control link.
 type Call struct {
@@ -624,6 +657,10 @@ type Call struct {
 	//	*Call_Update
 	//	*Call_Notify
 	//	*Call_ProfileChanged
+	//	*Call_CallAsk
+	//	*Call_CallMeet
+	//	*Call_CallChange
+	//	*Call_TurnList
 	Body          isCall_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -783,6 +820,42 @@ func (x *Call) GetProfileChanged() *ProfileChanged {
 	return nil
 }
 
+func (x *Call) GetCallAsk() *CallAsk {
+	if x != nil {
+		if x, ok := x.Body.(*Call_CallAsk); ok {
+			return x.CallAsk
+		}
+	}
+	return nil
+}
+
+func (x *Call) GetCallMeet() *CallMeet {
+	if x != nil {
+		if x, ok := x.Body.(*Call_CallMeet); ok {
+			return x.CallMeet
+		}
+	}
+	return nil
+}
+
+func (x *Call) GetCallChange() *CallChange {
+	if x != nil {
+		if x, ok := x.Body.(*Call_CallChange); ok {
+			return x.CallChange
+		}
+	}
+	return nil
+}
+
+func (x *Call) GetTurnList() *TurnList {
+	if x != nil {
+		if x, ok := x.Body.(*Call_TurnList); ok {
+			return x.TurnList
+		}
+	}
+	return nil
+}
+
 type isCall_Body interface {
 	isCall_Body()
 }
@@ -839,6 +912,22 @@ type Call_ProfileChanged struct {
 	ProfileChanged *ProfileChanged `protobuf:"bytes,13,opt,name=profile_changed,json=profileChanged,proto3,oneof"`
 }
 
+type Call_CallAsk struct {
+	CallAsk *CallAsk `protobuf:"bytes,14,opt,name=call_ask,json=callAsk,proto3,oneof"`
+}
+
+type Call_CallMeet struct {
+	CallMeet *CallMeet `protobuf:"bytes,15,opt,name=call_meet,json=callMeet,proto3,oneof"`
+}
+
+type Call_CallChange struct {
+	CallChange *CallChange `protobuf:"bytes,16,opt,name=call_change,json=callChange,proto3,oneof"`
+}
+
+type Call_TurnList struct {
+	TurnList *TurnList `protobuf:"bytes,17,opt,name=turn_list,json=turnList,proto3,oneof"`
+}
+
 func (*Call_MembershipChanged) isCall_Body() {}
 
 func (*Call_Revoke) isCall_Body() {}
@@ -864,6 +953,14 @@ func (*Call_Update) isCall_Body() {}
 func (*Call_Notify) isCall_Body() {}
 
 func (*Call_ProfileChanged) isCall_Body() {}
+
+func (*Call_CallAsk) isCall_Body() {}
+
+func (*Call_CallMeet) isCall_Body() {}
+
+func (*Call_CallChange) isCall_Body() {}
+
+func (*Call_TurnList) isCall_Body() {}
 
 // What others see of a user has this version now: older ones are to be read anew.
 type ProfileChanged struct {
@@ -927,6 +1024,9 @@ type Answer struct {
 	//	*Answer_FixList
 	//	*Answer_MapFound
 	//	*Answer_Notified
+	//	*Answer_CallAnswer
+	//	*Answer_CallMet
+	//	*Answer_TurnServers
 	Body          isAnswer_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1014,6 +1114,33 @@ func (x *Answer) GetNotified() *Notified {
 	return nil
 }
 
+func (x *Answer) GetCallAnswer() *wire.ServerFrame {
+	if x != nil {
+		if x, ok := x.Body.(*Answer_CallAnswer); ok {
+			return x.CallAnswer
+		}
+	}
+	return nil
+}
+
+func (x *Answer) GetCallMet() *CallMet {
+	if x != nil {
+		if x, ok := x.Body.(*Answer_CallMet); ok {
+			return x.CallMet
+		}
+	}
+	return nil
+}
+
+func (x *Answer) GetTurnServers() *TurnServers {
+	if x != nil {
+		if x, ok := x.Body.(*Answer_TurnServers); ok {
+			return x.TurnServers
+		}
+	}
+	return nil
+}
+
 type isAnswer_Body interface {
 	isAnswer_Body()
 }
@@ -1038,6 +1165,18 @@ type Answer_Notified struct {
 	Notified *Notified `protobuf:"bytes,5,opt,name=notified,proto3,oneof"`
 }
 
+type Answer_CallAnswer struct {
+	CallAnswer *wire.ServerFrame `protobuf:"bytes,6,opt,name=call_answer,json=callAnswer,proto3,oneof"`
+}
+
+type Answer_CallMet struct {
+	CallMet *CallMet `protobuf:"bytes,7,opt,name=call_met,json=callMet,proto3,oneof"`
+}
+
+type Answer_TurnServers struct {
+	TurnServers *TurnServers `protobuf:"bytes,8,opt,name=turn_servers,json=turnServers,proto3,oneof"`
+}
+
 func (*Answer_PeoplePage) isAnswer_Body() {}
 
 func (*Answer_Stored) isAnswer_Body() {}
@@ -1047,6 +1186,12 @@ func (*Answer_FixList) isAnswer_Body() {}
 func (*Answer_MapFound) isAnswer_Body() {}
 
 func (*Answer_Notified) isAnswer_Body() {}
+
+func (*Answer_CallAnswer) isAnswer_Body() {}
+
+func (*Answer_CallMet) isAnswer_Body() {}
+
+func (*Answer_TurnServers) isAnswer_Body() {}
 
 // Updates of a room, to be numbered and spread in this order. The answer says that
 // they were; whoever does not own the room refuses.
@@ -4491,7 +4636,7 @@ var File_peer_peer_proto protoreflect.FileDescriptor
 
 const file_peer_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x0fwire/wire.proto\"\xc3\v\n" +
+	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x10peer/media.proto\x1a\x0fwire/wire.proto\"\xf4\v\n" +
 	"\x05Frame\x120\n" +
 	"\x06attach\x18\x01 \x01(\v2\x16.muster.peer.v1.AttachH\x00R\x06attach\x12*\n" +
 	"\x04join\x18\x02 \x01(\v2\x14.muster.peer.v1.JoinH\x00R\x04join\x120\n" +
@@ -4521,12 +4666,14 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\bcrossing\x18\x19 \x01(\v2\x18.muster.peer.v1.CrossingH\x00R\bcrossing\x120\n" +
 	"\x06revise\x18\x1a \x01(\v2\x16.muster.peer.v1.ReviseH\x00R\x06revise\x123\n" +
 	"\areceive\x18\x1b \x01(\v2\x17.muster.peer.v1.ReceiveH\x00R\areceive\x120\n" +
-	"\x06typing\x18\x1c \x01(\v2\x16.muster.peer.v1.TypingH\x00R\x06typing\x12\x14\n" +
+	"\x06typing\x18\x1c \x01(\v2\x16.muster.peer.v1.TypingH\x00R\x06typing\x12/\n" +
+	"\x04call\x18\x1d \x01(\v2\x19.muster.peer.v1.CallFrameH\x00R\x04call\x12\x14\n" +
 	"\x05epoch\x18\x14 \x01(\x04R\x05epochB\x06\n" +
-	"\x04body\"A\n" +
+	"\x04body\"Y\n" +
 	"\bDatagram\x12-\n" +
-	"\x05fixes\x18\x01 \x01(\v2\x15.muster.peer.v1.FixesH\x00R\x05fixesB\x06\n" +
-	"\x04body\"\xd0\x06\n" +
+	"\x05fixes\x18\x01 \x01(\v2\x15.muster.peer.v1.FixesH\x00R\x05fixes\x12\x16\n" +
+	"\x05media\x18\x02 \x01(\fH\x00R\x05mediaB\x06\n" +
+	"\x04body\"\xb7\b\n" +
 	"\x04Call\x12R\n" +
 	"\x12membership_changed\x18\x01 \x01(\v2!.muster.peer.v1.MembershipChangedH\x00R\x11membershipChanged\x120\n" +
 	"\x06revoke\x18\x02 \x01(\v2\x16.muster.peer.v1.RevokeH\x00R\x06revoke\x127\n" +
@@ -4543,18 +4690,27 @@ const file_peer_peer_proto_rawDesc = "" +
 	" \x01(\v2\x1e.muster.peer.v1.SharingChangedH\x00R\x0esharingChanged\x120\n" +
 	"\x06update\x18\v \x01(\v2\x16.muster.peer.v1.UpdateH\x00R\x06update\x120\n" +
 	"\x06notify\x18\f \x01(\v2\x16.muster.peer.v1.NotifyH\x00R\x06notify\x12I\n" +
-	"\x0fprofile_changed\x18\r \x01(\v2\x1e.muster.peer.v1.ProfileChangedH\x00R\x0eprofileChangedB\x06\n" +
+	"\x0fprofile_changed\x18\r \x01(\v2\x1e.muster.peer.v1.ProfileChangedH\x00R\x0eprofileChanged\x124\n" +
+	"\bcall_ask\x18\x0e \x01(\v2\x17.muster.peer.v1.CallAskH\x00R\acallAsk\x127\n" +
+	"\tcall_meet\x18\x0f \x01(\v2\x18.muster.peer.v1.CallMeetH\x00R\bcallMeet\x12=\n" +
+	"\vcall_change\x18\x10 \x01(\v2\x1a.muster.peer.v1.CallChangeH\x00R\n" +
+	"callChange\x127\n" +
+	"\tturn_list\x18\x11 \x01(\v2\x18.muster.peer.v1.TurnListH\x00R\bturnListB\x06\n" +
 	"\x04body\">\n" +
 	"\x0eProfileChanged\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x04R\aversion\"\xa8\x02\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"\xe0\x03\n" +
 	"\x06Answer\x12=\n" +
 	"\vpeople_page\x18\x01 \x01(\v2\x1a.muster.wire.v1.PeoplePageH\x00R\n" +
 	"peoplePage\x120\n" +
 	"\x06stored\x18\x02 \x01(\v2\x16.muster.peer.v1.StoredH\x00R\x06stored\x124\n" +
 	"\bfix_list\x18\x03 \x01(\v2\x17.muster.peer.v1.FixListH\x00R\afixList\x127\n" +
 	"\tmap_found\x18\x04 \x01(\v2\x18.muster.peer.v1.MapFoundH\x00R\bmapFound\x126\n" +
-	"\bnotified\x18\x05 \x01(\v2\x18.muster.peer.v1.NotifiedH\x00R\bnotifiedB\x06\n" +
+	"\bnotified\x18\x05 \x01(\v2\x18.muster.peer.v1.NotifiedH\x00R\bnotified\x12>\n" +
+	"\vcall_answer\x18\x06 \x01(\v2\x1b.muster.wire.v1.ServerFrameH\x00R\n" +
+	"callAnswer\x124\n" +
+	"\bcall_met\x18\a \x01(\v2\x17.muster.peer.v1.CallMetH\x00R\acallMet\x12@\n" +
+	"\fturn_servers\x18\b \x01(\v2\x1b.muster.peer.v1.TurnServersH\x00R\vturnServersB\x06\n" +
 	"\x04body\"d\n" +
 	"\x06Update\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x120\n" +
@@ -4882,125 +5038,141 @@ var file_peer_peer_proto_goTypes = []any{
 	(*ListPeople)(nil),            // 52: muster.peer.v1.ListPeople
 	(*PresenceChanged)(nil),       // 53: muster.peer.v1.PresenceChanged
 	(*Revoke)(nil),                // 54: muster.peer.v1.Revoke
-	(*wire.PeoplePage)(nil),       // 55: muster.wire.v1.PeoplePage
-	(*wire.Update)(nil),           // 56: muster.wire.v1.Update
-	(*wire.Notice)(nil),           // 57: muster.wire.v1.Notice
-	(*wire.MemberFix)(nil),        // 58: muster.wire.v1.MemberFix
-	(*timestamppb.Timestamp)(nil), // 59: google.protobuf.Timestamp
-	(*wire.Fix)(nil),              // 60: muster.wire.v1.Fix
-	(*wire.Point)(nil),            // 61: muster.wire.v1.Point
-	(*wire.Box)(nil),              // 62: muster.wire.v1.Box
-	(*wire.Crossing)(nil),         // 63: muster.wire.v1.Crossing
-	(*wire.Message)(nil),          // 64: muster.wire.v1.Message
-	(*wire.Device)(nil),           // 65: muster.wire.v1.Device
-	(*wire.Position)(nil),         // 66: muster.wire.v1.Position
-	(*wire.RegionReach)(nil),      // 67: muster.wire.v1.RegionReach
-	(*wire.Revised)(nil),          // 68: muster.wire.v1.Revised
-	(*wire.Receipts)(nil),         // 69: muster.wire.v1.Receipts
-	(*wire.Typing)(nil),           // 70: muster.wire.v1.Typing
-	(*wire.Part)(nil),             // 71: muster.wire.v1.Part
+	(*CallFrame)(nil),             // 55: muster.peer.v1.CallFrame
+	(*CallAsk)(nil),               // 56: muster.peer.v1.CallAsk
+	(*CallMeet)(nil),              // 57: muster.peer.v1.CallMeet
+	(*CallChange)(nil),            // 58: muster.peer.v1.CallChange
+	(*TurnList)(nil),              // 59: muster.peer.v1.TurnList
+	(*wire.PeoplePage)(nil),       // 60: muster.wire.v1.PeoplePage
+	(*wire.ServerFrame)(nil),      // 61: muster.wire.v1.ServerFrame
+	(*CallMet)(nil),               // 62: muster.peer.v1.CallMet
+	(*TurnServers)(nil),           // 63: muster.peer.v1.TurnServers
+	(*wire.Update)(nil),           // 64: muster.wire.v1.Update
+	(*wire.Notice)(nil),           // 65: muster.wire.v1.Notice
+	(*wire.MemberFix)(nil),        // 66: muster.wire.v1.MemberFix
+	(*timestamppb.Timestamp)(nil), // 67: google.protobuf.Timestamp
+	(*wire.Fix)(nil),              // 68: muster.wire.v1.Fix
+	(*wire.Point)(nil),            // 69: muster.wire.v1.Point
+	(*wire.Box)(nil),              // 70: muster.wire.v1.Box
+	(*wire.Crossing)(nil),         // 71: muster.wire.v1.Crossing
+	(*wire.Message)(nil),          // 72: muster.wire.v1.Message
+	(*wire.Device)(nil),           // 73: muster.wire.v1.Device
+	(*wire.Position)(nil),         // 74: muster.wire.v1.Position
+	(*wire.RegionReach)(nil),      // 75: muster.wire.v1.RegionReach
+	(*wire.Revised)(nil),          // 76: muster.wire.v1.Revised
+	(*wire.Receipts)(nil),         // 77: muster.wire.v1.Receipts
+	(*wire.Typing)(nil),           // 78: muster.wire.v1.Typing
+	(*wire.Part)(nil),             // 79: muster.wire.v1.Part
 }
 var file_peer_peer_proto_depIdxs = []int32{
-	28, // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
-	29, // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
-	31, // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
-	32, // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
-	33, // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
-	38, // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
-	30, // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
-	39, // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
-	40, // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
-	41, // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
-	42, // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
-	43, // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
-	44, // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
-	45, // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
-	37, // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	46, // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
-	18, // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
-	19, // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
-	20, // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
-	22, // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
-	21, // 20: muster.peer.v1.Frame.silence:type_name -> muster.peer.v1.Silence
-	8,  // 21: muster.peer.v1.Frame.post:type_name -> muster.peer.v1.Post
-	11, // 22: muster.peer.v1.Frame.map_update:type_name -> muster.peer.v1.MapUpdate
-	17, // 23: muster.peer.v1.Frame.crossing:type_name -> muster.peer.v1.Crossing
-	34, // 24: muster.peer.v1.Frame.revise:type_name -> muster.peer.v1.Revise
-	35, // 25: muster.peer.v1.Frame.receive:type_name -> muster.peer.v1.Receive
-	36, // 26: muster.peer.v1.Frame.typing:type_name -> muster.peer.v1.Typing
-	41, // 27: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
-	37, // 28: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
-	54, // 29: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
-	47, // 30: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
-	52, // 31: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
-	53, // 32: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
-	24, // 33: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
-	25, // 34: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
-	9,  // 35: muster.peer.v1.Call.list_fixes:type_name -> muster.peer.v1.ListFixes
-	14, // 36: muster.peer.v1.Call.map_query:type_name -> muster.peer.v1.MapQuery
-	16, // 37: muster.peer.v1.Call.sharing_changed:type_name -> muster.peer.v1.SharingChanged
-	5,  // 38: muster.peer.v1.Call.update:type_name -> muster.peer.v1.Update
-	6,  // 39: muster.peer.v1.Call.notify:type_name -> muster.peer.v1.Notify
-	3,  // 40: muster.peer.v1.Call.profile_changed:type_name -> muster.peer.v1.ProfileChanged
-	55, // 41: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
-	26, // 42: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
-	10, // 43: muster.peer.v1.Answer.fix_list:type_name -> muster.peer.v1.FixList
-	15, // 44: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
-	7,  // 45: muster.peer.v1.Answer.notified:type_name -> muster.peer.v1.Notified
-	56, // 46: muster.peer.v1.Update.updates:type_name -> muster.wire.v1.Update
-	57, // 47: muster.peer.v1.Notify.notices:type_name -> muster.wire.v1.Notice
-	58, // 48: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
-	59, // 49: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
-	58, // 50: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
-	13, // 51: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
-	12, // 52: muster.peer.v1.MapUpdate.claims:type_name -> muster.peer.v1.MapClaim
-	12, // 53: muster.peer.v1.MapUpdate.superseded:type_name -> muster.peer.v1.MapClaim
-	60, // 54: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
-	59, // 55: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
-	61, // 56: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
-	62, // 57: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
-	13, // 58: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
-	59, // 59: muster.peer.v1.SharingChanged.withdrawn:type_name -> google.protobuf.Timestamp
-	63, // 60: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
-	23, // 61: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
-	64, // 62: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
-	65, // 63: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
-	27, // 64: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
-	66, // 65: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
-	58, // 66: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
-	67, // 67: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
-	8,  // 68: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
-	27, // 69: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
-	66, // 70: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	66, // 71: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
-	67, // 72: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
-	65, // 73: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	58, // 74: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	64, // 75: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	68, // 76: muster.peer.v1.Revise.revised:type_name -> muster.wire.v1.Revised
-	69, // 77: muster.peer.v1.Receive.receipts:type_name -> muster.wire.v1.Receipts
-	70, // 78: muster.peer.v1.Typing.typing:type_name -> muster.wire.v1.Typing
-	66, // 79: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	71, // 80: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	66, // 81: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
-	40, // 82: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
-	66, // 83: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	48, // 84: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
-	50, // 85: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
-	51, // 86: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
-	49, // 87: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
-	65, // 88: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
-	58, // 89: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
-	8,  // 90: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
-	66, // 91: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
-	40, // 92: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
-	67, // 93: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
-	59, // 94: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	95, // [95:95] is the sub-list for method output_type
-	95, // [95:95] is the sub-list for method input_type
-	95, // [95:95] is the sub-list for extension type_name
-	95, // [95:95] is the sub-list for extension extendee
-	0,  // [0:95] is the sub-list for field type_name
+	28,  // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
+	29,  // 1: muster.peer.v1.Frame.join:type_name -> muster.peer.v1.Join
+	31,  // 2: muster.peer.v1.Frame.change:type_name -> muster.peer.v1.Change
+	32,  // 3: muster.peer.v1.Frame.report:type_name -> muster.peer.v1.Report
+	33,  // 4: muster.peer.v1.Frame.publish:type_name -> muster.peer.v1.Publish
+	38,  // 5: muster.peer.v1.Frame.applied:type_name -> muster.peer.v1.Applied
+	30,  // 6: muster.peer.v1.Frame.joined:type_name -> muster.peer.v1.Joined
+	39,  // 7: muster.peer.v1.Frame.fence:type_name -> muster.peer.v1.Fence
+	40,  // 8: muster.peer.v1.Frame.event:type_name -> muster.peer.v1.Event
+	41,  // 9: muster.peer.v1.Frame.fixes:type_name -> muster.peer.v1.Fixes
+	42,  // 10: muster.peer.v1.Frame.parts:type_name -> muster.peer.v1.Parts
+	43,  // 11: muster.peer.v1.Frame.subscribe:type_name -> muster.peer.v1.Subscribe
+	44,  // 12: muster.peer.v1.Frame.unsubscribe:type_name -> muster.peer.v1.Unsubscribe
+	45,  // 13: muster.peer.v1.Frame.not_owner:type_name -> muster.peer.v1.NotOwner
+	37,  // 14: muster.peer.v1.Frame.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	46,  // 15: muster.peer.v1.Frame.slots:type_name -> muster.peer.v1.Slots
+	18,  // 16: muster.peer.v1.Frame.reach:type_name -> muster.peer.v1.Reach
+	19,  // 17: muster.peer.v1.Frame.digest:type_name -> muster.peer.v1.Digest
+	20,  // 18: muster.peer.v1.Frame.digest_answer:type_name -> muster.peer.v1.DigestAnswer
+	22,  // 19: muster.peer.v1.Frame.standing:type_name -> muster.peer.v1.Standing
+	21,  // 20: muster.peer.v1.Frame.silence:type_name -> muster.peer.v1.Silence
+	8,   // 21: muster.peer.v1.Frame.post:type_name -> muster.peer.v1.Post
+	11,  // 22: muster.peer.v1.Frame.map_update:type_name -> muster.peer.v1.MapUpdate
+	17,  // 23: muster.peer.v1.Frame.crossing:type_name -> muster.peer.v1.Crossing
+	34,  // 24: muster.peer.v1.Frame.revise:type_name -> muster.peer.v1.Revise
+	35,  // 25: muster.peer.v1.Frame.receive:type_name -> muster.peer.v1.Receive
+	36,  // 26: muster.peer.v1.Frame.typing:type_name -> muster.peer.v1.Typing
+	55,  // 27: muster.peer.v1.Frame.call:type_name -> muster.peer.v1.CallFrame
+	41,  // 28: muster.peer.v1.Datagram.fixes:type_name -> muster.peer.v1.Fixes
+	37,  // 29: muster.peer.v1.Call.membership_changed:type_name -> muster.peer.v1.MembershipChanged
+	54,  // 30: muster.peer.v1.Call.revoke:type_name -> muster.peer.v1.Revoke
+	47,  // 31: muster.peer.v1.Call.hand_over:type_name -> muster.peer.v1.HandOver
+	52,  // 32: muster.peer.v1.Call.list_people:type_name -> muster.peer.v1.ListPeople
+	53,  // 33: muster.peer.v1.Call.presence_changed:type_name -> muster.peer.v1.PresenceChanged
+	24,  // 34: muster.peer.v1.Call.device_moved:type_name -> muster.peer.v1.DeviceMoved
+	25,  // 35: muster.peer.v1.Call.store_message:type_name -> muster.peer.v1.StoreMessage
+	9,   // 36: muster.peer.v1.Call.list_fixes:type_name -> muster.peer.v1.ListFixes
+	14,  // 37: muster.peer.v1.Call.map_query:type_name -> muster.peer.v1.MapQuery
+	16,  // 38: muster.peer.v1.Call.sharing_changed:type_name -> muster.peer.v1.SharingChanged
+	5,   // 39: muster.peer.v1.Call.update:type_name -> muster.peer.v1.Update
+	6,   // 40: muster.peer.v1.Call.notify:type_name -> muster.peer.v1.Notify
+	3,   // 41: muster.peer.v1.Call.profile_changed:type_name -> muster.peer.v1.ProfileChanged
+	56,  // 42: muster.peer.v1.Call.call_ask:type_name -> muster.peer.v1.CallAsk
+	57,  // 43: muster.peer.v1.Call.call_meet:type_name -> muster.peer.v1.CallMeet
+	58,  // 44: muster.peer.v1.Call.call_change:type_name -> muster.peer.v1.CallChange
+	59,  // 45: muster.peer.v1.Call.turn_list:type_name -> muster.peer.v1.TurnList
+	60,  // 46: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
+	26,  // 47: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
+	10,  // 48: muster.peer.v1.Answer.fix_list:type_name -> muster.peer.v1.FixList
+	15,  // 49: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
+	7,   // 50: muster.peer.v1.Answer.notified:type_name -> muster.peer.v1.Notified
+	61,  // 51: muster.peer.v1.Answer.call_answer:type_name -> muster.wire.v1.ServerFrame
+	62,  // 52: muster.peer.v1.Answer.call_met:type_name -> muster.peer.v1.CallMet
+	63,  // 53: muster.peer.v1.Answer.turn_servers:type_name -> muster.peer.v1.TurnServers
+	64,  // 54: muster.peer.v1.Update.updates:type_name -> muster.wire.v1.Update
+	65,  // 55: muster.peer.v1.Notify.notices:type_name -> muster.wire.v1.Notice
+	66,  // 56: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
+	67,  // 57: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
+	66,  // 58: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
+	13,  // 59: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
+	12,  // 60: muster.peer.v1.MapUpdate.claims:type_name -> muster.peer.v1.MapClaim
+	12,  // 61: muster.peer.v1.MapUpdate.superseded:type_name -> muster.peer.v1.MapClaim
+	68,  // 62: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
+	67,  // 63: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
+	69,  // 64: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
+	70,  // 65: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
+	13,  // 66: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
+	67,  // 67: muster.peer.v1.SharingChanged.withdrawn:type_name -> google.protobuf.Timestamp
+	71,  // 68: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
+	23,  // 69: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
+	72,  // 70: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
+	73,  // 71: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
+	27,  // 72: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
+	74,  // 73: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
+	66,  // 74: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
+	75,  // 75: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
+	8,   // 76: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
+	27,  // 77: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
+	74,  // 78: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
+	74,  // 79: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	75,  // 80: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
+	73,  // 81: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	66,  // 82: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	72,  // 83: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	76,  // 84: muster.peer.v1.Revise.revised:type_name -> muster.wire.v1.Revised
+	77,  // 85: muster.peer.v1.Receive.receipts:type_name -> muster.wire.v1.Receipts
+	78,  // 86: muster.peer.v1.Typing.typing:type_name -> muster.wire.v1.Typing
+	74,  // 87: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	79,  // 88: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	74,  // 89: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
+	40,  // 90: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
+	74,  // 91: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	48,  // 92: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	50,  // 93: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	51,  // 94: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	49,  // 95: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
+	73,  // 96: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	66,  // 97: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	8,   // 98: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
+	74,  // 99: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	40,  // 100: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	75,  // 101: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
+	67,  // 102: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	103, // [103:103] is the sub-list for method output_type
+	103, // [103:103] is the sub-list for method input_type
+	103, // [103:103] is the sub-list for extension type_name
+	103, // [103:103] is the sub-list for extension extendee
+	0,   // [0:103] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
@@ -5008,6 +5180,7 @@ func file_peer_peer_proto_init() {
 	if File_peer_peer_proto != nil {
 		return
 	}
+	file_peer_media_proto_init()
 	file_peer_peer_proto_msgTypes[0].OneofWrappers = []any{
 		(*Frame_Attach)(nil),
 		(*Frame_Join)(nil),
@@ -5036,9 +5209,11 @@ func file_peer_peer_proto_init() {
 		(*Frame_Revise)(nil),
 		(*Frame_Receive)(nil),
 		(*Frame_Typing)(nil),
+		(*Frame_Call)(nil),
 	}
 	file_peer_peer_proto_msgTypes[1].OneofWrappers = []any{
 		(*Datagram_Fixes)(nil),
+		(*Datagram_Media)(nil),
 	}
 	file_peer_peer_proto_msgTypes[2].OneofWrappers = []any{
 		(*Call_MembershipChanged)(nil),
@@ -5054,6 +5229,10 @@ func file_peer_peer_proto_init() {
 		(*Call_Update)(nil),
 		(*Call_Notify)(nil),
 		(*Call_ProfileChanged)(nil),
+		(*Call_CallAsk)(nil),
+		(*Call_CallMeet)(nil),
+		(*Call_CallChange)(nil),
+		(*Call_TurnList)(nil),
 	}
 	file_peer_peer_proto_msgTypes[4].OneofWrappers = []any{
 		(*Answer_PeoplePage)(nil),
@@ -5061,6 +5240,9 @@ func file_peer_peer_proto_init() {
 		(*Answer_FixList)(nil),
 		(*Answer_MapFound)(nil),
 		(*Answer_Notified)(nil),
+		(*Answer_CallAnswer)(nil),
+		(*Answer_CallMet)(nil),
+		(*Answer_TurnServers)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
