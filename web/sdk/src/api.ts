@@ -3,6 +3,7 @@
 
 import { AccountApi } from "./account.js";
 import { MusterError } from "./errors.js";
+import { CommunicationApi } from "./communication.js";
 import { ConversationsApi } from "./conversations.js";
 import { DebtsApi } from "./debts.js";
 import { ExpensesApi } from "./expenses.js";
@@ -152,6 +153,8 @@ export class Api {
   readonly notifications = new NotificationsApi(this.#ask);
   /** What is said, in groups and between two people. */
   readonly conversations = new ConversationsApi(this.#ask);
+  /** Calls: which go on, and beginning and ending one. */
+  readonly communication = new CommunicationApi(this.#ask);
   /** Files for messages. */
   readonly uploads: UploadsApi;
   /** Meeting people nearby. */

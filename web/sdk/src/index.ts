@@ -19,6 +19,26 @@ export type {
   Role,
   UserPresence,
 } from "./api.js";
+export { Call, type CallEvents, type CallOptions, type CallPhase } from "./call/call.js";
+export { camera, type Captured, fileMusic, microphone, screen, tabMusic } from "./call/capture.js";
+export { type DeviceKind, type MediaDevice, mediaDevices, watchDevices } from "./call/devices.js";
+export type { RtcOptions } from "./call/platform.js";
+export type {
+  CallSource,
+  CallTrack,
+  CallWho,
+  Floor,
+  GoneReason,
+  Grade,
+  Hearing,
+  IceServer,
+  OverReason,
+  Participant,
+  Quality,
+  Sound,
+  TrackStats,
+} from "./call/types.js";
+export type { CallChange, CallRecord, NewCall } from "./communication.js";
 export type {
   Conversation,
   ConversationScope,

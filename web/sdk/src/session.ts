@@ -13,8 +13,9 @@
 // twice.
 
 import { create } from "@bufbuild/protobuf";
+import { Calls } from "./call/calls.js";
 import { connectTo, Fallback, type TransportChoice } from "./connector.js";
-import { date, toMessage, toUpdate, transportName } from "./convert.js";
+import { date, toUpdate, transportName } from "./convert.js";
 import { pageStorage, tabDevice } from "./device.js";
 import { Emitter } from "./emitter.js";
 import { Endpoints, order, type Target } from "./endpoints.js";
@@ -38,11 +39,11 @@ import { encode, Requests } from "./requests.js";
 import type { Room } from "./room.js";
 import { Saying } from "./saying.js";
 import { transitions, type Status } from "./status.js";
+import { Sending } from "./sending.js";
 import { Stays } from "./stays.js";
 import { platformDialers, type Dialers } from "./transport.js";
-import { Turns } from "./turns.js";
 import type { Box, Fix, Message, Neighbours, Page, People, Point } from "./types.js";
-import { checkDevice, checkFix, checkMessage, checkRoom } from "./validate.js";
+import { checkDevice, checkFix, checkRoom } from "./validate.js";
 import type { View } from "./view.js";
 import { Views } from "./views.js";
 
@@ -53,13 +54,13 @@ const byeMs = 250; // between Bye and the end of the connection
 const steadyMs = 10_000; // a connection that lived this long was a good one
 
 export class Session extends Emitter<SessionEvents> {
+  /** Calls in joined rooms. */
+  readonly calls: Calls;
   readonly #dialers: Dialers;
   readonly #random: () => number;
   readonly #fallback: Fallback;
   readonly #requests: Requests;
-  // What waited for an outage to end must not come all at once: it would be more than a
-  // session may send, be refused, and in the end cost the connection, again and again.
-  readonly #sends = new Turns(16, 256);
+  readonly #sending: Sending;
   readonly #saying: Saying;
   readonly #stays: Stays;
   readonly #views: Views;
@@ -150,6 +151,13 @@ export class Session extends Emitter<SessionEvents> {
         say({ case: "receipt", value: create(wire.ReceiptSchema, { room, delivered: BigInt(delivered), read: BigInt(read) }) }),
       typing: (room, on) => say({ case: "typing", value: create(wire.TypingSchema, { room, on }) }),
     });
+    this.calls = new Calls({
+      requests: this.#requests,
+      say,
+      self: () => ({ user: this.#user, device: this.#device }),
+      room: (id) => this.#stays.rooms.get(id),
+      current: (id) => this.#stays.current(id),
+    });
     this.#stays = new Stays({
       requests: this.#requests,
       connected: () => this.#live !== undefined,
@@ -158,12 +166,14 @@ export class Session extends Emitter<SessionEvents> {
       entered: (room) => {
         this.#reporter.entered(room, this.now().getTime());
         this.#views.entered(room);
+        this.calls.entered(room);
       },
       report: (fix, room) => this.report(fix, [room]),
       seen: async (room) => (await o.api.conversations?.receipts(room)) ?? [],
       saying: this.#saying,
       complain: (e) => this.#complain(e),
     });
+    this.#sending = new Sending({ requests: this.#requests, stays: this.#stays, saying: this.#saying, open: () => this.#open() });
     this.#views = new Views({
       requests: this.#requests,
       connected: () => this.#live !== undefined,
@@ -310,21 +320,7 @@ export class Session extends Emitter<SessionEvents> {
    * same clientId is harmless, and over a lost connection it is done by itself.
    */
   async sendMessage(room: string, body: string, o: SendOptions = {}): Promise<Message> {
-    const { clientId = crypto.randomUUID(), replyTo = 0, mentions = [], attachments = [] } = o;
-    checkMessage(clientId, body, attachments.length);
-    this.#open();
-    const value = create(wire.SendSchema, { room, clientId, body, replyTo: BigInt(replyTo), mentions: [...mentions], attachments: [...attachments] });
-    this.#saying.sent(room);
-    // After a reconnect the server may not have been able to bring the room back yet.
-    const passing = (code: string) => code === "rate_limited" || (code === "not_joined" && this.#stays.missed(room));
-    const a = await this.#sends.run(() => {
-      this.#open();
-      return this.#requests.request({ case: "send", value }, { passing });
-    });
-    if (a.case !== "sent" || !a.value.message) throw new MusterError("bad_frame", "the server answered something else");
-    const m = toMessage(a.value.message);
-    this.#stays.sent(room, m);
-    return m;
+    return this.#sending.send(room, body, o);
   }
 
   /** Messages of a room: the newest, those before or after a number, or those revised after a change, by change. */
@@ -573,6 +569,7 @@ export class Session extends Emitter<SessionEvents> {
     this.#reporter.disconnected();
     this.#stays.disconnected();
     this.#views.disconnected();
+    this.calls.disconnected();
     this.#requests.disconnected();
   }
 
@@ -595,6 +592,8 @@ export class Session extends Emitter<SessionEvents> {
         return this.#mover.goaway(body.value);
       case "notice":
         return this.#notice(body.value);
+      case "callEvent":
+        return this.calls.event(body.value);
       case "view":
         return this.#views.frame(body.value);
       case "snapshot":
@@ -690,6 +689,7 @@ export class Session extends Emitter<SessionEvents> {
     live?.end({ what: "final", error }, afterMs);
     this.#requests.end(error);
     this.#views.end(error);
+    this.calls.end(error);
     this.#stays.end(error);
   }
 }

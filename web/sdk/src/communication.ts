@@ -1,0 +1,102 @@
+// The HTTP side of calls. To take part in one is Session.calls.
+
+import type { Hearing, IceServer } from "./call/types.js";
+import { type Call, id, type Json, list, object, text, texts, when } from "./http.js";
+
+/** A call that goes on. */
+export interface CallRecord {
+  readonly id: string;
+  readonly room: string;
+  /** Of the group's call; "" in other rooms. */
+  readonly groupId: string;
+  readonly type: "audio" | "video";
+  /** User ids. */
+  readonly participants: readonly string[];
+  readonly startedAt?: Date;
+  readonly startedBy: string;
+  readonly locked: boolean;
+  readonly pushToTalk: boolean;
+  readonly hearing: Hearing;
+}
+
+export interface NewCall {
+  /** Where: a group, or another room of the user's. */
+  readonly groupId?: string;
+  readonly room?: string;
+  readonly type: "audio" | "video";
+  /** One speaks at a time. */
+  readonly pushToTalk?: boolean;
+  readonly hearing?: Partial<Hearing>;
+}
+
+/** What those who moderate may change; what is not named stays. */
+export interface CallChange {
+  readonly locked?: boolean;
+  readonly pushToTalk?: boolean;
+  readonly hearing?: Partial<Hearing>;
+}
+
+export class CommunicationApi {
+  readonly #call: Call;
+
+  constructor(call: Call) {
+    this.#call = call;
+  }
+
+  /** The calls that go on in the user's rooms. */
+  async calls(): Promise<CallRecord[]> {
+    return list((await this.#call("GET", "/communication/sessions")).sessions).map(toRecord);
+  }
+
+  /** Starts a call; where one goes on already, it is that one. Returns its id. */
+  async start(c: NewCall): Promise<string> {
+    const body: Json = { type: c.type, ...rest(c) };
+    if (c.groupId !== undefined) body.group_id = c.groupId;
+    if (c.room !== undefined) body.room = c.room;
+    return text((await this.#call("POST", "/communication/sessions", { body })).session_id);
+  }
+
+  async call(callId: string): Promise<CallRecord> {
+    return toRecord(await this.#call("GET", `/communication/sessions/${id(callId)}`));
+  }
+
+  async change(callId: string, c: CallChange): Promise<CallRecord> {
+    return toRecord(await this.#call("PATCH", `/communication/sessions/${id(callId)}`, { body: { ...(c.locked !== undefined && { locked: c.locked }), ...rest(c) } }));
+  }
+
+  /** Ends it for everybody. */
+  async end(callId: string): Promise<void> {
+    await this.#call("DELETE", `/communication/sessions/${id(callId)}`);
+  }
+
+  /** Servers that relay media where nothing else gets through, the nearest first. */
+  async turn(): Promise<IceServer[]> {
+    return list((await this.#call("GET", "/turn")).ice_servers).map((s) => ({
+      urls: texts(s.urls),
+      ...(text(s.username) !== "" && { username: text(s.username), credential: text(s.credential) }),
+    }));
+  }
+}
+
+const rest = (c: CallChange): Json => ({
+  ...(c.pushToTalk !== undefined && { push_to_talk: c.pushToTalk }),
+  ...(c.hearing && { hearing: { ...c.hearing } }),
+});
+
+function toRecord(c: Json): CallRecord {
+  const hearing = object(c.hearing);
+  const n = (v: unknown) => Number(v ?? 0);
+  return {
+    id: text(c.session_id),
+    room: text(c.room),
+    groupId: text(c.group_id),
+    type: c.type === "video" ? "video" : "audio",
+    participants: list(c.participants).length > 0 && typeof (c.participants as unknown[])[0] !== "string"
+      ? list(c.participants).map((p) => text(p.user_id)) : texts(c.participants),
+    ...when("startedAt", c.started_at),
+    startedBy: text(c.started_by),
+    locked: c.locked === true,
+    pushToTalk: c.push_to_talk === true,
+    hearing: { most: n(hearing.most), loudness: n(hearing.loudness), nearness: n(hearing.nearness), radius: n(hearing.radius) },
+  };
+}
