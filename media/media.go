@@ -95,26 +95,18 @@ type Book interface {
 	Seen(ctx context.Context, calls []string) ([]Record, error)
 }
 
-// Place names the SFU of a region for a call: Epoch only grows per call and region.
-type Place struct {
-	Node  regions.NodeID // "": none
-	Epoch regions.Epoch
-	// Former was it before and drains; "": none. It is a peer until it is empty.
-	Former      regions.NodeID
-	FormerEpoch regions.Epoch
-}
-
 // Places are where this region's roster has its calls (regions/cluster).
 type Places interface {
-	// Place is the present one, from this node's copy.
-	Place(call string) Place
-	// Claim returns the present one, and makes one if there is none: the node with the
-	// fewest calls for its capacity. ErrNoMedia: no node of the region takes calls.
-	Claim(ctx context.Context, call string) (Place, error)
-	// Move has another node become the SFU of a call that this one has under the epoch.
-	Move(ctx context.Context, call string, epoch regions.Epoch) (Place, error)
-	// End gives up the entry, if it still has this epoch and node.
-	End(ctx context.Context, call string, epoch regions.Epoch) error
+	// Place is the SFU of a call in this region, from this node's copy.
+	Place(call regions.CallID) (p regions.CallPlace, ok bool)
+	// Claim returns it, and makes one if there is none: the node with the fewest calls
+	// for its capacity. ErrNoMedia: no node of the region takes calls.
+	Claim(ctx context.Context, call regions.CallID, room string) (regions.CallPlace, error)
+	// End tells that nobody is in the call any more at this node, which has the place
+	// under the epoch. false: somebody is on their way from the former one.
+	End(ctx context.Context, call regions.CallID, epoch regions.Epoch) (bool, error)
+	// Left tells it of a former place.
+	Left(ctx context.Context, call regions.CallID, epoch regions.Epoch) error
 }
 
 // Positions say where people of a room are, as its members may see them.
@@ -123,43 +115,13 @@ type Positions interface {
 	Positions(ctx context.Context, room string) (map[string]geo.Point, error)
 }
 
-// FloorAsk is a request about the talk floor of a call.
-type FloorAsk struct {
-	Call string
-	Home regions.RegionID // where the floor is
-	Who  regions.SessionID
-	What FloorWhat
-	// Priority among those who wait: 0 to 9.
-	Priority uint32
-}
-
-// FloorWhat says what is asked for.
-type FloorWhat int
-
-// What may be asked of a floor.
-const (
-	FloorHold    FloorWhat = iota // to get it, or to wait for it; again: to keep waiting
-	FloorRenew                    // by who has it: for another while
-	FloorRelease                  // to give it back, or to wait no more
-	FloorTake                     // by a moderator: away from whoever has it
-	FloorLook                     // nothing: how it is
-)
-
-// FloorState is how a talk floor is.
-type FloorState struct {
-	Holder regions.SessionID // User "": nobody
-	Grant  uint64            // of the holder: grows with each
-	Queue  []regions.SessionID
-}
-
-// FloorLease is how long a grant holds, counted by the holder's side from before it
-// asked.
-const FloorLease = 2 * time.Second
-
 // Floor asks the home region of a call, through its Raft (regions/cluster).
 // ErrFloorUnavailable: it can't be reached.
 type Floor interface {
-	Ask(ctx context.Context, ask FloorAsk) (FloorState, error)
+	Ask(ctx context.Context, home regions.RegionID, a regions.FloorAsk) (regions.FloorAnswer, error)
+	Release(ctx context.Context, home regions.RegionID, r regions.FloorRelease) (regions.FloorAnswer, error)
+	// Take takes it away from whoever has it under the grant.
+	Take(ctx context.Context, home regions.RegionID, call regions.CallID, grant uint64) (regions.FloorAnswer, error)
 }
 
 // ICE gives a user's session the servers with which it can reach an SFU, or another

@@ -484,10 +484,12 @@ type CallPart struct {
 	Members []*CallMember `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`
 	Gone    []*CallKey    `protobuf:"bytes,5,rep,name=gone,proto3" json:"gone,omitempty"`
 	// The call goes through SFUs until it is empty everywhere.
-	Relayed       bool   `protobuf:"varint,6,opt,name=relayed,proto3" json:"relayed,omitempty"`
-	Record        uint64 `protobuf:"varint,7,opt,name=record,proto3" json:"record,omitempty"` // version of the call's record that the sender has
-	Again         bool   `protobuf:"varint,8,opt,name=again,proto3" json:"again,omitempty"`   // the receiver's part is to be sent as a whole
-	Closed        bool   `protobuf:"varint,9,opt,name=closed,proto3" json:"closed,omitempty"` // the sender has no part in the call any more
+	Relayed bool   `protobuf:"varint,6,opt,name=relayed,proto3" json:"relayed,omitempty"`
+	Record  uint64 `protobuf:"varint,7,opt,name=record,proto3" json:"record,omitempty"` // version of the call's record that the sender has
+	Again   bool   `protobuf:"varint,8,opt,name=again,proto3" json:"again,omitempty"`   // the receiver's part is to be sent as a whole
+	Closed  bool   `protobuf:"varint,9,opt,name=closed,proto3" json:"closed,omitempty"` // the sender has no part in the call any more
+	// The newest CallWanted of the sender: the receiver that has a lower one asks again.
+	Wanted        uint64 `protobuf:"varint,10,opt,name=wanted,proto3" json:"wanted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -583,6 +585,13 @@ func (x *CallPart) GetClosed() bool {
 		return x.Closed
 	}
 	return false
+}
+
+func (x *CallPart) GetWanted() uint64 {
+	if x != nil {
+		return x.Wanted
+	}
+	return 0
 }
 
 type CallKey struct {
@@ -1128,7 +1137,7 @@ type CallFloorNews struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Holder        *CallKey               `protobuf:"bytes,1,opt,name=holder,proto3" json:"holder,omitempty"` // user empty: nobody
 	Grant         uint64                 `protobuf:"varint,2,opt,name=grant,proto3" json:"grant,omitempty"`  // grows
-	Waiting       []*CallKey             `protobuf:"bytes,3,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	Waiting       uint32                 `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1177,11 +1186,11 @@ func (x *CallFloorNews) GetGrant() uint64 {
 	return 0
 }
 
-func (x *CallFloorNews) GetWaiting() []*CallKey {
+func (x *CallFloorNews) GetWaiting() uint32 {
 	if x != nil {
 		return x.Waiting
 	}
-	return nil
+	return 0
 }
 
 // A request of a session, to the SFU of its region.
@@ -1605,7 +1614,7 @@ const file_peer_media_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12/\n" +
-	"\x05event\x18\x04 \x01(\v2\x19.muster.wire.v1.CallEventR\x05event\"\x91\x02\n" +
+	"\x05event\x18\x04 \x01(\v2\x19.muster.wire.v1.CallEventR\x05event\"\xa9\x02\n" +
 	"\bCallPart\x12\x14\n" +
 	"\x05place\x18\x01 \x01(\x04R\x05place\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x12\n" +
@@ -1615,7 +1624,9 @@ const file_peer_media_proto_rawDesc = "" +
 	"\arelayed\x18\x06 \x01(\bR\arelayed\x12\x16\n" +
 	"\x06record\x18\a \x01(\x04R\x06record\x12\x14\n" +
 	"\x05again\x18\b \x01(\bR\x05again\x12\x16\n" +
-	"\x06closed\x18\t \x01(\bR\x06closed\"c\n" +
+	"\x06closed\x18\t \x01(\bR\x06closed\x12\x16\n" +
+	"\x06wanted\x18\n" +
+	" \x01(\x04R\x06wanted\"c\n" +
 	"\aCallKey\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x14\n" +
@@ -1655,11 +1666,11 @@ const file_peer_media_proto_rawDesc = "" +
 	"\bCallPass\x12+\n" +
 	"\x04from\x18\x01 \x01(\v2\x17.muster.peer.v1.CallKeyR\x04from\x12'\n" +
 	"\x02to\x18\x02 \x01(\v2\x17.muster.peer.v1.CallKeyR\x02to\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\tR\x04data\"\x89\x01\n" +
+	"\x04data\x18\x03 \x01(\tR\x04data\"p\n" +
 	"\rCallFloorNews\x12/\n" +
 	"\x06holder\x18\x01 \x01(\v2\x17.muster.peer.v1.CallKeyR\x06holder\x12\x14\n" +
-	"\x05grant\x18\x02 \x01(\x04R\x05grant\x121\n" +
-	"\awaiting\x18\x03 \x03(\v2\x17.muster.peer.v1.CallKeyR\awaiting\"\xa3\x01\n" +
+	"\x05grant\x18\x02 \x01(\x04R\x05grant\x12\x18\n" +
+	"\awaiting\x18\x03 \x01(\rR\awaiting\"\xa3\x01\n" +
 	"\aCallAsk\x125\n" +
 	"\asession\x18\x01 \x01(\v2\x1b.muster.peer.v1.CallSessionR\asession\x125\n" +
 	"\arequest\x18\x02 \x01(\v2\x1b.muster.wire.v1.CallRequestR\arequest\x12\x14\n" +
@@ -1753,15 +1764,14 @@ var file_peer_media_proto_depIdxs = []int32{
 	6,  // 19: muster.peer.v1.CallPass.from:type_name -> muster.peer.v1.CallKey
 	6,  // 20: muster.peer.v1.CallPass.to:type_name -> muster.peer.v1.CallKey
 	6,  // 21: muster.peer.v1.CallFloorNews.holder:type_name -> muster.peer.v1.CallKey
-	6,  // 22: muster.peer.v1.CallFloorNews.waiting:type_name -> muster.peer.v1.CallKey
-	2,  // 23: muster.peer.v1.CallAsk.session:type_name -> muster.peer.v1.CallSession
-	26, // 24: muster.peer.v1.CallAsk.request:type_name -> muster.wire.v1.CallRequest
-	21, // 25: muster.peer.v1.TurnServers.servers:type_name -> muster.peer.v1.TurnServer
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	2,  // 22: muster.peer.v1.CallAsk.session:type_name -> muster.peer.v1.CallSession
+	26, // 23: muster.peer.v1.CallAsk.request:type_name -> muster.wire.v1.CallRequest
+	21, // 24: muster.peer.v1.TurnServers.servers:type_name -> muster.peer.v1.TurnServer
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_peer_media_proto_init() }

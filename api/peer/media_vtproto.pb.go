@@ -446,6 +446,11 @@ func (m *CallPart) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Wanted != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Wanted))
+		i--
+		dAtA[i] = 0x50
+	}
 	if m.Closed {
 		i--
 		if m.Closed {
@@ -1095,17 +1100,10 @@ func (m *CallFloorNews) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
-	if len(m.Waiting) > 0 {
-		for iNdEx := len(m.Waiting) - 1; iNdEx >= 0; iNdEx-- {
-			size, err := m.Waiting[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
-			if err != nil {
-				return 0, err
-			}
-			i -= size
-			i = protohelpers.EncodeVarint(dAtA, i, uint64(size))
-			i--
-			dAtA[i] = 0x1a
-		}
+	if m.Waiting != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Waiting))
+		i--
+		dAtA[i] = 0x18
 	}
 	if m.Grant != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Grant))
@@ -1724,6 +1722,9 @@ func (m *CallPart) SizeVT() (n int) {
 	if m.Closed {
 		n += 2
 	}
+	if m.Wanted != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Wanted))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -1964,11 +1965,8 @@ func (m *CallFloorNews) SizeVT() (n int) {
 	if m.Grant != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Grant))
 	}
-	if len(m.Waiting) > 0 {
-		for _, e := range m.Waiting {
-			l = e.SizeVT()
-			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
-		}
+	if m.Waiting != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Waiting))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -3270,6 +3268,25 @@ func (m *CallPart) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Closed = bool(v != 0)
+		case 10:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Wanted", wireType)
+			}
+			m.Wanted = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Wanted |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -4581,10 +4598,10 @@ func (m *CallFloorNews) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 		case 3:
-			if wireType != 2 {
+			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Waiting", wireType)
 			}
-			var msglen int
+			m.Waiting = 0
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return protohelpers.ErrIntOverflow
@@ -4594,26 +4611,11 @@ func (m *CallFloorNews) UnmarshalVT(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				msglen |= int(b&0x7F) << shift
+				m.Waiting |= uint32(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
 			}
-			if msglen < 0 {
-				return protohelpers.ErrInvalidLength
-			}
-			postIndex := iNdEx + msglen
-			if postIndex < 0 {
-				return protohelpers.ErrInvalidLength
-			}
-			if postIndex > l {
-				return io.ErrUnexpectedEOF
-			}
-			m.Waiting = append(m.Waiting, &CallKey{})
-			if err := m.Waiting[len(m.Waiting)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
-				return err
-			}
-			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

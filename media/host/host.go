@@ -122,7 +122,7 @@ func (h *Host) LinkUp(to regions.NodeID) {}
 func (h *Host) LinkDown(to regions.NodeID) {}
 
 // Moved tells that a call of this region has another SFU.
-func (h *Host) Moved(call string, p media.Place) {}
+func (h *Host) Moved(m regions.CallMove) {}
 
 // Changed tells that a call's record is another now: locked, ended, heard otherwise.
 func (h *Host) Changed(r media.Record) {}
