@@ -1,4 +1,4 @@
-// The commands of a region's roster (regions/roster), version 1. A node sends
+// The commands of a region's roster (regions/roster), version 2. A node sends
 // them to the leader, which stamps many in one log entry, and every node
 // of the region applies that entry. Both ways of change must stay readable for
 // the other: fields are only added, and a command that an older node would
@@ -38,7 +38,9 @@ const (
 	RosterCode_ROSTER_STALE_NODE RosterCode = 4 // the node is not up in that incarnation
 	RosterCode_ROSTER_DRAINING   RosterCode = 5 // the node takes no new sessions
 	RosterCode_ROSTER_STALE_SLOT RosterCode = 6 // the slot moved meanwhile, or can't go there
-	RosterCode_ROSTER_TOO_MANY   RosterCode = 7 // devices of a user, rooms of a session, nodes
+	RosterCode_ROSTER_TOO_MANY   RosterCode = 7 // devices of a user, rooms of a session, nodes, calls, who waits for a floor
+	RosterCode_ROSTER_NO_MEDIA   RosterCode = 8 // no node of the region that hosts media is up
+	RosterCode_ROSTER_STALE_CALL RosterCode = 9 // the call has another place, or none
 )
 
 // Enum value maps for RosterCode.
@@ -52,6 +54,8 @@ var (
 		5: "ROSTER_DRAINING",
 		6: "ROSTER_STALE_SLOT",
 		7: "ROSTER_TOO_MANY",
+		8: "ROSTER_NO_MEDIA",
+		9: "ROSTER_STALE_CALL",
 	}
 	RosterCode_value = map[string]int32{
 		"ROSTER_OK":         0,
@@ -62,6 +66,8 @@ var (
 		"ROSTER_DRAINING":   5,
 		"ROSTER_STALE_SLOT": 6,
 		"ROSTER_TOO_MANY":   7,
+		"ROSTER_NO_MEDIA":   8,
+		"ROSTER_STALE_CALL": 9,
 	}
 )
 
@@ -92,6 +98,58 @@ func (RosterCode) EnumDescriptor() ([]byte, []int) {
 	return file_peer_roster_proto_rawDescGZIP(), []int{0}
 }
 
+type FloorStanding int32
+
+const (
+	FloorStanding_FLOOR_NONE    FloorStanding = 0 // no claim
+	FloorStanding_FLOOR_YOURS   FloorStanding = 1
+	FloorStanding_FLOOR_WAITING FloorStanding = 2
+	FloorStanding_FLOOR_OVER    FloorStanding = 3 // its talk time was up, or a moderator took it: others first
+)
+
+// Enum value maps for FloorStanding.
+var (
+	FloorStanding_name = map[int32]string{
+		0: "FLOOR_NONE",
+		1: "FLOOR_YOURS",
+		2: "FLOOR_WAITING",
+		3: "FLOOR_OVER",
+	}
+	FloorStanding_value = map[string]int32{
+		"FLOOR_NONE":    0,
+		"FLOOR_YOURS":   1,
+		"FLOOR_WAITING": 2,
+		"FLOOR_OVER":    3,
+	}
+)
+
+func (x FloorStanding) Enum() *FloorStanding {
+	p := new(FloorStanding)
+	*p = x
+	return p
+}
+
+func (x FloorStanding) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FloorStanding) Descriptor() protoreflect.EnumDescriptor {
+	return file_peer_roster_proto_enumTypes[1].Descriptor()
+}
+
+func (FloorStanding) Type() protoreflect.EnumType {
+	return &file_peer_roster_proto_enumTypes[1]
+}
+
+func (x FloorStanding) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FloorStanding.Descriptor instead.
+func (FloorStanding) EnumDescriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{1}
+}
+
 type RosterCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -110,6 +168,14 @@ type RosterCommand struct {
 	//	*RosterCommand_RoomJoin
 	//	*RosterCommand_RoomLeave
 	//	*RosterCommand_DeviceSeen
+	//	*RosterCommand_CallPlace
+	//	*RosterCommand_CallKeep
+	//	*RosterCommand_CallGone
+	//	*RosterCommand_CallLeft
+	//	*RosterCommand_CallExpire
+	//	*RosterCommand_FloorAsk
+	//	*RosterCommand_FloorRelease
+	//	*RosterCommand_FloorTake
 	Body          isRosterCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -278,6 +344,78 @@ func (x *RosterCommand) GetDeviceSeen() *DeviceSeen {
 	return nil
 }
 
+func (x *RosterCommand) GetCallPlace() *CallPlace {
+	if x != nil {
+		if x, ok := x.Body.(*RosterCommand_CallPlace); ok {
+			return x.CallPlace
+		}
+	}
+	return nil
+}
+
+func (x *RosterCommand) GetCallKeep() *CallKeep {
+	if x != nil {
+		if x, ok := x.Body.(*RosterCommand_CallKeep); ok {
+			return x.CallKeep
+		}
+	}
+	return nil
+}
+
+func (x *RosterCommand) GetCallGone() *CallGone {
+	if x != nil {
+		if x, ok := x.Body.(*RosterCommand_CallGone); ok {
+			return x.CallGone
+		}
+	}
+	return nil
+}
+
+func (x *RosterCommand) GetCallLeft() *CallLeft {
+	if x != nil {
+		if x, ok := x.Body.(*RosterCommand_CallLeft); ok {
+			return x.CallLeft
+		}
+	}
+	return nil
+}
+
+func (x *RosterCommand) GetCallExpire() *CallExpire {
+	if x != nil {
+		if x, ok := x.Body.(*RosterCommand_CallExpire); ok {
+			return x.CallExpire
+		}
+	}
+	return nil
+}
+
+func (x *RosterCommand) GetFloorAsk() *FloorAsk {
+	if x != nil {
+		if x, ok := x.Body.(*RosterCommand_FloorAsk); ok {
+			return x.FloorAsk
+		}
+	}
+	return nil
+}
+
+func (x *RosterCommand) GetFloorRelease() *FloorRelease {
+	if x != nil {
+		if x, ok := x.Body.(*RosterCommand_FloorRelease); ok {
+			return x.FloorRelease
+		}
+	}
+	return nil
+}
+
+func (x *RosterCommand) GetFloorTake() *FloorTake {
+	if x != nil {
+		if x, ok := x.Body.(*RosterCommand_FloorTake); ok {
+			return x.FloorTake
+		}
+	}
+	return nil
+}
+
 type isRosterCommand_Body interface {
 	isRosterCommand_Body()
 }
@@ -338,6 +476,38 @@ type RosterCommand_DeviceSeen struct {
 	DeviceSeen *DeviceSeen `protobuf:"bytes,14,opt,name=device_seen,json=deviceSeen,proto3,oneof"`
 }
 
+type RosterCommand_CallPlace struct {
+	CallPlace *CallPlace `protobuf:"bytes,15,opt,name=call_place,json=callPlace,proto3,oneof"`
+}
+
+type RosterCommand_CallKeep struct {
+	CallKeep *CallKeep `protobuf:"bytes,16,opt,name=call_keep,json=callKeep,proto3,oneof"`
+}
+
+type RosterCommand_CallGone struct {
+	CallGone *CallGone `protobuf:"bytes,17,opt,name=call_gone,json=callGone,proto3,oneof"`
+}
+
+type RosterCommand_CallLeft struct {
+	CallLeft *CallLeft `protobuf:"bytes,18,opt,name=call_left,json=callLeft,proto3,oneof"`
+}
+
+type RosterCommand_CallExpire struct {
+	CallExpire *CallExpire `protobuf:"bytes,19,opt,name=call_expire,json=callExpire,proto3,oneof"`
+}
+
+type RosterCommand_FloorAsk struct {
+	FloorAsk *FloorAsk `protobuf:"bytes,20,opt,name=floor_ask,json=floorAsk,proto3,oneof"`
+}
+
+type RosterCommand_FloorRelease struct {
+	FloorRelease *FloorRelease `protobuf:"bytes,21,opt,name=floor_release,json=floorRelease,proto3,oneof"`
+}
+
+type RosterCommand_FloorTake struct {
+	FloorTake *FloorTake `protobuf:"bytes,22,opt,name=floor_take,json=floorTake,proto3,oneof"`
+}
+
 func (*RosterCommand_NodeUp) isRosterCommand_Body() {}
 
 func (*RosterCommand_NodeDrain) isRosterCommand_Body() {}
@@ -366,13 +536,30 @@ func (*RosterCommand_RoomLeave) isRosterCommand_Body() {}
 
 func (*RosterCommand_DeviceSeen) isRosterCommand_Body() {}
 
+func (*RosterCommand_CallPlace) isRosterCommand_Body() {}
+
+func (*RosterCommand_CallKeep) isRosterCommand_Body() {}
+
+func (*RosterCommand_CallGone) isRosterCommand_Body() {}
+
+func (*RosterCommand_CallLeft) isRosterCommand_Body() {}
+
+func (*RosterCommand_CallExpire) isRosterCommand_Body() {}
+
+func (*RosterCommand_FloorAsk) isRosterCommand_Body() {}
+
+func (*RosterCommand_FloorRelease) isRosterCommand_Body() {}
+
+func (*RosterCommand_FloorTake) isRosterCommand_Body() {}
+
 // A node is here. A new incarnation ends the one before; the same one again
-// changes the capacity, and ends a mistaken NodeDown, but not a drain.
+// changes the capacities, and ends a mistaken NodeDown, but not a drain.
 type NodeUp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // higher with every start
 	Capacity      uint32                 `protobuf:"varint,3,opt,name=capacity,proto3" json:"capacity,omitempty"`       // its share of the slots is in proportion; 0: none
+	Media         uint32                 `protobuf:"varint,4,opt,name=media,proto3" json:"media,omitempty"`             // its share of the region's calls, likewise
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -424,6 +611,13 @@ func (x *NodeUp) GetIncarnation() uint64 {
 func (x *NodeUp) GetCapacity() uint32 {
 	if x != nil {
 		return x.Capacity
+	}
+	return 0
+}
+
+func (x *NodeUp) GetMedia() uint32 {
+	if x != nil {
+		return x.Media
 	}
 	return 0
 }
@@ -1273,24 +1467,611 @@ func (x *DeviceSeen) GetEpoch() uint64 {
 	return 0
 }
 
+// Which node is this region's SFU of a call; one is chosen if there is none.
+// The same again changes nothing but that the call is kept.
+type CallPlace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Room          string                 `protobuf:"bytes,2,opt,name=room,proto3" json:"room,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallPlace) Reset() {
+	*x = CallPlace{}
+	mi := &file_peer_roster_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallPlace) ProtoMessage() {}
+
+func (x *CallPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallPlace.ProtoReflect.Descriptor instead.
+func (*CallPlace) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CallPlace) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *CallPlace) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+// An SFU has these calls, at most 1,024 of them.
+type CallKeep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Calls         []*CallKept            `protobuf:"bytes,3,rep,name=calls,proto3" json:"calls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallKeep) Reset() {
+	*x = CallKeep{}
+	mi := &file_peer_roster_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallKeep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallKeep) ProtoMessage() {}
+
+func (x *CallKeep) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallKeep.ProtoReflect.Descriptor instead.
+func (*CallKeep) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CallKeep) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CallKeep) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *CallKeep) GetCalls() []*CallKept {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+type CallKept struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the node's place, present or former
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallKept) Reset() {
+	*x = CallKept{}
+	mi := &file_peer_roster_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallKept) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallKept) ProtoMessage() {}
+
+func (x *CallKept) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallKept.ProtoReflect.Descriptor instead.
+func (*CallKept) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CallKept) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *CallKept) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// The SFU of that epoch has nobody left.
+type CallGone struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallGone) Reset() {
+	*x = CallGone{}
+	mi := &file_peer_roster_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallGone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallGone) ProtoMessage() {}
+
+func (x *CallGone) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallGone.ProtoReflect.Descriptor instead.
+func (*CallGone) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CallGone) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *CallGone) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CallGone) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// The former SFU of a call that moved has nobody left.
+type CallLeft struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // that it had
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallLeft) Reset() {
+	*x = CallLeft{}
+	mi := &file_peer_roster_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallLeft) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallLeft) ProtoMessage() {}
+
+func (x *CallLeft) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallLeft.ProtoReflect.Descriptor instead.
+func (*CallLeft) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CallLeft) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *CallLeft) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CallLeft) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// Ends calls of which nothing was heard for keep_ms, and floors that nobody has
+// or wants; at most max of both.
+type CallExpire struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	KeepMs        uint64                 `protobuf:"varint,1,opt,name=keep_ms,json=keepMs,proto3" json:"keep_ms,omitempty"`
+	Max           uint32                 `protobuf:"varint,2,opt,name=max,proto3" json:"max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallExpire) Reset() {
+	*x = CallExpire{}
+	mi := &file_peer_roster_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallExpire) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallExpire) ProtoMessage() {}
+
+func (x *CallExpire) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallExpire.ProtoReflect.Descriptor instead.
+func (*CallExpire) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CallExpire) GetKeepMs() uint64 {
+	if x != nil {
+		return x.KeepMs
+	}
+	return 0
+}
+
+func (x *CallExpire) GetMax() uint32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+// A session's SFU asks for the floor of a call on its behalf, or has its claim
+// go on. Only an answer to this ever gives the floor.
+type FloorAsk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Device        string                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Region        string                 `protobuf:"bytes,5,opt,name=region,proto3" json:"region,omitempty"`                           // of the SFU
+	Node          string                 `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`                               // the SFU, which forwards
+	Priority      uint32                 `protobuf:"varint,7,opt,name=priority,proto3" json:"priority,omitempty"`                      // higher first, at most 255
+	MaxTalkMs     uint64                 `protobuf:"varint,8,opt,name=max_talk_ms,json=maxTalkMs,proto3" json:"max_talk_ms,omitempty"` // then others' turn comes, if any wait; 0: 60 s, at most 1 h
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FloorAsk) Reset() {
+	*x = FloorAsk{}
+	mi := &file_peer_roster_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FloorAsk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FloorAsk) ProtoMessage() {}
+
+func (x *FloorAsk) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FloorAsk.ProtoReflect.Descriptor instead.
+func (*FloorAsk) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *FloorAsk) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *FloorAsk) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *FloorAsk) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *FloorAsk) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *FloorAsk) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *FloorAsk) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *FloorAsk) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *FloorAsk) GetMaxTalkMs() uint64 {
+	if x != nil {
+		return x.MaxTalkMs
+	}
+	return 0
+}
+
+// The SFU has ceased to forward under that grant; or, without one, the session
+// doesn't want the floor any more.
+type FloorRelease struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Device        string                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
+	Grant         uint64                 `protobuf:"varint,6,opt,name=grant,proto3" json:"grant,omitempty"` // 0: none that it knows of
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FloorRelease) Reset() {
+	*x = FloorRelease{}
+	mi := &file_peer_roster_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FloorRelease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FloorRelease) ProtoMessage() {}
+
+func (x *FloorRelease) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FloorRelease.ProtoReflect.Descriptor instead.
+func (*FloorRelease) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *FloorRelease) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *FloorRelease) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *FloorRelease) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *FloorRelease) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *FloorRelease) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *FloorRelease) GetGrant() uint64 {
+	if x != nil {
+		return x.Grant
+	}
+	return 0
+}
+
+// Whoever has this grant doesn't get it renewed.
+type FloorTake struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Grant         uint64                 `protobuf:"varint,2,opt,name=grant,proto3" json:"grant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FloorTake) Reset() {
+	*x = FloorTake{}
+	mi := &file_peer_roster_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FloorTake) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FloorTake) ProtoMessage() {}
+
+func (x *FloorTake) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FloorTake.ProtoReflect.Descriptor instead.
+func (*FloorTake) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *FloorTake) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *FloorTake) GetGrant() uint64 {
+	if x != nil {
+		return x.Grant
+	}
+	return 0
+}
+
 type RosterAnswer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Code  RosterCode             `protobuf:"varint,1,opt,name=code,proto3,enum=muster.peer.v1.RosterCode" json:"code,omitempty"`
 	// Of the session or slot as it is now; with SUPERSEDED the winning one.
-	Epoch         uint64   `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Suspended     bool     `protobuf:"varint,3,opt,name=suspended,proto3" json:"suspended,omitempty"`                          // SessionOpen again, but it was suspended since
-	PreviousNode  string   `protobuf:"bytes,4,opt,name=previous_node,json=previousNode,proto3" json:"previous_node,omitempty"` // SessionOpen: where the device's session was
-	PreviousEpoch uint64   `protobuf:"varint,5,opt,name=previous_epoch,json=previousEpoch,proto3" json:"previous_epoch,omitempty"`
-	Rooms         []string `protobuf:"bytes,6,rep,name=rooms,proto3" json:"rooms,omitempty"`      // SessionOpen: what the session is in already
-	Changed       uint32   `protobuf:"varint,7,opt,name=changed,proto3" json:"changed,omitempty"` // SlotBalance: slots moved; SessionExpire: ended and forgotten
-	More          bool     `protobuf:"varint,8,opt,name=more,proto3" json:"more,omitempty"`       // there is more to do: send it again
+	Epoch         uint64      `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Suspended     bool        `protobuf:"varint,3,opt,name=suspended,proto3" json:"suspended,omitempty"`                          // SessionOpen again, but it was suspended since
+	PreviousNode  string      `protobuf:"bytes,4,opt,name=previous_node,json=previousNode,proto3" json:"previous_node,omitempty"` // SessionOpen: where the device's session was
+	PreviousEpoch uint64      `protobuf:"varint,5,opt,name=previous_epoch,json=previousEpoch,proto3" json:"previous_epoch,omitempty"`
+	Rooms         []string    `protobuf:"bytes,6,rep,name=rooms,proto3" json:"rooms,omitempty"`      // SessionOpen: what the session is in already
+	Changed       uint32      `protobuf:"varint,7,opt,name=changed,proto3" json:"changed,omitempty"` // SlotBalance: slots moved; SessionExpire: ended and forgotten
+	More          bool        `protobuf:"varint,8,opt,name=more,proto3" json:"more,omitempty"`       // there is more to do: send it again
+	Call          *RosterCall `protobuf:"bytes,9,opt,name=call,proto3" json:"call,omitempty"`        // CallPlace, and with STALE_CALL: the place as it is now
+	Lost          []string    `protobuf:"bytes,10,rep,name=lost,proto3" json:"lost,omitempty"`       // CallKeep: calls that are not at this node (any more)
+	Floor         *FloorState `protobuf:"bytes,11,opt,name=floor,proto3" json:"floor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RosterAnswer) Reset() {
 	*x = RosterAnswer{}
-	mi := &file_peer_roster_proto_msgTypes[15]
+	mi := &file_peer_roster_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +2083,7 @@ func (x *RosterAnswer) String() string {
 func (*RosterAnswer) ProtoMessage() {}
 
 func (x *RosterAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_roster_proto_msgTypes[15]
+	mi := &file_peer_roster_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +2096,7 @@ func (x *RosterAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterAnswer.ProtoReflect.Descriptor instead.
 func (*RosterAnswer) Descriptor() ([]byte, []int) {
-	return file_peer_roster_proto_rawDescGZIP(), []int{15}
+	return file_peer_roster_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RosterAnswer) GetCode() RosterCode {
@@ -1374,9 +2155,143 @@ func (x *RosterAnswer) GetMore() bool {
 	return false
 }
 
+func (x *RosterAnswer) GetCall() *RosterCall {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+func (x *RosterAnswer) GetLost() []string {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+func (x *RosterAnswer) GetFloor() *FloorState {
+	if x != nil {
+		return x.Floor
+	}
+	return nil
+}
+
+// A floor as the one who asked stands to it.
+type FloorState struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Standing FloorStanding          `protobuf:"varint,1,opt,name=standing,proto3,enum=muster.peer.v1.FloorStanding" json:"standing,omitempty"`
+	// FLOOR_YOURS: for so long from before the ask was sent, by the asker's own
+	// clock. Otherwise: until the present lease has ended if it isn't renewed.
+	LeaseMs  uint64 `protobuf:"varint,2,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	Position uint32 `protobuf:"varint,3,opt,name=position,proto3" json:"position,omitempty"` // FLOOR_WAITING: 1 is next
+	Waiting  uint32 `protobuf:"varint,4,opt,name=waiting,proto3" json:"waiting,omitempty"`   // how many do
+	// Who has it; empty for nobody.
+	Grant         uint64 `protobuf:"varint,5,opt,name=grant,proto3" json:"grant,omitempty"`
+	User          string `protobuf:"bytes,6,opt,name=user,proto3" json:"user,omitempty"`
+	Device        string `protobuf:"bytes,7,opt,name=device,proto3" json:"device,omitempty"`
+	Epoch         uint64 `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Region        string `protobuf:"bytes,9,opt,name=region,proto3" json:"region,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FloorState) Reset() {
+	*x = FloorState{}
+	mi := &file_peer_roster_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FloorState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FloorState) ProtoMessage() {}
+
+func (x *FloorState) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FloorState.ProtoReflect.Descriptor instead.
+func (*FloorState) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *FloorState) GetStanding() FloorStanding {
+	if x != nil {
+		return x.Standing
+	}
+	return FloorStanding_FLOOR_NONE
+}
+
+func (x *FloorState) GetLeaseMs() uint64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *FloorState) GetPosition() uint32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *FloorState) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *FloorState) GetGrant() uint64 {
+	if x != nil {
+		return x.Grant
+	}
+	return 0
+}
+
+func (x *FloorState) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *FloorState) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *FloorState) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *FloorState) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
 // A snapshot is "MUSTERROSTER", a version byte, then length-prefixed messages:
 // one RosterHead, RosterFrees until an empty one, RosterDevices by place until
-// an empty one; and then CRC-32C of all that.
+// an empty one; since version 2 RosterCalls and RosterFloors by id, an empty one
+// after each; and then CRC-32C of all that.
 type RosterHead struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -1390,13 +2305,14 @@ type RosterHead struct {
 	SlotOwners    []uint32               `protobuf:"varint,9,rep,packed,name=slot_owners,json=slotOwners,proto3" json:"slot_owners,omitempty"` // 0: nobody, n: nodes[n-1]
 	SlotEpochs    []uint64               `protobuf:"varint,10,rep,packed,name=slot_epochs,json=slotEpochs,proto3" json:"slot_epochs,omitempty"`
 	Places        uint64                 `protobuf:"varint,11,opt,name=places,proto3" json:"places,omitempty"`
+	Issued        uint64                 `protobuf:"varint,12,opt,name=issued,proto3" json:"issued,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RosterHead) Reset() {
 	*x = RosterHead{}
-	mi := &file_peer_roster_proto_msgTypes[16]
+	mi := &file_peer_roster_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +2324,7 @@ func (x *RosterHead) String() string {
 func (*RosterHead) ProtoMessage() {}
 
 func (x *RosterHead) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_roster_proto_msgTypes[16]
+	mi := &file_peer_roster_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +2337,7 @@ func (x *RosterHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterHead.ProtoReflect.Descriptor instead.
 func (*RosterHead) Descriptor() ([]byte, []int) {
-	return file_peer_roster_proto_rawDescGZIP(), []int{16}
+	return file_peer_roster_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RosterHead) GetIndex() uint64 {
@@ -1501,6 +2417,13 @@ func (x *RosterHead) GetPlaces() uint64 {
 	return 0
 }
 
+func (x *RosterHead) GetIssued() uint64 {
+	if x != nil {
+		return x.Issued
+	}
+	return 0
+}
+
 // Places that are free, the next one to be given last.
 type RosterFree struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1511,7 +2434,7 @@ type RosterFree struct {
 
 func (x *RosterFree) Reset() {
 	*x = RosterFree{}
-	mi := &file_peer_roster_proto_msgTypes[17]
+	mi := &file_peer_roster_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +2446,7 @@ func (x *RosterFree) String() string {
 func (*RosterFree) ProtoMessage() {}
 
 func (x *RosterFree) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_roster_proto_msgTypes[17]
+	mi := &file_peer_roster_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +2459,7 @@ func (x *RosterFree) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterFree.ProtoReflect.Descriptor instead.
 func (*RosterFree) Descriptor() ([]byte, []int) {
-	return file_peer_roster_proto_rawDescGZIP(), []int{17}
+	return file_peer_roster_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RosterFree) GetPlaces() []uint32 {
@@ -1553,13 +2476,14 @@ type RosterNode struct {
 	State         uint32                 `protobuf:"varint,3,opt,name=state,proto3" json:"state,omitempty"`
 	Capacity      uint32                 `protobuf:"varint,4,opt,name=capacity,proto3" json:"capacity,omitempty"`
 	SinceMs       uint64                 `protobuf:"varint,5,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Media         uint32                 `protobuf:"varint,6,opt,name=media,proto3" json:"media,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RosterNode) Reset() {
 	*x = RosterNode{}
-	mi := &file_peer_roster_proto_msgTypes[18]
+	mi := &file_peer_roster_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +2495,7 @@ func (x *RosterNode) String() string {
 func (*RosterNode) ProtoMessage() {}
 
 func (x *RosterNode) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_roster_proto_msgTypes[18]
+	mi := &file_peer_roster_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +2508,7 @@ func (x *RosterNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterNode.ProtoReflect.Descriptor instead.
 func (*RosterNode) Descriptor() ([]byte, []int) {
-	return file_peer_roster_proto_rawDescGZIP(), []int{18}
+	return file_peer_roster_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RosterNode) GetNode() string {
@@ -1622,6 +2546,13 @@ func (x *RosterNode) GetSinceMs() uint64 {
 	return 0
 }
 
+func (x *RosterNode) GetMedia() uint32 {
+	if x != nil {
+		return x.Media
+	}
+	return 0
+}
+
 type RosterDevice struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Place       uint32                 `protobuf:"varint,1,opt,name=place,proto3" json:"place,omitempty"`
@@ -1651,7 +2582,7 @@ type RosterDevice struct {
 
 func (x *RosterDevice) Reset() {
 	*x = RosterDevice{}
-	mi := &file_peer_roster_proto_msgTypes[19]
+	mi := &file_peer_roster_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +2594,7 @@ func (x *RosterDevice) String() string {
 func (*RosterDevice) ProtoMessage() {}
 
 func (x *RosterDevice) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_roster_proto_msgTypes[19]
+	mi := &file_peer_roster_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +2607,7 @@ func (x *RosterDevice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterDevice.ProtoReflect.Descriptor instead.
 func (*RosterDevice) Descriptor() ([]byte, []int) {
-	return file_peer_roster_proto_rawDescGZIP(), []int{19}
+	return file_peer_roster_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RosterDevice) GetPlace() uint32 {
@@ -1824,7 +2755,7 @@ type RosterOpened struct {
 
 func (x *RosterOpened) Reset() {
 	*x = RosterOpened{}
-	mi := &file_peer_roster_proto_msgTypes[20]
+	mi := &file_peer_roster_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2767,7 @@ func (x *RosterOpened) String() string {
 func (*RosterOpened) ProtoMessage() {}
 
 func (x *RosterOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_roster_proto_msgTypes[20]
+	mi := &file_peer_roster_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2780,7 @@ func (x *RosterOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterOpened.ProtoReflect.Descriptor instead.
 func (*RosterOpened) Descriptor() ([]byte, []int) {
-	return file_peer_roster_proto_rawDescGZIP(), []int{20}
+	return file_peer_roster_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RosterOpened) GetNode() string {
@@ -1890,7 +2821,7 @@ type RosterSeen struct {
 
 func (x *RosterSeen) Reset() {
 	*x = RosterSeen{}
-	mi := &file_peer_roster_proto_msgTypes[21]
+	mi := &file_peer_roster_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +2833,7 @@ func (x *RosterSeen) String() string {
 func (*RosterSeen) ProtoMessage() {}
 
 func (x *RosterSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_roster_proto_msgTypes[21]
+	mi := &file_peer_roster_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +2846,7 @@ func (x *RosterSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterSeen.ProtoReflect.Descriptor instead.
 func (*RosterSeen) Descriptor() ([]byte, []int) {
-	return file_peer_roster_proto_rawDescGZIP(), []int{21}
+	return file_peer_roster_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RosterSeen) GetRegion() string {
@@ -1932,11 +2863,466 @@ func (x *RosterSeen) GetEpoch() uint64 {
 	return 0
 }
 
+type RosterCall struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Call        string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Room        string                 `protobuf:"bytes,2,opt,name=room,proto3" json:"room,omitempty"`
+	Node        string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	Incarnation uint64                 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Epoch       uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Where it moves from, while somebody may be there still.
+	Former            string        `protobuf:"bytes,6,opt,name=former,proto3" json:"former,omitempty"`
+	FormerIncarnation uint64        `protobuf:"varint,7,opt,name=former_incarnation,json=formerIncarnation,proto3" json:"former_incarnation,omitempty"`
+	FormerEpoch       uint64        `protobuf:"varint,8,opt,name=former_epoch,json=formerEpoch,proto3" json:"former_epoch,omitempty"`
+	Kept              *RosterMoment `protobuf:"bytes,9,opt,name=kept,proto3" json:"kept,omitempty"`
+	Order             uint64        `protobuf:"varint,10,opt,name=order,proto3" json:"order,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *RosterCall) Reset() {
+	*x = RosterCall{}
+	mi := &file_peer_roster_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RosterCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RosterCall) ProtoMessage() {}
+
+func (x *RosterCall) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RosterCall.ProtoReflect.Descriptor instead.
+func (*RosterCall) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RosterCall) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *RosterCall) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *RosterCall) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RosterCall) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *RosterCall) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *RosterCall) GetFormer() string {
+	if x != nil {
+		return x.Former
+	}
+	return ""
+}
+
+func (x *RosterCall) GetFormerIncarnation() uint64 {
+	if x != nil {
+		return x.FormerIncarnation
+	}
+	return 0
+}
+
+func (x *RosterCall) GetFormerEpoch() uint64 {
+	if x != nil {
+		return x.FormerEpoch
+	}
+	return 0
+}
+
+func (x *RosterCall) GetKept() *RosterMoment {
+	if x != nil {
+		return x.Kept
+	}
+	return nil
+}
+
+func (x *RosterCall) GetOrder() uint64 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+type RosterFloor struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Holder        *RosterHolder          `protobuf:"bytes,2,opt,name=holder,proto3" json:"holder,omitempty"`
+	Queue         []*RosterClaim         `protobuf:"bytes,3,rep,name=queue,proto3" json:"queue,omitempty"`
+	SpentUser     string                 `protobuf:"bytes,4,opt,name=spent_user,json=spentUser,proto3" json:"spent_user,omitempty"`
+	SpentDevice   string                 `protobuf:"bytes,5,opt,name=spent_device,json=spentDevice,proto3" json:"spent_device,omitempty"`
+	Touched       *RosterMoment          `protobuf:"bytes,6,opt,name=touched,proto3" json:"touched,omitempty"`
+	Order         uint64                 `protobuf:"varint,7,opt,name=order,proto3" json:"order,omitempty"`
+	Rest          *RosterMoment          `protobuf:"bytes,8,opt,name=rest,proto3" json:"rest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RosterFloor) Reset() {
+	*x = RosterFloor{}
+	mi := &file_peer_roster_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RosterFloor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RosterFloor) ProtoMessage() {}
+
+func (x *RosterFloor) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RosterFloor.ProtoReflect.Descriptor instead.
+func (*RosterFloor) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RosterFloor) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *RosterFloor) GetHolder() *RosterHolder {
+	if x != nil {
+		return x.Holder
+	}
+	return nil
+}
+
+func (x *RosterFloor) GetQueue() []*RosterClaim {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+func (x *RosterFloor) GetSpentUser() string {
+	if x != nil {
+		return x.SpentUser
+	}
+	return ""
+}
+
+func (x *RosterFloor) GetSpentDevice() string {
+	if x != nil {
+		return x.SpentDevice
+	}
+	return ""
+}
+
+func (x *RosterFloor) GetTouched() *RosterMoment {
+	if x != nil {
+		return x.Touched
+	}
+	return nil
+}
+
+func (x *RosterFloor) GetOrder() uint64 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *RosterFloor) GetRest() *RosterMoment {
+	if x != nil {
+		return x.Rest
+	}
+	return nil
+}
+
+type RosterHolder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Claim         *RosterClaim           `protobuf:"bytes,1,opt,name=claim,proto3" json:"claim,omitempty"`
+	Grant         uint64                 `protobuf:"varint,2,opt,name=grant,proto3" json:"grant,omitempty"`
+	Others        *RosterMoment          `protobuf:"bytes,3,opt,name=others,proto3" json:"others,omitempty"` // the last renewal through another node
+	Taken         bool                   `protobuf:"varint,4,opt,name=taken,proto3" json:"taken,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RosterHolder) Reset() {
+	*x = RosterHolder{}
+	mi := &file_peer_roster_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RosterHolder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RosterHolder) ProtoMessage() {}
+
+func (x *RosterHolder) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RosterHolder.ProtoReflect.Descriptor instead.
+func (*RosterHolder) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RosterHolder) GetClaim() *RosterClaim {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+func (x *RosterHolder) GetGrant() uint64 {
+	if x != nil {
+		return x.Grant
+	}
+	return 0
+}
+
+func (x *RosterHolder) GetOthers() *RosterMoment {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+func (x *RosterHolder) GetTaken() bool {
+	if x != nil {
+		return x.Taken
+	}
+	return false
+}
+
+type RosterClaim struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Device        string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Region        string                 `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
+	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
+	Priority      uint32                 `protobuf:"varint,6,opt,name=priority,proto3" json:"priority,omitempty"`
+	Heir          bool                   `protobuf:"varint,7,opt,name=heir,proto3" json:"heir,omitempty"`
+	Asked         *RosterMoment          `protobuf:"bytes,8,opt,name=asked,proto3" json:"asked,omitempty"`
+	TalkedMs      uint64                 `protobuf:"varint,9,opt,name=talked_ms,json=talkedMs,proto3" json:"talked_ms,omitempty"`
+	MaxTalkMs     uint64                 `protobuf:"varint,10,opt,name=max_talk_ms,json=maxTalkMs,proto3" json:"max_talk_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RosterClaim) Reset() {
+	*x = RosterClaim{}
+	mi := &file_peer_roster_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RosterClaim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RosterClaim) ProtoMessage() {}
+
+func (x *RosterClaim) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RosterClaim.ProtoReflect.Descriptor instead.
+func (*RosterClaim) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RosterClaim) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *RosterClaim) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *RosterClaim) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *RosterClaim) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RosterClaim) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RosterClaim) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *RosterClaim) GetHeir() bool {
+	if x != nil {
+		return x.Heir
+	}
+	return false
+}
+
+func (x *RosterClaim) GetAsked() *RosterMoment {
+	if x != nil {
+		return x.Asked
+	}
+	return nil
+}
+
+func (x *RosterClaim) GetTalkedMs() uint64 {
+	if x != nil {
+		return x.TalkedMs
+	}
+	return 0
+}
+
+func (x *RosterClaim) GetMaxTalkMs() uint64 {
+	if x != nil {
+		return x.MaxTalkMs
+	}
+	return 0
+}
+
+// A leader's term, and its clock.
+type RosterMoment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Ms            uint64                 `protobuf:"varint,2,opt,name=ms,proto3" json:"ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RosterMoment) Reset() {
+	*x = RosterMoment{}
+	mi := &file_peer_roster_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RosterMoment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RosterMoment) ProtoMessage() {}
+
+func (x *RosterMoment) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_roster_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RosterMoment.ProtoReflect.Descriptor instead.
+func (*RosterMoment) Descriptor() ([]byte, []int) {
+	return file_peer_roster_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RosterMoment) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *RosterMoment) GetMs() uint64 {
+	if x != nil {
+		return x.Ms
+	}
+	return 0
+}
+
 var File_peer_roster_proto protoreflect.FileDescriptor
 
 const file_peer_roster_proto_rawDesc = "" +
 	"\n" +
-	"\x11peer/roster.proto\x12\x0emuster.peer.v1\x1a\x0fwire/wire.proto\"\x8f\a\n" +
+	"\x11peer/roster.proto\x12\x0emuster.peer.v1\x1a\x0fwire/wire.proto\"\xef\n" +
+	"\n" +
 	"\rRosterCommand\x121\n" +
 	"\anode_up\x18\x01 \x01(\v2\x16.muster.peer.v1.NodeUpH\x00R\x06nodeUp\x12:\n" +
 	"\n" +
@@ -1956,12 +3342,24 @@ const file_peer_roster_proto_rawDesc = "" +
 	"\n" +
 	"room_leave\x18\r \x01(\v2\x19.muster.peer.v1.RoomLeaveH\x00R\troomLeave\x12=\n" +
 	"\vdevice_seen\x18\x0e \x01(\v2\x1a.muster.peer.v1.DeviceSeenH\x00R\n" +
-	"deviceSeenB\x06\n" +
-	"\x04body\"Z\n" +
+	"deviceSeen\x12:\n" +
+	"\n" +
+	"call_place\x18\x0f \x01(\v2\x19.muster.peer.v1.CallPlaceH\x00R\tcallPlace\x127\n" +
+	"\tcall_keep\x18\x10 \x01(\v2\x18.muster.peer.v1.CallKeepH\x00R\bcallKeep\x127\n" +
+	"\tcall_gone\x18\x11 \x01(\v2\x18.muster.peer.v1.CallGoneH\x00R\bcallGone\x127\n" +
+	"\tcall_left\x18\x12 \x01(\v2\x18.muster.peer.v1.CallLeftH\x00R\bcallLeft\x12=\n" +
+	"\vcall_expire\x18\x13 \x01(\v2\x1a.muster.peer.v1.CallExpireH\x00R\n" +
+	"callExpire\x127\n" +
+	"\tfloor_ask\x18\x14 \x01(\v2\x18.muster.peer.v1.FloorAskH\x00R\bfloorAsk\x12C\n" +
+	"\rfloor_release\x18\x15 \x01(\v2\x1c.muster.peer.v1.FloorReleaseH\x00R\ffloorRelease\x12:\n" +
+	"\n" +
+	"floor_take\x18\x16 \x01(\v2\x19.muster.peer.v1.FloorTakeH\x00R\tfloorTakeB\x06\n" +
+	"\x04body\"p\n" +
 	"\x06NodeUp\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x1a\n" +
-	"\bcapacity\x18\x03 \x01(\rR\bcapacity\"A\n" +
+	"\bcapacity\x18\x03 \x01(\rR\bcapacity\x12\x14\n" +
+	"\x05media\x18\x04 \x01(\rR\x05media\"A\n" +
 	"\tNodeDrain\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\"@\n" +
@@ -2026,7 +3424,48 @@ const file_peer_roster_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x16\n" +
 	"\x06region\x18\x03 \x01(\tR\x06region\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"\x82\x02\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"3\n" +
+	"\tCallPlace\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
+	"\x04room\x18\x02 \x01(\tR\x04room\"p\n" +
+	"\bCallKeep\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12.\n" +
+	"\x05calls\x18\x03 \x03(\v2\x18.muster.peer.v1.CallKeptR\x05calls\"4\n" +
+	"\bCallKept\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"H\n" +
+	"\bCallGone\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"H\n" +
+	"\bCallLeft\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"7\n" +
+	"\n" +
+	"CallExpire\x12\x17\n" +
+	"\akeep_ms\x18\x01 \x01(\x04R\x06keepMs\x12\x10\n" +
+	"\x03max\x18\x02 \x01(\rR\x03max\"\xc8\x01\n" +
+	"\bFloorAsk\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06region\x18\x05 \x01(\tR\x06region\x12\x12\n" +
+	"\x04node\x18\x06 \x01(\tR\x04node\x12\x1a\n" +
+	"\bpriority\x18\a \x01(\rR\bpriority\x12\x1e\n" +
+	"\vmax_talk_ms\x18\b \x01(\x04R\tmaxTalkMs\"\x8e\x01\n" +
+	"\fFloorRelease\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\x12\x14\n" +
+	"\x05grant\x18\x06 \x01(\x04R\x05grant\"5\n" +
+	"\tFloorTake\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x12\x14\n" +
+	"\x05grant\x18\x02 \x01(\x04R\x05grant\"\xf8\x02\n" +
 	"\fRosterAnswer\x12.\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1a.muster.peer.v1.RosterCodeR\x04code\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1c\n" +
@@ -2035,7 +3474,22 @@ const file_peer_roster_proto_rawDesc = "" +
 	"\x0eprevious_epoch\x18\x05 \x01(\x04R\rpreviousEpoch\x12\x14\n" +
 	"\x05rooms\x18\x06 \x03(\tR\x05rooms\x12\x18\n" +
 	"\achanged\x18\a \x01(\rR\achanged\x12\x12\n" +
-	"\x04more\x18\b \x01(\bR\x04more\"\xcf\x02\n" +
+	"\x04more\x18\b \x01(\bR\x04more\x12.\n" +
+	"\x04call\x18\t \x01(\v2\x1a.muster.peer.v1.RosterCallR\x04call\x12\x12\n" +
+	"\x04lost\x18\n" +
+	" \x03(\tR\x04lost\x120\n" +
+	"\x05floor\x18\v \x01(\v2\x1a.muster.peer.v1.FloorStateR\x05floor\"\x88\x02\n" +
+	"\n" +
+	"FloorState\x129\n" +
+	"\bstanding\x18\x01 \x01(\x0e2\x1d.muster.peer.v1.FloorStandingR\bstanding\x12\x19\n" +
+	"\blease_ms\x18\x02 \x01(\x04R\aleaseMs\x12\x1a\n" +
+	"\bposition\x18\x03 \x01(\rR\bposition\x12\x18\n" +
+	"\awaiting\x18\x04 \x01(\rR\awaiting\x12\x14\n" +
+	"\x05grant\x18\x05 \x01(\x04R\x05grant\x12\x12\n" +
+	"\x04user\x18\x06 \x01(\tR\x04user\x12\x16\n" +
+	"\x06device\x18\a \x01(\tR\x06device\x12\x14\n" +
+	"\x05epoch\x18\b \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06region\x18\t \x01(\tR\x06region\"\xe7\x02\n" +
 	"\n" +
 	"RosterHead\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
@@ -2051,17 +3505,19 @@ const file_peer_roster_proto_rawDesc = "" +
 	"\vslot_epochs\x18\n" +
 	" \x03(\x04R\n" +
 	"slotEpochs\x12\x16\n" +
-	"\x06places\x18\v \x01(\x04R\x06places\"$\n" +
+	"\x06places\x18\v \x01(\x04R\x06places\x12\x16\n" +
+	"\x06issued\x18\f \x01(\x04R\x06issued\"$\n" +
 	"\n" +
 	"RosterFree\x12\x16\n" +
-	"\x06places\x18\x01 \x03(\rR\x06places\"\x8f\x01\n" +
+	"\x06places\x18\x01 \x03(\rR\x06places\"\xa5\x01\n" +
 	"\n" +
 	"RosterNode\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\rR\x05state\x12\x1a\n" +
 	"\bcapacity\x18\x04 \x01(\rR\bcapacity\x12\x19\n" +
-	"\bsince_ms\x18\x05 \x01(\x04R\asinceMs\"\x9c\x04\n" +
+	"\bsince_ms\x18\x05 \x01(\x04R\asinceMs\x12\x14\n" +
+	"\x05media\x18\x06 \x01(\rR\x05media\"\x9c\x04\n" +
 	"\fRosterDevice\x12\x14\n" +
 	"\x05place\x18\x01 \x01(\rR\x05place\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
@@ -2095,7 +3551,50 @@ const file_peer_roster_proto_rawDesc = "" +
 	"\n" +
 	"RosterSeen\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch*\xb5\x01\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xb2\x02\n" +
+	"\n" +
+	"RosterCall\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
+	"\x04room\x18\x02 \x01(\tR\x04room\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06former\x18\x06 \x01(\tR\x06former\x12-\n" +
+	"\x12former_incarnation\x18\a \x01(\x04R\x11formerIncarnation\x12!\n" +
+	"\fformer_epoch\x18\b \x01(\x04R\vformerEpoch\x120\n" +
+	"\x04kept\x18\t \x01(\v2\x1c.muster.peer.v1.RosterMomentR\x04kept\x12\x14\n" +
+	"\x05order\x18\n" +
+	" \x01(\x04R\x05order\"\xcc\x02\n" +
+	"\vRosterFloor\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x124\n" +
+	"\x06holder\x18\x02 \x01(\v2\x1c.muster.peer.v1.RosterHolderR\x06holder\x121\n" +
+	"\x05queue\x18\x03 \x03(\v2\x1b.muster.peer.v1.RosterClaimR\x05queue\x12\x1d\n" +
+	"\n" +
+	"spent_user\x18\x04 \x01(\tR\tspentUser\x12!\n" +
+	"\fspent_device\x18\x05 \x01(\tR\vspentDevice\x126\n" +
+	"\atouched\x18\x06 \x01(\v2\x1c.muster.peer.v1.RosterMomentR\atouched\x12\x14\n" +
+	"\x05order\x18\a \x01(\x04R\x05order\x120\n" +
+	"\x04rest\x18\b \x01(\v2\x1c.muster.peer.v1.RosterMomentR\x04rest\"\xa3\x01\n" +
+	"\fRosterHolder\x121\n" +
+	"\x05claim\x18\x01 \x01(\v2\x1b.muster.peer.v1.RosterClaimR\x05claim\x12\x14\n" +
+	"\x05grant\x18\x02 \x01(\x04R\x05grant\x124\n" +
+	"\x06others\x18\x03 \x01(\v2\x1c.muster.peer.v1.RosterMomentR\x06others\x12\x14\n" +
+	"\x05taken\x18\x04 \x01(\bR\x05taken\"\x9c\x02\n" +
+	"\vRosterClaim\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06region\x18\x04 \x01(\tR\x06region\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\x12\x1a\n" +
+	"\bpriority\x18\x06 \x01(\rR\bpriority\x12\x12\n" +
+	"\x04heir\x18\a \x01(\bR\x04heir\x122\n" +
+	"\x05asked\x18\b \x01(\v2\x1c.muster.peer.v1.RosterMomentR\x05asked\x12\x1b\n" +
+	"\ttalked_ms\x18\t \x01(\x04R\btalkedMs\x12\x1e\n" +
+	"\vmax_talk_ms\x18\n" +
+	" \x01(\x04R\tmaxTalkMs\"2\n" +
+	"\fRosterMoment\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x0e\n" +
+	"\x02ms\x18\x02 \x01(\x04R\x02ms*\xe1\x01\n" +
 	"\n" +
 	"RosterCode\x12\r\n" +
 	"\tROSTER_OK\x10\x00\x12\x12\n" +
@@ -2105,7 +3604,16 @@ const file_peer_roster_proto_rawDesc = "" +
 	"\x11ROSTER_STALE_NODE\x10\x04\x12\x13\n" +
 	"\x0fROSTER_DRAINING\x10\x05\x12\x15\n" +
 	"\x11ROSTER_STALE_SLOT\x10\x06\x12\x13\n" +
-	"\x0fROSTER_TOO_MANY\x10\aB'Z%github.com/mustermesh/muster/api/peerb\x06proto3"
+	"\x0fROSTER_TOO_MANY\x10\a\x12\x13\n" +
+	"\x0fROSTER_NO_MEDIA\x10\b\x12\x15\n" +
+	"\x11ROSTER_STALE_CALL\x10\t*S\n" +
+	"\rFloorStanding\x12\x0e\n" +
+	"\n" +
+	"FLOOR_NONE\x10\x00\x12\x0f\n" +
+	"\vFLOOR_YOURS\x10\x01\x12\x11\n" +
+	"\rFLOOR_WAITING\x10\x02\x12\x0e\n" +
+	"\n" +
+	"FLOOR_OVER\x10\x03B'Z%github.com/mustermesh/muster/api/peerb\x06proto3"
 
 var (
 	file_peer_roster_proto_rawDescOnce sync.Once
@@ -2119,61 +3627,97 @@ func file_peer_roster_proto_rawDescGZIP() []byte {
 	return file_peer_roster_proto_rawDescData
 }
 
-var file_peer_roster_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peer_roster_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_peer_roster_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_peer_roster_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_peer_roster_proto_goTypes = []any{
 	(RosterCode)(0),        // 0: muster.peer.v1.RosterCode
-	(*RosterCommand)(nil),  // 1: muster.peer.v1.RosterCommand
-	(*NodeUp)(nil),         // 2: muster.peer.v1.NodeUp
-	(*NodeDrain)(nil),      // 3: muster.peer.v1.NodeDrain
-	(*NodeDown)(nil),       // 4: muster.peer.v1.NodeDown
-	(*NodeRemove)(nil),     // 5: muster.peer.v1.NodeRemove
-	(*SlotBalance)(nil),    // 6: muster.peer.v1.SlotBalance
-	(*SlotMove)(nil),       // 7: muster.peer.v1.SlotMove
-	(*SessionOpen)(nil),    // 8: muster.peer.v1.SessionOpen
-	(*SessionResume)(nil),  // 9: muster.peer.v1.SessionResume
-	(*SessionSuspend)(nil), // 10: muster.peer.v1.SessionSuspend
-	(*SessionClose)(nil),   // 11: muster.peer.v1.SessionClose
-	(*SessionExpire)(nil),  // 12: muster.peer.v1.SessionExpire
-	(*RoomJoin)(nil),       // 13: muster.peer.v1.RoomJoin
-	(*RoomLeave)(nil),      // 14: muster.peer.v1.RoomLeave
-	(*DeviceSeen)(nil),     // 15: muster.peer.v1.DeviceSeen
-	(*RosterAnswer)(nil),   // 16: muster.peer.v1.RosterAnswer
-	(*RosterHead)(nil),     // 17: muster.peer.v1.RosterHead
-	(*RosterFree)(nil),     // 18: muster.peer.v1.RosterFree
-	(*RosterNode)(nil),     // 19: muster.peer.v1.RosterNode
-	(*RosterDevice)(nil),   // 20: muster.peer.v1.RosterDevice
-	(*RosterOpened)(nil),   // 21: muster.peer.v1.RosterOpened
-	(*RosterSeen)(nil),     // 22: muster.peer.v1.RosterSeen
-	(wire.Transport)(0),    // 23: muster.wire.v1.Transport
-	(wire.Reason)(0),       // 24: muster.wire.v1.Reason
+	(FloorStanding)(0),     // 1: muster.peer.v1.FloorStanding
+	(*RosterCommand)(nil),  // 2: muster.peer.v1.RosterCommand
+	(*NodeUp)(nil),         // 3: muster.peer.v1.NodeUp
+	(*NodeDrain)(nil),      // 4: muster.peer.v1.NodeDrain
+	(*NodeDown)(nil),       // 5: muster.peer.v1.NodeDown
+	(*NodeRemove)(nil),     // 6: muster.peer.v1.NodeRemove
+	(*SlotBalance)(nil),    // 7: muster.peer.v1.SlotBalance
+	(*SlotMove)(nil),       // 8: muster.peer.v1.SlotMove
+	(*SessionOpen)(nil),    // 9: muster.peer.v1.SessionOpen
+	(*SessionResume)(nil),  // 10: muster.peer.v1.SessionResume
+	(*SessionSuspend)(nil), // 11: muster.peer.v1.SessionSuspend
+	(*SessionClose)(nil),   // 12: muster.peer.v1.SessionClose
+	(*SessionExpire)(nil),  // 13: muster.peer.v1.SessionExpire
+	(*RoomJoin)(nil),       // 14: muster.peer.v1.RoomJoin
+	(*RoomLeave)(nil),      // 15: muster.peer.v1.RoomLeave
+	(*DeviceSeen)(nil),     // 16: muster.peer.v1.DeviceSeen
+	(*CallPlace)(nil),      // 17: muster.peer.v1.CallPlace
+	(*CallKeep)(nil),       // 18: muster.peer.v1.CallKeep
+	(*CallKept)(nil),       // 19: muster.peer.v1.CallKept
+	(*CallGone)(nil),       // 20: muster.peer.v1.CallGone
+	(*CallLeft)(nil),       // 21: muster.peer.v1.CallLeft
+	(*CallExpire)(nil),     // 22: muster.peer.v1.CallExpire
+	(*FloorAsk)(nil),       // 23: muster.peer.v1.FloorAsk
+	(*FloorRelease)(nil),   // 24: muster.peer.v1.FloorRelease
+	(*FloorTake)(nil),      // 25: muster.peer.v1.FloorTake
+	(*RosterAnswer)(nil),   // 26: muster.peer.v1.RosterAnswer
+	(*FloorState)(nil),     // 27: muster.peer.v1.FloorState
+	(*RosterHead)(nil),     // 28: muster.peer.v1.RosterHead
+	(*RosterFree)(nil),     // 29: muster.peer.v1.RosterFree
+	(*RosterNode)(nil),     // 30: muster.peer.v1.RosterNode
+	(*RosterDevice)(nil),   // 31: muster.peer.v1.RosterDevice
+	(*RosterOpened)(nil),   // 32: muster.peer.v1.RosterOpened
+	(*RosterSeen)(nil),     // 33: muster.peer.v1.RosterSeen
+	(*RosterCall)(nil),     // 34: muster.peer.v1.RosterCall
+	(*RosterFloor)(nil),    // 35: muster.peer.v1.RosterFloor
+	(*RosterHolder)(nil),   // 36: muster.peer.v1.RosterHolder
+	(*RosterClaim)(nil),    // 37: muster.peer.v1.RosterClaim
+	(*RosterMoment)(nil),   // 38: muster.peer.v1.RosterMoment
+	(wire.Transport)(0),    // 39: muster.wire.v1.Transport
+	(wire.Reason)(0),       // 40: muster.wire.v1.Reason
 }
 var file_peer_roster_proto_depIdxs = []int32{
-	2,  // 0: muster.peer.v1.RosterCommand.node_up:type_name -> muster.peer.v1.NodeUp
-	3,  // 1: muster.peer.v1.RosterCommand.node_drain:type_name -> muster.peer.v1.NodeDrain
-	4,  // 2: muster.peer.v1.RosterCommand.node_down:type_name -> muster.peer.v1.NodeDown
-	5,  // 3: muster.peer.v1.RosterCommand.node_remove:type_name -> muster.peer.v1.NodeRemove
-	6,  // 4: muster.peer.v1.RosterCommand.slot_balance:type_name -> muster.peer.v1.SlotBalance
-	7,  // 5: muster.peer.v1.RosterCommand.slot_move:type_name -> muster.peer.v1.SlotMove
-	8,  // 6: muster.peer.v1.RosterCommand.session_open:type_name -> muster.peer.v1.SessionOpen
-	9,  // 7: muster.peer.v1.RosterCommand.session_resume:type_name -> muster.peer.v1.SessionResume
-	10, // 8: muster.peer.v1.RosterCommand.session_suspend:type_name -> muster.peer.v1.SessionSuspend
-	11, // 9: muster.peer.v1.RosterCommand.session_close:type_name -> muster.peer.v1.SessionClose
-	12, // 10: muster.peer.v1.RosterCommand.session_expire:type_name -> muster.peer.v1.SessionExpire
-	13, // 11: muster.peer.v1.RosterCommand.room_join:type_name -> muster.peer.v1.RoomJoin
-	14, // 12: muster.peer.v1.RosterCommand.room_leave:type_name -> muster.peer.v1.RoomLeave
-	15, // 13: muster.peer.v1.RosterCommand.device_seen:type_name -> muster.peer.v1.DeviceSeen
-	23, // 14: muster.peer.v1.SessionOpen.transport:type_name -> muster.wire.v1.Transport
-	24, // 15: muster.peer.v1.SessionClose.reason:type_name -> muster.wire.v1.Reason
-	0,  // 16: muster.peer.v1.RosterAnswer.code:type_name -> muster.peer.v1.RosterCode
-	19, // 17: muster.peer.v1.RosterHead.nodes:type_name -> muster.peer.v1.RosterNode
-	21, // 18: muster.peer.v1.RosterDevice.earlier:type_name -> muster.peer.v1.RosterOpened
-	22, // 19: muster.peer.v1.RosterDevice.seen:type_name -> muster.peer.v1.RosterSeen
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	3,  // 0: muster.peer.v1.RosterCommand.node_up:type_name -> muster.peer.v1.NodeUp
+	4,  // 1: muster.peer.v1.RosterCommand.node_drain:type_name -> muster.peer.v1.NodeDrain
+	5,  // 2: muster.peer.v1.RosterCommand.node_down:type_name -> muster.peer.v1.NodeDown
+	6,  // 3: muster.peer.v1.RosterCommand.node_remove:type_name -> muster.peer.v1.NodeRemove
+	7,  // 4: muster.peer.v1.RosterCommand.slot_balance:type_name -> muster.peer.v1.SlotBalance
+	8,  // 5: muster.peer.v1.RosterCommand.slot_move:type_name -> muster.peer.v1.SlotMove
+	9,  // 6: muster.peer.v1.RosterCommand.session_open:type_name -> muster.peer.v1.SessionOpen
+	10, // 7: muster.peer.v1.RosterCommand.session_resume:type_name -> muster.peer.v1.SessionResume
+	11, // 8: muster.peer.v1.RosterCommand.session_suspend:type_name -> muster.peer.v1.SessionSuspend
+	12, // 9: muster.peer.v1.RosterCommand.session_close:type_name -> muster.peer.v1.SessionClose
+	13, // 10: muster.peer.v1.RosterCommand.session_expire:type_name -> muster.peer.v1.SessionExpire
+	14, // 11: muster.peer.v1.RosterCommand.room_join:type_name -> muster.peer.v1.RoomJoin
+	15, // 12: muster.peer.v1.RosterCommand.room_leave:type_name -> muster.peer.v1.RoomLeave
+	16, // 13: muster.peer.v1.RosterCommand.device_seen:type_name -> muster.peer.v1.DeviceSeen
+	17, // 14: muster.peer.v1.RosterCommand.call_place:type_name -> muster.peer.v1.CallPlace
+	18, // 15: muster.peer.v1.RosterCommand.call_keep:type_name -> muster.peer.v1.CallKeep
+	20, // 16: muster.peer.v1.RosterCommand.call_gone:type_name -> muster.peer.v1.CallGone
+	21, // 17: muster.peer.v1.RosterCommand.call_left:type_name -> muster.peer.v1.CallLeft
+	22, // 18: muster.peer.v1.RosterCommand.call_expire:type_name -> muster.peer.v1.CallExpire
+	23, // 19: muster.peer.v1.RosterCommand.floor_ask:type_name -> muster.peer.v1.FloorAsk
+	24, // 20: muster.peer.v1.RosterCommand.floor_release:type_name -> muster.peer.v1.FloorRelease
+	25, // 21: muster.peer.v1.RosterCommand.floor_take:type_name -> muster.peer.v1.FloorTake
+	39, // 22: muster.peer.v1.SessionOpen.transport:type_name -> muster.wire.v1.Transport
+	40, // 23: muster.peer.v1.SessionClose.reason:type_name -> muster.wire.v1.Reason
+	19, // 24: muster.peer.v1.CallKeep.calls:type_name -> muster.peer.v1.CallKept
+	0,  // 25: muster.peer.v1.RosterAnswer.code:type_name -> muster.peer.v1.RosterCode
+	34, // 26: muster.peer.v1.RosterAnswer.call:type_name -> muster.peer.v1.RosterCall
+	27, // 27: muster.peer.v1.RosterAnswer.floor:type_name -> muster.peer.v1.FloorState
+	1,  // 28: muster.peer.v1.FloorState.standing:type_name -> muster.peer.v1.FloorStanding
+	30, // 29: muster.peer.v1.RosterHead.nodes:type_name -> muster.peer.v1.RosterNode
+	32, // 30: muster.peer.v1.RosterDevice.earlier:type_name -> muster.peer.v1.RosterOpened
+	33, // 31: muster.peer.v1.RosterDevice.seen:type_name -> muster.peer.v1.RosterSeen
+	38, // 32: muster.peer.v1.RosterCall.kept:type_name -> muster.peer.v1.RosterMoment
+	36, // 33: muster.peer.v1.RosterFloor.holder:type_name -> muster.peer.v1.RosterHolder
+	37, // 34: muster.peer.v1.RosterFloor.queue:type_name -> muster.peer.v1.RosterClaim
+	38, // 35: muster.peer.v1.RosterFloor.touched:type_name -> muster.peer.v1.RosterMoment
+	38, // 36: muster.peer.v1.RosterFloor.rest:type_name -> muster.peer.v1.RosterMoment
+	37, // 37: muster.peer.v1.RosterHolder.claim:type_name -> muster.peer.v1.RosterClaim
+	38, // 38: muster.peer.v1.RosterHolder.others:type_name -> muster.peer.v1.RosterMoment
+	38, // 39: muster.peer.v1.RosterClaim.asked:type_name -> muster.peer.v1.RosterMoment
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_peer_roster_proto_init() }
@@ -2196,14 +3740,22 @@ func file_peer_roster_proto_init() {
 		(*RosterCommand_RoomJoin)(nil),
 		(*RosterCommand_RoomLeave)(nil),
 		(*RosterCommand_DeviceSeen)(nil),
+		(*RosterCommand_CallPlace)(nil),
+		(*RosterCommand_CallKeep)(nil),
+		(*RosterCommand_CallGone)(nil),
+		(*RosterCommand_CallLeft)(nil),
+		(*RosterCommand_CallExpire)(nil),
+		(*RosterCommand_FloorAsk)(nil),
+		(*RosterCommand_FloorRelease)(nil),
+		(*RosterCommand_FloorTake)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_roster_proto_rawDesc), len(file_peer_roster_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   22,
+			NumEnums:      2,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -34,6 +34,9 @@ type Config struct {
 	Incarnation uint64
 	// Capacity is the node's share of the slots, in proportion; optional, 100.
 	Capacity uint32
+	// Media is its share of the region's calls, in proportion; optional, 0: the
+	// node hosts no media.
+	Media uint32
 	// Directory names all regions and nodes. The region's nodes must be in the
 	// same order everywhere at first: the first ones found its group.
 	Directory *regions.Directory
@@ -52,6 +55,7 @@ type Config struct {
 
 	Grace         time.Duration // optional: how long a session may be suspended, 30 s
 	Keep          time.Duration // optional: how long a device that has gone is remembered, 10 min
+	CallKeep      time.Duration // optional: how long a call whose SFU says nothing is kept, 2 min
 	Voters        int           // optional, as in consensus.Config; like the following
 	Heartbeat     time.Duration
 	CommitTimeout time.Duration
@@ -79,6 +83,9 @@ type Hooks struct {
 	SessionSuspended func(node regions.NodeID, id regions.SessionID, rooms []string)
 	// SessionEnded: the session left its rooms, for this reason.
 	SessionEnded func(node regions.NodeID, id regions.SessionID, rooms []string, reason wire.Reason)
+	// CallMoved tells a call of this region whose SFU is another node now, or
+	// none. A place that is given to a call that had none isn't told.
+	CallMoved func(m regions.CallMove)
 	// Resync: changes were skipped, so everything that follows from the roster
 	// must be read again. It also comes once at the start, before all others.
 	Resync func()
@@ -138,6 +145,9 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	if cfg.Keep == 0 {
 		cfg.Keep = 10 * time.Minute
+	}
+	if cfg.CallKeep == 0 {
+		cfg.CallKeep = 2 * time.Minute
 	}
 	if cfg.PeerTimeout == 0 {
 		cfg.PeerTimeout = time.Second

@@ -199,6 +199,8 @@ func (c *Cluster) tellOne(e any) {
 		if h.SessionEnded != nil {
 			h.SessionEnded(e.Node, regions.SessionID{User: e.User, Device: e.Device, Epoch: e.Epoch}, e.Rooms, e.Reason)
 		}
+	case roster.CallMoved:
+		call(h.CallMoved, regions.CallMove(e))
 	case resync, roster.Restored:
 		c.tellOthers() // it may have been before the node was in
 		if h.Resync != nil {

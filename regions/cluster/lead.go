@@ -18,6 +18,8 @@ const (
 	expireEvery   = 500 * time.Millisecond // suspended sessions
 	forgetEvery   = 30 * time.Second       // devices that have gone
 	expireMost    = 1024                   // of one command
+	floorsEvery   = time.Second            // floors that nobody has or wants
+	callsEvery    = 10 * time.Second       // calls whose SFU says nothing
 	announceEvery = 5 * time.Second
 	gather        = 20 * time.Millisecond // changes of slots, before they are announced
 )
@@ -83,6 +85,7 @@ func (c *Cluster) lead(ctx context.Context, term uint64) {
 	var work sync.WaitGroup
 	work.Go(func() { c.tendNodes(ctx) })
 	work.Go(func() { c.expire(ctx) })
+	work.Go(func() { c.expireCalls(ctx) })
 	work.Go(func() { c.announce(ctx) })
 	work.Go(func() { c.proclaim(ctx, term) })
 	work.Wait()

@@ -124,7 +124,7 @@ func (c *Cluster) standing(was bool) (in bool, err error) {
 // up has the region note that this node is up, until it is so.
 func (c *Cluster) up(ctx context.Context) error {
 	command := &peer.RosterCommand{Body: &peer.RosterCommand_NodeUp{NodeUp: &peer.NodeUp{
-		Node: string(c.cfg.Self), Incarnation: c.cfg.Incarnation, Capacity: c.cfg.Capacity,
+		Node: string(c.cfg.Self), Incarnation: c.cfg.Incarnation, Capacity: c.cfg.Capacity, Media: c.cfg.Media,
 	}}}
 	for {
 		// Who can't read is not a member of consensus yet.

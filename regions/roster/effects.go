@@ -62,6 +62,17 @@ type SessionEnded struct {
 	Rooms        []string // that it was in, in order
 }
 
+// CallMoved: this node is not the call's SFU any more, but another one, under
+// this epoch; or none, if To is empty: then Epoch is that of the place it had.
+// Draining: it has its participants until they have moved.
+type CallMoved struct {
+	Call     regions.CallID
+	Room     string
+	From, To regions.NodeID
+	Epoch    regions.Epoch
+	Draining bool
+}
+
 // Restored: a snapshot replaced the state. Effects in between are lost; read
 // what matters again.
 type Restored struct{}
@@ -72,4 +83,5 @@ func (SessionOpened) effect()    {}
 func (SessionFenced) effect()    {}
 func (SessionSuspended) effect() {}
 func (SessionEnded) effect()     {}
+func (CallMoved) effect()        {}
 func (Restored) effect()         {}

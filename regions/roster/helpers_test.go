@@ -43,6 +43,22 @@ func command(m any) *peer.RosterCommand {
 		c.Body = &peer.RosterCommand_RoomLeave{RoomLeave: m}
 	case *peer.DeviceSeen:
 		c.Body = &peer.RosterCommand_DeviceSeen{DeviceSeen: m}
+	case *peer.CallPlace:
+		c.Body = &peer.RosterCommand_CallPlace{CallPlace: m}
+	case *peer.CallKeep:
+		c.Body = &peer.RosterCommand_CallKeep{CallKeep: m}
+	case *peer.CallGone:
+		c.Body = &peer.RosterCommand_CallGone{CallGone: m}
+	case *peer.CallLeft:
+		c.Body = &peer.RosterCommand_CallLeft{CallLeft: m}
+	case *peer.CallExpire:
+		c.Body = &peer.RosterCommand_CallExpire{CallExpire: m}
+	case *peer.FloorAsk:
+		c.Body = &peer.RosterCommand_FloorAsk{FloorAsk: m}
+	case *peer.FloorRelease:
+		c.Body = &peer.RosterCommand_FloorRelease{FloorRelease: m}
+	case *peer.FloorTake:
+		c.Body = &peer.RosterCommand_FloorTake{FloorTake: m}
 	}
 	return c
 }
@@ -122,7 +138,7 @@ func check(t testing.TB, s *State) {
 			held[x.Node] = append(held[x.Node], x.place)
 		}
 		if x.State != Live {
-			require.Contains(t, queue, waiting{x.place, x.idle.order})
+			require.Contains(t, queue, waiting[int32]{x.place, x.idle.order})
 		}
 	}
 	for user, of := range s.devices.users {
@@ -156,7 +172,47 @@ func check(t testing.TB, s *State) {
 			require.NotEqual(t, Down, s.nodes[slot.Owner].State, "slot %d is of %s", i, slot.Owner)
 		}
 	}
-	for _, q := range []queue{s.suspended, s.gone} {
-		require.True(t, slices.IsSortedFunc(q.waiting, func(a, b waiting) int { return int(a.order) - int(b.order) }))
+	for _, q := range []queue[int32]{s.suspended, s.gone} {
+		require.True(t, slices.IsSortedFunc(q.waiting, func(a, b waiting[int32]) int { return int(a.order) - int(b.order) }))
+	}
+	checkCalls(t, s)
+}
+
+// checkCalls does so for calls and floors.
+func checkCalls(t testing.TB, s *State) {
+	t.Helper()
+	hosted := map[regions.NodeID]int{}
+	for call, c := range s.calls {
+		require.Equal(t, call, c.ID)
+		hosted[c.Place.Node]++
+		for _, p := range []Place{c.Place, c.Former} {
+			n := s.nodes[p.Node]
+			require.True(t, p == (Place{}) || (n.Incarnation == p.Incarnation && n.State != Down), "%s is on a node that is not", call)
+			require.LessOrEqual(t, p.Epoch, s.issued)
+		}
+		require.Less(t, c.Former.Epoch, c.Place.Epoch)
+		require.NotEqual(t, c.Former.Node, c.Place.Node)
+		require.Contains(t, s.unheard.waiting, waiting[regions.CallID]{call, c.kept.order})
+	}
+	require.Equal(t, hosted, s.hosted)
+	for call, f := range s.floors {
+		require.Equal(t, call, f.Call)
+		require.False(t, f.empty())
+		require.Contains(t, s.silent.waiting, waiting[regions.CallID]{call, f.touched.order})
+		require.LessOrEqual(t, len(f.queue), MaxWaiting+1)
+		of := map[device]bool{}
+		for i, c := range f.queue {
+			require.True(t, i == 0 || (f.queue[i-1].rank() >= c.rank() && !c.heir))
+			require.False(t, of[c.device()], "waits twice")
+			of[c.device()] = true
+			require.True(t, f.holder == nil || f.holder.device() != c.device() || (c.heir && c.Epoch > f.holder.Epoch), "waits for what it has")
+		}
+		if h := f.holder; h != nil {
+			require.LessOrEqual(t, h.grant, uint64(s.issued))
+			require.Nil(t, f.rest)
+		}
+	}
+	for _, q := range []queue[regions.CallID]{s.unheard, s.silent} {
+		require.True(t, slices.IsSortedFunc(q.waiting, func(a, b waiting[regions.CallID]) int { return int(a.order) - int(b.order) }))
 	}
 }

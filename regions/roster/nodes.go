@@ -25,7 +25,8 @@ type Node struct {
 	Incarnation uint64
 	State       NodeState
 	Capacity    uint32
-	Since       int64 // of the state: Unix milliseconds of the leader then
+	Media       uint32 // its share of the region's calls, in proportion; 0: none
+	Since       int64  // of the state: Unix milliseconds of the leader then
 }
 
 func (s *State) nodeUp(c *peer.NodeUp) *peer.RosterAnswer {
@@ -41,7 +42,7 @@ func (s *State) nodeUp(c *peer.NodeUp) *peer.RosterAnswer {
 		return refuse(peer.RosterCode_ROSTER_STALE_NODE, 0)
 	}
 	restarted := known && c.Incarnation > n.Incarnation
-	n.ID, n.Incarnation, n.Capacity = regions.NodeID(c.Node), c.Incarnation, c.Capacity
+	n.ID, n.Incarnation, n.Capacity, n.Media = regions.NodeID(c.Node), c.Incarnation, c.Capacity, c.Media
 	if restarted || n.State == Down {
 		n.State, n.Since = Up, int64(s.clock.wall)
 	}
@@ -52,7 +53,9 @@ func (s *State) nodeUp(c *peer.NodeUp) *peer.RosterAnswer {
 	s.emit(NodeChanged{Node: n.ID, Incarnation: n.Incarnation, State: n.State})
 	if restarted {
 		s.suspendAll(n.ID)
+		s.loseCalls(n.ID)
 	}
+	s.drainCalls() // those that had nowhere else to go
 	// What it owned under another incarnation it owns on, if it still may, but
 	// begins to number anew; and what nobody owns finds an owner.
 	s.reassign(func(owner regions.NodeID) bool { return owner == "" || (restarted && owner == n.ID) })
@@ -72,6 +75,7 @@ func (s *State) nodeDrain(c *peer.NodeDrain) *peer.RosterAnswer {
 	}
 	if n.State == Up {
 		s.setNode(n, Draining)
+		s.drainCalls()
 	}
 	return granted(0)
 }
@@ -102,13 +106,15 @@ func (s *State) nodeRemove(c *peer.NodeRemove) *peer.RosterAnswer {
 	return granted(0)
 }
 
-// giveUp marks a node as dead: its sessions are suspended, its slots move.
+// giveUp marks a node as dead: its sessions are suspended, its slots and calls
+// move.
 func (s *State) giveUp(n Node) {
 	if n.State == Down {
 		return
 	}
 	s.setNode(n, Down)
 	s.suspendAll(n.ID)
+	s.loseCalls(n.ID)
 	s.reassign(func(owner regions.NodeID) bool { return owner == n.ID })
 }
 

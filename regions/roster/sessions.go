@@ -42,9 +42,12 @@ type Session struct {
 	seen    []Seen
 }
 
-// idle is when a session was suspended or a device gone, in the clock of the
-// leader of that term, and its number in the queue.
-type idle struct{ term, at, order uint64 }
+// idle is when a session was suspended or a device gone, or of a call or a floor
+// something was heard, and its number in the queue.
+type idle struct {
+	moment
+	order uint64
+}
 
 // opened is a connection and the epoch it got.
 type opened struct {
@@ -363,7 +366,7 @@ func (s *State) Held(node regions.NodeID) (n int) {
 // on the leader's clock as of the last command: since the leader's term began
 // if it was before.
 func (s *State) IdleFor(x *Session) time.Duration {
-	return time.Duration(s.idleMs(x.idle)) * time.Millisecond
+	return time.Duration(s.since(x.idle.moment)) * time.Millisecond
 }
 
 // Counts returns how much there is of everything.

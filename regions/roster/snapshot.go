@@ -9,6 +9,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/mustermesh/muster/api/peer"
@@ -18,7 +19,7 @@ import (
 
 const (
 	magic   = "MUSTERROSTER"
-	format  = 1       // of a snapshot
+	format  = 2       // of a snapshot; 1 had no calls and floors
 	maxPart = 1 << 20 // bytes of one message in it
 	// freeChunk is how many free places stand in one message.
 	freeChunk = 1 << 16
@@ -34,7 +35,7 @@ var ErrCorrupt = errors.New("roster: snapshot is corrupt")
 // points at them is enough. index is kept with it for the caller.
 func (s *State) snapshot(index uint64) func(io.Writer) error {
 	head := &peer.RosterHead{
-		Index: index, Region: string(s.region), Order: s.order, Forgotten: uint64(s.forgotten),
+		Index: index, Region: string(s.region), Order: s.order, Forgotten: uint64(s.forgotten), Issued: uint64(s.issued),
 		Term: s.clock.term, TermStartMs: s.clock.start, UptimeMs: s.clock.now,
 		SlotOwners: make([]uint32, regions.Slots), SlotEpochs: make([]uint64, regions.Slots),
 		Places: uint64(len(s.devices.all)),
@@ -43,15 +44,17 @@ func (s *State) snapshot(index uint64) func(io.Writer) error {
 	for i, n := range s.Nodes() {
 		number[n.ID] = uint32(i) + 1
 		head.Nodes = append(head.Nodes, &peer.RosterNode{
-			Node: string(n.ID), Incarnation: n.Incarnation, State: uint32(n.State), Capacity: n.Capacity, SinceMs: uint64(n.Since),
+			Node: string(n.ID), Incarnation: n.Incarnation, State: uint32(n.State), Capacity: n.Capacity, Media: n.Media,
+			SinceMs: uint64(n.Since),
 		})
 	}
 	for i, slot := range s.slots {
 		head.SlotOwners[i], head.SlotEpochs[i] = number[slot.Owner], uint64(slot.Epoch)
 	}
 	all, free := slices.Clone(s.devices.all), slices.Clone(s.devices.free)
+	calls, floors := slices.Collect(maps.Values(s.calls)), slices.Collect(maps.Values(s.floors))
 	return func(w io.Writer) error {
-		if err := write(w, head, all, free); err != nil {
+		if err := write(w, head, all, free, calls, floors); err != nil {
 			return fmt.Errorf("roster: write snapshot: %w", err)
 		}
 		return nil
@@ -63,7 +66,7 @@ type message interface {
 	MarshalToSizedBufferVT([]byte) (int, error)
 }
 
-func write(to io.Writer, head *peer.RosterHead, all []*Session, free []int32) error {
+func write(to io.Writer, head *peer.RosterHead, all []*Session, free []int32, calls []*Call, floors []*Floor) error {
 	sum := crc32.New(castagnoli)
 	w := bufio.NewWriterSize(io.MultiWriter(to, sum), 64<<10)
 	var buf []byte
@@ -103,6 +106,20 @@ func write(to io.Writer, head *peer.RosterHead, all []*Session, free []int32) er
 		}
 		x.encode(&d, rooms)
 		if err := put(&d); err != nil {
+			return err
+		}
+	}
+	_ = w.WriteByte(0)
+	slices.SortFunc(calls, func(a, b *Call) int { return cmp.Compare(a.ID, b.ID) })
+	for _, c := range calls {
+		if err := put(c.encode()); err != nil {
+			return err
+		}
+	}
+	_ = w.WriteByte(0)
+	slices.SortFunc(floors, func(a, b *Floor) int { return cmp.Compare(a.Call, b.Call) })
+	for _, f := range floors {
+		if err := put(f.encode()); err != nil {
 			return err
 		}
 	}
@@ -149,7 +166,7 @@ func restore(from io.Reader, region regions.RegionID) (*State, uint64, error) {
 	switch {
 	case r.err != nil || string(start[:len(magic)]) != magic:
 		return nil, 0, corrupt("no roster", r.err)
-	case start[len(magic)] != format:
+	case start[len(magic)] < 1 || start[len(magic)] > format:
 		return nil, 0, fmt.Errorf("roster: snapshot of format %d, this node knows %d", start[len(magic)], format)
 	}
 	var head peer.RosterHead
@@ -181,6 +198,11 @@ func restore(from io.Reader, region regions.RegionID) (*State, uint64, error) {
 			return nil, 0, err
 		}
 	}
+	if start[len(magic)] > 1 {
+		if err := s.decodeCalls(r); err != nil {
+			return nil, 0, err
+		}
+	}
 	sum := r.sum.Sum32()
 	var want [4]byte
 	if r.full(want[:]); r.err != nil || binary.BigEndian.Uint32(want[:]) != sum {
@@ -199,13 +221,13 @@ func (s *State) decodeHead(h *peer.RosterHead) error {
 	case len(h.SlotOwners) != regions.Slots || len(h.SlotEpochs) != regions.Slots || len(h.Nodes) > MaxNodes:
 		return corrupt("slots", nil)
 	}
-	s.order, s.forgotten = h.Order, regions.Epoch(h.Forgotten)
+	s.order, s.forgotten, s.issued = h.Order, regions.Epoch(h.Forgotten), regions.Epoch(h.Issued)
 	s.clock = clock{term: h.Term, start: h.TermStartMs, now: h.UptimeMs}
 	for _, n := range h.Nodes {
 		if n.State > uint32(Draining) {
 			return corrupt("node", nil)
 		}
-		s.nodes[regions.NodeID(n.Node)] = Node{regions.NodeID(n.Node), n.Incarnation, NodeState(n.State), n.Capacity, int64(n.SinceMs)}
+		s.nodes[regions.NodeID(n.Node)] = Node{regions.NodeID(n.Node), n.Incarnation, NodeState(n.State), n.Capacity, n.Media, int64(n.SinceMs)}
 	}
 	for i, owner := range h.SlotOwners {
 		if int(owner) > len(h.Nodes) {
@@ -230,7 +252,7 @@ func (s *State) decode(d *peer.RosterDevice, rooms []*room) ([]*room, error) {
 	x := &Session{
 		State: SessionState(d.State), Transport: wire.Transport(d.Transport), place: int32(d.Place),
 		Epoch: regions.Epoch(d.Epoch), Node: s.intern(d.Node), Incarnation: d.Incarnation, Connection: d.Connection,
-		Since: int64(d.SinceMs), idle: idle{d.IdleTerm, d.IdleMs, d.Order},
+		Since: int64(d.SinceMs), idle: idle{moment{d.IdleTerm, d.IdleMs}, d.Order},
 	}
 	x.User, x.Device, x.Login, x.Name = packed(d.User, d.Device, d.Login, d.Name)
 	for _, o := range d.Earlier {
@@ -297,15 +319,20 @@ func (s *State) finish(h *peer.RosterHead) error {
 		switch {
 		case x == nil || x.State == Live:
 		case x.State == Suspended:
-			s.suspended.waiting = append(s.suspended.waiting, waiting{x.place, x.idle.order})
+			s.suspended.waiting = append(s.suspended.waiting, waiting[int32]{x.place, x.idle.order})
 		default:
-			s.gone.waiting = append(s.gone.waiting, waiting{x.place, x.idle.order})
+			s.gone.waiting = append(s.gone.waiting, waiting[int32]{x.place, x.idle.order})
 		}
 	}
-	for _, q := range []*queue{&s.suspended, &s.gone} {
-		slices.SortFunc(q.waiting, func(a, b waiting) int { return cmp.Compare(a.order, b.order) })
-	}
+	sortQueue(&s.suspended)
+	sortQueue(&s.gone)
+	sortQueue(&s.unheard)
+	sortQueue(&s.silent)
 	return nil
+}
+
+func sortQueue[K any](q *queue[K]) {
+	slices.SortFunc(q.waiting, func(a, b waiting[K]) int { return cmp.Compare(a.order, b.order) })
 }
 
 func corrupt(what string, err error) error {

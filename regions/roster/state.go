@@ -10,7 +10,7 @@ const (
 
 	// Version of the commands' meaning, for consensus: a node that meets a
 	// higher one in the log can't know what the others do.
-	Version = 1
+	Version = 2
 
 	// MaxEpoch bounds what a command may bring into epochs: numbers that JSON
 	// keeps exact, the clock until the year 287396. So none can ever overflow.
@@ -19,6 +19,9 @@ const (
 	MaxNodes   = 256     // of a region
 	MaxDevices = 256     // of a user, those that ended lately included
 	MaxRooms   = 64      // of a session, as in api/wire
+	MaxCalls   = 1 << 16 // that have a place in the region; and floors of calls
+	MaxKept    = 1024    // calls of one CallKeep
+	MaxWaiting = 64      // who wait for a floor
 	maxIdle    = 1 << 17 // devices without a session here that are remembered
 	maxEarlier = 4       // connections of a device that are remembered
 	maxSeen    = 16      // other regions of a device
@@ -45,10 +48,19 @@ type State struct {
 	// order numbers what goes into the queues.
 	order uint64
 	// suspended and gone are queues of what ends by time, in order.
-	suspended, gone queue
+	suspended, gone queue[int32]
 	// forgotten is the highest epoch of a device that is no longer known:
 	// whoever is not known either is given a higher one.
 	forgotten regions.Epoch
+
+	calls  map[regions.CallID]*Call
+	hosted map[regions.NodeID]int // calls by the node of their place
+	floors map[regions.CallID]*Floor
+	// issued is the highest number of a place or a grant.
+	issued regions.Epoch
+	// unheard and silent are queues of calls and floors, by when something was
+	// heard of them.
+	unheard, silent queue[regions.CallID]
 
 	effects []Effect
 }
@@ -77,6 +89,9 @@ func New(region regions.RegionID) *State {
 		nodes:  map[regions.NodeID]Node{},
 		held:   map[regions.NodeID]places{},
 		rooms:  map[string]*room{},
+		calls:  map[regions.CallID]*Call{},
+		hosted: map[regions.NodeID]int{},
+		floors: map[regions.CallID]*Floor{},
 		devices: table{
 			users: map[string][]*Session{},
 		},
@@ -121,6 +136,22 @@ func (s *State) Apply(stamp regions.Stamp, c *peer.RosterCommand) (*peer.RosterA
 		a = s.leave(b.RoomLeave)
 	case *peer.RosterCommand_DeviceSeen:
 		a = s.deviceSeen(b.DeviceSeen)
+	case *peer.RosterCommand_CallPlace:
+		a = s.callPlace(b.CallPlace)
+	case *peer.RosterCommand_CallKeep:
+		a = s.callKeep(b.CallKeep)
+	case *peer.RosterCommand_CallGone:
+		a = s.callGone(b.CallGone)
+	case *peer.RosterCommand_CallLeft:
+		a = s.callLeft(b.CallLeft)
+	case *peer.RosterCommand_CallExpire:
+		a = s.callExpire(b.CallExpire)
+	case *peer.RosterCommand_FloorAsk:
+		a = s.floorAsk(b.FloorAsk)
+	case *peer.RosterCommand_FloorRelease:
+		a = s.floorRelease(b.FloorRelease)
+	case *peer.RosterCommand_FloorTake:
+		a = s.floorTake(b.FloorTake)
 	default:
 		a = refuse(invalid, 0)
 	}

@@ -97,9 +97,9 @@ func (s *State) index(old, x *Session) {
 	}
 	switch x.State {
 	case Suspended:
-		s.suspended.push(s, x, s.counts.Suspended)
+		s.suspended.push(waiting[int32]{x.place, x.idle.order}, s.counts.Suspended, s.idles)
 	case Gone:
-		s.gone.push(s, x, s.counts.Gone)
+		s.gone.push(waiting[int32]{x.place, x.idle.order}, s.counts.Gone, s.idles)
 	}
 }
 
