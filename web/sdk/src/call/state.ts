@@ -205,13 +205,12 @@ export class CallState extends Emitter<StateEvents> {
       this.#sorted = undefined;
       gone.push({ who, reason: g.reason });
     }
-    if (c.participants.length + c.gone.length > 0) this.emit("participants", this.participants);
-    for (const p of came) this.emit("joined", p);
-    for (const g of gone) this.emit("gone", g);
-    if (c.locked === undefined && c.direct === undefined && !c.hearing) return;
     this.locked = c.locked ?? this.locked;
     this.direct = c.direct ?? this.direct;
     if (c.hearing) this.hearing = toHearing(c.hearing);
-    this.emit("changed", undefined);
+    if (c.participants.length + c.gone.length > 0) this.emit("participants", this.participants);
+    for (const p of came) this.emit("joined", p);
+    for (const g of gone) this.emit("gone", g);
+    if (c.locked !== undefined || c.direct !== undefined || c.hearing) this.emit("changed", undefined);
   }
 }
