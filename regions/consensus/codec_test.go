@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
+
+	"github.com/mustermesh/muster/regions"
 )
 
 func sampleRequests() map[kind][]byte {
@@ -180,4 +182,34 @@ func FuzzBatch(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, len(parts), len(again))
 	})
+}
+
+type noted struct {
+	Machine
+	stamps []regions.Stamp
+}
+
+func (m *noted) Apply(_ uint64, stamp regions.Stamp, _ []byte) []byte {
+	m.stamps = append(m.stamps, stamp)
+	return nil
+}
+
+// An entry whose stamp is of another term is no news of its own term's clock:
+// nothing of it is done, and its proposer is told so.
+func TestStampOfAnotherTerm(t *testing.T) {
+	m := &noted{}
+	f := &fsm{machine: m, version: 3, fail: func(err error) { t.Fatal(err) }}
+	entry := func(numbers ...uint64) []byte {
+		var b []byte
+		for _, n := range numbers {
+			b = binary.AppendUvarint(b, n)
+		}
+		return encodeBatch(b, [][]byte{[]byte("a")})
+	}
+	require.IsType(t, results{}, f.Apply(&raft.Log{Index: 1, Term: 7, Data: entry(2, 3, 7, 1000, 50)}))
+	require.Equal(t, errStamp, f.Apply(&raft.Log{Index: 2, Term: 7, Data: entry(2, 3, 5, 2000, 60)}))
+	require.EqualValues(t, 2, f.applied.Load())
+	// What was written before entries had a term.
+	require.IsType(t, results{}, f.Apply(&raft.Log{Index: 3, Term: 8, Data: entry(1, 3, 3000, 70)}))
+	require.Equal(t, []regions.Stamp{{Term: 7, ClockMs: 1000, UptimeMs: 50}, {Term: 8, ClockMs: 3000, UptimeMs: 70}}, m.stamps)
 }

@@ -91,7 +91,11 @@
 // and entry types that it can't read, so those are checked before; a request
 // whose header names another node than the link's certificate is refused.
 //
-// A log entry is a version byte, the version of its commands, the leader's wall
-// clock and its uptime in ms, a count, and the commands, each with its length. A snapshot is a version byte, the index of the last command (8 bytes)
-// and what the machine wrote.
+// A log entry is a version byte, the version of its commands, the term in which
+// it was stamped (since version 2), the leader's wall clock and its uptime in ms,
+// a count, and the commands, each with its length. If it got into the log in
+// another term, nodes pass it over and its proposer makes it anew: the uptimes of
+// a term are all of one clock, and none is from before the term. A snapshot is a
+// version byte, the index of the last command (8 bytes) and what the machine
+// wrote.
 package consensus

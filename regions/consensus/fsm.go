@@ -33,11 +33,15 @@ type Machine interface {
 
 // Versions of what we write, each the first thing in it.
 const (
-	entryVersion    = 1
+	entryVersion    = 2 // 1 had no term
 	snapshotVersion = 1
 )
 
-var errTooNew = errors.New("upgrade this node")
+var (
+	errTooNew = errors.New("upgrade this node")
+	// errStamp: the entry was stamped in another term than it got into the log.
+	errStamp = errors.New("stamped in another term")
+)
 
 // fsm is the Machine as raft sees it. All but applied belongs to raft's
 // goroutine for it.
@@ -58,9 +62,13 @@ func (f *fsm) busy(since time.Time) {
 }
 
 // entry encodes commands as the one log entry that carries them, stamped with
-// this moment; the term is raft's own for the entry.
+// this moment. The term is looked up first: if it is that of the entry, then the
+// moment is one at which every earlier leader's entries that count were stamped
+// already. A node that lost and regained the lead in between, stopped at the
+// wrong instruction, could else bring a time from before another one's term.
 func (n *Node) entry(commands [][]byte) []byte {
 	b := binary.AppendUvarint([]byte{entryVersion}, n.cfg.Version)
+	b = binary.AppendUvarint(b, n.raft.CurrentTerm())
 	b = binary.AppendUvarint(b, uint64(max(n.cfg.Clock().UnixMilli(), 0)))
 	b = binary.AppendUvarint(b, uint64(time.Since(n.origin).Milliseconds()))
 	return encodeBatch(b, commands)
@@ -72,14 +80,22 @@ type results [][]byte
 func (f *fsm) Apply(l *raft.Log) any {
 	defer f.busy(time.Now())
 	d := &decoder{b: l.Data}
-	format, version := d.byte(), d.uint()
+	format, version, term := d.byte(), d.uint(), l.Term
+	if format >= 2 {
+		term = d.uint()
+	}
 	stamp := regions.Stamp{Term: l.Term, ClockMs: d.uint(), UptimeMs: d.uint()}
 	commands, err := d.batch()
-	if err != nil || format != entryVersion || version > f.version {
+	if err != nil || format < 1 || format > entryVersion || version > f.version {
 		// To skip it would be a fork. Other nodes may know what it means.
 		f.fail(fmt.Errorf("consensus: entry %d can't be read (format %d, we know %d; commands of version %d, we know %d): %w",
 			l.Index, format, entryVersion, version, f.version, cmp.Or(err, errTooNew)))
 		runtime.Goexit()
+	}
+	if term != l.Term { // every node sees that, and does nothing
+		f.applied.Store(l.Index)
+		f.moved.fire()
+		return errStamp
 	}
 	out := make(results, len(commands))
 	for i, c := range commands {

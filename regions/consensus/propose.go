@@ -240,7 +240,10 @@ func (n *Node) apply(commands [][]byte) ([][]byte, error) {
 	f := n.raft.Apply(n.entry(commands), n.cfg.LeaderWait)
 	switch err := n.outcome(f); {
 	case err == nil:
-		return f.Response().(results), nil
+		if out, ok := f.Response().(results); ok {
+			return out, nil
+		}
+		return nil, &notLeader{} // errStamp: nothing was done
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
 		return nil, &notLeader{} // it did not enter the log
 	default:
