@@ -123,7 +123,6 @@ type local struct {
 	wants     map[string]uint32 // heights of pictures
 	fenced    time.Time         // since when its device has a newer session
 	elsewhere time.Time         // since when it is complete at the call's new SFU
-	shadow    bool              // it has been seen there
 	place     regions.Epoch     // of this node when it joined
 }
 
@@ -366,7 +365,7 @@ func (m *Machine) Tick(now time.Time) {
 		case !l.fenced.IsZero() && now.Sub(l.fenced) >= fencedFor:
 			m.drop(now, k, "timed_out")
 		case m.superseded && !now.Before(m.deadline):
-			m.drop(now, k, "timed_out")
+			m.drop(now, k, "moved") // it may be there by now: others hear so, or that it timed out
 		}
 	}
 	m.dropMoved(now)

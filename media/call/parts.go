@@ -239,6 +239,9 @@ func (m *Machine) lose(now time.Time, p *part, k Key, x *member, reason string) 
 		return
 	}
 	m.dirty[k] = reasonOf(reason)
+	if l := m.locals[k]; l != nil && p.region == m.cfg.Region && p.place > m.cfg.Place && uint64(l.who.Epoch) <= x.state.GetEpoch() {
+		m.drop(now, k, reasonOf(reason)) // it was on its way there
+	}
 	for _, q := range m.parts { // an SFU before, which may be silent for good
 		if y := q.members[k]; y != nil && q.region == p.region && q.place < p.place && y.state.GetEpoch() <= x.state.GetEpoch() {
 			delete(q.members, k)
@@ -311,13 +314,11 @@ func (m *Machine) dropMoved(now time.Time) {
 		case above && !there:
 			m.drop(now, k, "moved")
 		case there && !complete:
-			l.shadow, l.elsewhere = true, time.Time{}
+			l.elsewhere = time.Time{}
 		case there && l.elsewhere.IsZero():
-			l.shadow, l.elsewhere = true, now
+			l.elsewhere = now
 		case there && now.Sub(l.elsewhere) >= settled:
 			m.drop(now, k, "moved")
-		case !there && l.shadow && m.superseded:
-			m.drop(now, k, "left")
 		}
 	}
 }
