@@ -152,7 +152,7 @@ func (o *outbox) send(s *socket) (unsent int) {
 		messages++
 	}
 	for at := 0; at < messages; {
-		n, _, e := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&o.headers[at])), uintptr(messages-at), unix.MSG_DONTWAIT, 0, 0)
+		n, _, e := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&o.headers[at])), uintptr(messages-at), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case e == 0:
 			at += int(n)
@@ -183,7 +183,7 @@ func (o *outbox) single(fd int, h *unix.Msghdr, e unix.Errno) (unsent int) {
 	for _, v := range unsafe.Slice(h.Iov, count) {
 		h.Iov = &v
 		h.SetIovlen(1)
-		if _, _, e := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(h)), unix.MSG_DONTWAIT); e != 0 {
+		if _, _, e := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(h)), unix.MSG_DONTWAIT); e != 0 {
 			unsent++
 		}
 	}

@@ -130,7 +130,7 @@ func (p *plain) carry(e *allocation.Effect) {
 
 func (p *plain) flush() {}
 
-func (p *plain) wake() { close(p.done) }
+func (p *plain) stop() { close(p.done) }
 
 func (p *plain) close() {
 	for _, c := range p.sockets {

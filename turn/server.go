@@ -161,7 +161,7 @@ func (s *Server) Stop() {
 		}
 		s.serving.Wait() // connections close with the context
 		for _, sh := range s.shards {
-			sh.carrier.wake()
+			sh.carrier.stop()
 		}
 		s.loops.Wait()
 		s.release()

@@ -23,21 +23,21 @@ type shard struct {
 	streams map[allocation.Flow]*stream
 }
 
-// carrier is the sockets of a shard. Its methods but listen and serve are called under
+// carrier is the sockets of a shard. Its methods but listen, serve, stop and close are called under
 // the shard's lock.
 type carrier interface {
 	allocation.Relays
 	// listen opens a socket for clients, shared with the other shards if there are any.
 	// It returns its address.
 	listen(listener uint16, addr netip.AddrPort, shared bool) (netip.AddrPort, error)
-	// serve works until wake is called after closing.
+	// serve works until stop, which doesn't wait for it.
 	serve()
+	stop()
 	// carry takes what is to be sent by UDP. It may wait for flush, which comes before the
 	// packet's memory is used again.
 	carry(e *allocation.Effect)
 	flush()
-	// wake makes serve return, and close closes all sockets when it has.
-	wake()
+	// close closes all sockets, when serve has returned.
 	close()
 }
 
