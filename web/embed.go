@@ -54,9 +54,10 @@ func Console() http.Handler {
 
 // policy is the app's Content-Security-Policy (CSP level 3): its own scripts,
 // styles and workers and nobody else's, and no frame around it. blob: is for
-// MapLibre, where it starts its workers without a file.
+// MapLibre, where it starts its workers without a file, and for music that a user
+// shares from a file.
 func policy(connect []string) string {
-	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self'; font-src 'self'; " +
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self'; " +
 		"worker-src 'self' blob:; manifest-src 'self'; " +
 		"connect-src " + strings.Join(append([]string{"'self'"}, connect...), " ") + "; " +
 		"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -98,7 +99,7 @@ func secure(h http.Header, policy string) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer") // the path may be an invite
-	h.Set("Permissions-Policy", "geolocation=(self), camera=(), microphone=()")
+	h.Set("Permissions-Policy", "geolocation=(self), camera=(self), microphone=(self), display-capture=(self)")
 }
 
 func notBuilt(w http.ResponseWriter, _ *http.Request) {

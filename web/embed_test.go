@@ -56,7 +56,7 @@ func TestConsole(t *testing.T) {
 		require.Equal(t, http.StatusOK, w.Code, path)
 		require.Equal(t, body, w.Body.String(), path)
 		require.Contains(t, w.Header().Get("Content-Security-Policy"), "connect-src 'self';", path)
-		require.Contains(t, w.Header().Get("Content-Security-Policy"), "media-src 'self';", path)
+		require.Contains(t, w.Header().Get("Content-Security-Policy"), "media-src 'self' blob:;", path)
 	}
 }
 

@@ -1,4 +1,5 @@
 import { LocationProvider, Route, Router } from "preact-iso";
+import { CallDock } from "./call/dock.tsx";
 import { startProblem } from "./live.ts";
 import { AccountPage } from "./pages/account.tsx";
 import { ConversationPage } from "./pages/conversation.tsx";
@@ -48,6 +49,7 @@ export function App() {
           <Route default component={HomePage} />
         </Router>
       )}
+      <CallDock />
       <Toast />
     </LocationProvider>
   );

@@ -1,5 +1,6 @@
 import { computed, signal } from "@preact/signals";
 import { Api, type Fix as SdkFix, groupRoom, MusterError, type Room, Session, type Status } from "@muster/sdk";
+import { followCalls, keepRoom, roomOpened } from "./call/state.ts";
 import { closeTalk, openTalk, talk, talkers, updateTalk } from "./chat/talk.ts";
 import { notice } from "./crossings.ts";
 import type { Point } from "./lib/geo.ts";
@@ -315,6 +316,7 @@ async function loadGroup(id: string): Promise<void> {
 // ----------------------------------------------------------- the room
 
 let opened: string | undefined;
+let unlisten: (() => void)[] = []; // a room that has a call outlives its page
 
 /** Opens a group and follows its room; `removed` is called when one is put out of it. */
 export async function openGroup(id: string, removed: () => void): Promise<void> {
@@ -327,6 +329,11 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
   const r = await s.join(groupRoom(id));
   if (opened !== id) return;
   room = r;
+  const on: Room["on"] = (event, listener) => {
+    const off = r.on(event, listener);
+    unlisten.push(off);
+    return off;
+  };
   const showPeople = soon(() => {
     if (room !== r) return;
     roomPeople.value = toPeople(r.members, skew());
@@ -336,35 +343,37 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
     // Of who is here it will be another time when they were here last.
     if ([...seen.value.keys()].some((u) => people.value.has(u))) seen.value = new Map([...seen.value].filter(([u]) => !people.value.has(u)));
   });
-  r.on("presence", showPeople);
-  r.on("fix", showPeople);
-  r.on("withdrawn", showPeople);
-  r.on("crossing", (c) => room === r && notice(c, skew()));
-  r.on("reach", showPeople);
+  on("presence", showPeople);
+  on("fix", showPeople);
+  on("withdrawn", showPeople);
+  on("crossing", (c) => room === r && notice(c, skew()));
+  on("reach", showPeople);
   const readGroup = () => {
     loadGroup(id).catch(() => {}); // who was removed is told by "closed"
     groupVersion.value++;
   };
-  r.on("snapshot", (s) => {
+  on("snapshot", (s) => {
     showPeople();
     if (!s.late) return;
     readGroup();
     heardMoney();
   });
-  r.on("update", (u) => {
-    if (u.missed || !/^(expense|settlement|balance)\./.test(u.kind)) readGroup();
+  on("update", (u) => {
+    if (u.missed || !/^(expense|settlement|balance|call)\./.test(u.kind)) readGroup();
     heardMoney();
   });
-  r.on("changed", () => {
+  on("changed", () => {
     readGroup();
     heardMoney();
   });
-  r.on("closed", (err) => {
+  on("closed", (err) => {
     if (!err || room !== r || err.code === "closed") return;
     closeGroup();
     toast(err.message);
     removed();
   });
+  unlisten.push(followCalls(r));
+  roomOpened(r.id);
   joined.value = r.joined;
   showPeople();
   openTalk(r, { room: r.id, scope: "group", name: group.value?.name ?? "", moderates: myRole.value !== "member", closed: false });
@@ -374,9 +383,9 @@ export async function openGroup(id: string, removed: () => void): Promise<void> 
 const groupPeople = () => group.value?.members.map((m) => ({ user: m.user, name: m.name })) ?? [];
 
 export function closeGroup(): void {
-  if (room) session?.leave(room.id).catch(() => {}); // the end of the session leaves as well
-  room = undefined;
-  opened = undefined;
+  if (room && !keepRoom(room.id)) session?.leave(room.id).catch(() => {}); // the end of the session leaves as well
+  for (const off of unlisten) off();
+  [room, opened, unlisten] = [undefined, undefined, []];
   group.value = undefined;
   invites.value = undefined;
   roomPeople.value = new Map();

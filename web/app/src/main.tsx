@@ -8,6 +8,7 @@ import "./styles/stage.css";
 import "./styles/map.css";
 import "./styles/chat.css";
 import "./styles/money.css";
+import "./styles/call.css";
 
 const root = document.getElementById("app");
 if (!root) throw new Error("index.html has no #app");

@@ -1,5 +1,6 @@
 import { computed, signal } from "@preact/signals";
 import type { Conversation, ConversationSettings } from "@muster/sdk";
+import { followCalls, keepRoom, roomOpened } from "../call/state.ts";
 import { api, connected } from "../live.ts";
 import { account, joined, me, myRole } from "../state.ts";
 import { closeTalk, openTalk, talk, talkers } from "./talk.ts";
@@ -32,6 +33,7 @@ export function forgetConversations(): void {
 }
 
 let opened: string | undefined;
+let unlisten: (() => void)[] = []; // a room that has a call outlives its page
 
 /** Opens a conversation on its page; `gone` is called when the user is put out of it. */
 export async function openConversation(id: string, gone: (why: string) => void): Promise<void> {
@@ -41,12 +43,16 @@ export async function openConversation(id: string, gone: (why: string) => void):
   conversation.value = c;
   const r = await s.join(id);
   if (opened !== id) return;
-  r.on("closed", (err) => {
-    if (opened !== id || !err || err.code === "closed") return;
-    closeConversation();
-    gone(err.message);
-  });
-  r.on("changed", () => void (opened === id && refresh(id).catch(() => {})));
+  unlisten = [
+    r.on("closed", (err) => {
+      if (opened !== id || !err || err.code === "closed") return;
+      closeConversation();
+      gone(err.message);
+    }),
+    r.on("changed", () => void (opened === id && refresh(id).catch(() => {}))),
+    followCalls(r),
+  ];
+  roomOpened(id);
   openTalk(r, { room: id, scope: c.scope, name: c.name, moderates: false, closed: c.closed });
   joined.value = r.joined;
   r.addSeen(c.receipts);
@@ -74,8 +80,10 @@ async function refresh(id: string): Promise<void> {
 export function closeConversation(): void {
   const id = opened;
   opened = undefined;
+  for (const off of unlisten) off();
+  unlisten = [];
   if (id === undefined) return;
-  void connected().then((s) => s.leave(id)).catch(() => {}); // the end of the session leaves as well
+  if (!keepRoom(id)) void connected().then((s) => s.leave(id)).catch(() => {}); // the end of the session leaves as well
   conversation.value = undefined;
   joined.value = false;
   closeTalk();

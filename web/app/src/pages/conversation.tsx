@@ -1,9 +1,11 @@
 import { useLocation, useRoute } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
 import type { Conversation } from "@muster/sdk";
+import { CallBar, StartCall } from "../call/bar.tsx";
+import { CallPanel } from "../call/panel.tsx";
 import { Chat } from "../chat/chat.tsx";
 import { closeConversation, conversation, isMuted, leaveConversation, mute, openConversation } from "../chat/conversations.ts";
-import { seek } from "../chat/talk.ts";
+import { seek, talk, talkers } from "../chat/talk.ts";
 import { block } from "../granting.ts";
 import { text } from "../live.ts";
 import { Banner, StatusLine } from "../sheets/status.tsx";
@@ -59,10 +61,13 @@ export function ConversationPage() {
           <h1 data-testid="talk-title">{c ? c.name || "Deleted account" : " "}{c?.rating && <Stars rating={c.rating} />}</h1>
           <StatusLine />
         </div>
+        {c && !c.closed && <StartCall room={c.room} title={c.name} home={`/c/${c.room}`} />}
         {c?.scope === "group" && <a class="icon-button" href={`/g/${c.room.slice("group:".length)}`} aria-label="Map of the group"><Icon name="pin" /></a>}
       </header>
       <main class="talk-main" aria-label="Conversation">
         <Banner />
+        {c && <CallBar room={c.room} title={c.name} home={`/c/${c.room}`} nameOf={(u) => talkers.value.find((t) => t.user === u)?.name ?? "Somebody"} />}
+        {c && <CallPanel room={c.room} moderates={c.scope !== "group" || talk.value?.moderates === true} />}
         {c && <Chat tools={<Tools key={c.room} conversation={c} left={() => route(c.scope === "nearby" ? "/ratings" : "/conversations")} />} />}
       </main>
     </div>

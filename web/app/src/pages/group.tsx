@@ -1,5 +1,8 @@
+import { groupRoom } from "@muster/sdk";
 import { useLocation, useRoute } from "preact-iso";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { CallBar, StartCall } from "../call/bar.tsx";
+import { CallPanel } from "../call/panel.tsx";
 import { Chat } from "../chat/chat.tsx";
 import { putDraft } from "../fences.ts";
 import { useWhereabouts } from "../follow.ts";
@@ -15,7 +18,7 @@ import { QRDialog } from "../sheets/qr.tsx";
 import { ShareSheet } from "../sheets/share.tsx";
 import { Banner, StatusLine } from "../sheets/status.tsx";
 import { YouSheet } from "../sheets/you.tsx";
-import { account, crowd, group, unread } from "../state.ts";
+import { account, crowd, group, myRole, unread } from "../state.ts";
 import { Icon, type IconName } from "../ui/icons.tsx";
 import { Sheet } from "../ui/sheet.tsx";
 import { asksIn, draft } from "../whereabouts.ts";
@@ -96,9 +99,12 @@ export function GroupPage() {
           <strong data-testid="group-title">{group.value?.name ?? " "}</strong>
           <StatusLine />
         </div>
+        {group.value && <StartCall room={groupRoom(id)} title={group.value.name} home={`/g/${id}`} />}
         <a class="icon-button" href={`/g/${id}/money`} aria-label="Money of the group" data-testid="to-money"><Icon name="coins" /></a>
       </header>
       <Banner />
+      <CallBar room={groupRoom(id)} title={group.value?.name ?? ""} home={`/g/${id}`} nameOf={(u) => group.value?.members.find((m) => m.user === u)?.name ?? "Somebody"} />
+      <CallPanel room={groupRoom(id)} moderates={myRole.value !== "member"} />
       {both ? (
         <>
           <aside class="panel left" aria-label={names[left ?? "people"]}>

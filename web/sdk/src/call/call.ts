@@ -60,6 +60,7 @@ export interface CallHost {
 type Ask = wire.CallRequest["body"];
 
 const wantsMs = 100; // tiles move together
+const loud = 0.02; // about -34 dBFS
 const againMs = 1000; // between two joins
 const final = ["no_call", "call_ended", "call_locked", "call_full", "superseded", "forbidden", "not_member", "bad_request"];
 
@@ -74,6 +75,7 @@ export class Call extends Emitter<CallEvents> {
   readonly #player: Sounding | undefined;
   readonly #wants = new Wants();
   readonly #sent = new Map<CallSource, MediaStreamTrack>();
+  #heard: ReadonlySet<string> = new Set(); // media keys
   readonly #gains = new Set<string>(); // whose sound is not as it is by itself
   #phase: CallPhase = "joining";
   #micMuted: boolean;
@@ -111,7 +113,7 @@ export class Call extends Emitter<CallEvents> {
       owner: (track) => this.state.owner(track),
       here: (who) => this.state.participant(who) !== undefined,
       changed: () => this.#played(),
-      levels: (loud, grade) => this.#levels(loud, grade),
+      direct: (grade) => this.#goes(grade),
       lost: () => this.#renew(),
       complain: (e) => this.#complain(e),
     });
@@ -465,7 +467,6 @@ export class Call extends Emitter<CallEvents> {
     this.#sounds();
     this.emit("media", undefined);
   }
-  #heard = new Set<string>();
 
   #sounds(): void {
     const before = new Set(this.#gains);
@@ -481,11 +482,10 @@ export class Call extends Emitter<CallEvents> {
     for (const key of before) this.#player?.set(key, { gain: 1, pan: 0 });
   }
 
-  /** Of a direct call nobody else tells how it goes. */
-  #levels(loud: boolean, grade: Grade): void {
+  /** Of a direct call nobody else tells who speaks, and how it goes. */
+  #goes(grade: Grade): void {
     const me = whoKey(this.#host.self());
-    const peer = this.state.participants.find((p) => whoKey(p) !== me);
-    const speakers = loud && peer ? [peer] : [];
+    const speakers = this.state.participants.filter((p) => whoKey(p) !== me && (this.#player?.level(mediaKey(p, "mic")) ?? 0) > loud);
     if (speakers.length !== this.state.speakers.length) this.state.hearSpeakers(speakers);
     if (grade !== 0 && grade !== this.state.quality.grade) this.state.hearQuality({ grade, available: 0, shown: new Map() });
   }

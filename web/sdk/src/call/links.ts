@@ -33,8 +33,8 @@ export interface LinksHost {
   here(who: CallWho): boolean;
   /** Something else is played, or the state of a connection is another. */
   changed(): void;
-  /** A direct call: how loud who is, and how well it goes. */
-  levels(loud: boolean, g: Grade): void;
+  /** A direct call: how well it goes. It is told again and again. */
+  direct(g: Grade): void;
   /** Connections that can't be mended. */
   lost(): void;
   complain(e: unknown): void;
@@ -160,7 +160,7 @@ export class Links {
       for (const f of await flowsOf(link)) {
         const h = f.way === "in" ? heard.find((x) => x.link === link && x.mid === f.mid) : undefined;
         const source = h?.source ?? (link.up ?? link.direct)!.source(f.mid);
-        const { mid: _, level: __, ...rest } = f;
+        const { mid: _, ...rest } = f;
         all.push({ ...rest, ...(h && { who: h.who }), ...(source && { source }) });
       }
     }
@@ -279,8 +279,7 @@ export class Links {
       }
       const report = await l.direct.pc.getStats();
       l.flows = flows(report as unknown as Iterable<[string, unknown]>);
-      const loud = l.flows.some((f) => f.way === "in" && f.kind === "audio" && f.level > 0.02);
-      if (l === this.#links.at(-1)) this.#host.levels(loud, grade(before, l.flows, roundTrip(report as unknown as Iterable<[string, unknown]>)));
+      if (l === this.#links.at(-1)) this.#host.direct(grade(before, l.flows, roundTrip(report as unknown as Iterable<[string, unknown]>)));
     }
     if (this.#closed) return;
     this.refresh();

@@ -1,7 +1,9 @@
 // What is heard: each track goes through a gain and a panner of its own.
 //
-//	track ── source ── gain ── pan ──┐
-//	track ── source ── gain ── pan ──┴── master ── speakers
+//	track ── source ─┬─ gain ── pan ──┐
+//	                 └─ level          ├── master ── speakers
+//	track ── source ─┬─ gain ── pan ──┘
+//	                 └─ level
 //
 // Chromium lets a remote track flow into Web Audio only while it is attached to a
 // media element, which is muted so that nothing is heard twice.
@@ -15,6 +17,8 @@ export interface Sounding {
   stop(key: string): void;
   set(key: string, s: Sound): void;
   deafen(yes: boolean): void;
+  /** How loud it is now, before its gain: the root of the mean square, 0 to 1. */
+  level(key: string): number;
   close(): void;
 }
 
@@ -24,8 +28,10 @@ interface Voice {
   readonly source: MediaStreamAudioSourceNode;
   readonly gain: GainNode;
   readonly pan: StereoPannerNode;
+  readonly analyser: AnalyserNode;
 }
 
+const samples = 1024;
 const rampS = 0.03; // short enough to be at once, long enough not to click
 
 export class Player implements Sounding {
@@ -53,10 +59,13 @@ export class Player implements Sounding {
     const source = this.context.createMediaStreamSource(stream);
     const gain = this.context.createGain();
     const pan = this.context.createStereoPanner();
+    const analyser = this.context.createAnalyser();
+    analyser.fftSize = samples;
+    source.connect(analyser);
     source.connect(gain).connect(pan).connect(this.#master);
     const s = this.#sounds.get(key);
     if (s) [gain.gain.value, pan.pan.value] = [s.gain, s.pan];
-    this.#voices.set(key, { track, element, source, gain, pan });
+    this.#voices.set(key, { track, element, source, gain, pan, analyser });
   }
 
   stop(key: string): void {
@@ -79,6 +88,14 @@ export class Player implements Sounding {
 
   deafen(yes: boolean): void {
     this.#master.gain.setTargetAtTime(yes ? 0 : 1, this.context.currentTime, rampS);
+  }
+
+  level(key: string): number {
+    const analyser = this.#voices.get(key)?.analyser;
+    if (!analyser) return 0;
+    const wave = new Float32Array(samples);
+    analyser.getFloatTimeDomainData(wave);
+    return Math.sqrt(wave.reduce((sum, x) => sum + x * x, 0) / samples);
   }
 
   /** Plays on another output, where the browser can choose. */

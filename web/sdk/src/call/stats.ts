@@ -15,8 +15,6 @@ export interface Flow {
   readonly width: number;
   readonly height: number;
   readonly energy: number;
-  /** How loud it is now, 0 to 1. */
-  readonly level: number;
   readonly concealed: number;
   readonly samples: number;
 }
@@ -47,7 +45,6 @@ export function flows(report: Iterable<readonly [string, unknown]>): Flow[] {
       width: num(s.frameWidth),
       height: num(s.frameHeight),
       energy: num(s.totalAudioEnergy),
-      level: num(s.audioLevel),
       concealed: num(s.concealedSamples),
       samples: num(s.totalSamplesReceived),
     };

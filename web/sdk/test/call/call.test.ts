@@ -29,6 +29,7 @@ class FakePlayer implements Sounding {
   stop(key: string) { this.voices.delete(key); }
   set(key: string, s: unknown) { this.sounds.set(key, s); }
   deafen(yes: boolean) { this.deaf = yes; }
+  level() { return 0; }
   close() { this.voices.clear(); }
 }
 
