@@ -32,4 +32,13 @@ const (
 	CodeSlow            = "slow_reader"
 	CodeTimeout         = "timeout" // no hello, or no ping, for too long
 	CodeInternal        = "internal"
+
+	CodeNoCall           = "no_call" // none of this id in a room of the user's
+	CodeCallFull         = "call_full"
+	CodeCallLocked       = "call_locked"
+	CodeNotInCall        = "not_in_call" // join it first
+	CodeCallEnded        = "call_ended"
+	CodeNoMedia          = "no_media"          // no media server takes the call: again after retry_after
+	CodeFloorUnavailable = "floor_unavailable" // the region that keeps the talk floor can't be reached
+	CodeBadDescription   = "bad_description"   // a session description that can't be answered
 )
