@@ -97,16 +97,21 @@ type Book interface {
 
 // Places are where this region's roster has its calls (regions/cluster).
 type Places interface {
-	// Place is the SFU of a call in this region, from this node's copy.
-	Place(call regions.CallID) (p regions.CallPlace, ok bool)
-	// Claim returns it, and makes one if there is none: the node with the fewest calls
-	// for its capacity. ErrNoMedia: no node of the region takes calls.
-	Claim(ctx context.Context, call regions.CallID, room string) (regions.CallPlace, error)
-	// End tells that nobody is in the call any more at this node, which has the place
-	// under the epoch. false: somebody is on their way from the former one.
-	End(ctx context.Context, call regions.CallID, epoch regions.Epoch) (bool, error)
-	// Left tells it of a former place.
-	Left(ctx context.Context, call regions.CallID, epoch regions.Epoch) error
+	// CallOf is the SFU of a call in this region, from this node's copy.
+	CallOf(call regions.CallID) (p regions.CallPlace, ok bool)
+	// PlaceCall returns it, and makes one if there is none: the node with the fewest
+	// calls for its capacity. Its errors are for the client.
+	PlaceCall(ctx context.Context, call regions.CallID, room string) (regions.CallPlace, error)
+	// KeepCalls has the region know that this node is still the SFU of these, present or
+	// former. It returns those of which it is not.
+	KeepCalls(ctx context.Context, calls []regions.CallPlace) (lost []regions.CallID, err error)
+	// CallGone tells that nobody is in the call any more at this node, which has the
+	// place under the epoch. false: somebody is on their way from the former one.
+	CallGone(ctx context.Context, call regions.CallID, epoch regions.Epoch) (gone bool, err error)
+	// CallLeft tells it of a former place.
+	CallLeft(ctx context.Context, call regions.CallID, epoch regions.Epoch) error
+	// Hosts are the region's nodes that are, or were, the SFU of a call.
+	Hosts() []regions.NodeID
 }
 
 // Positions say where people of a room are, as its members may see them.

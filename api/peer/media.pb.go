@@ -1202,6 +1202,7 @@ type CallAsk struct {
 	// of its own, and the role that it had.
 	Again         bool   `protobuf:"varint,3,opt,name=again,proto3" json:"again,omitempty"`
 	Place         uint64 `protobuf:"varint,4,opt,name=place,proto3" json:"place,omitempty"` // under which the sender believes the receiver to be the SFU
+	Room          string `protobuf:"bytes,5,opt,name=room,proto3" json:"room,omitempty"`    // in which the session is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1264,12 +1265,20 @@ func (x *CallAsk) GetPlace() uint64 {
 	return 0
 }
 
+func (x *CallAsk) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
 // The SFU of one region looks for that of the receiver's.
 type CallMeet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
 	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"` // the SFU that asks
 	Place         uint64                 `protobuf:"varint,3,opt,name=place,proto3" json:"place,omitempty"`
+	Region        string                 `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"` // of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1323,6 +1332,13 @@ func (x *CallMeet) GetPlace() uint64 {
 		return x.Place
 	}
 	return 0
+}
+
+func (x *CallMeet) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
 }
 
 type CallMet struct {
@@ -1670,16 +1686,18 @@ const file_peer_media_proto_rawDesc = "" +
 	"\rCallFloorNews\x12/\n" +
 	"\x06holder\x18\x01 \x01(\v2\x17.muster.peer.v1.CallKeyR\x06holder\x12\x14\n" +
 	"\x05grant\x18\x02 \x01(\x04R\x05grant\x12\x18\n" +
-	"\awaiting\x18\x03 \x01(\rR\awaiting\"\xa3\x01\n" +
+	"\awaiting\x18\x03 \x01(\rR\awaiting\"\xb7\x01\n" +
 	"\aCallAsk\x125\n" +
 	"\asession\x18\x01 \x01(\v2\x1b.muster.peer.v1.CallSessionR\asession\x125\n" +
 	"\arequest\x18\x02 \x01(\v2\x1b.muster.wire.v1.CallRequestR\arequest\x12\x14\n" +
 	"\x05again\x18\x03 \x01(\bR\x05again\x12\x14\n" +
-	"\x05place\x18\x04 \x01(\x04R\x05place\"H\n" +
+	"\x05place\x18\x04 \x01(\x04R\x05place\x12\x12\n" +
+	"\x04room\x18\x05 \x01(\tR\x04room\"`\n" +
 	"\bCallMeet\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
-	"\x05place\x18\x03 \x01(\x04R\x05place\"K\n" +
+	"\x05place\x18\x03 \x01(\x04R\x05place\x12\x16\n" +
+	"\x06region\x18\x04 \x01(\tR\x06region\"K\n" +
 	"\aCallMet\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05place\x18\x02 \x01(\x04R\x05place\x12\x16\n" +

@@ -661,6 +661,9 @@ type Call struct {
 	//	*Call_CallMeet
 	//	*Call_CallChange
 	//	*Call_TurnList
+	//	*Call_FloorAsk
+	//	*Call_FloorRelease
+	//	*Call_FloorTake
 	Body          isCall_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -856,6 +859,33 @@ func (x *Call) GetTurnList() *TurnList {
 	return nil
 }
 
+func (x *Call) GetFloorAsk() *FloorAsk {
+	if x != nil {
+		if x, ok := x.Body.(*Call_FloorAsk); ok {
+			return x.FloorAsk
+		}
+	}
+	return nil
+}
+
+func (x *Call) GetFloorRelease() *FloorRelease {
+	if x != nil {
+		if x, ok := x.Body.(*Call_FloorRelease); ok {
+			return x.FloorRelease
+		}
+	}
+	return nil
+}
+
+func (x *Call) GetFloorTake() *FloorTake {
+	if x != nil {
+		if x, ok := x.Body.(*Call_FloorTake); ok {
+			return x.FloorTake
+		}
+	}
+	return nil
+}
+
 type isCall_Body interface {
 	isCall_Body()
 }
@@ -928,6 +958,19 @@ type Call_TurnList struct {
 	TurnList *TurnList `protobuf:"bytes,17,opt,name=turn_list,json=turnList,proto3,oneof"`
 }
 
+type Call_FloorAsk struct {
+	// to a node of the call's home region
+	FloorAsk *FloorAsk `protobuf:"bytes,18,opt,name=floor_ask,json=floorAsk,proto3,oneof"`
+}
+
+type Call_FloorRelease struct {
+	FloorRelease *FloorRelease `protobuf:"bytes,19,opt,name=floor_release,json=floorRelease,proto3,oneof"`
+}
+
+type Call_FloorTake struct {
+	FloorTake *FloorTake `protobuf:"bytes,20,opt,name=floor_take,json=floorTake,proto3,oneof"`
+}
+
 func (*Call_MembershipChanged) isCall_Body() {}
 
 func (*Call_Revoke) isCall_Body() {}
@@ -961,6 +1004,12 @@ func (*Call_CallMeet) isCall_Body() {}
 func (*Call_CallChange) isCall_Body() {}
 
 func (*Call_TurnList) isCall_Body() {}
+
+func (*Call_FloorAsk) isCall_Body() {}
+
+func (*Call_FloorRelease) isCall_Body() {}
+
+func (*Call_FloorTake) isCall_Body() {}
 
 // What others see of a user has this version now: older ones are to be read anew.
 type ProfileChanged struct {
@@ -1027,6 +1076,7 @@ type Answer struct {
 	//	*Answer_CallAnswer
 	//	*Answer_CallMet
 	//	*Answer_TurnServers
+	//	*Answer_Floor
 	Body          isAnswer_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1141,6 +1191,15 @@ func (x *Answer) GetTurnServers() *TurnServers {
 	return nil
 }
 
+func (x *Answer) GetFloor() *FloorState {
+	if x != nil {
+		if x, ok := x.Body.(*Answer_Floor); ok {
+			return x.Floor
+		}
+	}
+	return nil
+}
+
 type isAnswer_Body interface {
 	isAnswer_Body()
 }
@@ -1177,6 +1236,10 @@ type Answer_TurnServers struct {
 	TurnServers *TurnServers `protobuf:"bytes,8,opt,name=turn_servers,json=turnServers,proto3,oneof"`
 }
 
+type Answer_Floor struct {
+	Floor *FloorState `protobuf:"bytes,9,opt,name=floor,proto3,oneof"`
+}
+
 func (*Answer_PeoplePage) isAnswer_Body() {}
 
 func (*Answer_Stored) isAnswer_Body() {}
@@ -1192,6 +1255,8 @@ func (*Answer_CallAnswer) isAnswer_Body() {}
 func (*Answer_CallMet) isAnswer_Body() {}
 
 func (*Answer_TurnServers) isAnswer_Body() {}
+
+func (*Answer_Floor) isAnswer_Body() {}
 
 // Updates of a room, to be numbered and spread in this order. The answer says that
 // they were; whoever does not own the room refuses.
@@ -4636,7 +4701,7 @@ var File_peer_peer_proto protoreflect.FileDescriptor
 
 const file_peer_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x10peer/media.proto\x1a\x0fwire/wire.proto\"\xf4\v\n" +
+	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x10peer/media.proto\x1a\x11peer/roster.proto\x1a\x0fwire/wire.proto\"\xf4\v\n" +
 	"\x05Frame\x120\n" +
 	"\x06attach\x18\x01 \x01(\v2\x16.muster.peer.v1.AttachH\x00R\x06attach\x12*\n" +
 	"\x04join\x18\x02 \x01(\v2\x14.muster.peer.v1.JoinH\x00R\x04join\x120\n" +
@@ -4673,7 +4738,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\bDatagram\x12-\n" +
 	"\x05fixes\x18\x01 \x01(\v2\x15.muster.peer.v1.FixesH\x00R\x05fixes\x12\x16\n" +
 	"\x05media\x18\x02 \x01(\fH\x00R\x05mediaB\x06\n" +
-	"\x04body\"\xb7\b\n" +
+	"\x04body\"\xf1\t\n" +
 	"\x04Call\x12R\n" +
 	"\x12membership_changed\x18\x01 \x01(\v2!.muster.peer.v1.MembershipChangedH\x00R\x11membershipChanged\x120\n" +
 	"\x06revoke\x18\x02 \x01(\v2\x16.muster.peer.v1.RevokeH\x00R\x06revoke\x127\n" +
@@ -4695,11 +4760,15 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\tcall_meet\x18\x0f \x01(\v2\x18.muster.peer.v1.CallMeetH\x00R\bcallMeet\x12=\n" +
 	"\vcall_change\x18\x10 \x01(\v2\x1a.muster.peer.v1.CallChangeH\x00R\n" +
 	"callChange\x127\n" +
-	"\tturn_list\x18\x11 \x01(\v2\x18.muster.peer.v1.TurnListH\x00R\bturnListB\x06\n" +
+	"\tturn_list\x18\x11 \x01(\v2\x18.muster.peer.v1.TurnListH\x00R\bturnList\x127\n" +
+	"\tfloor_ask\x18\x12 \x01(\v2\x18.muster.peer.v1.FloorAskH\x00R\bfloorAsk\x12C\n" +
+	"\rfloor_release\x18\x13 \x01(\v2\x1c.muster.peer.v1.FloorReleaseH\x00R\ffloorRelease\x12:\n" +
+	"\n" +
+	"floor_take\x18\x14 \x01(\v2\x19.muster.peer.v1.FloorTakeH\x00R\tfloorTakeB\x06\n" +
 	"\x04body\">\n" +
 	"\x0eProfileChanged\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x04R\aversion\"\xe0\x03\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"\x94\x04\n" +
 	"\x06Answer\x12=\n" +
 	"\vpeople_page\x18\x01 \x01(\v2\x1a.muster.wire.v1.PeoplePageH\x00R\n" +
 	"peoplePage\x120\n" +
@@ -4710,7 +4779,8 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\vcall_answer\x18\x06 \x01(\v2\x1b.muster.wire.v1.ServerFrameH\x00R\n" +
 	"callAnswer\x124\n" +
 	"\bcall_met\x18\a \x01(\v2\x17.muster.peer.v1.CallMetH\x00R\acallMet\x12@\n" +
-	"\fturn_servers\x18\b \x01(\v2\x1b.muster.peer.v1.TurnServersH\x00R\vturnServersB\x06\n" +
+	"\fturn_servers\x18\b \x01(\v2\x1b.muster.peer.v1.TurnServersH\x00R\vturnServers\x122\n" +
+	"\x05floor\x18\t \x01(\v2\x1a.muster.peer.v1.FloorStateH\x00R\x05floorB\x06\n" +
 	"\x04body\"d\n" +
 	"\x06Update\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x120\n" +
@@ -5043,26 +5113,30 @@ var file_peer_peer_proto_goTypes = []any{
 	(*CallMeet)(nil),              // 57: muster.peer.v1.CallMeet
 	(*CallChange)(nil),            // 58: muster.peer.v1.CallChange
 	(*TurnList)(nil),              // 59: muster.peer.v1.TurnList
-	(*wire.PeoplePage)(nil),       // 60: muster.wire.v1.PeoplePage
-	(*wire.ServerFrame)(nil),      // 61: muster.wire.v1.ServerFrame
-	(*CallMet)(nil),               // 62: muster.peer.v1.CallMet
-	(*TurnServers)(nil),           // 63: muster.peer.v1.TurnServers
-	(*wire.Update)(nil),           // 64: muster.wire.v1.Update
-	(*wire.Notice)(nil),           // 65: muster.wire.v1.Notice
-	(*wire.MemberFix)(nil),        // 66: muster.wire.v1.MemberFix
-	(*timestamppb.Timestamp)(nil), // 67: google.protobuf.Timestamp
-	(*wire.Fix)(nil),              // 68: muster.wire.v1.Fix
-	(*wire.Point)(nil),            // 69: muster.wire.v1.Point
-	(*wire.Box)(nil),              // 70: muster.wire.v1.Box
-	(*wire.Crossing)(nil),         // 71: muster.wire.v1.Crossing
-	(*wire.Message)(nil),          // 72: muster.wire.v1.Message
-	(*wire.Device)(nil),           // 73: muster.wire.v1.Device
-	(*wire.Position)(nil),         // 74: muster.wire.v1.Position
-	(*wire.RegionReach)(nil),      // 75: muster.wire.v1.RegionReach
-	(*wire.Revised)(nil),          // 76: muster.wire.v1.Revised
-	(*wire.Receipts)(nil),         // 77: muster.wire.v1.Receipts
-	(*wire.Typing)(nil),           // 78: muster.wire.v1.Typing
-	(*wire.Part)(nil),             // 79: muster.wire.v1.Part
+	(*FloorAsk)(nil),              // 60: muster.peer.v1.FloorAsk
+	(*FloorRelease)(nil),          // 61: muster.peer.v1.FloorRelease
+	(*FloorTake)(nil),             // 62: muster.peer.v1.FloorTake
+	(*wire.PeoplePage)(nil),       // 63: muster.wire.v1.PeoplePage
+	(*wire.ServerFrame)(nil),      // 64: muster.wire.v1.ServerFrame
+	(*CallMet)(nil),               // 65: muster.peer.v1.CallMet
+	(*TurnServers)(nil),           // 66: muster.peer.v1.TurnServers
+	(*FloorState)(nil),            // 67: muster.peer.v1.FloorState
+	(*wire.Update)(nil),           // 68: muster.wire.v1.Update
+	(*wire.Notice)(nil),           // 69: muster.wire.v1.Notice
+	(*wire.MemberFix)(nil),        // 70: muster.wire.v1.MemberFix
+	(*timestamppb.Timestamp)(nil), // 71: google.protobuf.Timestamp
+	(*wire.Fix)(nil),              // 72: muster.wire.v1.Fix
+	(*wire.Point)(nil),            // 73: muster.wire.v1.Point
+	(*wire.Box)(nil),              // 74: muster.wire.v1.Box
+	(*wire.Crossing)(nil),         // 75: muster.wire.v1.Crossing
+	(*wire.Message)(nil),          // 76: muster.wire.v1.Message
+	(*wire.Device)(nil),           // 77: muster.wire.v1.Device
+	(*wire.Position)(nil),         // 78: muster.wire.v1.Position
+	(*wire.RegionReach)(nil),      // 79: muster.wire.v1.RegionReach
+	(*wire.Revised)(nil),          // 80: muster.wire.v1.Revised
+	(*wire.Receipts)(nil),         // 81: muster.wire.v1.Receipts
+	(*wire.Typing)(nil),           // 82: muster.wire.v1.Typing
+	(*wire.Part)(nil),             // 83: muster.wire.v1.Part
 }
 var file_peer_peer_proto_depIdxs = []int32{
 	28,  // 0: muster.peer.v1.Frame.attach:type_name -> muster.peer.v1.Attach
@@ -5111,68 +5185,72 @@ var file_peer_peer_proto_depIdxs = []int32{
 	57,  // 43: muster.peer.v1.Call.call_meet:type_name -> muster.peer.v1.CallMeet
 	58,  // 44: muster.peer.v1.Call.call_change:type_name -> muster.peer.v1.CallChange
 	59,  // 45: muster.peer.v1.Call.turn_list:type_name -> muster.peer.v1.TurnList
-	60,  // 46: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
-	26,  // 47: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
-	10,  // 48: muster.peer.v1.Answer.fix_list:type_name -> muster.peer.v1.FixList
-	15,  // 49: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
-	7,   // 50: muster.peer.v1.Answer.notified:type_name -> muster.peer.v1.Notified
-	61,  // 51: muster.peer.v1.Answer.call_answer:type_name -> muster.wire.v1.ServerFrame
-	62,  // 52: muster.peer.v1.Answer.call_met:type_name -> muster.peer.v1.CallMet
-	63,  // 53: muster.peer.v1.Answer.turn_servers:type_name -> muster.peer.v1.TurnServers
-	64,  // 54: muster.peer.v1.Update.updates:type_name -> muster.wire.v1.Update
-	65,  // 55: muster.peer.v1.Notify.notices:type_name -> muster.wire.v1.Notice
-	66,  // 56: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
-	67,  // 57: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
-	66,  // 58: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
-	13,  // 59: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
-	12,  // 60: muster.peer.v1.MapUpdate.claims:type_name -> muster.peer.v1.MapClaim
-	12,  // 61: muster.peer.v1.MapUpdate.superseded:type_name -> muster.peer.v1.MapClaim
-	68,  // 62: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
-	67,  // 63: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
-	69,  // 64: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
-	70,  // 65: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
-	13,  // 66: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
-	67,  // 67: muster.peer.v1.SharingChanged.withdrawn:type_name -> google.protobuf.Timestamp
-	71,  // 68: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
-	23,  // 69: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
-	72,  // 70: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
-	73,  // 71: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
-	27,  // 72: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
-	74,  // 73: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
-	66,  // 74: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
-	75,  // 75: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
-	8,   // 76: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
-	27,  // 77: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
-	74,  // 78: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
-	74,  // 79: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
-	75,  // 80: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
-	73,  // 81: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
-	66,  // 82: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
-	72,  // 83: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
-	76,  // 84: muster.peer.v1.Revise.revised:type_name -> muster.wire.v1.Revised
-	77,  // 85: muster.peer.v1.Receive.receipts:type_name -> muster.wire.v1.Receipts
-	78,  // 86: muster.peer.v1.Typing.typing:type_name -> muster.wire.v1.Typing
-	74,  // 87: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
-	79,  // 88: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
-	74,  // 89: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
-	40,  // 90: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
-	74,  // 91: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
-	48,  // 92: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
-	50,  // 93: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
-	51,  // 94: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
-	49,  // 95: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
-	73,  // 96: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
-	66,  // 97: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
-	8,   // 98: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
-	74,  // 99: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
-	40,  // 100: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
-	75,  // 101: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
-	67,  // 102: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
-	103, // [103:103] is the sub-list for method output_type
-	103, // [103:103] is the sub-list for method input_type
-	103, // [103:103] is the sub-list for extension type_name
-	103, // [103:103] is the sub-list for extension extendee
-	0,   // [0:103] is the sub-list for field type_name
+	60,  // 46: muster.peer.v1.Call.floor_ask:type_name -> muster.peer.v1.FloorAsk
+	61,  // 47: muster.peer.v1.Call.floor_release:type_name -> muster.peer.v1.FloorRelease
+	62,  // 48: muster.peer.v1.Call.floor_take:type_name -> muster.peer.v1.FloorTake
+	63,  // 49: muster.peer.v1.Answer.people_page:type_name -> muster.wire.v1.PeoplePage
+	26,  // 50: muster.peer.v1.Answer.stored:type_name -> muster.peer.v1.Stored
+	10,  // 51: muster.peer.v1.Answer.fix_list:type_name -> muster.peer.v1.FixList
+	15,  // 52: muster.peer.v1.Answer.map_found:type_name -> muster.peer.v1.MapFound
+	7,   // 53: muster.peer.v1.Answer.notified:type_name -> muster.peer.v1.Notified
+	64,  // 54: muster.peer.v1.Answer.call_answer:type_name -> muster.wire.v1.ServerFrame
+	65,  // 55: muster.peer.v1.Answer.call_met:type_name -> muster.peer.v1.CallMet
+	66,  // 56: muster.peer.v1.Answer.turn_servers:type_name -> muster.peer.v1.TurnServers
+	67,  // 57: muster.peer.v1.Answer.floor:type_name -> muster.peer.v1.FloorState
+	68,  // 58: muster.peer.v1.Update.updates:type_name -> muster.wire.v1.Update
+	69,  // 59: muster.peer.v1.Notify.notices:type_name -> muster.wire.v1.Notice
+	70,  // 60: muster.peer.v1.Post.fix:type_name -> muster.wire.v1.MemberFix
+	71,  // 61: muster.peer.v1.Post.until:type_name -> google.protobuf.Timestamp
+	70,  // 62: muster.peer.v1.FixList.fixes:type_name -> muster.wire.v1.MemberFix
+	13,  // 63: muster.peer.v1.MapUpdate.points:type_name -> muster.peer.v1.MapPoint
+	12,  // 64: muster.peer.v1.MapUpdate.claims:type_name -> muster.peer.v1.MapClaim
+	12,  // 65: muster.peer.v1.MapUpdate.superseded:type_name -> muster.peer.v1.MapClaim
+	72,  // 66: muster.peer.v1.MapPoint.fix:type_name -> muster.wire.v1.Fix
+	71,  // 67: muster.peer.v1.MapPoint.until:type_name -> google.protobuf.Timestamp
+	73,  // 68: muster.peer.v1.MapQuery.center:type_name -> muster.wire.v1.Point
+	74,  // 69: muster.peer.v1.MapQuery.box:type_name -> muster.wire.v1.Box
+	13,  // 70: muster.peer.v1.MapFound.points:type_name -> muster.peer.v1.MapPoint
+	71,  // 71: muster.peer.v1.SharingChanged.withdrawn:type_name -> google.protobuf.Timestamp
+	75,  // 72: muster.peer.v1.Crossing.crossing:type_name -> muster.wire.v1.Crossing
+	23,  // 73: muster.peer.v1.Standing.nodes:type_name -> muster.peer.v1.NodeStanding
+	76,  // 74: muster.peer.v1.Stored.message:type_name -> muster.wire.v1.Message
+	77,  // 75: muster.peer.v1.Member.device:type_name -> muster.wire.v1.Device
+	27,  // 76: muster.peer.v1.Attach.members:type_name -> muster.peer.v1.Member
+	78,  // 77: muster.peer.v1.Attach.positions:type_name -> muster.wire.v1.Position
+	70,  // 78: muster.peer.v1.Attach.fixes:type_name -> muster.wire.v1.MemberFix
+	79,  // 79: muster.peer.v1.Attach.unreached:type_name -> muster.wire.v1.RegionReach
+	8,   // 80: muster.peer.v1.Attach.posts:type_name -> muster.peer.v1.Post
+	27,  // 81: muster.peer.v1.Join.member:type_name -> muster.peer.v1.Member
+	78,  // 82: muster.peer.v1.Join.positions:type_name -> muster.wire.v1.Position
+	78,  // 83: muster.peer.v1.Joined.positions:type_name -> muster.wire.v1.Position
+	79,  // 84: muster.peer.v1.Joined.unreached:type_name -> muster.wire.v1.RegionReach
+	77,  // 85: muster.peer.v1.Change.device:type_name -> muster.wire.v1.Device
+	70,  // 86: muster.peer.v1.Report.fix:type_name -> muster.wire.v1.MemberFix
+	76,  // 87: muster.peer.v1.Publish.message:type_name -> muster.wire.v1.Message
+	80,  // 88: muster.peer.v1.Revise.revised:type_name -> muster.wire.v1.Revised
+	81,  // 89: muster.peer.v1.Receive.receipts:type_name -> muster.wire.v1.Receipts
+	82,  // 90: muster.peer.v1.Typing.typing:type_name -> muster.wire.v1.Typing
+	78,  // 91: muster.peer.v1.Event.at:type_name -> muster.wire.v1.Position
+	83,  // 92: muster.peer.v1.Parts.parts:type_name -> muster.wire.v1.Part
+	78,  // 93: muster.peer.v1.Parts.present:type_name -> muster.wire.v1.Position
+	40,  // 94: muster.peer.v1.Parts.events:type_name -> muster.peer.v1.Event
+	78,  // 95: muster.peer.v1.Subscribe.position:type_name -> muster.wire.v1.Position
+	48,  // 96: muster.peer.v1.HandOver.members:type_name -> muster.peer.v1.HandOverMember
+	50,  // 97: muster.peer.v1.HandOver.regions:type_name -> muster.peer.v1.HandOverRegion
+	51,  // 98: muster.peer.v1.HandOver.nodes:type_name -> muster.peer.v1.HandOverNode
+	49,  // 99: muster.peer.v1.HandOver.posts:type_name -> muster.peer.v1.HandOverPost
+	77,  // 100: muster.peer.v1.HandOverMember.device:type_name -> muster.wire.v1.Device
+	70,  // 101: muster.peer.v1.HandOverMember.fix:type_name -> muster.wire.v1.MemberFix
+	8,   // 102: muster.peer.v1.HandOverPost.post:type_name -> muster.peer.v1.Post
+	78,  // 103: muster.peer.v1.HandOverRegion.position:type_name -> muster.wire.v1.Position
+	40,  // 104: muster.peer.v1.HandOverRegion.events:type_name -> muster.peer.v1.Event
+	79,  // 105: muster.peer.v1.HandOverRegion.reach:type_name -> muster.wire.v1.RegionReach
+	71,  // 106: muster.peer.v1.Revoke.at:type_name -> google.protobuf.Timestamp
+	107, // [107:107] is the sub-list for method output_type
+	107, // [107:107] is the sub-list for method input_type
+	107, // [107:107] is the sub-list for extension type_name
+	107, // [107:107] is the sub-list for extension extendee
+	0,   // [0:107] is the sub-list for field type_name
 }
 
 func init() { file_peer_peer_proto_init() }
@@ -5181,6 +5259,7 @@ func file_peer_peer_proto_init() {
 		return
 	}
 	file_peer_media_proto_init()
+	file_peer_roster_proto_init()
 	file_peer_peer_proto_msgTypes[0].OneofWrappers = []any{
 		(*Frame_Attach)(nil),
 		(*Frame_Join)(nil),
@@ -5233,6 +5312,9 @@ func file_peer_peer_proto_init() {
 		(*Call_CallMeet)(nil),
 		(*Call_CallChange)(nil),
 		(*Call_TurnList)(nil),
+		(*Call_FloorAsk)(nil),
+		(*Call_FloorRelease)(nil),
+		(*Call_FloorTake)(nil),
 	}
 	file_peer_peer_proto_msgTypes[4].OneofWrappers = []any{
 		(*Answer_PeoplePage)(nil),
@@ -5243,6 +5325,7 @@ func file_peer_peer_proto_init() {
 		(*Answer_CallAnswer)(nil),
 		(*Answer_CallMet)(nil),
 		(*Answer_TurnServers)(nil),
+		(*Answer_Floor)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -238,6 +238,27 @@ func (m *Machine) Connected(k Key, yes bool) {
 	}
 }
 
+// Session is the session of a participant of this node.
+func (m *Machine) Session(k Key) (media.Session, bool) {
+	l := m.locals[k]
+	if l == nil || l.state.Suspended {
+		return media.Session{}, false
+	}
+	return l.who, true
+}
+
+// Numbered is whose track of this node has the number.
+func (m *Machine) Numbered(n uint32) (k Key, track string, ok bool) {
+	for k, l := range m.locals {
+		for _, s := range l.sent {
+			if s.number == n {
+				return k, s.track.ID, true
+			}
+		}
+	}
+	return Key{}, "", false
+}
+
 // Wants says how big a participant shows pictures.
 func (m *Machine) Wants(id regions.SessionID, w *wire.CallWants) error {
 	if err := m.In(id); err != nil {

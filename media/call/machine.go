@@ -297,6 +297,9 @@ func (m *Machine) Len() int { return len(m.locals) }
 // All is how many participants the call has, as far as this node knows.
 func (m *Machine) All() int { return len(m.view) }
 
+// Has reports whether a participant is here.
+func (m *Machine) Has(k Key) bool { return m.locals[k] != nil }
+
 // Locals are the sessions that are here.
 func (m *Machine) Locals() []media.Session {
 	out := make([]media.Session, 0, len(m.locals))

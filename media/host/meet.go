@@ -1,0 +1,73 @@
+package host
+
+import (
+	"context"
+	"time"
+
+	"github.com/mustermesh/muster/api/peer"
+	"github.com/mustermesh/muster/regions"
+)
+
+// seeker looks for the SFU of another region.
+type seeker struct {
+	next   time.Time
+	asking bool
+}
+
+const (
+	seekFailed = time.Second     // nobody of the region answered
+	seekNone   = 5 * time.Second // it has no SFU for the call
+	seekMost   = 3               // nodes that are asked in a row
+)
+
+// seek asks the regions of which no SFU is known whether they have one, while somebody
+// is here: there is no home that would know.
+func (l *live) seek(now time.Time) {
+	if l.m.Len() == 0 {
+		return
+	}
+	for _, region := range l.h.cfg.World.Others() {
+		s := l.seekers[region]
+		if s == nil {
+			s = &seeker{}
+			l.seekers[region] = s
+		}
+		if s.asking || now.Before(s.next) || l.m.Knows(now, region) {
+			continue
+		}
+		s.asking = true
+		place := l.m.Place()
+		l.h.spawn(func(ctx context.Context) {
+			met, answered := l.meet(ctx, region, place)
+			l.do(func(now time.Time) {
+				s.asking = false
+				switch {
+				case !answered:
+					s.next = now.Add(seekFailed)
+				case met.GetNode() == "":
+					s.next = now.Add(seekNone)
+				default:
+					s.next = now.Add(seekFailed)
+					for _, node := range []string{met.GetNode(), met.GetFormer()} {
+						l.m.Meet(now, regions.NodeID(node), region)
+					}
+				}
+			})
+		})
+	}
+}
+
+func (l *live) meet(ctx context.Context, region regions.RegionID, place regions.Epoch) (*peer.CallMet, bool) {
+	nodes := l.h.cfg.World.Nodes(region)
+	for _, node := range nodes[:min(len(nodes), seekMost)] {
+		ctx, cancel := context.WithTimeout(ctx, seekFailed)
+		a, err := l.h.cfg.Links.Call(ctx, node, &peer.Call{Body: &peer.Call_CallMeet{CallMeet: &peer.CallMeet{
+			Call: string(l.id), Node: string(l.h.cfg.Self), Place: uint64(place), Region: string(l.h.cfg.Region),
+		}}})
+		cancel()
+		if err == nil && a.GetCallMet() != nil {
+			return a.GetCallMet(), true
+		}
+	}
+	return nil, false
+}
