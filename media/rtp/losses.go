@@ -1,0 +1,213 @@
+package rtp
+
+import "time"
+
+// LossConfig says how missing packets are asked for. Zero values are replaced by what
+// stands beside them.
+type LossConfig struct {
+	Wait    time.Duration // 5 ms: before the first time, since packets overtake each other
+	Spacing time.Duration // 20 ms: at least this, and at least the round trip, between two times
+	Tries   int           // 10: times
+	Age     time.Duration // 1 s: after that it is given up
+	Most    int           // 256: numbers waited for at a time; of more the oldest are given up
+}
+
+// Arrival is what a packet's number says of it.
+type Arrival uint8
+
+const (
+	Newest    Arrival = iota // higher than all before
+	Filled                   // was missing
+	Duplicate                // came before
+	Outdated                 // older than what is remembered
+)
+
+// Losses follows the sequence numbers of one source: which are missing, when to ask for
+// which, and which are given up. It belongs to one goroutine, or to its owner's lock.
+type Losses struct {
+	c       LossConfig
+	missing []missing // by number, the oldest first
+	came    [64]uint64
+	begun   bool
+	highest uint16
+	from    uint16 // the oldest number that `came` says something about
+	lost    uint64
+}
+
+type missing struct {
+	seq   uint16
+	tries uint16
+	since time.Time
+	asked time.Time
+}
+
+// remembered is how many numbers back duplicates are known.
+const remembered = 64 * 64
+
+// NewLosses returns one that has seen nothing.
+func NewLosses(c LossConfig) *Losses {
+	or := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	or(&c.Wait, 5*time.Millisecond)
+	or(&c.Spacing, 20*time.Millisecond)
+	or(&c.Age, time.Second)
+	if c.Tries <= 0 {
+		c.Tries = 10
+	}
+	if c.Most <= 0 {
+		c.Most = 256
+	}
+	return &Losses{c: c, missing: make([]missing, 0, c.Most)}
+}
+
+// Came tells of a packet that arrived.
+func (l *Losses) Came(seq uint16, now time.Time) Arrival {
+	if !l.begun {
+		l.begun, l.highest, l.from = true, seq, seq
+		l.mark(seq, true)
+		return Newest
+	}
+	if int16(seq-l.highest) > 0 {
+		l.upTo(seq-1, now)
+		l.highest = seq
+		l.mark(seq, true)
+		l.forget()
+		return Newest
+	}
+	if l.highest-seq > l.highest-l.from {
+		return Outdated
+	}
+	if l.marked(seq) {
+		return Duplicate
+	}
+	l.mark(seq, true)
+	if i, ok := l.find(seq); ok {
+		l.missing = append(l.missing[:i], l.missing[i+1:]...)
+	} else {
+		l.lost-- // given up, and here after all
+	}
+	return Filled
+}
+
+// Sent tells that packets up to this number were sent, whether or not they come: the
+// last of a burst is missed by nothing that follows.
+func (l *Losses) Sent(seq uint16, now time.Time) {
+	if l.begun && int16(seq-l.highest) > 0 {
+		l.upTo(seq, now)
+		l.forget()
+	}
+}
+
+// upTo has all numbers after the highest one up to this one be missing.
+func (l *Losses) upTo(seq uint16, now time.Time) {
+	n := int(seq - l.highest)
+	if skip := n - l.c.Most; skip > 0 {
+		// More than is waited for: what was missing is given up, and the oldest of these.
+		l.lost += uint64(skip + len(l.missing))
+		l.missing = l.missing[:0]
+		if skip >= remembered {
+			l.from = seq - uint16(l.c.Most)
+			clear(l.came[:])
+		}
+		for ; skip > 0; skip-- {
+			l.highest++
+			l.mark(l.highest, false)
+		}
+	}
+	for l.highest != seq {
+		l.highest++
+		l.mark(l.highest, false)
+		if len(l.missing) == l.c.Most {
+			l.lost++
+			l.missing = append(l.missing[:0], l.missing[1:]...)
+		}
+		l.missing = append(l.missing, missing{seq: l.highest, since: now})
+	}
+}
+
+// Ask appends the numbers to be asked for now to dst. roundTrip 0: not known. What is
+// too old, or was asked for often enough, is given up.
+func (l *Losses) Ask(dst []uint16, now time.Time, roundTrip time.Duration) []uint16 {
+	spacing := max(roundTrip+roundTrip/4, l.c.Spacing)
+	keep := l.missing[:0]
+	for _, m := range l.missing {
+		last := int(m.tries) >= l.c.Tries && now.Sub(m.asked) >= spacing
+		if last || now.Sub(m.since) >= l.c.Age {
+			l.lost++
+			continue
+		}
+		due := m.tries == 0 && now.Sub(m.since) >= l.c.Wait || m.tries > 0 && now.Sub(m.asked) >= spacing
+		if due && int(m.tries) < l.c.Tries {
+			m.asked = now
+			m.tries++
+			dst = append(dst, m.seq)
+		}
+		keep = append(keep, m)
+	}
+	l.missing = keep
+	return dst
+}
+
+// Missing is how many numbers are waited for.
+func (l *Losses) Missing() int { return len(l.missing) }
+
+// Lost is how many were given up and did not come after all.
+func (l *Losses) Lost() uint64 { return l.lost }
+
+func (l *Losses) find(seq uint16) (int, bool) {
+	// By binary search: ages, which are below 32,768, fall.
+	lo, hi := 0, len(l.missing)
+	for lo < hi {
+		mid := (lo + hi) / 2
+		if int16(l.missing[mid].seq-seq) < 0 {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, lo < len(l.missing) && l.missing[lo].seq == seq
+}
+
+func (l *Losses) forget() {
+	if l.highest-l.from >= remembered {
+		l.from = l.highest - remembered + 1
+	}
+}
+
+func (l *Losses) mark(seq uint16, came bool) {
+	w, bit := &l.came[seq/64%64], uint64(1)<<(seq%64)
+	*w &^= bit
+	if came {
+		*w |= bit
+	}
+}
+
+func (l *Losses) marked(seq uint16) bool { return l.came[seq/64%64]>>(seq%64)&1 == 1 }
+
+// Throttle limits how often a sender is asked for a key frame (PLI, RFC 4585 section
+// 6.3.1), which is costly for it: not again before one came or the time is over. A wish
+// that comes too early is kept. The zero value does not wait.
+type Throttle struct {
+	Every  time.Duration
+	asked  time.Time
+	wanted bool
+}
+
+// Want says that a key frame is needed, and Due whether to ask for one now.
+func (t *Throttle) Want() { t.wanted = true }
+
+// Due reports whether to ask now, which counts as done.
+func (t *Throttle) Due(now time.Time) bool {
+	if !t.wanted || !t.asked.IsZero() && now.Sub(t.asked) < t.Every {
+		return false
+	}
+	t.asked = now
+	return true
+}
+
+// Came tells that a key frame came. One that came sooner after the question than half a
+// round trip would answer an older one, but is as good.
+func (t *Throttle) Came() { t.wanted = false }
