@@ -64,7 +64,7 @@ export function sentIn(sdp: string): Map<string, string> {
   for (const s of sections(sdp)) {
     const id = s.lines.map((l) => /^a=msid:(\S+)/.exec(l)?.[1]).find((x) => x !== undefined && x !== "-");
     const quiet = s.lines.some((l) => l === "a=inactive" || l === "a=recvonly");
-    const rejected = / 0 /.test(s.lines[0] ?? "") && !s.lines.includes("a=bundle-only");
+    const rejected = /^m=\w+ 0 /.test(s.lines[0] ?? "") && !s.lines.includes("a=bundle-only");
     if (s.mid !== "" && id !== undefined && !quiet && !rejected) ids.set(s.mid, id);
   }
   return ids;

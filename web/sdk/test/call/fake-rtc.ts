@@ -125,7 +125,7 @@ export class FakePeer {
 /** A description with one section for each track that is sent. */
 export const sdp = (tracks: readonly { mid: string; kind?: string; id: string; stereo?: boolean }[]): string =>
   ["v=0", "o=- 1 2 IN IP4 127.0.0.1", "s=-", "t=0 0", ...tracks.flatMap((t) => [
-    `m=${t.kind ?? "audio"} 9 UDP/TLS/RTP/SAVPF 111`,
+    `m=${t.kind ?? "audio"} 9 UDP/TLS/RTP/SAVPF 111 0 8`,
     `a=mid:${t.mid}`,
     "a=sendonly",
     `a=msid:${t.id} ${t.id}`,
