@@ -23,7 +23,7 @@ func newCarrier(sh *shard) (carrier, error) { return newEpoll(sh) }
 type epoll struct {
 	*shard
 	fd, waker int
-	file      *os.File // fd, in Go's poller
+	file      *os.File           // fd, in Go's poller
 	clients   map[uint16]*socket // by listener
 	sockets   []*socket          // by descriptor
 	out       outbox

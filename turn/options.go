@@ -83,7 +83,8 @@ type Options struct {
 	MaxAge time.Duration
 
 	// Shards is over how many sockets and threads each UDP address is spread
-	// (SO_REUSEPORT). Default: one for each CPU.
+	// (SO_REUSEPORT). Default: one for every two CPUs; the others are busy with what the
+	// kernel does for these, and fewer shards have larger batches.
 	Shards int
 	// Alternate is where clients are sent while the server drains (300 Try Alternate);
 	// it listens on the same port numbers there. Default: they are refused, and ask the
@@ -100,7 +101,7 @@ func (o *Options) validate() error {
 	}
 	o.MinPort, o.MaxPort = cmp.Or(o.MinPort, 49152), cmp.Or(o.MaxPort, 65535)
 	o.MaxAllocations, o.MaxAge = cmp.Or(o.MaxAllocations, 10_000), cmp.Or(o.MaxAge, 24*time.Hour)
-	o.Shards = cmp.Or(o.Shards, runtime.GOMAXPROCS(0))
+	o.Shards = cmp.Or(o.Shards, (runtime.GOMAXPROCS(0)+1)/2)
 	o.Log = cmp.Or(o.Log, slog.Default())
 	switch {
 	case o.Realm == "" || len(o.Realm) > 128:
