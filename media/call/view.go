@@ -196,9 +196,33 @@ func (l *local) height(track string) uint32 {
 	return defaultHeight
 }
 
+// Sound is a microphone in the call.
+type Sound struct {
+	Subscription
+	Muted bool // its participant says so
+}
+
+// Sounds are the microphones in the call, in order.
+func (m *Machine) Sounds() (list []Sound) {
+	for id, s := range m.sources {
+		if s.now.track.Source != wire.CallSource_MIC {
+			continue
+		}
+		list = append(list, Sound{
+			Subscription{Track: id, Of: s.of, Node: s.now.node, Number: s.now.number, Source: wire.CallSource_MIC}, m.view[s.of].GetMicMuted(),
+		})
+	}
+	slices.SortFunc(list, func(a, b Sound) int { return cmp.Compare(a.Track, b.Track) })
+	return list
+}
+
+// Direct reports whether two talk without servers now.
+func (m *Machine) Direct() bool { return m.direct }
+
 // Remote is a track of another node that is wanted here.
 type Remote struct {
 	Node   regions.NodeID
+	Region regions.RegionID
 	Number uint32
 	Track  media.Track
 }
@@ -211,7 +235,7 @@ func (m *Machine) Remotes() (list []Remote) {
 	for _, s := range m.sources {
 		for _, c := range []*candidate{&s.now, s.next} {
 			if c != nil && c.node != "" {
-				list = append(list, Remote{c.node, c.number, c.track})
+				list = append(list, Remote{c.node, m.parts[c.node].region, c.number, c.track})
 			}
 		}
 	}
@@ -275,6 +299,7 @@ type Tap struct {
 	Node   regions.NodeID
 	Of     Key
 	Track  string
+	Video  bool
 	Number uint32
 	Layers media.Layers
 }
@@ -286,7 +311,7 @@ func (m *Machine) Taps() (list []Tap) {
 		for _, k := range m.keys() {
 			for _, s := range m.locals[k].sent {
 				if l := p.wants[s.number]; l != 0 {
-					list = append(list, Tap{node, k, s.track.ID, s.number, l})
+					list = append(list, Tap{node, k, s.track.ID, s.track.Video, s.number, l})
 				}
 			}
 		}

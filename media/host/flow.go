@@ -2,7 +2,6 @@ package host
 
 import (
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/mustermesh/muster/api/peer"
@@ -116,8 +115,9 @@ type remote struct {
 	l      *live
 	at     trackAt
 	media  media.Remote
-	link   *inlet
-	flowed atomic.Bool
+	region regions.RegionID
+	in     inlet
+	flowed bool // guarded as in
 }
 
 // The following satisfies media.RemoteEvents.
@@ -171,8 +171,7 @@ type tap struct {
 func (l *live) untap(k call.Key, track string) {
 	for at, t := range l.taps {
 		if t.k == k && t.track == track {
-			t.remove()
-			delete(l.taps, at)
+			l.cutTap(at, t)
 		}
 	}
 	l.dirty = true
@@ -216,8 +215,7 @@ func (l *live) flowIn() {
 		if l.remotes[at] != nil {
 			continue
 		}
-		r := &remote{l: l, at: at}
-		r.link = newInlet(l.h, at)
+		r := &remote{l: l, at: at, region: x.Region}
 		r.media = l.h.cfg.SFU.Remote(x.Track, r)
 		l.remotes[at] = r
 		l.h.mu.Lock()
@@ -250,16 +248,21 @@ func (l *live) flowOut() {
 			t.remove()
 			out = t.out
 		} else {
-			out = newOutlet(l.h, x.Node, x.Number)
+			out = newOutlet(l.h, trackAt{x.Node, x.Number}, x.Video)
 		}
 		l.taps[at] = &tap{x.Of, x.Track, x.Layers, out, a.sources[x.Track].Tap(x.Layers, out.send)}
 	}
 	for at, t := range l.taps {
 		if !keep[at] {
-			t.remove()
-			delete(l.taps, at)
+			l.cutTap(at, t)
 		}
 	}
+}
+
+func (l *live) cutTap(at tapAt, t *tap) {
+	t.remove()
+	t.out.close()
+	delete(l.taps, at)
 }
 
 // gate opens and closes what a participant sends.
@@ -280,14 +283,7 @@ func (a *attendee) gate() {
 func (a *attendee) subscribe(subs []call.Subscription) {
 	list := make([]media.Subscription, 0, len(subs))
 	for _, s := range subs {
-		var src media.Source
-		if s.Node == "" {
-			if of := a.l.attendees[s.Of]; of != nil {
-				src = of.sources[s.Track]
-			}
-		} else if r := a.l.remotes[trackAt{s.Node, s.Number}]; r != nil {
-			src = r.media
-		}
+		src := a.l.source(s)
 		if src == nil {
 			continue
 		}

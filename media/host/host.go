@@ -77,11 +77,13 @@ type Host struct {
 	work    sync.WaitGroup
 	numbers atomic.Uint32
 	counts  counts
+	far     sync.Map // regions.RegionID: time.Duration, there and back
 
 	mu      sync.RWMutex                             // guards the following
 	lives   map[regions.CallID]*live                 // calls that this node is the SFU of
 	at      map[call.Key]map[regions.CallID]struct{} // in which of them somebody is
 	remotes map[trackAt]*remote                      // tracks of other nodes
+	outlets map[trackAt]*outlet                      // tracks for other nodes
 	seats   map[call.Key]map[regions.CallID]*seat    // of sessions of this node
 	stopped bool
 }
@@ -125,10 +127,10 @@ func New(cfg Config) (*Host, error) {
 	}
 	h := &Host{
 		cfg: cfg, log: cfg.Log.With("part", "calls"), lives: map[regions.CallID]*live{}, at: map[call.Key]map[regions.CallID]struct{}{},
-		remotes: map[trackAt]*remote{}, seats: map[call.Key]map[regions.CallID]*seat{},
+		remotes: map[trackAt]*remote{}, outlets: map[trackAt]*outlet{}, seats: map[call.Key]map[regions.CallID]*seat{},
 	}
 	h.ctx, h.end = context.WithCancel(context.Background())
-	h.numbers.Store(uint32(time.Now().UnixMilli())) // not those of this node's last start
+	h.numbers.Store(uint32(time.Now().UnixMilli()) / trackStep * trackStep) // not those of this node's last start
 	if err := h.register(cfg.Metrics); err != nil {
 		return nil, err
 	}
@@ -139,6 +141,7 @@ func New(cfg Config) (*Host, error) {
 func (h *Host) Start(ctx context.Context) error {
 	return h.life.Start(ctx, func(ctx context.Context) error {
 		h.life.Go(func() { h.keep(ctx) })
+		h.life.Go(func() { h.mend(ctx) })
 		return nil
 	})
 }

@@ -90,7 +90,7 @@ func (h *Host) open(ctx context.Context, id, room string, place regions.Epoch) (
 		attendees: map[call.Key]*attendee{}, remotes: map[trackAt]*remote{}, taps: map[tapAt]*tap{}, seekers: map[regions.RegionID]*seeker{},
 		m: call.New(now, call.Config{
 			Self: h.cfg.Self, Region: h.cfg.Region, Place: p.Epoch, Record: r, Version: uint64(now.UnixMilli()),
-			Number: func() uint32 { return h.numbers.Add(1) }, Max: h.cfg.MaxParticipants, Silence: h.cfg.Silence,
+			Number: func() uint32 { return h.numbers.Add(trackStep) }, Max: h.cfg.MaxParticipants, Silence: h.cfg.Silence,
 		}),
 	}
 	l.place.Store(p.Epoch)
@@ -213,8 +213,7 @@ func (l *live) close() {
 		a.close()
 	}
 	for at, t := range l.taps {
-		t.remove()
-		delete(l.taps, at)
+		l.cutTap(at, t)
 	}
 	for at := range l.remotes {
 		l.dropRemote(at)

@@ -61,11 +61,13 @@ func (l *live) meet(ctx context.Context, region regions.RegionID, place regions.
 	nodes := l.h.cfg.World.Nodes(region)
 	for _, node := range nodes[:min(len(nodes), seekMost)] {
 		ctx, cancel := context.WithTimeout(ctx, seekFailed)
+		asked := time.Now()
 		a, err := l.h.cfg.Links.Call(ctx, node, &peer.Call{Body: &peer.Call_CallMeet{CallMeet: &peer.CallMeet{
 			Call: string(l.id), Node: string(l.h.cfg.Self), Place: uint64(place), Region: string(l.h.cfg.Region),
 		}}})
 		cancel()
 		if err == nil && a.GetCallMet() != nil {
+			l.h.far.Store(region, time.Since(asked))
 			return a.GetCallMet(), true
 		}
 	}

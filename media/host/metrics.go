@@ -10,6 +10,8 @@ import (
 
 // counts are what /metrics shows of calls beside the SFU's own.
 type counts struct {
+	repaired, asked, lost  atomic.Uint64 // between nodes
+	tooLarge, garbled      atomic.Uint64
 	dropped                atomic.Uint64 // frames of other SFUs
 	out, outBytes          atomic.Uint64 // packets to other nodes
 	in, inBytes            atomic.Uint64
@@ -61,6 +63,11 @@ func (h *Host) register(reg prometheus.Registerer) error {
 		counter("muster_media_cascade_sent_bytes_total", "Bytes of media sent to other nodes.", &h.counts.outBytes),
 		counter("muster_media_cascade_received_packets_total", "Media packets of other nodes.", &h.counts.in),
 		counter("muster_media_cascade_received_bytes_total", "Bytes of media of other nodes.", &h.counts.inBytes),
+		counter("muster_media_cascade_repaired_total", "Datagrams of media that were sent to another node again.", &h.counts.repaired),
+		counter("muster_media_cascade_asked_total", "Requests for such.", &h.counts.asked),
+		counter("muster_media_cascade_lost_total", "Datagrams of media of other nodes that never came.", &h.counts.lost),
+		counter("muster_media_cascade_oversized_total", "Packets that were too large for another node.", &h.counts.tooLarge),
+		counter("muster_media_cascade_malformed_total", "Datagrams of other nodes that made no sense.", &h.counts.garbled),
 		counter("muster_media_dropped_frames_total", "Frames of other SFUs that a busy call did not take.", &h.counts.dropped),
 		counter("muster_media_floor_asked_total", "Times a talk floor was asked for, renewals included.", &h.counts.floorAsks),
 		counter("muster_media_floor_held_total", "Times it was granted or renewed.", &h.counts.floorGrants),
