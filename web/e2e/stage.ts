@@ -12,14 +12,17 @@ export const shots = resolve(process.env.WEB_SHOTS ?? join(import.meta.dirname, 
 export interface Stage {
   readonly muster: Muster;
   /** Somebody at a browser; `map` draws the map, which keeps a core busy. */
-  open(o?: PersonOptions & { map?: boolean }): Promise<Person>;
+  open(o?: PersonOptions & { map?: boolean; by?: Browser }): Promise<Person>;
+  /** Another browser, with more switches: people are at it by `by`. */
+  launch(...args: string[]): Promise<Browser>;
 }
 
-/** One server for the stories of a file, which run one after the other. */
-export function stage(): Stage {
+/** One server for the stories of a file, which run one after the other; `args`: switches of all browsers. */
+export function stage(args: readonly string[] = []): Stage {
   const muster = new Muster();
   let browser: Browser; // without 3D: the map is not drawn, the rest is quick
   let painter: Browser; // draws the map in software
+  const others: Browser[] = [];
   let people: Person[] = [];
 
   /** Whatever went wrong: what people saw, what they heard, and what the server said. */
@@ -33,16 +36,17 @@ export function stage(): Stage {
     console.error(muster.log());
   }
 
+  const launch = (...more: string[]) =>
+    chromium.launch({
+      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      args: [
+        ...["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", ...args, ...more],
+        ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
+      ],
+    });
+
   beforeAll(async () => {
     await muster.start();
-    const launch = (...graphics: string[]) =>
-      chromium.launch({
-        executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-        args: [
-          ...["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", ...graphics],
-          ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
-        ],
-      });
     [browser, painter] = await Promise.all([launch("--disable-3d-apis"), launch("--use-gl=angle", "--use-angle=swiftshader")]);
   });
 
@@ -55,7 +59,7 @@ export function stage(): Stage {
   });
 
   afterAll(async () => {
-    await Promise.all([browser, painter].map((b) => b?.close()));
+    await Promise.all([browser, painter, ...others].map((b) => b?.close()));
     try {
       expect(await muster.stop()).toBeLessThan(stopMs);
       expect(muster.survivors()).toEqual([]);
@@ -67,10 +71,15 @@ export function stage(): Stage {
   return {
     muster,
     async open(o = {}) {
-      const { map = false, ...options } = o;
-      const p = await Person.open(map ? painter : browser, muster.url, options);
+      const { map = false, by, ...options } = o;
+      const p = await Person.open(by ?? (map ? painter : browser), muster.url, options);
       people.push(p);
       return p;
+    },
+    async launch(...more) {
+      const b = await launch("--disable-3d-apis", ...more);
+      others.push(b);
+      return b;
     },
   };
 }

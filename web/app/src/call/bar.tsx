@@ -1,3 +1,4 @@
+import { useState } from "preact/hooks";
 import { Button } from "../ui/button.tsx";
 import { Icon } from "../ui/icons.tsx";
 import { callView, joinCall, ongoing, startCall } from "./state.ts";
@@ -25,11 +26,30 @@ export function CallBar({ room, title, home, nameOf }: Props) {
   );
 }
 
-/** Starts a call; where one goes on, joins it. */
+/** Starts a call of one kind or the other; where one goes on, joins it. */
 export function StartCall({ room, title, home }: Omit<Props, "nameOf">) {
+  const [open, setOpen] = useState(false);
+  const c = ongoing.value.get(room);
   if (callView.value?.room === room) return null;
+  if (c) {
+    return (
+      <Button kind="icon" aria-label="Join the call" data-testid="start-call" action={() => joinCall(c.id, { room, title, home })}><Icon name="phone" /></Button>
+    );
+  }
+  const start = (pushToTalk: boolean) => async () => {
+    await startCall({ room, title, home, type: "video", pushToTalk });
+    setOpen(false);
+  };
   return (
-    <Button kind="icon" aria-label={ongoing.value.has(room) ? "Join the call" : "Start a call"} data-testid="start-call"
-      action={() => startCall({ room, title, home, type: "video" })}><Icon name="phone" /></Button>
+    <>
+      <button type="button" class="icon-button" aria-label="Start a call" aria-expanded={open} data-testid="start-call" onClick={() => setOpen(!open)}><Icon name="phone" /></button>
+      {open && (
+        <div class="talk-menu" role="group" aria-label="Start a call" onKeyDown={(e) => e.key === "Escape" && setOpen(false)}>
+          <Button kind="primary" data-testid="start-all" action={start(false)}>Start a call</Button>
+          <Button data-testid="start-ptt" action={start(true)}>Push to talk</Button>
+          <p class="small">With push to talk, one speaks at a time.</p>
+        </div>
+      )}
+    </>
   );
 }

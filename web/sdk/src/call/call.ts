@@ -61,6 +61,7 @@ type Ask = wire.CallRequest["body"];
 
 const wantsMs = 100; // tiles move together
 const loud = 0.02; // about -34 dBFS
+const pauseMs = 1000; // between two words
 const againMs = 1000; // between two joins
 const final = ["no_call", "call_ended", "call_locked", "call_full", "superseded", "forbidden", "not_member", "bad_request"];
 
@@ -88,6 +89,7 @@ export class Call extends Emitter<CallEvents> {
   #again: ReturnType<typeof setTimeout> | undefined;
   #wanting: ReturnType<typeof setTimeout> | undefined;
   #last = 0n; // number of an offer
+  #loudAt = 0; // when the other one of a direct call was heard last
   #me: Participant | undefined;
   #settle: { resolve(): void; reject(e: MusterError): void } | undefined;
 
@@ -485,7 +487,9 @@ export class Call extends Emitter<CallEvents> {
   /** Of a direct call nobody else tells who speaks, and how it goes. */
   #goes(grade: Grade): void {
     const me = whoKey(this.#host.self());
-    const speakers = this.state.participants.filter((p) => whoKey(p) !== me && (this.#player?.level(mediaKey(p, "mic")) ?? 0) > loud);
+    const peer = this.state.participants.find((p) => whoKey(p) !== me);
+    if (peer && (this.#player?.level(mediaKey(peer, "mic")) ?? 0) > loud) this.#loudAt = Date.now();
+    const speakers = peer && Date.now() - this.#loudAt < pauseMs ? [peer] : [];
     if (speakers.length !== this.state.speakers.length) this.state.hearSpeakers(speakers);
     if (grade !== 0 && grade !== this.state.quality.grade) this.state.hearQuality({ grade, available: 0, shown: new Map() });
   }

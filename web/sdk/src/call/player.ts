@@ -31,7 +31,7 @@ interface Voice {
   readonly analyser: AnalyserNode;
 }
 
-const samples = 1024;
+const samples = 8192; // about a sixth of a second
 const rampS = 0.03; // short enough to be at once, long enough not to click
 
 export class Player implements Sounding {
