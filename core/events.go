@@ -129,3 +129,20 @@ type PaymentEvent struct {
 	Payment string `json:"payment_id"`
 	Status  string `json:"status"`
 }
+
+// Events of calls, with a CallEvent: under the key of GroupID.Room, or, for rooms that
+// are no group's, under UserID.Key of each who is in them.
+const (
+	CallStarted = "call.started"
+	CallChanged = "call.changed" // locked, or how one talks and hears in it
+	CallEnded   = "call.ended"
+)
+
+// CallEvent is what an event about a call says.
+type CallEvent struct {
+	Call    string `json:"session_id"`
+	Room    string `json:"room"`
+	Type    string `json:"type"`         // "audio" or "video"
+	By      string `json:"by,omitempty"` // who did it; absent: nobody was left in it
+	Version int64  `json:"version"`
+}

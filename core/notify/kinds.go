@@ -25,6 +25,7 @@ const (
 	TalkRequest     Kind = "talk_request"     // user_id asks to talk
 	TalkAccepted    Kind = "talk_accepted"    // user_id accepted
 	NewMessage      Kind = "message"          // user_id wrote in room, where it is no group's
+	CallMissed      Kind = "call_missed"      // user_id called in room, and the reader did not come; session_id, type
 	Mention         Kind = "mention"          // user_id mentioned the reader in group_id
 	GroupInvite     Kind = "group_invite"     // user_id, group_id
 	GroupRole       Kind = "group_role"       // group_id, role: the reader's own
@@ -60,6 +61,7 @@ var kinds = map[Kind]kind{
 	TalkRequest:     {noMail: true, needs: []string{"user_id"}},
 	TalkAccepted:    {noMail: true, needs: []string{"user_id"}},
 	NewMessage:      {noMail: true, needs: []string{"user_id", "room"}},
+	CallMissed:      {noMail: true, needs: []string{"user_id", "room"}},
 	Mention:         {noMail: true, needs: []string{"user_id", "group_id"}},
 	GroupInvite:     {needs: []string{"user_id", "group_id"}},
 	GroupRole:       {noMail: true, needs: []string{"group_id", "role"}},

@@ -226,6 +226,27 @@ var aboutGroups = []table{
 		export: `SELECT room, number FROM message_hidden WHERE user_id = $1 ORDER BY room, number`,
 	},
 	{
+		// A call of others goes on.
+		name: "calls",
+		steps: []step{
+			{columns: cols("room"), do: erase, sql: `DELETE FROM calls WHERE room LIKE 'direct:%' AND strpos(room, $1::UUID::TEXT) > 0`},
+			{columns: cols("started_by"), do: anonymise, sql: `UPDATE calls SET started_by = NULL WHERE started_by = $1`},
+		},
+		keep:   map[string][]string{random: cols("id", "group_id"), technics: cols("type"), place: cols("home_region")},
+		export: `SELECT id, room, type, started_at, ended_at FROM calls WHERE started_by = $1 ORDER BY started_at`,
+	},
+	{
+		name:   "call_people",
+		steps:  []step{{columns: cols("user_id"), do: erase, sql: `DELETE FROM call_people WHERE user_id = $1`}},
+		keep:   map[string][]string{random: cols("call_id")},
+		export: `SELECT p.call_id, c.room, c.started_at FROM call_people p JOIN calls c ON c.id = p.call_id WHERE p.user_id = $1 ORDER BY c.started_at`,
+	},
+	{
+		name:   "call_servers",
+		keep:   map[string][]string{random: cols("call_id"), technics: cols("node")},
+		hidden: noPeople,
+	},
+	{
 		name:   "conversation_people",
 		steps:  []step{{columns: cols("room", "user_id"), do: erase, sql: `DELETE FROM conversation_people WHERE user_id = $1 OR room LIKE 'direct:%' AND strpos(room, $1::UUID::TEXT) > 0`}},
 		export: `SELECT room, since, left_at FROM conversation_people WHERE user_id = $1 ORDER BY since, room`,

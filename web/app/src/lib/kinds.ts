@@ -3,6 +3,7 @@
 
 export const kinds: Readonly<Record<string, string>> = {
   message: "Somebody writes to you",
+  call_missed: "Somebody calls, and you miss it",
   mention: "Somebody mentions you in a group",
   talk_request: "Somebody nearby wants to talk",
   talk_accepted: "Somebody nearby wants to talk, too",
