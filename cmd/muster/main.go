@@ -25,6 +25,7 @@ type cli struct {
 
 	Dev     DevCmd     `cmd:"" help:"Run several regions on this machine, with a database, the web app and a demo."`
 	Serve   ServeCmd   `cmd:"" help:"Run one node of a deployment."`
+	Turn    TurnCmd    `cmd:"" help:"Run a TURN relay, and nothing else."`
 	Migrate MigrateCmd `cmd:"" help:"Bring the database's schema up to date."`
 	CA      CACmd      `cmd:"" name:"ca" help:"Make the certificates by which nodes know each other."`
 	Ctl     CtlCmd     `cmd:"" help:"Look into a running process, and tell it what to do."`
@@ -72,7 +73,7 @@ func run(args []string) int {
 		return 2
 	}
 	switch first {
-	case "serve", "dev", "bench":
+	case "serve", "dev", "bench", "turn":
 		pacer := heap.NewPacer()
 		if err := pacer.Start(ctx); err != nil {
 			fmt.Fprintln(os.Stderr, "muster:", err)
