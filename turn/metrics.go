@@ -57,7 +57,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		draining = 1
 	}
 	gauge(descDraining, draining)
-	gauge(descConnections, float64(c.connections.Load()))
+	gauge(descConnections, float64(c.connections.count()))
 	gauge(descUsers, float64(c.common.Users.Len()))
 	counter(descCreated, sum.Created)
 	counter(descEnded, sum.Ended)

@@ -86,9 +86,9 @@ type Options struct {
 	// (SO_REUSEPORT). Default: one for every two CPUs; the others are busy with what the
 	// kernel does for these, and fewer shards have larger batches.
 	Shards int
-	// Alternate is where clients are sent while the server drains (300 Try Alternate);
-	// it listens on the same port numbers there. Default: they are refused, and ask the
-	// next server of their list.
+	// Alternate is where clients of UDP and TCP are sent while the server drains (300 Try
+	// Alternate): a server with the same secrets and realm. Default, and for those of
+	// TLS: they are refused, and ask the next server of their list.
 	Alternate netip.AddrPort
 
 	Metrics prometheus.Registerer // default: none

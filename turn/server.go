@@ -37,7 +37,8 @@ type Server struct {
 	loops     sync.WaitGroup
 	serving   sync.WaitGroup
 
-	connections, turnedAway atomic.Int64
+	connections connections
+	turnedAway  atomic.Int64
 
 	carrier func(*shard) (carrier, error) // in tests
 }
@@ -50,11 +51,18 @@ func New(o Options) (*Server, error) {
 	}
 	c := allocation.NewCommon()
 	c.Realm, c.Secrets, c.Users = o.Realm, o.Secrets, quota.New(o.Quota)
-	c.Most, c.MaxAge, c.Alternate = int64(o.MaxAllocations), o.MaxAge, o.Alternate
+	c.Most, c.MaxAge = int64(o.MaxAllocations), o.MaxAge
+	c.Alternates = make([]netip.AddrPort, len(o.Listen))
+	for i, l := range o.Listen {
+		if l.Transport != TLS {
+			c.Alternates[i] = o.Alternate
+		}
+	}
 	c.Peers = allocation.Peers{
 		Allow: o.AllowPrivate, Single: o.AllowPeers, Own: slices.Concat(o.RelayIP, o.PublicIP), From: o.MinPort, To: o.MaxPort,
 	}
 	s := &Server{o: o, common: c, carrier: newCarrier}
+	s.connections.most, s.connections.from = 2*o.MaxAllocations, map[netip.Addr]int{}
 	c.Families.IP4, c.Families.IP6 = s.relayIP(true).IsValid(), s.relayIP(false).IsValid()
 	return s, nil
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -274,14 +275,17 @@ func TestQuotaIsTheUsers(t *testing.T) {
 // Two clients of one server meet at their relayed addresses, which is refused to all
 // other ports of the host.
 func TestScanningThroughTheRelayIsRefused(t *testing.T) {
-	s := serve(t, func(s *Server) { s.common.Peers.Allow = nil })
+	s := serve(t, func(s *Server) {
+		s.o.MinPort = 61_000 // above those that sockets get
+		s.common.Peers.Allow, s.common.Peers.From = nil, s.o.MinPort
+	})
 	a, err := client(t, s, UDP, "anna").Allocate()
 	require.NoError(t, err)
 	b, err := client(t, s, TCP, "otto").Allocate()
 	require.NoError(t, err)
 	exchange(t, a, b)
 
-	victim := peerSocket(t) // below the range of ports
+	victim := peerSocket(t)
 	require.Less(t, victim.LocalAddr().(*net.UDPAddr).Port, int(s.o.MinPort))
 	for range 20 {
 		_, _ = a.WriteTo([]byte("x"), victim.LocalAddr())
@@ -434,7 +438,7 @@ func TestAllocationsLeaveNothing(t *testing.T) {
 			}
 			sh.mu.Unlock()
 		}
-		require.Eventually(t, func() bool { return s.Allocations() == 0 && s.connections.Load() == 0 }, 20*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return s.Allocations() == 0 && s.connections.count() == 0 }, 20*time.Second, 10*time.Millisecond)
 	}
 	round(10)
 	time.Sleep(100 * time.Millisecond)
@@ -452,4 +456,119 @@ func (s *Server) counts() (sum allocation.Counts) {
 		sh.mu.Unlock()
 	}
 	return sum
+}
+
+// Clients over several sockets of one port meet behind a NAT.
+func TestClientsOfOneServerMeet(t *testing.T) {
+	public := netip.MustParseAddr("127.0.0.9") // nobody listens there: it is the NAT's
+	s := serve(t, func(s *Server) {
+		if sharePorts {
+			s.o.Shards = 3
+		}
+		s.o.PublicIP = []netip.Addr{public}
+		s.common.Peers.Allow, s.common.Peers.Own = nil, []netip.Addr{local, public}
+	})
+	var all []net.PacketConn
+	for i := range 12 {
+		c := client(t, s, []Transport{UDP, TCP, TLS}[i%3], "anna")
+		relayed, err := c.Allocate()
+		require.NoError(t, err)
+		require.Equal(t, public.String(), relayed.LocalAddr().(*net.UDPAddr).IP.String())
+		all = append(all, relayed)
+	}
+	for i := range all[1:] {
+		exchange(t, all[i], all[i+1])
+	}
+}
+
+// Clients over IPv6 have relayed addresses of IPv4.
+func TestIPv6(t *testing.T) {
+	for name, carrier := range carriers {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, func(s *Server) {
+				s.carrier, s.o.Listen = carrier, []Listen{{UDP, netip.MustParseAddrPort("[::1]:0")}}
+			})
+			c, peer := dialBare(t, s.Listening()[0].Addr), peerSocket(t)
+			back := c.open(peer)
+			_, err := c.conn.Write([]byte("\x40\x00\x00\x05there"))
+			require.NoError(t, err)
+			text, _ := receive(t, peer)
+			require.Equal(t, "there", text)
+			_, err = peer.WriteToUDPAddrPort([]byte("here"), back)
+			require.NoError(t, err)
+			buf := make([]byte, 100)
+			n, err := c.conn.Read(buf)
+			require.NoError(t, err)
+			require.Equal(t, "\x40\x00\x00\x04here", string(buf[:n]))
+		})
+	}
+}
+
+func TestOptionsSayWhatIsWrong(t *testing.T) {
+	good := func() Options {
+		return Options{
+			Realm: "example.org", Secrets: cred.Secrets{secret}, RelayIP: []netip.Addr{local}, Listen: []Listen{{UDP, netip.AddrPortFrom(local, 0)}},
+		}
+	}
+	_, err := New(good())
+	require.NoError(t, err)
+	for want, set := range map[string]func(*Options){
+		"no secret":               func(o *Options) { o.Secrets = nil },
+		"realm":                   func(o *Options) { o.Realm = "" },
+		"no address to listen":    func(o *Options) { o.Listen = nil },
+		"no address to relay":     func(o *Options) { o.RelayIP = nil },
+		"name one address":        func(o *Options) { o.RelayIP = []netip.Addr{netip.IPv4Unspecified()} },
+		"one address of each":     func(o *Options) { o.RelayIP = []netip.Addr{local, local} },
+		"as many public":          func(o *Options) { o.PublicIP = []netip.Addr{local, local} },
+		"another family":          func(o *Options) { o.PublicIP = []netip.Addr{netip.IPv6Loopback()} },
+		"no certificate":          func(o *Options) { o.Listen[0].Transport = TLS },
+		"use udp, tcp or tls":     func(o *Options) { o.Listen[0].Transport = "dtls" },
+		"above the last one":      func(o *Options) { o.MinPort, o.MaxPort = 2, 1 },
+		"shards, allocations and": func(o *Options) { o.MaxAge = -1 },
+	} {
+		o := good()
+		set(&o)
+		_, err := New(o)
+		require.ErrorContains(t, err, want)
+	}
+	l := Listen{TLS, netip.MustParseAddrPort("192.0.2.1:5349")}
+	require.Equal(t, "turns:turn.example.org:5349?transport=tcp", l.URL("turn.example.org"))
+	require.Equal(t, "turn:[2001:db8::1]:3478?transport=udp", Listen{UDP, netip.MustParseAddrPort("[2001:db8::1]:3478")}.URL(""))
+}
+
+// A connection that says nothing of TURN is closed, one address cannot take them all,
+// and a frame is never taken for longer than it says.
+func TestStrangersOnStreams(t *testing.T) {
+	s := serve(t, func(s *Server) { s.connections.most = 32 })
+	open := func() net.Conn {
+		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.addr(TCP))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	closed := func(c net.Conn) {
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+		_, err := c.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF)
+	}
+	c := open()
+	_, err := c.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+	require.NoError(t, err)
+	closed(c)
+	require.Eventually(t, func() bool { return s.connections.count() == 0 }, 5*time.Second, time.Millisecond)
+	open()
+	open()
+	closed(open())
+	require.Contains(t, scrape(t, s), "muster_turn_connections_refused_total 1")
+}
+
+func FuzzFrame(f *testing.F) {
+	f.Add([]byte{0x40, 0, 0, 5, 1, 2, 3, 4, 5})
+	f.Add([]byte{0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n, err := frame(b)
+		if err == nil && (n < 0 || n > maxPacket || n%4 != 0 || n == 0 && len(b) >= 4) {
+			t.Fatalf("%x: %d", b, n)
+		}
+	})
 }

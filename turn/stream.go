@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -168,15 +169,15 @@ func (s *Server) accept(ctx context.Context, index uint16, l net.Listener) {
 				return
 			}
 		}
-		if s.connections.Add(1) > 2*int64(s.o.MaxAllocations) {
-			s.connections.Add(-1)
+		ip := addrPort(c.RemoteAddr()).Addr()
+		if !s.connections.enter(ip) {
 			s.turnedAway.Add(1)
 			_ = c.Close()
 			continue
 		}
 		next++
 		s.serving.Go(func() {
-			defer s.connections.Add(-1)
+			defer s.connections.leave(ip)
 			s.converse(ctx, index, c, s.shards[next%len(s.shards)])
 		})
 	}
@@ -213,4 +214,40 @@ func (s *Server) converse(ctx context.Context, index uint16, c net.Conn, sh *sha
 	if errors.Is(err, errFrame) || !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 		s.o.Log.DebugContext(ctx, "turn: a connection ended", "err", err)
 	}
+}
+
+// connections counts those of all listeners. One address may have a sixteenth of them:
+// it may be that of many people, and must not be able to keep out everybody.
+type connections struct {
+	most int
+
+	mu   sync.Mutex // guards the following
+	all  int
+	from map[netip.Addr]int
+}
+
+func (c *connections) enter(ip netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all >= c.most || c.from[ip] >= max(1, c.most/16) {
+		return false
+	}
+	c.all++
+	c.from[ip]++
+	return true
+}
+
+func (c *connections) leave(ip netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all--
+	if c.from[ip]--; c.from[ip] == 0 {
+		delete(c.from, ip)
+	}
+}
+
+func (c *connections) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.all
 }

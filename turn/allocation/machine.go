@@ -100,14 +100,16 @@ type Relays interface {
 
 // Common is what the machines of one server share. It is safe for concurrent use.
 type Common struct {
-	Realm     string
-	Secrets   cred.Secrets
-	Peers     Peers
-	Users     *quota.Users
-	Most      int64 // allocations
-	MaxAge    time.Duration
-	Alternate netip.AddrPort // where clients go while Draining; may be invalid
-	Families  struct{ IP4, IP6 bool }
+	Realm   string
+	Secrets cred.Secrets
+	Peers   Peers
+	Users   *quota.Users
+	Most    int64 // allocations
+	MaxAge  time.Duration
+	// Alternates are where clients go while Draining, by listener; none where it is
+	// invalid or there are fewer.
+	Alternates []netip.AddrPort
+	Families   struct{ IP4, IP6 bool }
 
 	Draining    atomic.Bool
 	Allocations atomic.Int64
@@ -294,6 +296,7 @@ func (m *Machine) Close(now time.Time) {
 
 func (m *Machine) end(now time.Time, a *Allocation) {
 	delete(m.flows, a.Flow)
+	a.ends = now // for what is on its way in
 	m.relays.Close(a)
 	m.Users.Release(now, a.user)
 	m.Allocations.Add(-1)

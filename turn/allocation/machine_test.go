@@ -313,7 +313,9 @@ func TestRefusals(t *testing.T) {
 	m.Most = 3
 	m.Draining.Store(true)
 	require.Equal(t, 508, newUser(t, m, "otto", 1003).ask(stun.MethodAllocate, udp))
-	m.Alternate = netip.MustParseAddrPort("192.0.2.2:3478")
+	m.Alternates = []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::2]:3478")}
+	require.Equal(t, 508, newUser(t, m, "otto", 1003).ask(stun.MethodAllocate, udp), "of another family")
+	m.Alternates = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:3478")}
 	require.Equal(t, 300, newUser(t, m, "otto", 1003).ask(stun.MethodAllocate, udp))
 	require.Equal(t, int64(2), m.Allocations.Load())
 }

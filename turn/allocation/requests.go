@@ -141,12 +141,7 @@ func (m *Machine) allocate(now time.Time, f Flow, a *Allocation, user, username 
 		return m.refuse(key, code, Unsupported)
 	}
 	if m.Draining.Load() {
-		if !m.Alternate.IsValid() {
-			return m.refuse(key, stun.CodeInsufficientCapacity, Draining)
-		}
-		m.fail(stun.CodeTryAlternate, Draining)
-		m.plainAddress(stun.AttrAlternateServer, m.Alternate)
-		return m.finish(key[:], nil)
+		return m.elsewhere(f, key)
 	}
 	if m.Allocations.Add(1) > m.Most {
 		m.Allocations.Add(-1)
@@ -171,6 +166,18 @@ func (m *Machine) allocate(now time.Time, f Flow, a *Allocation, user, username 
 	m.flows[f] = a
 	m.Counts.Created++
 	return m.allocated(now, a)
+}
+
+// elsewhere refuses an allocation because the server drains (RFC 8489 section 10).
+func (m *Machine) elsewhere(f Flow, key cred.Key) Effect {
+	if int(f.Listener) < len(m.Alternates) {
+		if to := m.Alternates[f.Listener]; to.IsValid() && to.Addr().Is4() == f.Client.Addr().Is4() {
+			m.fail(stun.CodeTryAlternate, Draining)
+			m.plainAddress(stun.AttrAlternateServer, to)
+			return m.finish(key[:], nil)
+		}
+	}
+	return m.refuse(key, stun.CodeInsufficientCapacity, Draining)
 }
 
 // wanted reads what kind of allocation is asked for; code is 0 if there is that kind.
