@@ -34,6 +34,18 @@ type Region struct {
 	DNSName string `json:"dns_name,omitempty" yaml:"dns_name,omitempty"`
 	// Nodes are those to begin with: the region may have got others since.
 	Nodes []Node `json:"nodes" yaml:"nodes"`
+	// TURN are the relays there for calls, the best first; optional.
+	TURN []TURN `json:"turn,omitempty" yaml:"turn,omitempty"`
+}
+
+// TURN is a relay for calls of clients that can't be reached otherwise.
+type TURN struct {
+	// Node is the one that runs it, with the role turn: while that drains or is down,
+	// clients are not told of the relay. Empty: it runs by itself (`muster turn`).
+	Node NodeID `json:"node,omitempty" yaml:"node,omitempty"`
+	// URLs as of RFC 7065, such as turn:turn.example.org:3478?transport=udp, the best
+	// first.
+	URLs []string `json:"urls" yaml:"urls"`
 }
 
 // Location is where a region is, in degrees (WGS 84). One of the region's
@@ -166,6 +178,16 @@ func (t *Topology) Validate() error {
 		name(at, r.DNSName)
 		if len(r.Nodes) == 0 {
 			bad("%s: has no nodes", at)
+		}
+		for j, x := range r.TURN {
+			if len(x.URLs) == 0 {
+				bad("%s: turn[%d]: has no urls", at, j)
+			}
+			for _, u := range x.URLs {
+				if !strings.HasPrefix(u, "turn:") && !strings.HasPrefix(u, "turns:") {
+					bad("%s: turn[%d]: %q is no URL of a TURN server, such as turn:turn.example.org:3478?transport=udp", at, j, u)
+				}
+			}
 		}
 		for j, n := range r.Nodes {
 			at := fmt.Sprintf("%s: nodes[%d]", at, j)

@@ -1401,6 +1401,59 @@ func (x *CallMet) GetFormer() string {
 	return ""
 }
 
+// Who is in a call? near: only the receiver's region is asked, else it is itself.
+type CallList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Near          bool                   `protobuf:"varint,2,opt,name=near,proto3" json:"near,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallList) Reset() {
+	*x = CallList{}
+	mi := &file_peer_media_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallList) ProtoMessage() {}
+
+func (x *CallList) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_media_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallList.ProtoReflect.Descriptor instead.
+func (*CallList) Descriptor() ([]byte, []int) {
+	return file_peer_media_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CallList) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *CallList) GetNear() bool {
+	if x != nil {
+		return x.Near
+	}
+	return false
+}
+
 // A call's record changed: hosts read it anew.
 type CallChange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1412,7 +1465,7 @@ type CallChange struct {
 
 func (x *CallChange) Reset() {
 	*x = CallChange{}
-	mi := &file_peer_media_proto_msgTypes[17]
+	mi := &file_peer_media_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1477,7 @@ func (x *CallChange) String() string {
 func (*CallChange) ProtoMessage() {}
 
 func (x *CallChange) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_media_proto_msgTypes[17]
+	mi := &file_peer_media_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1490,7 @@ func (x *CallChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallChange.ProtoReflect.Descriptor instead.
 func (*CallChange) Descriptor() ([]byte, []int) {
-	return file_peer_media_proto_rawDescGZIP(), []int{17}
+	return file_peer_media_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CallChange) GetCall() string {
@@ -1452,147 +1505,6 @@ func (x *CallChange) GetVersion() uint64 {
 		return x.Version
 	}
 	return 0
-}
-
-// The TURN servers of the asked node's region.
-type TurnList struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TurnList) Reset() {
-	*x = TurnList{}
-	mi := &file_peer_media_proto_msgTypes[18]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *TurnList) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*TurnList) ProtoMessage() {}
-
-func (x *TurnList) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_media_proto_msgTypes[18]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use TurnList.ProtoReflect.Descriptor instead.
-func (*TurnList) Descriptor() ([]byte, []int) {
-	return file_peer_media_proto_rawDescGZIP(), []int{18}
-}
-
-type TurnServers struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Servers       []*TurnServer          `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TurnServers) Reset() {
-	*x = TurnServers{}
-	mi := &file_peer_media_proto_msgTypes[19]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *TurnServers) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*TurnServers) ProtoMessage() {}
-
-func (x *TurnServers) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_media_proto_msgTypes[19]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use TurnServers.ProtoReflect.Descriptor instead.
-func (*TurnServers) Descriptor() ([]byte, []int) {
-	return file_peer_media_proto_rawDescGZIP(), []int{19}
-}
-
-func (x *TurnServers) GetServers() []*TurnServer {
-	if x != nil {
-		return x.Servers
-	}
-	return nil
-}
-
-type TurnServer struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
-	Urls          []string               `protobuf:"bytes,2,rep,name=urls,proto3" json:"urls,omitempty"`
-	Draining      bool                   `protobuf:"varint,3,opt,name=draining,proto3" json:"draining,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TurnServer) Reset() {
-	*x = TurnServer{}
-	mi := &file_peer_media_proto_msgTypes[20]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *TurnServer) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*TurnServer) ProtoMessage() {}
-
-func (x *TurnServer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_media_proto_msgTypes[20]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use TurnServer.ProtoReflect.Descriptor instead.
-func (*TurnServer) Descriptor() ([]byte, []int) {
-	return file_peer_media_proto_rawDescGZIP(), []int{20}
-}
-
-func (x *TurnServer) GetRegion() string {
-	if x != nil {
-		return x.Region
-	}
-	return ""
-}
-
-func (x *TurnServer) GetUrls() []string {
-	if x != nil {
-		return x.Urls
-	}
-	return nil
-}
-
-func (x *TurnServer) GetDraining() bool {
-	if x != nil {
-		return x.Draining
-	}
-	return false
 }
 
 var File_peer_media_proto protoreflect.FileDescriptor
@@ -1701,20 +1613,14 @@ const file_peer_media_proto_rawDesc = "" +
 	"\aCallMet\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05place\x18\x02 \x01(\x04R\x05place\x12\x16\n" +
-	"\x06former\x18\x03 \x01(\tR\x06former\":\n" +
+	"\x06former\x18\x03 \x01(\tR\x06former\"2\n" +
+	"\bCallList\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
+	"\x04near\x18\x02 \x01(\bR\x04near\":\n" +
 	"\n" +
 	"CallChange\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\tR\x04call\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x04R\aversion\"\n" +
-	"\n" +
-	"\bTurnList\"C\n" +
-	"\vTurnServers\x124\n" +
-	"\aservers\x18\x01 \x03(\v2\x1a.muster.peer.v1.TurnServerR\aservers\"T\n" +
-	"\n" +
-	"TurnServer\x12\x16\n" +
-	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
-	"\x04urls\x18\x02 \x03(\tR\x04urls\x12\x1a\n" +
-	"\bdraining\x18\x03 \x01(\bR\bdrainingB'Z%github.com/mustermesh/muster/api/peerb\x06proto3"
+	"\aversion\x18\x02 \x01(\x04R\aversionB'Z%github.com/mustermesh/muster/api/peerb\x06proto3"
 
 var (
 	file_peer_media_proto_rawDescOnce sync.Once
@@ -1729,7 +1635,7 @@ func file_peer_media_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_media_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peer_media_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_peer_media_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_peer_media_proto_goTypes = []any{
 	(CallStay_State)(0),          // 0: muster.peer.v1.CallStay.State
 	(*CallFrame)(nil),            // 1: muster.peer.v1.CallFrame
@@ -1749,15 +1655,13 @@ var file_peer_media_proto_goTypes = []any{
 	(*CallAsk)(nil),              // 15: muster.peer.v1.CallAsk
 	(*CallMeet)(nil),             // 16: muster.peer.v1.CallMeet
 	(*CallMet)(nil),              // 17: muster.peer.v1.CallMet
-	(*CallChange)(nil),           // 18: muster.peer.v1.CallChange
-	(*TurnList)(nil),             // 19: muster.peer.v1.TurnList
-	(*TurnServers)(nil),          // 20: muster.peer.v1.TurnServers
-	(*TurnServer)(nil),           // 21: muster.peer.v1.TurnServer
-	(*wire.CallEvent)(nil),       // 22: muster.wire.v1.CallEvent
-	(*wire.CallParticipant)(nil), // 23: muster.wire.v1.CallParticipant
-	(*wire.CallTrack)(nil),       // 24: muster.wire.v1.CallTrack
-	(*wire.CallWho)(nil),         // 25: muster.wire.v1.CallWho
-	(*wire.CallRequest)(nil),     // 26: muster.wire.v1.CallRequest
+	(*CallList)(nil),             // 18: muster.peer.v1.CallList
+	(*CallChange)(nil),           // 19: muster.peer.v1.CallChange
+	(*wire.CallEvent)(nil),       // 20: muster.wire.v1.CallEvent
+	(*wire.CallParticipant)(nil), // 21: muster.wire.v1.CallParticipant
+	(*wire.CallTrack)(nil),       // 22: muster.wire.v1.CallTrack
+	(*wire.CallWho)(nil),         // 23: muster.wire.v1.CallWho
+	(*wire.CallRequest)(nil),     // 24: muster.wire.v1.CallRequest
 }
 var file_peer_media_proto_depIdxs = []int32{
 	3,  // 0: muster.peer.v1.CallFrame.stay:type_name -> muster.peer.v1.CallStay
@@ -1770,26 +1674,25 @@ var file_peer_media_proto_depIdxs = []int32{
 	14, // 7: muster.peer.v1.CallFrame.floor:type_name -> muster.peer.v1.CallFloorNews
 	2,  // 8: muster.peer.v1.CallStay.session:type_name -> muster.peer.v1.CallSession
 	0,  // 9: muster.peer.v1.CallStay.state:type_name -> muster.peer.v1.CallStay.State
-	22, // 10: muster.peer.v1.CallTell.event:type_name -> muster.wire.v1.CallEvent
+	20, // 10: muster.peer.v1.CallTell.event:type_name -> muster.wire.v1.CallEvent
 	7,  // 11: muster.peer.v1.CallPart.members:type_name -> muster.peer.v1.CallMember
 	6,  // 12: muster.peer.v1.CallPart.gone:type_name -> muster.peer.v1.CallKey
-	23, // 13: muster.peer.v1.CallMember.participant:type_name -> muster.wire.v1.CallParticipant
+	21, // 13: muster.peer.v1.CallMember.participant:type_name -> muster.wire.v1.CallParticipant
 	8,  // 14: muster.peer.v1.CallMember.sent:type_name -> muster.peer.v1.CallSent
-	24, // 15: muster.peer.v1.CallSent.track:type_name -> muster.wire.v1.CallTrack
+	22, // 15: muster.peer.v1.CallSent.track:type_name -> muster.wire.v1.CallTrack
 	10, // 16: muster.peer.v1.CallWanted.tracks:type_name -> muster.peer.v1.CallWantedTrack
-	25, // 17: muster.peer.v1.CallOrder.mute:type_name -> muster.wire.v1.CallWho
-	25, // 18: muster.peer.v1.CallOrder.kick:type_name -> muster.wire.v1.CallWho
+	23, // 17: muster.peer.v1.CallOrder.mute:type_name -> muster.wire.v1.CallWho
+	23, // 18: muster.peer.v1.CallOrder.kick:type_name -> muster.wire.v1.CallWho
 	6,  // 19: muster.peer.v1.CallPass.from:type_name -> muster.peer.v1.CallKey
 	6,  // 20: muster.peer.v1.CallPass.to:type_name -> muster.peer.v1.CallKey
 	6,  // 21: muster.peer.v1.CallFloorNews.holder:type_name -> muster.peer.v1.CallKey
 	2,  // 22: muster.peer.v1.CallAsk.session:type_name -> muster.peer.v1.CallSession
-	26, // 23: muster.peer.v1.CallAsk.request:type_name -> muster.wire.v1.CallRequest
-	21, // 24: muster.peer.v1.TurnServers.servers:type_name -> muster.peer.v1.TurnServer
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	24, // 23: muster.peer.v1.CallAsk.request:type_name -> muster.wire.v1.CallRequest
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_peer_media_proto_init() }
@@ -1817,7 +1720,7 @@ func file_peer_media_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_media_proto_rawDesc), len(file_peer_media_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

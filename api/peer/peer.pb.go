@@ -660,7 +660,7 @@ type Call struct {
 	//	*Call_CallAsk
 	//	*Call_CallMeet
 	//	*Call_CallChange
-	//	*Call_TurnList
+	//	*Call_CallList
 	//	*Call_FloorAsk
 	//	*Call_FloorRelease
 	//	*Call_FloorTake
@@ -850,10 +850,10 @@ func (x *Call) GetCallChange() *CallChange {
 	return nil
 }
 
-func (x *Call) GetTurnList() *TurnList {
+func (x *Call) GetCallList() *CallList {
 	if x != nil {
-		if x, ok := x.Body.(*Call_TurnList); ok {
-			return x.TurnList
+		if x, ok := x.Body.(*Call_CallList); ok {
+			return x.CallList
 		}
 	}
 	return nil
@@ -954,8 +954,8 @@ type Call_CallChange struct {
 	CallChange *CallChange `protobuf:"bytes,16,opt,name=call_change,json=callChange,proto3,oneof"`
 }
 
-type Call_TurnList struct {
-	TurnList *TurnList `protobuf:"bytes,17,opt,name=turn_list,json=turnList,proto3,oneof"`
+type Call_CallList struct {
+	CallList *CallList `protobuf:"bytes,17,opt,name=call_list,json=callList,proto3,oneof"`
 }
 
 type Call_FloorAsk struct {
@@ -1003,7 +1003,7 @@ func (*Call_CallMeet) isCall_Body() {}
 
 func (*Call_CallChange) isCall_Body() {}
 
-func (*Call_TurnList) isCall_Body() {}
+func (*Call_CallList) isCall_Body() {}
 
 func (*Call_FloorAsk) isCall_Body() {}
 
@@ -1075,7 +1075,7 @@ type Answer struct {
 	//	*Answer_Notified
 	//	*Answer_CallAnswer
 	//	*Answer_CallMet
-	//	*Answer_TurnServers
+	//	*Answer_CallState
 	//	*Answer_Floor
 	Body          isAnswer_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
@@ -1182,10 +1182,10 @@ func (x *Answer) GetCallMet() *CallMet {
 	return nil
 }
 
-func (x *Answer) GetTurnServers() *TurnServers {
+func (x *Answer) GetCallState() *wire.CallState {
 	if x != nil {
-		if x, ok := x.Body.(*Answer_TurnServers); ok {
-			return x.TurnServers
+		if x, ok := x.Body.(*Answer_CallState); ok {
+			return x.CallState
 		}
 	}
 	return nil
@@ -1232,8 +1232,8 @@ type Answer_CallMet struct {
 	CallMet *CallMet `protobuf:"bytes,7,opt,name=call_met,json=callMet,proto3,oneof"`
 }
 
-type Answer_TurnServers struct {
-	TurnServers *TurnServers `protobuf:"bytes,8,opt,name=turn_servers,json=turnServers,proto3,oneof"`
+type Answer_CallState struct {
+	CallState *wire.CallState `protobuf:"bytes,8,opt,name=call_state,json=callState,proto3,oneof"`
 }
 
 type Answer_Floor struct {
@@ -1254,7 +1254,7 @@ func (*Answer_CallAnswer) isAnswer_Body() {}
 
 func (*Answer_CallMet) isAnswer_Body() {}
 
-func (*Answer_TurnServers) isAnswer_Body() {}
+func (*Answer_CallState) isAnswer_Body() {}
 
 func (*Answer_Floor) isAnswer_Body() {}
 
@@ -4701,7 +4701,7 @@ var File_peer_peer_proto protoreflect.FileDescriptor
 
 const file_peer_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x10peer/media.proto\x1a\x11peer/roster.proto\x1a\x0fwire/wire.proto\"\xf4\v\n" +
+	"\x0fpeer/peer.proto\x12\x0emuster.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x10peer/media.proto\x1a\x11peer/roster.proto\x1a\x0fwire/call.proto\x1a\x0fwire/wire.proto\"\xf4\v\n" +
 	"\x05Frame\x120\n" +
 	"\x06attach\x18\x01 \x01(\v2\x16.muster.peer.v1.AttachH\x00R\x06attach\x12*\n" +
 	"\x04join\x18\x02 \x01(\v2\x14.muster.peer.v1.JoinH\x00R\x04join\x120\n" +
@@ -4760,7 +4760,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\tcall_meet\x18\x0f \x01(\v2\x18.muster.peer.v1.CallMeetH\x00R\bcallMeet\x12=\n" +
 	"\vcall_change\x18\x10 \x01(\v2\x1a.muster.peer.v1.CallChangeH\x00R\n" +
 	"callChange\x127\n" +
-	"\tturn_list\x18\x11 \x01(\v2\x18.muster.peer.v1.TurnListH\x00R\bturnList\x127\n" +
+	"\tcall_list\x18\x11 \x01(\v2\x18.muster.peer.v1.CallListH\x00R\bcallList\x127\n" +
 	"\tfloor_ask\x18\x12 \x01(\v2\x18.muster.peer.v1.FloorAskH\x00R\bfloorAsk\x12C\n" +
 	"\rfloor_release\x18\x13 \x01(\v2\x1c.muster.peer.v1.FloorReleaseH\x00R\ffloorRelease\x12:\n" +
 	"\n" +
@@ -4768,7 +4768,7 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\x04body\">\n" +
 	"\x0eProfileChanged\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x04R\aversion\"\x94\x04\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"\x8e\x04\n" +
 	"\x06Answer\x12=\n" +
 	"\vpeople_page\x18\x01 \x01(\v2\x1a.muster.wire.v1.PeoplePageH\x00R\n" +
 	"peoplePage\x120\n" +
@@ -4778,8 +4778,9 @@ const file_peer_peer_proto_rawDesc = "" +
 	"\bnotified\x18\x05 \x01(\v2\x18.muster.peer.v1.NotifiedH\x00R\bnotified\x12>\n" +
 	"\vcall_answer\x18\x06 \x01(\v2\x1b.muster.wire.v1.ServerFrameH\x00R\n" +
 	"callAnswer\x124\n" +
-	"\bcall_met\x18\a \x01(\v2\x17.muster.peer.v1.CallMetH\x00R\acallMet\x12@\n" +
-	"\fturn_servers\x18\b \x01(\v2\x1b.muster.peer.v1.TurnServersH\x00R\vturnServers\x122\n" +
+	"\bcall_met\x18\a \x01(\v2\x17.muster.peer.v1.CallMetH\x00R\acallMet\x12:\n" +
+	"\n" +
+	"call_state\x18\b \x01(\v2\x19.muster.wire.v1.CallStateH\x00R\tcallState\x122\n" +
 	"\x05floor\x18\t \x01(\v2\x1a.muster.peer.v1.FloorStateH\x00R\x05floorB\x06\n" +
 	"\x04body\"d\n" +
 	"\x06Update\x12\x12\n" +
@@ -5112,14 +5113,14 @@ var file_peer_peer_proto_goTypes = []any{
 	(*CallAsk)(nil),               // 56: muster.peer.v1.CallAsk
 	(*CallMeet)(nil),              // 57: muster.peer.v1.CallMeet
 	(*CallChange)(nil),            // 58: muster.peer.v1.CallChange
-	(*TurnList)(nil),              // 59: muster.peer.v1.TurnList
+	(*CallList)(nil),              // 59: muster.peer.v1.CallList
 	(*FloorAsk)(nil),              // 60: muster.peer.v1.FloorAsk
 	(*FloorRelease)(nil),          // 61: muster.peer.v1.FloorRelease
 	(*FloorTake)(nil),             // 62: muster.peer.v1.FloorTake
 	(*wire.PeoplePage)(nil),       // 63: muster.wire.v1.PeoplePage
 	(*wire.ServerFrame)(nil),      // 64: muster.wire.v1.ServerFrame
 	(*CallMet)(nil),               // 65: muster.peer.v1.CallMet
-	(*TurnServers)(nil),           // 66: muster.peer.v1.TurnServers
+	(*wire.CallState)(nil),        // 66: muster.wire.v1.CallState
 	(*FloorState)(nil),            // 67: muster.peer.v1.FloorState
 	(*wire.Update)(nil),           // 68: muster.wire.v1.Update
 	(*wire.Notice)(nil),           // 69: muster.wire.v1.Notice
@@ -5184,7 +5185,7 @@ var file_peer_peer_proto_depIdxs = []int32{
 	56,  // 42: muster.peer.v1.Call.call_ask:type_name -> muster.peer.v1.CallAsk
 	57,  // 43: muster.peer.v1.Call.call_meet:type_name -> muster.peer.v1.CallMeet
 	58,  // 44: muster.peer.v1.Call.call_change:type_name -> muster.peer.v1.CallChange
-	59,  // 45: muster.peer.v1.Call.turn_list:type_name -> muster.peer.v1.TurnList
+	59,  // 45: muster.peer.v1.Call.call_list:type_name -> muster.peer.v1.CallList
 	60,  // 46: muster.peer.v1.Call.floor_ask:type_name -> muster.peer.v1.FloorAsk
 	61,  // 47: muster.peer.v1.Call.floor_release:type_name -> muster.peer.v1.FloorRelease
 	62,  // 48: muster.peer.v1.Call.floor_take:type_name -> muster.peer.v1.FloorTake
@@ -5195,7 +5196,7 @@ var file_peer_peer_proto_depIdxs = []int32{
 	7,   // 53: muster.peer.v1.Answer.notified:type_name -> muster.peer.v1.Notified
 	64,  // 54: muster.peer.v1.Answer.call_answer:type_name -> muster.wire.v1.ServerFrame
 	65,  // 55: muster.peer.v1.Answer.call_met:type_name -> muster.peer.v1.CallMet
-	66,  // 56: muster.peer.v1.Answer.turn_servers:type_name -> muster.peer.v1.TurnServers
+	66,  // 56: muster.peer.v1.Answer.call_state:type_name -> muster.wire.v1.CallState
 	67,  // 57: muster.peer.v1.Answer.floor:type_name -> muster.peer.v1.FloorState
 	68,  // 58: muster.peer.v1.Update.updates:type_name -> muster.wire.v1.Update
 	69,  // 59: muster.peer.v1.Notify.notices:type_name -> muster.wire.v1.Notice
@@ -5311,7 +5312,7 @@ func file_peer_peer_proto_init() {
 		(*Call_CallAsk)(nil),
 		(*Call_CallMeet)(nil),
 		(*Call_CallChange)(nil),
-		(*Call_TurnList)(nil),
+		(*Call_CallList)(nil),
 		(*Call_FloorAsk)(nil),
 		(*Call_FloorRelease)(nil),
 		(*Call_FloorTake)(nil),
@@ -5324,7 +5325,7 @@ func file_peer_peer_proto_init() {
 		(*Answer_Notified)(nil),
 		(*Answer_CallAnswer)(nil),
 		(*Answer_CallMet)(nil),
-		(*Answer_TurnServers)(nil),
+		(*Answer_CallState)(nil),
 		(*Answer_Floor)(nil),
 	}
 	type x struct{}

@@ -1054,15 +1054,15 @@ func (m *Call_CallChange) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	}
 	return len(dAtA) - i, nil
 }
-func (m *Call_TurnList) MarshalToVT(dAtA []byte) (int, error) {
+func (m *Call_CallList) MarshalToVT(dAtA []byte) (int, error) {
 	size := m.SizeVT()
 	return m.MarshalToSizedBufferVT(dAtA[:size])
 }
 
-func (m *Call_TurnList) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+func (m *Call_CallList) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	i := len(dAtA)
-	if m.TurnList != nil {
-		size, err := m.TurnList.MarshalToSizedBufferVT(dAtA[:i])
+	if m.CallList != nil {
+		size, err := m.CallList.MarshalToSizedBufferVT(dAtA[:i])
 		if err != nil {
 			return 0, err
 		}
@@ -1382,20 +1382,32 @@ func (m *Answer_CallMet) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	}
 	return len(dAtA) - i, nil
 }
-func (m *Answer_TurnServers) MarshalToVT(dAtA []byte) (int, error) {
+func (m *Answer_CallState) MarshalToVT(dAtA []byte) (int, error) {
 	size := m.SizeVT()
 	return m.MarshalToSizedBufferVT(dAtA[:size])
 }
 
-func (m *Answer_TurnServers) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+func (m *Answer_CallState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	i := len(dAtA)
-	if m.TurnServers != nil {
-		size, err := m.TurnServers.MarshalToSizedBufferVT(dAtA[:i])
-		if err != nil {
-			return 0, err
+	if m.CallState != nil {
+		if vtmsg, ok := interface{}(m.CallState).(interface {
+			MarshalToSizedBufferVT([]byte) (int, error)
+		}); ok {
+			size, err := vtmsg.MarshalToSizedBufferVT(dAtA[:i])
+			if err != nil {
+				return 0, err
+			}
+			i -= size
+			i = protohelpers.EncodeVarint(dAtA, i, uint64(size))
+		} else {
+			encoded, err := proto.Marshal(m.CallState)
+			if err != nil {
+				return 0, err
+			}
+			i -= len(encoded)
+			copy(dAtA[i:], encoded)
+			i = protohelpers.EncodeVarint(dAtA, i, uint64(len(encoded)))
 		}
-		i -= size
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(size))
 		i--
 		dAtA[i] = 0x42
 	}
@@ -5627,14 +5639,14 @@ func (m *Call_CallChange) SizeVT() (n int) {
 	}
 	return n
 }
-func (m *Call_TurnList) SizeVT() (n int) {
+func (m *Call_CallList) SizeVT() (n int) {
 	if m == nil {
 		return 0
 	}
 	var l int
 	_ = l
-	if m.TurnList != nil {
-		l = m.TurnList.SizeVT()
+	if m.CallList != nil {
+		l = m.CallList.SizeVT()
 		n += 2 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
 	return n
@@ -5801,14 +5813,20 @@ func (m *Answer_CallMet) SizeVT() (n int) {
 	}
 	return n
 }
-func (m *Answer_TurnServers) SizeVT() (n int) {
+func (m *Answer_CallState) SizeVT() (n int) {
 	if m == nil {
 		return 0
 	}
 	var l int
 	_ = l
-	if m.TurnServers != nil {
-		l = m.TurnServers.SizeVT()
+	if m.CallState != nil {
+		if size, ok := interface{}(m.CallState).(interface {
+			SizeVT() int
+		}); ok {
+			l = size.SizeVT()
+		} else {
+			l = proto.Size(m.CallState)
+		}
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
 	return n
@@ -9319,7 +9337,7 @@ func (m *Call) UnmarshalVT(dAtA []byte) error {
 			iNdEx = postIndex
 		case 17:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field TurnList", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field CallList", wireType)
 			}
 			var msglen int
 			for shift := uint(0); ; shift += 7 {
@@ -9346,16 +9364,16 @@ func (m *Call) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			if oneof, ok := m.Body.(*Call_TurnList); ok {
-				if err := oneof.TurnList.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+			if oneof, ok := m.Body.(*Call_CallList); ok {
+				if err := oneof.CallList.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
 			} else {
-				v := &TurnList{}
+				v := &CallList{}
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
-				m.Body = &Call_TurnList{TurnList: v}
+				m.Body = &Call_CallList{CallList: v}
 			}
 			iNdEx = postIndex
 		case 18:
@@ -9955,7 +9973,7 @@ func (m *Answer) UnmarshalVT(dAtA []byte) error {
 			iNdEx = postIndex
 		case 8:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field TurnServers", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field CallState", wireType)
 			}
 			var msglen int
 			for shift := uint(0); ; shift += 7 {
@@ -9982,16 +10000,32 @@ func (m *Answer) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			if oneof, ok := m.Body.(*Answer_TurnServers); ok {
-				if err := oneof.TurnServers.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
-					return err
+			if oneof, ok := m.Body.(*Answer_CallState); ok {
+				if unmarshal, ok := interface{}(oneof.CallState).(interface {
+					UnmarshalVT([]byte) error
+				}); ok {
+					if err := unmarshal.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+						return err
+					}
+				} else {
+					if err := proto.Unmarshal(dAtA[iNdEx:postIndex], oneof.CallState); err != nil {
+						return err
+					}
 				}
 			} else {
-				v := &TurnServers{}
-				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
-					return err
+				v := &wirepb.CallState{}
+				if unmarshal, ok := interface{}(v).(interface {
+					UnmarshalVT([]byte) error
+				}); ok {
+					if err := unmarshal.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+						return err
+					}
+				} else {
+					if err := proto.Unmarshal(dAtA[iNdEx:postIndex], v); err != nil {
+						return err
+					}
 				}
-				m.Body = &Answer_TurnServers{TurnServers: v}
+				m.Body = &Answer_CallState{CallState: v}
 			}
 			iNdEx = postIndex
 		case 9:

@@ -65,11 +65,13 @@ func (l *links) Up(to peerlink.Peer) {
 	l.rt.Hub.LinkUp(to.Node)
 	l.rt.Map.LinkUp(to.Node)
 	l.rt.Cluster.LinkUp(to.Node)
+	l.rt.calls.linkReset(to.Node)
 }
 
 func (l *links) Down(to regions.NodeID, _ error) {
 	l.rt.Hub.LinkDown(to)
 	l.rt.Map.LinkDown(to)
+	l.rt.calls.linkReset(to)
 }
 
 func (l *links) Joined(from peerlink.Peer) {
@@ -108,6 +110,10 @@ func (l *links) Frame(from peerlink.Peer, b []byte) {
 		l.rt.Map.HandleUpdate(from.Node, u)
 		return
 	}
+	if c := f.GetCall(); c != nil {
+		l.rt.calls.frame(from, c)
+		return
+	}
 	if fixes := f.GetFixes(); fixes != nil && f.Epoch == 0 { // in a datagram's stead: SendFixes
 		l.rt.Hub.HandleFixes(from.Node, fixes)
 		return
@@ -116,6 +122,10 @@ func (l *links) Frame(from peerlink.Peer, b []byte) {
 }
 
 func (l *links) Datagram(from peerlink.Peer, b []byte) {
+	if m, ok := mediaOf(b); ok {
+		l.rt.calls.media(from.Node, m)
+		return
+	}
 	var d peer.Datagram
 	if err := d.UnmarshalVT(b); err != nil || d.GetFixes() == nil {
 		l.garbled.Add(1)
@@ -191,6 +201,12 @@ func (l *links) Call(ctx context.Context, from peerlink.Peer, b []byte) ([]byte,
 		}
 		answer.Body = &peer.Answer_Notified{Notified: notified}
 	default:
+		if answer, err := l.rt.calls.answer(ctx, from, &c); err != nil || answer != nil {
+			if err != nil {
+				return nil, err
+			}
+			return answer.MarshalVT()
+		}
 		return nil, errUnknownCall
 	}
 	return answer.MarshalVT()
@@ -215,6 +231,7 @@ func (r *Realtime) hooks() cluster.Hooks {
 			r.Hub.Resync()
 			r.Map.Resync()
 			r.Sessions.Reconcile(r.held())
+			r.calls.resync()
 			if r.draining() { // what said so may be among what was skipped
 				r.leave()
 			}
@@ -232,15 +249,19 @@ func (r *Realtime) hooks() cluster.Hooks {
 			if node == self {
 				r.Sessions.Fenced(id, winning)
 			}
+			r.calls.fenced(id, winning)
 		},
 		SessionSuspended: func(_ regions.NodeID, id regions.SessionID, rooms []string) {
 			r.Hub.SessionSuspended(id, rooms)
+			r.calls.suspended(id)
 		},
+		CallMoved: func(m regions.CallMove) { r.calls.moved(m) },
 		SessionEnded: func(node regions.NodeID, id regions.SessionID, rooms []string, reason wire.Reason) {
 			r.Hub.SessionEnded(id, rooms, reason)
 			if node == self {
 				r.Sessions.Ended(id, reason)
 			}
+			r.calls.ended(id, reason)
 		},
 	}
 }

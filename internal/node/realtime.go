@@ -59,6 +59,8 @@ type RealtimeConfig struct {
 	Sharing  edge.Sharing  // optional: only rooms that a fix names see it
 	Receipts edge.Receipts // optional
 	Fences   fences.Store  // optional: groups have none
+	// Calls are optional: there are none.
+	Calls *CallsConfig
 	// Withdraw has all nodes forget where a user is; optional: this one does.
 	Withdraw func(ctx context.Context, user string) error
 	// Forget has all other nodes forget where subjects of a fleet were; optional.
@@ -109,6 +111,7 @@ type Realtime struct {
 
 	arrivals *arrivals
 	notices  *notices
+	calls    *calls
 
 	going atomic.Bool // it drains, or is about to
 
@@ -161,7 +164,7 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 
 	var err error
 	r.Cluster, err = cluster.New(cluster.Config{
-		Self: cfg.ID, Region: region, Incarnation: r.incarnation(), Capacity: cfg.Capacity,
+		Self: cfg.ID, Region: region, Incarnation: r.incarnation(), Capacity: cfg.Capacity, Media: cfg.Calls.capacity(),
 		Directory: cfg.Directory, Dir: cfg.Raft, Memory: cfg.Memory, Clock: cfg.Clock, Grace: cfg.Session.Grace,
 		Links: r, Send: r.links.Send, Hooks: r.hooks(), Log: cfg.Log, Metrics: cfg.Metrics,
 	})
@@ -203,6 +206,9 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Forget: cfg.Forget, Map: r.Map, Receipts: cfg.Receipts, Blocks: cfg.Blocks, Discreet: cfg.Discreet, Progress: cfg.Progress, Fixes: r.Fixes, Areas: r.areas, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics), Tracer: cfg.Tracer,
 	})
 	r.notices = newNotices(r)
+	if r.calls, err = newCalls(r); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 
@@ -215,6 +221,7 @@ func (r *Realtime) Connect(p Peers) {
 	}
 	r.group.Add("sharer", r.Sharer)
 	r.group.Add("map", r.Map)
+	r.group.Add("calls", r.calls)
 	r.group.Add("peer links", p) // from here on frames arrive
 	r.group.Add("cluster", r.Cluster)
 	r.group.Add("arrivals", r.arrivals)

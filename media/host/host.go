@@ -333,11 +333,11 @@ func (h *Host) Reread(id string) {
 
 // HandleMeet answers the SFU of another region, or another node of this one that was
 // asked by it.
-func (h *Host) HandleMeet(ctx context.Context, from regions.NodeID, m *peer.CallMeet) (*peer.CallMet, error) {
+func (h *Host) HandleMeet(ctx context.Context, from regions.NodeID, m *peer.CallMeet) *peer.CallMet {
 	id := regions.CallID(m.GetCall())
 	p, ok := h.cfg.Places.CallOf(id)
 	if !ok || p.Node == "" {
-		return &peer.CallMet{}, nil
+		return &peer.CallMet{}
 	}
 	met := &peer.CallMet{Node: string(p.Node), Place: uint64(p.Epoch), Former: string(p.Former)}
 	switch l := h.live(m.GetCall()); {
@@ -349,7 +349,64 @@ func (h *Host) HandleMeet(ctx context.Context, from regions.NodeID, m *peer.Call
 	case l != nil:
 		l.do(func(now time.Time) { l.m.Meet(now, regions.NodeID(m.GetNode()), regions.RegionID(m.GetRegion())) })
 	}
-	return met, nil
+	return met
+}
+
+// HandleList answers who is in a call, as this region knows.
+func (h *Host) HandleList(ctx context.Context, a *peer.CallList) *wire.CallState {
+	if l := h.live(a.GetCall()); l != nil {
+		var s *wire.CallState
+		if l.ask(ctx, func(time.Time) { s = l.m.State(call.Key{}) }) == nil && s != nil {
+			return s
+		}
+	}
+	if p, ok := h.cfg.Places.CallOf(regions.CallID(a.GetCall())); ok && a.GetNear() && p.Node != h.cfg.Self && p.Node != "" {
+		if answer, err := h.cfg.Links.Call(ctx, p.Node, &peer.Call{Body: &peer.Call_CallList{CallList: &peer.CallList{Call: a.GetCall()}}}); err == nil {
+			return answer.GetCallState()
+		}
+	}
+	return &wire.CallState{}
+}
+
+// Participants are who is in a call now: as this region's SFU knows, or if it has none,
+// that of another one.
+func (h *Host) Participants(ctx context.Context, id string) []*wire.CallParticipant {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout/2)
+	defer cancel()
+	if list := h.HandleList(ctx, &peer.CallList{Call: id, Near: true}).GetParticipants(); len(list) > 0 {
+		return list
+	}
+	others := h.cfg.World.Others()
+	found := make(chan []*wire.CallParticipant, len(others))
+	for _, region := range others {
+		h.spawn(func(context.Context) {
+			var list []*wire.CallParticipant
+			nodes := h.cfg.World.Nodes(region)
+			for _, node := range nodes[:min(len(nodes), 2)] {
+				ctx, cancel := context.WithTimeout(ctx, seekFailed)
+				a, err := h.cfg.Links.Call(ctx, node, &peer.Call{Body: &peer.Call_CallList{CallList: &peer.CallList{Call: id, Near: true}}})
+				cancel()
+				if err == nil {
+					list = a.GetCallState().GetParticipants()
+					break
+				}
+			}
+			found <- list
+		})
+	}
+	for range others {
+		select {
+		case list := <-found:
+			if len(list) > 0 {
+				return list
+			}
+		case <-ctx.Done():
+			return nil
+		case <-h.ctx.Done():
+			return nil
+		}
+	}
+	return nil
 }
 
 // ---------------------------------------------------------------- the region's roster
