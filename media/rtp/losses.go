@@ -31,6 +31,7 @@ type Losses struct {
 	begun   bool
 	highest uint16
 	from    uint16 // the oldest number that `came` says something about
+	strange uint16 // the number after one that is older
 	lost    uint64
 }
 
@@ -78,6 +79,12 @@ func (l *Losses) Came(seq uint16, now time.Time) Arrival {
 		return Newest
 	}
 	if l.highest-seq > l.highest-l.from {
+		if seq == l.strange { // two in a row: the numbers go on elsewhere
+			l.lost += uint64(len(l.missing))
+			*l = Losses{c: l.c, missing: l.missing[:0], lost: l.lost}
+			return l.Came(seq, now)
+		}
+		l.strange = seq + 1
 		return Outdated
 	}
 	if l.marked(seq) {
@@ -109,8 +116,10 @@ func (l *Losses) upTo(seq uint16, now time.Time) {
 		l.lost += uint64(skip + len(l.missing))
 		l.missing = l.missing[:0]
 		if skip >= remembered {
-			l.from = seq - uint16(l.c.Most)
+			l.highest += uint16(skip)
+			l.from = l.highest
 			clear(l.came[:])
+			skip = 0
 		}
 		for ; skip > 0; skip-- {
 			l.highest++

@@ -24,8 +24,8 @@ type picture struct {
 func (s *pictures) begin() { s.open = false }
 
 // place returns a frame's outgoing picture id and TL0PICIDX, and whether it is left out,
-// which is decided with its first packet.
-func (s *pictures) place(v *VP8, leaveOut bool) (id uint16, tl0 uint8, out bool) {
+// which is decided with its first packet. newest: no packet after this one was seen.
+func (s *pictures) place(v *VP8, newest, leaveOut bool) (id uint16, tl0 uint8, out bool) {
 	if !s.open {
 		if leaveOut {
 			return 0, 0, true
@@ -57,7 +57,14 @@ func (s *pictures) place(v *VP8, leaveOut bool) (id uint16, tl0 uint8, out bool)
 		s.take(at, stateSent)
 	}
 	p := &s.seen[at%uint32(len(s.seen))]
-	if p.id != at || p.outcome == stateNone || p.outcome == stateLeftOut {
+	if p.id != at || p.outcome == stateNone {
+		if v.Key && newest && !leaveOut { // ids go on elsewhere
+			s.begin()
+			return s.place(v, newest, false)
+		}
+		return 0, 0, true
+	}
+	if p.outcome == stateLeftOut {
 		return 0, 0, true
 	}
 	if p.outcome == statePending {
@@ -71,6 +78,14 @@ func (s *pictures) place(v *VP8, leaveOut bool) (id uint16, tl0 uint8, out bool)
 		s.lastTL0 = tl0
 	}
 	return p.out, tl0, false
+}
+
+// jump starts a run in which something is missing before its first frame, so that
+// decoders don't take that for the next one.
+func (s *pictures) jump() {
+	s.open = false
+	s.next++
+	s.lastTL0++
 }
 
 func (s *pictures) begins(v *VP8) {

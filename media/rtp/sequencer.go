@@ -8,6 +8,7 @@ type sequencer struct {
 	run     uint32    // present run, counted from 1; 0: none was yet
 	open    bool      // the run has its first packet
 	highest uint16    // incoming number of the run
+	strange uint16    // the number after one that is far behind
 	next    uint16    // outgoing number
 }
 
@@ -61,16 +62,8 @@ func (s *sequencer) place(seq uint16, layer uint8, leaveOut bool) (out uint16, d
 		}
 		s.open, s.highest = true, seq-1
 	}
-	ahead := int16(seq - s.highest)
-	if ahead <= 0 {
+	if !s.newest(seq) {
 		return s.late(seq, leaveOut)
-	}
-	if int(ahead) > len(s.in)/2 {
-		// Too much is missing to wait for. One number that nobody gets shows
-		// receivers that something is.
-		s.number(seq-1, layer, stateNone)
-		s.run++
-		s.highest = seq - 1
 	}
 	for s.highest++; s.highest != seq; s.highest++ {
 		s.number(s.highest, layer, statePending)
@@ -80,6 +73,29 @@ func (s *sequencer) place(seq uint16, layer uint8, leaveOut bool) (out uint16, d
 		return 0, stateLeftOut
 	}
 	return s.number(seq, layer, stateSent), stateSent
+}
+
+// newest reports whether a number is beyond all of the run.
+func (s *sequencer) newest(seq uint16) bool { return !s.open || int16(seq-s.highest) > 0 }
+
+// jumps reports whether the numbers go on elsewhere: far ahead, or far behind with two
+// in a row, as after a long silence.
+func (s *sequencer) jumps(seq uint16) bool {
+	ahead := int(int16(seq - s.highest))
+	if !s.open || ahead > -len(s.in) {
+		return s.open && ahead > len(s.in)/2
+	}
+	again := seq == s.strange
+	s.strange = seq + 1
+	return again
+}
+
+// jump starts a run with this number, which is not waited for what is missing before.
+// One number that nobody gets shows receivers that something is.
+func (s *sequencer) jump(seq uint16, layer uint8) {
+	s.number(seq-1, layer, stateNone)
+	s.run++
+	s.highest = seq - 1
 }
 
 // late is for a packet that is not the newest: it has a number if it was waited for.

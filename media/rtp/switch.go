@@ -121,11 +121,16 @@ func (s *Switch) Next(dst []byte, in *In) ([]byte, bool) {
 
 // place decides on a packet of the layer that is sent.
 func (s *Switch) place(in *In) (*outSlot, state) {
+	if s.sequence.jumps(in.Sequence) {
+		s.sequence.jump(in.Sequence, uint8(in.Layer))
+		s.pictures.jump()
+		s.offset = s.continued(in) - in.Timestamp
+	}
 	leaveOut := in.Empty || s.leaveOut(in)
 	var picture uint16
 	var tl0 uint8
 	if in.is == CodecVP8 && in.vp8.HasPicture && !in.Empty {
-		picture, tl0, leaveOut = s.pictures.place(&in.vp8, leaveOut)
+		picture, tl0, leaveOut = s.pictures.place(&in.vp8, s.sequence.newest(in.Sequence), leaveOut)
 	}
 	first := !s.sequence.open
 	out, do := s.sequence.place(in.Sequence, uint8(in.Layer), leaveOut)
@@ -147,19 +152,19 @@ func (s *Switch) leaveOut(in *In) bool {
 	if !in.HasTemporal {
 		return false
 	}
-	if int32(in.Timestamp+s.offset-s.highest) > 0 || in.Key {
-		s.limit = s.temporal
+	if int32(in.Timestamp+s.offset-s.highest) > 0 { // of a new frame
+		s.limit = min(s.temporal, AllTemporal)
 		if s.wanted < s.layer {
 			s.limit = 0
 		}
 		s.synced &= 1<<(s.limit+1) - 1
+		if in.Key {
+			s.synced = 1
+		}
 	}
 	t := in.Temporal & 7
 	if t > s.limit {
 		return true
-	}
-	if in.Key {
-		s.synced = 1
 	}
 	below := uint8(1)<<t - 1
 	switch {
@@ -176,7 +181,7 @@ func (s *Switch) leaveOut(in *In) bool {
 func (s *Switch) begin(in *In) {
 	s.offset = s.continued(in) - in.Timestamp
 	s.layer, s.last = in.Layer, in.Layer
-	s.limit, s.synced = s.temporal, 1
+	s.limit, s.synced = min(s.temporal, AllTemporal), 1
 	if !s.begun {
 		s.begun, s.highest, s.at, s.epoch = true, in.Timestamp-1, in.At, in.At
 	}
@@ -189,7 +194,7 @@ func (s *Switch) continued(in *In) uint32 {
 	if !s.begun {
 		return in.Timestamp
 	}
-	rate := float64(s.o.ClockRate)
+	rate := float64(max(s.o.ClockRate, 1))
 	t := s.highest + uint32(int64(in.At.Sub(s.at).Seconds()*rate))
 	if s.last != Paused {
 		by, ok := in.Timestamp, true
