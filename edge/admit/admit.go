@@ -62,6 +62,7 @@ const (
 	Fix
 	Receipt
 	Typing
+	Call
 )
 
 // Limits are what one session may send. The zero value of a field means its
@@ -73,6 +74,7 @@ type Limits struct {
 	Fixes    Rate
 	Receipts Rate
 	Typing   Rate
+	Calls    Rate    // requests about calls
 	Errors   Rate    // answers to frames that did not ask for one
 	Abuse    float64 // how many times over the limits closes the connection
 }
@@ -83,7 +85,9 @@ func (l Limits) Defaults() Limits {
 	return l.or(Limits{
 		Frames: Rate{100, 300}, // a resume joins 64 rooms at once
 		Bytes:  Rate{128 << 10, 512 << 10}, Messages: Rate{10, 50}, Fixes: Rate{50, 100},
-		Receipts: Rate{20, 200}, Typing: Rate{2, 10}, Errors: Rate{5, 20}, Abuse: 10,
+		Receipts: Rate{20, 200}, Typing: Rate{2, 10},
+		Calls:  Rate{25, 150}, // candidates come in a burst, wants while somebody scrolls
+		Errors: Rate{5, 20}, Abuse: 10,
 	})
 }
 
@@ -98,7 +102,7 @@ func (l Limits) GatewayDefaults() Limits {
 func (l Limits) or(d Limits) Limits {
 	return Limits{
 		Frames: cmp.Or(l.Frames, d.Frames), Bytes: cmp.Or(l.Bytes, d.Bytes), Messages: cmp.Or(l.Messages, d.Messages),
-		Fixes: cmp.Or(l.Fixes, d.Fixes), Receipts: cmp.Or(l.Receipts, d.Receipts), Typing: cmp.Or(l.Typing, d.Typing), Errors: cmp.Or(l.Errors, d.Errors), Abuse: cmp.Or(l.Abuse, d.Abuse),
+		Fixes: cmp.Or(l.Fixes, d.Fixes), Receipts: cmp.Or(l.Receipts, d.Receipts), Typing: cmp.Or(l.Typing, d.Typing), Calls: cmp.Or(l.Calls, d.Calls), Errors: cmp.Or(l.Errors, d.Errors), Abuse: cmp.Or(l.Abuse, d.Abuse),
 	}
 }
 
@@ -113,7 +117,7 @@ type Verdict struct {
 type Client struct {
 	frames, bytes, messages, fixes, errors, abuse Bucket
 
-	talk *struct{ receipts, typing Bucket } // nil: neither yet, as most sessions at rest
+	talk *struct{ receipts, typing, calls Bucket } // nil: none yet, as most sessions at rest
 }
 
 // Frame meters a frame of the given kind, with so many of what that is, and size in
@@ -121,8 +125,8 @@ type Client struct {
 func (c *Client) Frame(now time.Time, l *Limits, k Kind, of, size int) Verdict {
 	wait := max(c.frames.Take(now, l.Frames, 1), c.bytes.Take(now, l.Bytes, float64(size)))
 	if wait == 0 {
-		if c.talk == nil && (k == Receipt || k == Typing) {
-			c.talk = new(struct{ receipts, typing Bucket })
+		if c.talk == nil && (k == Receipt || k == Typing || k == Call) {
+			c.talk = new(struct{ receipts, typing, calls Bucket })
 		}
 		switch k {
 		case Message:
@@ -133,6 +137,8 @@ func (c *Client) Frame(now time.Time, l *Limits, k Kind, of, size int) Verdict {
 			wait = c.talk.receipts.Take(now, l.Receipts, 1)
 		case Typing:
 			wait = c.talk.typing.Take(now, l.Typing, 1)
+		case Call:
+			wait = c.talk.calls.Take(now, l.Calls, 1)
 		}
 	}
 	if wait == 0 {

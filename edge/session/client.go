@@ -39,6 +39,9 @@ func (s *Session) Refused(re uint64, room string, err error) {
 	if noted && final {
 		s.registry.deps.Roster.Leave(s.id(), room)
 	}
+	if final {
+		s.registry.deps.Calls.Left(s, room, wire.Reason_REMOVED)
+	}
 	s.sendError(re, room, err)
 }
 
@@ -51,6 +54,7 @@ func (s *Session) Removed(room string, reason wire.Reason) {
 	if noted {
 		s.registry.deps.Roster.Leave(s.id(), room)
 	}
+	s.registry.deps.Calls.Left(s, room, reason)
 	if reason == wire.Reason_REMOVED {
 		s.sendError(0, room, errs.New(errs.Forbidden, edge.CodeNotMember, "you are no longer a member of this group"))
 	}

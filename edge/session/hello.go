@@ -85,6 +85,7 @@ func (s *Session) hello(re uint64, h *wire.Hello) {
 	s.mu.Lock()
 	s.welcomed = true
 	s.mu.Unlock()
+	s.resumeCalls()
 	if left := notFollowed(h, opened.Rooms); len(left) > 0 {
 		time.AfterFunc(notFollowedFor, func() { r.run(func() { s.abandon(s.notJoined(left)) }) })
 	}

@@ -88,6 +88,8 @@ type Deps struct {
 	Discreet edge.Discreet
 	// Progress takes how far devices have got; nil: nobody wants to know.
 	Progress edge.Progress
+	// Calls is the node's part in calls; nil: it has none.
+	Calls edge.Calls
 	// Fixes returns the last fixes in a room. Optional.
 	Fixes func(ctx context.Context, room string) ([]*wire.MemberFix, error)
 	// Areas watches areas of interest; nil: this node has none.
@@ -114,6 +116,8 @@ type Registry struct {
 	core       chan struct{} // a place per request that core works on
 	began      time.Time
 	connection atomic.Uint64 // the last one's number
+	callsMu    sync.Mutex    // guards callRooms
+	callRooms  map[string]string
 	life       run.Lifecycle
 
 	mu        sync.Mutex // guards the following
@@ -146,11 +150,14 @@ func NewRegistry(c Config, d Deps) *Registry {
 	if d.Metrics == nil {
 		d.Metrics = NewMetrics(nil)
 	}
+	if d.Calls == nil {
+		d.Calls = noCalls{}
+	}
 	c = c.defaults()
 	return &Registry{
 		config: c, deps: d, gate: admit.NewGate(c.Gate), core: make(chan struct{}, c.AtOnce), began: time.Now(),
 		users: make(map[string][]*Session), logins: make(map[string][]*Session),
-		opening: make(map[device]*opening), revoked: make(map[string]time.Time),
+		callRooms: make(map[string]string), opening: make(map[device]*opening), revoked: make(map[string]time.Time),
 	}
 }
 

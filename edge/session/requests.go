@@ -78,6 +78,8 @@ func kindOf(f *wire.ClientFrame) (k admit.Kind, of int, name string) {
 		return admit.Receipt, 1, "receipt"
 	case *wire.ClientFrame_Typing:
 		return admit.Typing, 1, "typing"
+	case *wire.ClientFrame_Call:
+		return admit.Call, 1, "call"
 	case *wire.ClientFrame_History:
 		name = "history"
 	case *wire.ClientFrame_ListPeople:
@@ -151,6 +153,8 @@ func (s *Session) request(id uint64, f *wire.ClientFrame) {
 				s.done(id)
 			})
 		}
+	case *wire.ClientFrame_Call:
+		s.call(id, f.GetCall())
 	case *wire.ClientFrame_ListPeople:
 		l := f.GetListPeople()
 		if s.checked(id, l.GetRoom(), nil) {

@@ -44,7 +44,8 @@ type Session struct {
 	// hub is held during calls to the hub, so that they take effect in order.
 	// The hub may call back meanwhile: it is taken before mu, never after.
 	hub    sync.Mutex
-	silent bool // guarded by hub: rooms have heard the last of this session
+	silent bool        // guarded by hub: rooms have heard the last of this session
+	final  wire.Reason // and why
 
 	mu       sync.Mutex // guards the following
 	state    State
@@ -65,6 +66,7 @@ type Session struct {
 	next     *entry           // what it is told then
 	lanes    map[string]*lane // per room with requests under way
 	inFlight int
+	calls    []job // what it asks about calls: the first one is under way
 }
 
 // stay is a room that the session is in.
@@ -220,6 +222,7 @@ func (s *Session) lost(err error) {
 		if !s.silent {
 			r.deps.Hub.Suspend(s)
 			r.deps.Roster.Suspend(s.id())
+			r.deps.Calls.Suspend(s)
 			r.wasHere(s)
 		}
 	}
@@ -244,7 +247,7 @@ func (s *Session) finish(e Event, reason wire.Reason, c *wire.Close) bool {
 		return false
 	}
 	if s.member != nil {
-		s.leaveHub(reason)
+		s.leaveHub(e, reason)
 		s.registry.forget(s)
 	}
 	if from.connected() && reason != wire.Reason_MOVED {
@@ -256,13 +259,18 @@ func (s *Session) finish(e Event, reason wire.Reason, c *wire.Close) bool {
 	return true
 }
 
-func (s *Session) leaveHub(reason wire.Reason) {
+func (s *Session) leaveHub(e Event, reason wire.Reason) {
 	s.hub.Lock()
 	defer s.hub.Unlock()
 	if !s.silent {
 		s.silent = true
 		s.registry.deps.Hub.Gone(s, reason)
 		s.registry.deps.Sharer.Gone(s)
+		if reason == wire.Reason_MOVED && e != Fenced { // rooms hear of it from the region, calls don't
+			reason = wire.Reason_TIMED_OUT
+		}
+		s.final = reason
+		s.registry.deps.Calls.Gone(s, reason)
 	}
 }
 
@@ -271,7 +279,7 @@ func (s *Session) leaveHub(reason wire.Reason) {
 func (s *Session) replace(epoch regions.Epoch) {
 	s.hub.Lock()
 	defer s.hub.Unlock()
-	s.silent = true
+	s.silent, s.final = true, wire.Reason_MOVED
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state.connected() {
@@ -288,6 +296,7 @@ func (s *Session) relieve(reason wire.Reason) {
 	s.hub.Lock()
 	defer s.hub.Unlock()
 	s.registry.deps.Hub.Gone(s, reason)
+	s.registry.deps.Calls.Gone(s, reason)
 }
 
 func superseded(epoch regions.Epoch) *wire.Close {
@@ -411,6 +420,7 @@ func (s *Session) abandon(rooms []string) {
 	}
 	for _, room := range rooms {
 		s.registry.deps.Hub.Leave(s, room, wire.Reason_BYE)
+		s.registry.deps.Calls.Left(s, room, wire.Reason_BYE)
 	}
 	s.registry.deps.Roster.Leave(s.id(), rooms...)
 }
