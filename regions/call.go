@@ -41,6 +41,10 @@ type FloorAsk struct {
 	Node     NodeID        // the SFU, which forwards
 	Priority uint8         // who waits with a higher one is first
 	MaxTalk  time.Duration // then others' turn comes, if any wait; 0: 60 s, at most 1 h
+	// Released is the last grant of the session that the SFU gave back; 0 for
+	// none. Answers that name it, or a lower one, are void: the region may not have
+	// heard that it is given back, and end it when it does.
+	Released uint64
 }
 
 // FloorRelease gives the floor back, or a place in the queue.
@@ -50,7 +54,7 @@ type FloorRelease struct {
 	Node    NodeID
 	// Grant is that of the last answer that gave the floor to the session; 0 if
 	// there was none. Its SFU has ceased to forward, and takes no answer any more
-	// to what it asked before.
+	// to what it asked before; what it asks from now on has it as Released.
 	Grant uint64
 }
 

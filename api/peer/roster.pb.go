@@ -1813,15 +1813,18 @@ func (x *CallExpire) GetMax() uint32 {
 // A session's SFU asks for the floor of a call on its behalf, or has its claim
 // go on. Only an answer to this ever gives the floor.
 type FloorAsk struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
-	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
-	Device        string                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Region        string                 `protobuf:"bytes,5,opt,name=region,proto3" json:"region,omitempty"`                           // of the SFU
-	Node          string                 `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`                               // the SFU, which forwards
-	Priority      uint32                 `protobuf:"varint,7,opt,name=priority,proto3" json:"priority,omitempty"`                      // higher first, at most 255
-	MaxTalkMs     uint64                 `protobuf:"varint,8,opt,name=max_talk_ms,json=maxTalkMs,proto3" json:"max_talk_ms,omitempty"` // then others' turn comes, if any wait; 0: 60 s, at most 1 h
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Call      string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	User      string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Device    string                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	Epoch     uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Region    string                 `protobuf:"bytes,5,opt,name=region,proto3" json:"region,omitempty"`                           // of the SFU
+	Node      string                 `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`                               // the SFU, which forwards
+	Priority  uint32                 `protobuf:"varint,7,opt,name=priority,proto3" json:"priority,omitempty"`                      // higher first, at most 255
+	MaxTalkMs uint64                 `protobuf:"varint,8,opt,name=max_talk_ms,json=maxTalkMs,proto3" json:"max_talk_ms,omitempty"` // then others' turn comes, if any wait; 0: 60 s, at most 1 h
+	// The last grant that the SFU released: if the session has that still, the
+	// release is under way, and this is a new claim.
+	Released      uint64 `protobuf:"varint,9,opt,name=released,proto3" json:"released,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1908,6 +1911,13 @@ func (x *FloorAsk) GetPriority() uint32 {
 func (x *FloorAsk) GetMaxTalkMs() uint64 {
 	if x != nil {
 		return x.MaxTalkMs
+	}
+	return 0
+}
+
+func (x *FloorAsk) GetReleased() uint64 {
+	if x != nil {
+		return x.Released
 	}
 	return 0
 }
@@ -3446,7 +3456,7 @@ const file_peer_roster_proto_rawDesc = "" +
 	"\n" +
 	"CallExpire\x12\x17\n" +
 	"\akeep_ms\x18\x01 \x01(\x04R\x06keepMs\x12\x10\n" +
-	"\x03max\x18\x02 \x01(\rR\x03max\"\xc8\x01\n" +
+	"\x03max\x18\x02 \x01(\rR\x03max\"\xe4\x01\n" +
 	"\bFloorAsk\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
@@ -3455,7 +3465,8 @@ const file_peer_roster_proto_rawDesc = "" +
 	"\x06region\x18\x05 \x01(\tR\x06region\x12\x12\n" +
 	"\x04node\x18\x06 \x01(\tR\x04node\x12\x1a\n" +
 	"\bpriority\x18\a \x01(\rR\bpriority\x12\x1e\n" +
-	"\vmax_talk_ms\x18\b \x01(\x04R\tmaxTalkMs\"\x8e\x01\n" +
+	"\vmax_talk_ms\x18\b \x01(\x04R\tmaxTalkMs\x12\x1a\n" +
+	"\breleased\x18\t \x01(\x04R\breleased\"\x8e\x01\n" +
 	"\fFloorRelease\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +

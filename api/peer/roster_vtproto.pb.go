@@ -1587,6 +1587,11 @@ func (m *FloorAsk) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Released != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Released))
+		i--
+		dAtA[i] = 0x48
+	}
 	if m.MaxTalkMs != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.MaxTalkMs))
 		i--
@@ -3643,6 +3648,9 @@ func (m *FloorAsk) SizeVT() (n int) {
 	}
 	if m.MaxTalkMs != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.MaxTalkMs))
+	}
+	if m.Released != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Released))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -8098,6 +8106,25 @@ func (m *FloorAsk) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.MaxTalkMs |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 9:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Released", wireType)
+			}
+			m.Released = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Released |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}

@@ -150,6 +150,7 @@ func (c *Cluster) AskFloor(ctx context.Context, f regions.FloorAsk) (regions.Flo
 	return c.floor(ctx, &peer.RosterCommand{Body: &peer.RosterCommand_FloorAsk{FloorAsk: &peer.FloorAsk{
 		Call: string(f.Call), User: f.Session.User, Device: f.Session.Device, Epoch: uint64(f.Session.Epoch),
 		Region: string(f.Region), Node: string(f.Node), Priority: uint32(f.Priority), MaxTalkMs: uint64(max(f.MaxTalk, 0).Milliseconds()),
+		Released: f.Released,
 	}}})
 }
 

@@ -99,16 +99,28 @@ func (s *State) present(call regions.CallID) *Floor {
 	if f.rest != nil && !s.leased(*f.rest) {
 		f.rest = nil
 	}
+	if h := f.holder; h != nil && h.others != nil && !s.leased(*h.others) {
+		now := *h
+		now.others = nil
+		f.holder = &now
+	}
 	if h := f.holder; h != nil && !s.leased(h.asked) { // others asked before
-		f.holder = nil
-		if h.taken || s.talked(h) >= h.maxTalkMs {
-			f.spent = h.device()
-		}
+		f.end(s.talked(h), nil)
 	}
 	if f.holder == nil && len(f.queue) == 0 {
 		f.spent = device{}
 	}
 	return f
+}
+
+// end takes the floor from its holder, who had it for so long; rest is when an
+// SFU that may still forward asked last.
+func (f *Floor) end(talkedMs uint64, rest *moment) {
+	if f.holder.taken || talkedMs >= f.holder.maxTalkMs {
+		f.spent = f.holder.device()
+		f.drop(f.spent) // no heir, either
+	}
+	f.holder, f.rest = nil, rest
 }
 
 func (f *Floor) empty() bool { return f.holder == nil && f.rest == nil && len(f.queue) == 0 }
@@ -163,6 +175,7 @@ func (s *State) floorAsk(c *peer.FloorAsk) *peer.RosterAnswer {
 	if high := f.highest(x.device()); high > x.Epoch {
 		return refuse(peer.RosterCode_ROSTER_SUPERSEDED, high)
 	}
+	s.giveBack(f, x.SessionID, x.node, c.Released)
 	standing := s.claim(f, x)
 	if standing == queueFull {
 		return refuse(peer.RosterCode_ROSTER_TOO_MANY, 0)
@@ -177,13 +190,12 @@ const queueFull = peer.FloorStanding(-1)
 // claim enters what a session asks for into f.
 func (s *State) claim(f *Floor, x claim) peer.FloorStanding {
 	if h := f.holder; h != nil && h.device() == x.device() {
-		others := len(f.queue) > 0 && (len(f.queue) > 1 || !f.queue[0].heir)
 		switch {
-		case h.taken || (others && s.talked(h) >= x.maxTalkMs):
+		case h.taken || (f.wanted(x.device()) && s.talked(h) >= x.maxTalkMs):
 			f.drop(x.device())
 			return peer.FloorStanding_FLOOR_OVER
-		case h.Epoch < x.Epoch && h.node != x.node:
-			// The SFU of the session before may still forward it.
+		case h.Epoch < x.Epoch && (h.node != x.node || h.others != nil):
+			// An SFU of the session before may still forward it.
 			x.heir, x.talkedMs = true, s.talked(h)
 			return s.wait(f, x)
 		}
@@ -196,20 +208,20 @@ func (s *State) claim(f *Floor, x claim) peer.FloorStanding {
 		f.holder = now
 		return peer.FloorStanding_FLOOR_YOURS
 	}
-	at := f.find(x.device())
-	if f.holder == nil && f.rest == nil && (at == 0 || (at < 0 && len(f.queue) == 0)) {
-		if at == 0 {
-			x.talkedMs = f.queue[0].talkedMs
-			f.queue = f.queue[1:]
+	if f.spent == x.device() {
+		if f.wanted(x.device()) {
+			return peer.FloorStanding_FLOOR_OVER
 		}
-		f.holder = &holder{claim: x, grant: uint64(s.issueNumber())}
 		f.spent = device{}
-		return peer.FloorStanding_FLOOR_YOURS
 	}
-	if at < 0 && f.spent == x.device() {
-		return peer.FloorStanding_FLOOR_OVER
+	standing := s.wait(f, x)
+	if standing == queueFull || f.holder != nil || f.rest != nil || f.queue[0].device() != x.device() {
+		return standing
 	}
-	return s.wait(f, x)
+	f.holder = &holder{claim: f.queue[0], grant: uint64(s.issueNumber())}
+	f.holder.heir = false
+	f.queue, f.spent = f.queue[1:], device{}
+	return peer.FloorStanding_FLOOR_YOURS
 }
 
 // wait puts x into the queue, or has it keep its place there.
@@ -238,6 +250,11 @@ func (f *Floor) find(d device) int {
 	return slices.IndexFunc(f.queue, func(c claim) bool { return c.device() == d })
 }
 
+// wanted reports whether another device waits.
+func (f *Floor) wanted(d device) bool {
+	return slices.ContainsFunc(f.queue, func(c claim) bool { return c.device() != d })
+}
+
 // drop takes a device out of the queue, if it is in it.
 func (f *Floor) drop(d device) {
 	if at := f.find(d); at >= 0 {
@@ -262,22 +279,23 @@ func (s *State) floorRelease(c *peer.FloorRelease) *peer.RosterAnswer {
 	}
 	f := s.present(regions.CallID(c.Call))
 	d := device{c.User, c.Device}
-	high := f.highest(d)
-	switch {
-	case high == 0:
-		return s.stands(f, peer.FloorStanding_FLOOR_NONE, regions.SessionID{}) // done already
-	case uint64(high) > c.Epoch && (f.holder == nil || f.holder.grant != c.Grant):
+	if high := f.highest(d); uint64(high) > c.Epoch && (f.holder == nil || f.holder.grant != c.Grant) {
 		return refuse(peer.RosterCode_ROSTER_SUPERSEDED, high)
 	}
 	if at := f.find(d); at >= 0 && uint64(f.queue[at].Epoch) <= c.Epoch {
 		f.drop(d)
 	}
-	if h := f.holder; h != nil && h.device() == d && h.grant == c.Grant && uint64(h.Epoch) <= c.Epoch && string(h.node) == c.Node {
-		// Only that SFU says that it forwards no more.
-		f.holder, f.rest = nil, h.others
-	}
+	s.giveBack(f, regions.SessionID{User: c.User, Device: c.Device, Epoch: regions.Epoch(c.Epoch)}, regions.NodeID(c.Node), c.Grant)
 	s.putFloor(f)
 	return s.stands(f, peer.FloorStanding_FLOOR_NONE, regions.SessionID{})
+}
+
+// giveBack ends the holder's grant at once, if it is that one, and the SFU that
+// has it says so: no other can know that nothing is forwarded under it.
+func (s *State) giveBack(f *Floor, who regions.SessionID, node regions.NodeID, grant uint64) {
+	if h := f.holder; h != nil && h.User == who.User && h.Device == who.Device && h.Epoch <= who.Epoch && h.node == node && h.grant == grant {
+		f.end(s.talked(h), h.others)
+	}
 }
 
 func (s *State) floorTake(c *peer.FloorTake) *peer.RosterAnswer {

@@ -17,7 +17,9 @@ import (
 func some() []*peer.RosterCommand {
 	return []*peer.RosterCommand{
 		command(&peer.NodeUp{Node: "n1", Incarnation: 1, Capacity: 1}),
-		command(&peer.NodeUp{Node: "n2", Incarnation: 1, Capacity: 2}),
+		command(&peer.NodeUp{Node: "n2", Incarnation: 1, Capacity: 2, Media: 1}),
+		command(&peer.CallPlace{Call: "c", Room: "g:1"}),
+		command(&peer.NodeUp{Node: "n1", Incarnation: 1, Capacity: 1, Media: 1}),
 		command(&peer.SlotBalance{Max: 10}),
 		command(&peer.SlotMove{Slot: 1, Epoch: 7, To: "n2"}),
 		command(&peer.SessionOpen{User: "u", Device: "d", Node: "n1", Incarnation: 1, Connection: 1, Transport: wire.Transport_WEBTRANSPORT}),
@@ -29,9 +31,22 @@ func some() []*peer.RosterCommand {
 		command(&peer.SessionOpen{User: "v", Device: "d", Node: "n2", Incarnation: 1, Connection: 2}),
 		command(&peer.DeviceSeen{User: "u", Device: "d", Region: "us", Epoch: 99}),
 		command(&peer.SessionClose{User: "v", Device: "d", Epoch: 8, Reason: wire.Reason_BYE}),
+		command(&peer.CallPlace{Call: "d", Room: "g:1"}),
+		command(&peer.FloorAsk{Call: "c", User: "u", Device: "d", Epoch: 8, Region: "us", Node: "m1"}),
+		command(&peer.FloorAsk{Call: "c", User: "v", Device: "d", Epoch: 8, Region: "eu", Node: "n1", Priority: 3, MaxTalkMs: 5000}),
+		command(&peer.FloorAsk{Call: "c", User: "u", Device: "d", Epoch: 8, Region: "us", Node: "m2"}),
+		command(&peer.FloorAsk{Call: "c", User: "u", Device: "d", Epoch: 9, Region: "us", Node: "m3"}),
 		command(&peer.NodeDrain{Node: "n2", Incarnation: 1}),
+		command(&peer.CallKeep{Node: "n2", Incarnation: 1, Calls: []*peer.CallKept{{Call: "c", Epoch: 7}, {Call: "d", Epoch: 1}}}),
+		command(&peer.FloorTake{Call: "c", Grant: 9}),
+		command(&peer.FloorAsk{Call: "e", User: "u", Device: "d", Epoch: 8, Region: "us", Node: "m1"}),
+		command(&peer.FloorAsk{Call: "e", User: "u", Device: "d", Epoch: 8, Region: "us", Node: "m2"}),
+		command(&peer.FloorRelease{Call: "e", User: "u", Device: "d", Epoch: 8, Node: "m2", Grant: 11}),
 		command(&peer.NodeDown{Node: "n1", Incarnation: 1}),
+		command(&peer.CallLeft{Call: "c", Node: "n2", Epoch: 7}),
+		command(&peer.CallGone{Call: "c", Node: "n1", Epoch: 10}),
 		command(&peer.SessionExpire{Max: 1}),
+		command(&peer.CallExpire{Max: 1}),
 		command(&peer.NodeRemove{Node: "n1"}),
 	}
 }

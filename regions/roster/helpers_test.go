@@ -2,6 +2,8 @@ package roster
 
 import (
 	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"slices"
 	"testing"
 
@@ -93,6 +95,13 @@ func image(t testing.TB, s *State) []byte {
 	var b bytes.Buffer
 	require.NoError(t, s.snapshot(0)(&b))
 	return b.Bytes()
+}
+
+func bytesOf(t testing.TB, s *State) *bytes.Reader { return bytes.NewReader(image(t, s)) }
+
+// sealed is a snapshot with the checksum that it should have.
+func sealed(b []byte) *bytes.Reader {
+	return bytes.NewReader(binary.BigEndian.AppendUint32(slices.Clone(b), crc32.Checksum(b, castagnoli)))
 }
 
 // check compares every index, queue and count with the devices themselves.

@@ -171,13 +171,15 @@ func (w *world) rooms() []string {
 func (w *world) command() *peer.RosterCommand {
 	node, start := w.node()
 	user, device, epoch := w.device()
-	switch n := w.rand.IntN(100); {
+	switch n := w.rand.IntN(130); {
+	case n >= 100:
+		return w.callCommand(node, start, user, device, epoch)
 	case n < 8:
 		if start == 0 || w.rand.IntN(3) == 0 {
 			w.starts[node]++
 			start = w.starts[node]
 		}
-		return command(&peer.NodeUp{Node: node, Incarnation: start, Capacity: w.rand.Uint32N(3)})
+		return command(&peer.NodeUp{Node: node, Incarnation: start, Capacity: w.rand.Uint32N(3), Media: w.rand.Uint32N(3)})
 	case n < 10:
 		return command(&peer.NodeDrain{Node: node, Incarnation: start})
 	case n < 12:
@@ -214,6 +216,46 @@ func (w *world) command() *peer.RosterCommand {
 	default:
 		return command(&peer.DeviceSeen{User: user, Device: device, Region: []string{"us", "ap"}[w.rand.IntN(2)],
 			Epoch: max(1, w.stamp.ClockMs+w.rand.Uint64N(4000)-2000)})
+	}
+}
+
+// callCommand is one about a call or its floor.
+func (w *world) callCommand(node string, start uint64, user, device string, epoch uint64) *peer.RosterCommand {
+	call := fmt.Sprintf("c%d", w.rand.IntN(6))
+	var place, former, grant uint64
+	if c, ok := w.m.state.Call(regions.CallID(call)); ok && w.rand.IntN(5) > 0 {
+		node, place, former = string(c.Place.Node), uint64(c.Place.Epoch), uint64(c.Former.Epoch)
+		if former > 0 && w.rand.IntN(2) == 0 {
+			node, place = string(c.Former.Node), former
+		}
+	}
+	if f := w.m.state.floors[regions.CallID(call)]; f != nil && f.holder != nil {
+		grant = f.holder.grant
+		if h := f.holder; w.rand.IntN(2) == 0 {
+			user, device, epoch = h.User, h.Device, uint64(h.Epoch)
+		}
+	}
+	epoch = max(epoch, 1)
+	switch w.rand.IntN(10) {
+	case 0, 1, 2:
+		return command(&peer.CallPlace{Call: call, Room: "g:" + call})
+	case 3:
+		return command(&peer.CallKeep{Node: node, Incarnation: start, Calls: []*peer.CallKept{{Call: call, Epoch: place}, {Call: "c1", Epoch: former}}})
+	case 4:
+		return command(&peer.CallGone{Call: call, Node: node, Epoch: place})
+	case 5:
+		return command(&peer.CallLeft{Call: call, Node: node, Epoch: former})
+	case 6:
+		return command(&peer.CallExpire{KeepMs: 30_000, Max: 1 + w.rand.Uint32N(5)})
+	case 7:
+		return command(&peer.FloorRelease{Call: call, User: user, Device: device, Epoch: epoch, Node: "m1", Grant: grant})
+	case 8:
+		return command(&peer.FloorTake{Call: call, Grant: grant})
+	default:
+		return command(&peer.FloorAsk{
+			Call: call, User: user, Device: device, Epoch: epoch, Region: "us", Node: fmt.Sprintf("m%d", 1+w.rand.IntN(2)),
+			Priority: w.rand.Uint32N(3), MaxTalkMs: 4000,
+		})
 	}
 }
 
