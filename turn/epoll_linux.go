@@ -167,7 +167,15 @@ func (e *epoll) stop() {
 	e.wake()
 }
 
+// wake makes the loop go round. A timer calls it, perhaps when all has been closed and
+// the descriptor is somebody else's.
+
 func (e *epoll) wake() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.waker < 0 {
+		return
+	}
 	one := [8]byte{1}
 	_, _ = unix.Write(e.waker, one[:])
 }
@@ -178,8 +186,11 @@ func (e *epoll) close() {
 			_ = unix.Close(s.fd)
 		}
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.waker >= 0 {
 		_ = unix.Close(e.waker)
+		e.waker = -1
 	}
 	_ = e.file.Close()
 }
@@ -206,9 +217,8 @@ func (e *epoll) serve() {
 				continue
 			}
 			if errno != 0 || n == 0 {
-				return errno != 0
+				return errno != 0 // waits, or ends with what has been closed
 			}
-			more := int(n) == len(events)
 			now := time.Now()
 			e.mu.Lock()
 			for _, ev := range events[:n] {
@@ -217,8 +227,8 @@ func (e *epoll) serve() {
 					var count [8]byte
 					_, _ = unix.Read(e.waker, count[:])
 					stopped = e.stopping
-				case s != nil && e.receive(now, s):
-					more = true
+				case s != nil:
+					e.receive(now, s)
 				}
 			}
 			e.flush()
@@ -229,19 +239,15 @@ func (e *epoll) serve() {
 				ticker.Reset(time.Second)
 			}
 			e.mu.Unlock()
-			switch {
-			case stopped:
+			if stopped {
 				return true
-			case !more:
-				return false // what came meanwhile wakes us
 			}
 		}
 	})
 }
 
-// receive reads one batch of a socket, and reports whether there may be more: that is
-// for after the others.
-func (e *epoll) receive(now time.Time, s *socket) (more bool) {
+// receive reads one batch of a socket. What is left comes after the others' turn.
+func (e *epoll) receive(now time.Time, s *socket) {
 	if slots-e.in.used < slots/2 {
 		e.flush()
 		e.in.used = 0
@@ -270,7 +276,6 @@ func (e *epoll) receive(now time.Time, s *socket) (more bool) {
 		}
 		e.carry(&effect)
 	}
-	return first+n == slots
 }
 
 func (e *epoll) carry(effect *allocation.Effect) {
