@@ -87,6 +87,8 @@ type Book interface {
 	// their hosts.
 	Lock(ctx context.Context, call string, by Session, locked bool) error
 	End(ctx context.Context, call string, by Session) error
+	// Joined notes that a user takes part.
+	Joined(ctx context.Context, call, user string) error
 	// Idle tells that nobody has been in the call for a while, as far as this node knows
 	// of all regions. It ends it, unless somebody else says that it goes on.
 	Idle(ctx context.Context, call string) error

@@ -109,8 +109,12 @@ func (c *calls) Ask(ctx context.Context, client edge.Client, room string, as edg
 	return c.host.Ask(ctx, sessionOf(client, as), room, r)
 }
 
-// Suspend satisfies edge.Calls. The region notes it, and tells the SFU: see suspended.
-func (c *calls) Suspend(edge.Client) {}
+// Suspend satisfies edge.Calls.
+func (c *calls) Suspend(client edge.Client) {
+	if c.host != nil {
+		c.host.Suspend(sessionOf(client, edge.Membership{}).ID())
+	}
+}
 
 // Resume satisfies edge.Calls.
 func (c *calls) Resume(client edge.Client) {
@@ -119,10 +123,10 @@ func (c *calls) Resume(client edge.Client) {
 	}
 }
 
-// Gone satisfies edge.Calls. The region tells the SFU: see ended.
-func (c *calls) Gone(client edge.Client, _ wire.Reason) {
+// Gone satisfies edge.Calls.
+func (c *calls) Gone(client edge.Client, reason wire.Reason) {
 	if c.host != nil {
-		c.host.Gone(sessionOf(client, edge.Membership{}).ID())
+		c.host.Gone(sessionOf(client, edge.Membership{}).ID(), goneFor(reason))
 	}
 }
 
@@ -189,10 +193,10 @@ func (c *calls) ended(id regions.SessionID, reason wire.Reason) {
 	}
 }
 
-// changed has all nodes read a call's record anew.
+// changed has all nodes read a call's record anew. It doesn't block.
 func (c *calls) changed(ctx context.Context, others *tell, call string) {
 	c.reread(call)
-	others.all(ctx, "a call", &peer.Call{Body: &peer.Call_CallChange{CallChange: &peer.CallChange{Call: call}}})
+	others.later(ctx, "a call", &peer.Call{Body: &peer.Call_CallChange{CallChange: &peer.CallChange{Call: call}}})
 }
 
 func (c *calls) reread(call string) {
@@ -316,7 +320,7 @@ func (f callFloor) Ask(ctx context.Context, home regions.RegionID, a regions.Flo
 	}
 	return f.there(ctx, home, &peer.Call{Body: &peer.Call_FloorAsk{FloorAsk: &peer.FloorAsk{
 		Call: string(a.Call), User: a.Session.User, Device: a.Session.Device, Epoch: uint64(a.Session.Epoch),
-		Region: string(a.Region), Node: string(a.Node), Priority: uint32(a.Priority), MaxTalkMs: uint64(a.MaxTalk.Milliseconds()),
+		Region: string(a.Region), Node: string(a.Node), Priority: uint32(a.Priority), MaxTalkMs: uint64(a.MaxTalk.Milliseconds()), Released: a.Released,
 	}}})
 }
 
@@ -404,6 +408,7 @@ func (c *calls) answer(ctx context.Context, from peerlink.Peer, q *peer.Call) (*
 		floor, err = c.rt.Cluster.AskFloor(ctx, regions.FloorAsk{
 			Call: regions.CallID(a.GetCall()), Session: regions.SessionID{User: a.GetUser(), Device: a.GetDevice(), Epoch: regions.Epoch(a.GetEpoch())},
 			Region: from.Region, Node: from.Node, Priority: uint8(min(a.GetPriority(), 255)), MaxTalk: time.Duration(min(a.GetMaxTalkMs(), 3_600_000)) * time.Millisecond,
+			Released: a.GetReleased(),
 		})
 	case *peer.Call_FloorRelease:
 		r := b.FloorRelease

@@ -159,7 +159,7 @@ func (d *Dev) start(ctx context.Context) error {
 		return err
 	}
 	d.mesh, err = NewMesh(MeshConfig{
-		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, DB: d.db, Pools: d.pools, DatabaseRegion: d.cfg.DatabaseRegion, DatabaseSurvives: d.cfg.DatabaseSurvives, Secret: secret, Objects: stored,
+		Regions: d.cfg.Regions, Nodes: d.cfg.Nodes, Calls: true, DB: d.db, Pools: d.pools, DatabaseRegion: d.cfg.DatabaseRegion, DatabaseSurvives: d.cfg.DatabaseSurvives, Secret: secret, Objects: stored,
 		CADir: filepath.Join(d.cfg.Data, "ca"), Raft: filepath.Join(d.cfg.Data, "raft"), Origins: origins(front), InviteBase: front + "/join/",
 		Notify: NotifyConfig{Mail: &d.mails, From: "Muster <no-reply@muster.test>", Private: true}, // this machine is all that there is
 		Google: d.cfg.Google, Stripe: d.cfg.Stripe, Hash: hash,
@@ -296,7 +296,7 @@ func (d *Dev) Mesh() *Mesh { return d.mesh }
 func (d *Dev) Ready() Ready {
 	return Ready{
 		HTTP: url(d.cfg.Front), Admin: url(d.cfg.Admin), Regions: ready(d.mesh.Topology),
-		CertSHA256: d.mesh.CertSHA256, DNS: d.dns.Addr(), DNSName: devDNSName, Database: d.database.URL(),
+		CertSHA256: d.mesh.CertSHA256, DNS: d.dns.Addr(), DNSName: devDNSName, Database: d.database.URL(), TURN: readyTURN(d.mesh.Topology),
 	}
 }
 

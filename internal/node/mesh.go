@@ -82,13 +82,15 @@ type MeshConfig struct {
 	Hash       auth.HashConfig
 	Demo       func() (httpapi.Demo, bool)
 	Session    session.Config
-	Traces     *obs.Traces // optional
-	Drain      DrainConfig
-	Net        simnet.Config                    // distance, jitter and loss between the regions
-	Network    *simnet.Network                  // in its place, one that there is already
-	Committed  func(room string, number uint64) // see Config
-	Version    string
-	Log        *slog.Logger
+	// Calls: every node is an SFU, and the first one of each region a relay.
+	Calls     bool
+	Traces    *obs.Traces // optional
+	Drain     DrainConfig
+	Net       simnet.Config                    // distance, jitter and loss between the regions
+	Network   *simnet.Network                  // in its place, one that there is already
+	Committed func(room string, number uint64) // see Config
+	Version   string
+	Log       *slog.Logger
 }
 
 // Mesh is several regions of nodes in one process, with the distance between
@@ -116,6 +118,7 @@ type Mesh struct {
 type sockets struct {
 	http     *listener
 	wt, peer *net.UDPConn
+	media    *mediaSockets // nil: no calls
 }
 
 func (s *sockets) close() {
@@ -202,7 +205,7 @@ func NewMesh(cfg MeshConfig) (_ *Mesh, err error) {
 	}()
 	hosts := []string{"localhost"}
 	for r := range cfg.Regions {
-		region, opened, err := openRegion(r, cfg.Nodes)
+		region, opened, err := openRegion(r, &cfg)
 		m.sockets = append(m.sockets, opened...)
 		if err != nil {
 			return nil, err
@@ -256,8 +259,9 @@ func (m *Mesh) assemble(region regions.RegionID, id regions.NodeID, s *sockets) 
 	if cfg.Pools != nil {
 		database = cfg.Pools.DB[region]
 	}
+	media, relay := s.media.config(m.cert)
 	return New(Config{
-		ID: id, Directory: regions.NewDirectory(m.Topology), DB: database, Secret: cfg.Secret, Objects: cfg.Objects, Raft: dir, Memory: m.memories[id], Drain: cfg.Drain,
+		ID: id, Media: media, TURN: relay, Directory: regions.NewDirectory(m.Topology), DB: database, Secret: cfg.Secret, Objects: cfg.Objects, Raft: dir, Memory: m.memories[id], Drain: cfg.Drain,
 		DatabaseRegion: cfg.DatabaseRegion, DatabaseSurvives: cfg.DatabaseSurvives,
 		Steering: SteeringConfig{Locator: m.locator},
 		HTTP:     s.http, WebTransport: s.wt, CertSHA256: m.CertSHA256,
@@ -405,6 +409,7 @@ func (m *Mesh) Kill(i int) {
 	s.http.kill()
 	_ = s.wt.Close()
 	_ = s.peer.Close()
+	m.Nodes[i].talks.kill()
 	m.Nodes[i].Stop()
 }
 
@@ -418,6 +423,7 @@ func (m *Mesh) Restart(ctx context.Context, i int) error {
 		return fmt.Errorf("node %s: %w", id, err)
 	}
 	m.mu.Lock()
+	s.media = old.media
 	n, err := m.assemble(region, id, s)
 	if err == nil {
 		m.sockets[i], m.Nodes[i] = s, n

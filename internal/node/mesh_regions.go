@@ -21,26 +21,35 @@ func hostOf(region, node int) string {
 
 // openRegion opens the sockets of a region's nodes; those that are open are
 // returned with an error, too.
-func openRegion(number, nodes int) (region regions.Region, opened []*sockets, err error) {
+func openRegion(number int, cfg *MeshConfig) (region regions.Region, opened []*sockets, err error) {
 	place := places[number]
 	region = regions.Region{Name: place.name, Location: regions.Location{Lat: place.lat, Lng: place.lng}}
-	for n := range nodes {
-		node, s, err := openNode(number, n)
+	for n := range cfg.Nodes {
+		node, s, err := openNode(number, n, cfg.Calls)
 		if err != nil {
 			return region, opened, err
 		}
 		opened = append(opened, s)
 		region.Nodes = append(region.Nodes, node)
+		if s.media != nil {
+			region.TURN = append(region.TURN, s.media.relays(node.ID)...)
+		}
 	}
 	return region, opened, nil
 }
 
-func openNode(region, number int) (regions.Node, *sockets, error) {
+func openNode(region, number int, calls bool) (regions.Node, *sockets, error) {
 	id := regions.NodeID(fmt.Sprintf("%s-%d", places[region].name, number+1))
 	addr := net.JoinHostPort(hostOf(region, number), "0")
 	s, err := openSockets(addr, addr, addr)
 	if err != nil {
 		return regions.Node{}, nil, fmt.Errorf("node %s: %w", id, err)
+	}
+	if calls {
+		if s.media, err = openMedia(hostOf(region, number), number == 0); err != nil {
+			s.close()
+			return regions.Node{}, nil, fmt.Errorf("node %s: %w", id, err)
+		}
 	}
 	return regions.Node{
 		ID:   id,
@@ -59,7 +68,7 @@ func (m *Mesh) AddRegion(ctx context.Context) error {
 	if number == len(places) {
 		return fmt.Errorf("there are %d regions already", number)
 	}
-	region, opened, err := openRegion(number, m.cfg.Nodes)
+	region, opened, err := openRegion(number, &m.cfg)
 	if err != nil {
 		for _, s := range opened {
 			s.close()
@@ -88,7 +97,7 @@ func (m *Mesh) AddNode(ctx context.Context, region int) error {
 	next := *m.Topology
 	next.Regions = slices.Clone(next.Regions)
 	r := &next.Regions[region]
-	n, s, err := openNode(region, len(r.Nodes))
+	n, s, err := openNode(region, len(r.Nodes), m.cfg.Calls)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@
 //	progress       how far people have read
 //	activity       last_active of groups
 //	settings       how users want to be seen
+//	sfu, turn      packets of calls, if this node does that
 //	realtime       rooms, links to other nodes, the region's roster, sessions
 //	watch          how the regions stand, for whoever asks where to go
 //	revocations    ended logins, and keys of gateways
@@ -40,6 +41,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,6 +75,8 @@ import (
 	"github.com/mustermesh/muster/regions/consensus"
 	"github.com/mustermesh/muster/regions/peerlink"
 	"github.com/mustermesh/muster/regions/steering"
+	"github.com/mustermesh/muster/turn"
+	"github.com/mustermesh/muster/turn/cred"
 	"github.com/mustermesh/muster/web"
 )
 
@@ -123,13 +127,17 @@ type Config struct {
 	Drain      DrainConfig                        // optional
 	Limits     struct{ Address, User auth.Limit } // optional: of the HTTP API
 	DNS        *DNSConfig                         // optional: to answer for the edge's zone
-	Committed  func(room string, number uint64)   // optional: told of each message as soon as it is stored, for benchmarks
-	Steering   SteeringConfig                     // optional: how clients are sent to regions
-	Sinks      []outbox.Sink                      // optional: who else gets the outbox's events
-	Notify     NotifyConfig                       // optional: how people are told
-	Google     GoogleConfig                       // optional: nobody signs in with it
-	Stripe     StripeConfig                       // optional: nobody pays by card
-	Hash       auth.HashConfig                    // optional: how passwords are hashed
+	Media      *MediaConfig                       // optional: to be an SFU
+	TURN       *turn.Options                      // optional: to be a relay; without realm, secrets, log and metrics
+	// TURNSecrets make the credentials of relays; optional: derived from Secret.
+	TURNSecrets cred.Secrets
+	Committed   func(room string, number uint64) // optional: told of each message as soon as it is stored, for benchmarks
+	Steering    SteeringConfig                   // optional: how clients are sent to regions
+	Sinks       []outbox.Sink                    // optional: who else gets the outbox's events
+	Notify      NotifyConfig                     // optional: how people are told
+	Google      GoogleConfig                     // optional: nobody signs in with it
+	Stripe      StripeConfig                     // optional: nobody pays by card
+	Hash        auth.HashConfig                  // optional: how passwords are hashed
 }
 
 // Node is one node. It is a run.Service.
@@ -143,6 +151,7 @@ type Node struct {
 	told    *notifications
 	ratings *ratings.Store
 	reports *reports.Store
+	talks   *conversing
 	dns     *steering.Server // nil: not here
 	state   atomic.Int32     // see running
 }
@@ -239,16 +248,21 @@ func New(cfg Config) (*Node, error) {
 	appearances := &presenceChanges{tell: others}
 	present := presence.New(cfg.DB, appearances)
 	seen := newSettings(present, n.log)
+	n.talks, err = newConversing(&cfg, callsConfig{region: n.region, groups: teams, talks: talks.Conversations, told: told, others: others, work: work})
+	if err != nil {
+		return nil, err
+	}
 	n.rt, err = NewRealtime(RealtimeConfig{
 		ID: cfg.ID, Directory: cfg.Directory, Started: started, Secret: cfg.Secret, Raft: cfg.Raft, Memory: cfg.Memory,
 		Members: standings, Messages: home, Verifier: verifier{accounts.Verifier()}, Settings: seen, Activity: touches, Progress: talks, Discreet: talks,
 		Sharing: sharing{where, recorder, owned.Choices}, Receipts: sharing{where, recorder, owned.Choices}, Blocks: changes.blocks, Withdraw: limited(changes.withdraw), Forget: changes.forget, Fences: fencing{where},
+		Calls:   n.talks.config(&cfg, n.region),
 		Session: cfg.Session, Capacity: cfg.Capacity, Drain: cfg.Drain, Log: n.log, Metrics: cfg.Metrics, Tracer: cfg.Tracer,
 	})
 	if err != nil {
 		return nil, err
 	}
-	announce.hub = n.rt.Hub
+	announce.hub, n.talks.rt = n.rt.Hub, n.rt
 	self, _, _ := cfg.Directory.Node(cfg.ID)
 	peers, err := peerlink.New(peerlink.Config{
 		Self: cfg.ID, Region: n.region, Incarnation: uint64(started.UnixMilli()), Addrs: peerlink.Addrs{Peer: self.Peer, HTTP: self.HTTP, WS: self.WS, WT: self.WT},
@@ -337,6 +351,7 @@ func New(cfg Config) (*Node, error) {
 	n.group.Add("activity", touches)
 	n.group.Add("settings", seen)
 	n.group.Add("receipts", recorder)
+	n.talks.add(&n.group)
 	n.group.Add("realtime", n.rt)
 	n.group.Add("topology", newLoop(func(ctx context.Context) {
 		for {
@@ -402,7 +417,19 @@ func (n *Node) running() bool { return n.state.Load() == 1 }
 
 // Drain hands over what the node has and sends its clients to other nodes of
 // the region; it returns when none is left, or ctx ends. Stop comes next.
-func (n *Node) Drain(ctx context.Context) error { return n.rt.Drain(ctx) }
+//
+// Calls go to other nodes of the region meanwhile, as soon as it knows.
+func (n *Node) Drain(ctx context.Context) error {
+	away, cancel := context.WithCancel(ctx)
+	var calls sync.WaitGroup
+	calls.Go(func() { n.talks.drain(away) })
+	err := n.rt.Drain(ctx)
+	timer := time.AfterFunc(drainCalls, cancel) // they have had as long as the clients, and this
+	calls.Wait()
+	timer.Stop()
+	cancel()
+	return err
+}
 
 // Stop stops the node's parts in reverse and closes its sockets. Clients that
 // are left are told to come back in a while.

@@ -14,6 +14,22 @@ type Ready struct {
 	DNS        string        `json:"dns"`         // UDP and TCP address of the edge's name server
 	DNSName    string        `json:"dns_name"`    // whose addresses are those of the nearest edge
 	Database   string        `json:"database"`
+	TURN       []ReadyTURN   `json:"turn,omitempty"`
+}
+
+// ReadyTURN is a relay for calls. Credentials are had from GET /api/v1/turn.
+type ReadyTURN struct {
+	Region regions.RegionID `json:"region"`
+	URLs   []string         `json:"urls"` // of RFC 7065: UDP, TCP, TLS
+}
+
+func readyTURN(t *regions.Topology) (out []ReadyTURN) {
+	for _, r := range t.Regions {
+		for _, x := range r.TURN {
+			out = append(out, ReadyTURN{r.Name, x.URLs})
+		}
+	}
+	return out
 }
 
 // ReadyRegion is one region of Ready.

@@ -201,14 +201,14 @@ func NewRealtime(cfg RealtimeConfig) (*Realtime, error) {
 	sessions.Region, sessions.Node, sessions.TicketKey = region, cfg.ID, key
 	r.arrivals = newArrivals(cfg.Metrics, cfg.Log)
 	r.arrivals.cluster, r.arrivals.call = r.Cluster, r.call
-	r.Sessions = session.NewRegistry(sessions, session.Deps{
-		Hub: r.Hub, Members: cfg.Members, Messages: cfg.Messages, Verifier: cfg.Verifier, Settings: cfg.Settings,
-		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Forget: cfg.Forget, Map: r.Map, Receipts: cfg.Receipts, Blocks: cfg.Blocks, Discreet: cfg.Discreet, Progress: cfg.Progress, Fixes: r.Fixes, Areas: r.areas, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics), Tracer: cfg.Tracer,
-	})
-	r.notices = newNotices(r)
 	if r.calls, err = newCalls(r); err != nil {
 		return nil, err
 	}
+	r.Sessions = session.NewRegistry(sessions, session.Deps{
+		Hub: r.Hub, Members: cfg.Members, Messages: cfg.Messages, Verifier: cfg.Verifier, Settings: cfg.Settings,
+		Sharer: r.Sharer, Withdraw: cfg.Withdraw, Forget: cfg.Forget, Map: r.Map, Receipts: cfg.Receipts, Blocks: cfg.Blocks, Discreet: cfg.Discreet, Progress: cfg.Progress, Fixes: r.Fixes, Areas: r.areas, Calls: r.calls, Roster: r.Cluster, People: r.People, Arrived: r.arrivals.arrived, Log: cfg.Log, Metrics: session.NewMetrics(cfg.Metrics), Tracer: cfg.Tracer,
+	})
+	r.notices = newNotices(r)
 	return r, nil
 }
 

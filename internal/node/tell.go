@@ -63,6 +63,15 @@ func (t *tell) all(ctx context.Context, what string, c *peer.Call) {
 	}
 }
 
+// later is all without waiting for anybody.
+func (t *tell) later(ctx context.Context, what string, c *peer.Call) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.over {
+		t.far.Go(func() { t.all(context.WithoutCancel(ctx), what, c) })
+	}
+}
+
 func (t *tell) Start(context.Context) error { return nil }
 
 // Stop waits. The HTTP server has stopped by then, sessions have not.

@@ -73,6 +73,7 @@ type Estimator struct {
 	held      time.Duration // when it was last lowered
 	grew      time.Duration
 	linkMax   float64 // at which rate the link was full; 0: unknown
+	full      bool    // a queue filled, or much was lost, at some time
 
 	acked          []arrival // of the last moments
 	received       float64   // bit/s that arrives
@@ -138,6 +139,10 @@ func (e *Estimator) Known() bool { return e.known }
 
 // Rate is what the receiver can get, in bit/s.
 func (e *Estimator) Rate() int { return int(max(Least, min(e.rate, e.loss, Most))) }
+
+// Limited reports whether the link was ever seen to be full. Before that the estimate
+// says what is known to fit, and not what does not.
+func (e *Estimator) Limited() bool { return e.full }
 
 // Received is what arrived lately, in bit/s.
 func (e *Estimator) Received() int { return int(e.received) }
@@ -355,6 +360,7 @@ func (e *Estimator) control(now time.Duration) {
 			e.rate = min(e.rate, max(decrease*e.received, Least))
 			e.linkMax = e.received
 			e.held = now
+			e.full = true
 		}
 		e.state = normal
 		e.grew = now
@@ -388,6 +394,7 @@ func (e *Estimator) losses(now time.Duration) {
 	e.lossAt, e.lossN, e.lossAll = now, 0, 0
 	switch {
 	case share > 0.1:
+		e.full = true
 		e.loss = max(min(e.loss, e.rate, max(e.received, 2*Least))*(1-0.5*share), 2*Least)
 	case share < 0.02:
 		e.loss = min(max(e.loss*1.08, e.received), Most)

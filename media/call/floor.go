@@ -25,6 +25,7 @@ type floor struct {
 	heard       time.Time
 	unavailable bool
 	claims      map[Key]*claim
+	released    map[Key]uint64 // the last grants that were given back
 }
 
 // claim is a participant of this node who wants the floor, or has it.
@@ -44,6 +45,7 @@ type FloorWish struct {
 	Priority uint8
 	Release  bool
 	Grant    uint64 // of a release
+	Released uint64 // of an ask: the last grant that was given back
 }
 
 // AskFloor has a participant want the floor, or want it no more. What the answer for
@@ -84,6 +86,9 @@ func (m *Machine) release(k Key) {
 		return
 	}
 	delete(m.floor.claims, k)
+	if c.grant != 0 {
+		m.floor.released[k] = c.grant
+	}
 	m.out.Floor = append(m.out.Floor, FloorWish{Who: c.id, Release: true, Grant: c.grant})
 	m.out.Media = true
 	if m.floor.grant == c.grant && c.grant != 0 {
@@ -125,7 +130,7 @@ func (m *Machine) FloorAnswered(now, asked time.Time, w FloorWish, a regions.Flo
 	changed := m.floor.unavailable || m.floor.waiting != a.Waiting
 	m.floor.unavailable, m.floor.waiting = false, a.Waiting
 	switch {
-	case a.Grant >= m.floor.grant && a.Grant != 0 && !m.releasing(a):
+	case a.Grant >= m.floor.grant && a.Grant != 0 && m.floor.released[keyOf(a.Holder)] < a.Grant:
 		m.floor.grant, m.floor.holder, m.floor.heard = a.Grant, a.Holder, now
 	case a.Grant == 0:
 		m.floor.holder = regions.SessionID{}
@@ -134,6 +139,9 @@ func (m *Machine) FloorAnswered(now, asked time.Time, w FloorWish, a regions.Flo
 		position := 0
 		switch a.Standing {
 		case regions.FloorYours:
+			if a.Grant <= m.floor.released[k] {
+				break // it is void, and asked for again
+			}
 			m.out.Media = m.out.Media || c.until.IsZero()
 			c.grant, c.until = a.Grant, asked.Add(a.Lease)
 		case regions.FloorWaiting:
@@ -149,12 +157,6 @@ func (m *Machine) FloorAnswered(now, asked time.Time, w FloorWish, a regions.Flo
 	if changed || before != m.floor.holder {
 		m.floorNews()
 	}
-}
-
-// releasing: the answer was overtaken by the release of its holder, who is of this node.
-func (m *Machine) releasing(a regions.FloorAnswer) bool {
-	k := keyOf(a.Holder)
-	return m.locals[k] != nil && a.Region == m.cfg.Region && m.floor.claims[k] == nil && !m.superseded
 }
 
 // FloorOf is the floor as a participant of this node has it.
@@ -238,7 +240,7 @@ func (m *Machine) tickFloor(now time.Time) {
 		}
 		if !c.asking && !now.Before(c.next) {
 			c.asking = true
-			m.out.Floor = append(m.out.Floor, FloorWish{Who: c.id, Priority: c.priority})
+			m.out.Floor = append(m.out.Floor, FloorWish{Who: c.id, Priority: c.priority, Released: f.released[k]})
 		}
 	}
 	if f.holder.User == "" {

@@ -129,6 +129,10 @@ func (m *Machine) Leave(now time.Time, id regions.SessionID, reason string) {
 	if l == nil || id.Epoch < l.who.Epoch {
 		return
 	}
+	if reason == "removed" {
+		m.over(now, keyOf(id), reason) // it did not say so itself
+		return
+	}
 	m.drop(now, keyOf(id), reason)
 }
 

@@ -142,7 +142,7 @@ func New(now time.Time, c Config) *Machine {
 	return &Machine{
 		cfg: c, record: c.Record, locals: map[Key]*local{}, parts: map[regions.NodeID]*part{},
 		view: map[Key]*wire.CallParticipant{}, sources: map[string]*source{}, needed: map[string]media.Layers{},
-		ghosts: map[Key]*ghost{}, movedAway: map[Key]movedAway{}, floor: floor{claims: map[Key]*claim{}},
+		ghosts: map[Key]*ghost{}, movedAway: map[Key]movedAway{}, floor: floor{claims: map[Key]*claim{}, released: map[Key]uint64{}},
 		partVersion: c.Version, partTold: c.Version, partChanged: map[Key]bool{}, partGone: map[Key]*peer.CallKey{}, dirty: map[Key]string{},
 		next: now.Add(beat), empty: now,
 	}

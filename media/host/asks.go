@@ -113,6 +113,15 @@ func (l *live) join(ctx context.Context, who media.Session, j *wire.CallJoin, ag
 	if err != nil {
 		return nil, err
 	}
+	if !again {
+		l.h.spawn(func(ctx context.Context) {
+			ctx, cancel := context.WithTimeout(ctx, askTimeout)
+			defer cancel()
+			if err := l.h.cfg.Book.Joined(ctx, string(l.id), who.User); err != nil {
+				l.log.InfoContext(ctx, "it was not stored who takes part in a call", "err", err)
+			}
+		})
+	}
 	return &wire.ServerFrame{Body: &wire.ServerFrame_CallJoined{CallJoined: joined}}, nil
 }
 
@@ -139,6 +148,10 @@ func (h *Host) stays(from regions.NodeID, id string, s *peer.CallStay) {
 	switch s.GetState() {
 	case peer.CallStay_RESUMED:
 		h.resumed(who)
+	case peer.CallStay_SUSPENDED:
+		if l := h.live(id); l != nil {
+			l.do(func(time.Time) { l.m.Suspend(who.ID()) })
+		}
 	case peer.CallStay_GONE:
 		if l := h.live(id); l != nil {
 			l.do(func(now time.Time) { l.m.Leave(now, who.ID(), s.GetReason()) })

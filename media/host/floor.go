@@ -45,7 +45,7 @@ func (l *live) floor(ctx context.Context, who media.Session, r *wire.CallFloorAs
 
 // askFloor asks the call's home region, in a goroutine of its own.
 func (l *live) askFloor(w call.FloorWish) {
-	home, priority := l.m.Record().Home, w.Priority
+	home := l.m.Record().Home
 	answered := make(chan struct{})
 	l.ears.floorAsked = answered
 	asked := time.Now() // a lease counts from before it was asked for
@@ -59,7 +59,7 @@ func (l *live) askFloor(w call.FloorWish) {
 				a, err = l.h.cfg.Floor.Release(ctx, home, regions.FloorRelease{Call: l.id, Session: w.Who, Node: l.h.cfg.Self, Grant: w.Grant})
 			} else {
 				a, err = l.h.cfg.Floor.Ask(ctx, home, regions.FloorAsk{
-					Call: l.id, Session: w.Who, Region: l.h.cfg.Region, Node: l.h.cfg.Self, Priority: priority, MaxTalk: l.h.cfg.MaxTalk,
+					Call: l.id, Session: w.Who, Region: l.h.cfg.Region, Node: l.h.cfg.Self, Priority: w.Priority, MaxTalk: l.h.cfg.MaxTalk, Released: w.Released,
 				})
 			}
 		}

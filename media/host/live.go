@@ -99,6 +99,13 @@ func (h *Host) open(ctx context.Context, id, room string, place regions.Epoch) (
 	}
 	h.lives[p.Call] = l
 	h.work.Go(l.run)
+	h.work.Go(func() { // a call of which nobody says anything would be ended
+		ctx, cancel := context.WithTimeout(h.ctx, askTimeout)
+		defer cancel()
+		if _, err := h.cfg.Book.Seen(ctx, []string{id}); err != nil {
+			h.log.InfoContext(ctx, "it was not stored that a call goes on", "err", err)
+		}
+	})
 	return l, nil
 }
 

@@ -200,51 +200,55 @@ func (h *Host) Resume(who media.Session) {
 	}
 }
 
-// Gone tells that a session of this node ended. Who it is of is taken out of the calls by
-// the SFUs, which hear so from the region; only what is kept here is forgotten.
-func (h *Host) Gone(id regions.SessionID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	k := call.Key{User: id.User, Device: id.Device}
-	for callID, s := range h.seats[k] {
-		if s.who.Epoch <= id.Epoch {
-			delete(h.seats[k], callID)
-		}
-	}
-	if len(h.seats[k]) == 0 {
-		delete(h.seats, k)
+// Suspend tells that a session of this node lost its connection: it stays in its calls.
+func (h *Host) Suspend(id regions.SessionID) {
+	h.tellStay(id, func(*seat) bool { return true }, peer.CallStay_SUSPENDED, "")
+}
+
+// Gone takes a session of this node that ended out of its calls, for a reason as in
+// wire.CallGone, or "moved": its device is in them under another one.
+func (h *Host) Gone(id regions.SessionID, reason string) {
+	for _, call := range h.tellStay(id, func(*seat) bool { return true }, peer.CallStay_GONE, reason) {
+		h.unseat(id, call)
 	}
 }
 
-// Left takes a session out of the call in a room that it left, or was put out of: reason
-// is "left", "removed" or another one of wire.CallGone.
+// Left takes a session out of the call in a room that it left, or was put out of.
 func (h *Host) Left(id regions.SessionID, room, reason string) {
-	h.mu.RLock()
+	for _, call := range h.tellStay(id, func(s *seat) bool { return s.room == room }, peer.CallStay_GONE, reason) {
+		h.unseat(id, call)
+	}
+}
+
+// tellStay tells the SFUs of a session's calls what became of it, and returns the calls.
+func (h *Host) tellStay(id regions.SessionID, which func(*seat) bool, state peer.CallStay_State, reason string) (calls []string) {
 	type place struct {
 		call string
 		node regions.NodeID
 	}
 	var places []place
+	h.mu.RLock()
 	for callID, s := range h.seats[call.Key{User: id.User, Device: id.Device}] {
-		if s.room == room && s.who.Epoch <= id.Epoch {
-			places = append(places, place{string(callID), s.node})
-			if s.former != "" {
-				places = append(places, place{string(callID), s.former})
+		if !which(s) || s.who.Epoch > id.Epoch {
+			continue
+		}
+		calls = append(calls, string(callID))
+		for _, node := range []regions.NodeID{s.node, s.former} {
+			if node != "" {
+				places = append(places, place{string(callID), node})
 			}
 		}
 	}
 	h.mu.RUnlock()
+	stay := &peer.CallStay{Session: &peer.CallSession{User: id.User, Device: id.Device, Epoch: uint64(id.Epoch)}, State: state, Reason: reason}
 	for _, p := range places {
-		h.unseat(id, p.call)
-		stay := &peer.CallStay{
-			Session: &peer.CallSession{User: id.User, Device: id.Device, Epoch: uint64(id.Epoch)}, State: peer.CallStay_GONE, Reason: reason,
-		}
 		if p.node == h.cfg.Self {
 			h.stays(h.cfg.Self, p.call, stay)
-		} else if p.node != "" {
+		} else {
 			h.cfg.Links.Send(p.node, &peer.CallFrame{Call: p.call, Body: &peer.CallFrame_Stay{Stay: stay}})
 		}
 	}
+	return calls
 }
 
 // heard passes on what an SFU of this region says to a session of this node.

@@ -37,6 +37,7 @@ const (
 	probeEvery    = 900 * time.Millisecond
 	probeLong     = 120 * time.Millisecond
 	share         = 0.92 // of the estimate, for what is always sent
+	least         = 0.4  // of what the lowest layer costs: less room pauses the picture
 	stepUp        = 1.1  // what a step up has to leave free
 )
 
@@ -62,7 +63,7 @@ func (d *down) allocateLocked(now time.Duration) *wire.CallQuality {
 	a := &d.alloc
 	a.next = now + allocateEvery
 	a.mu.Lock()
-	rate, known := a.est.Rate(), a.est.Known()
+	rate, known, limited := a.est.Rate(), a.est.Known(), a.est.Limited()
 	a.mu.Unlock()
 	budget := unlimited
 	if known {
@@ -114,7 +115,7 @@ func (d *down) allocateLocked(now time.Duration) *wire.CallQuality {
 		}
 		c.most = src.enough(c.height)
 	}
-	lack := distribute(cs, budget)
+	lack := distribute(cs, budget, !limited)
 	a.lacks, a.target = lack > 0, 0
 	if lack > 0 {
 		a.target = int(float64(lack) / share)
@@ -207,6 +208,9 @@ func (src *source) enough(height uint32) int {
 
 // probe finds out whether there is room for what is lacking.
 func (a *allocation) probe(w *writer, d *down, now time.Duration) {
+	if a.probing == 0 && (!a.lacks || now < a.probeAt) {
+		return
+	}
 	a.mu.Lock()
 	known, rate, held, rtt := a.est.Known(), a.est.Rate(), a.est.Held(), a.est.RTT()
 	busy := a.est.Probing(now)
@@ -221,7 +225,7 @@ func (a *allocation) probe(w *writer, d *down, now time.Duration) {
 	case a.probing != 0:
 		d.padLocked(w, int(float64(a.speed)*(now-a.padded).Seconds()/8))
 		a.padded = now
-	case !known || !a.lacks || busy || now < a.probeAt || now-held < 2*rtt+time.Second && held != 0:
+	case !known || busy || now-held < 2*rtt+time.Second && held != 0:
 	default:
 		a.speed = min(2*rate, max(a.target*11/10, rate*5/4), bwe.Most)
 		a.mu.Lock()
@@ -252,9 +256,10 @@ type choice struct {
 
 // distribute gives each its lowest layer first, the ones that are shown biggest before
 // others, then one step more to each in turn, as long as the budget lasts. A step above
-// what a track has now needs some room, so that it is not taken back at once. It returns
-// what it would take to take the first step that there was no budget for; 0: none.
-func distribute(cs []*choice, budget int) (lack int) {
+// what a track has now needs some room, so that it is not taken back at once. With
+// atLeast everybody gets the lowest layer, budget or not. It returns what it would take to
+// take the first step that there was no budget for; 0: none.
+func distribute(cs []*choice, budget int, atLeast bool) (lack int) {
 	for _, c := range cs {
 		c.got = -1
 	}
@@ -273,7 +278,10 @@ func distribute(cs []*choice, budget int) (lack int) {
 			if next > c.cur && c.got >= 0 {
 				room = cost + (stepUp-1)*float64(c.rates[next])
 			}
-			if room > left {
+			if c.got < 0 {
+				room *= least
+			}
+			if room > left && !(atLeast && c.got < 0) {
 				if lack == 0 {
 					lack = budget + int(room-left)
 				}

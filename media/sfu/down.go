@@ -330,33 +330,32 @@ func (d *down) lost(ssrc uint32) {
 func (d *down) keyed()          { d.p.keyed(wire.CallDescription_DOWN) }
 func (d *down) ended(err error) { d.p.ended(wire.CallDescription_DOWN, err) }
 
-// tick looks after what no packet brings about.
+// tick looks after what no packet brings about. Most of the time there is nothing to do,
+// and it costs next to nothing then.
 func (d *down) tick(w *writer, now time.Duration) {
 	d.mu.Lock()
 	var quality *wire.CallQuality
 	if now >= d.alloc.next {
 		quality = d.allocateLocked(now)
-	}
-	d.alloc.probe(w, d, now)
-	waiting := d.alloc.waiting[:0]
-	for _, sub := range d.subs {
-		if sub.waits() >= 0 {
-			waiting = append(waiting, sub)
+		d.alloc.waiting = d.alloc.waiting[:0]
+		for _, sub := range d.subs {
+			if sub.waits() >= 0 {
+				d.alloc.waiting = append(d.alloc.waiting, sub)
+			}
 		}
 	}
-	d.alloc.waiting = waiting
+	d.alloc.probe(w, d, now)
+	waiting, changed := d.alloc.waiting, d.alloc.changed
+	d.alloc.waiting, d.alloc.changed = nil, nil
 	d.mu.Unlock()
 	for _, sub := range waiting {
 		if l := sub.waits(); l >= 0 {
 			sub.src.Load().KeyFrame(l)
 		}
 	}
-	clear(waiting)
-	for _, src := range d.alloc.changed {
+	for _, src := range changed {
 		src.changed()
 	}
-	clear(d.alloc.changed)
-	d.alloc.changed = d.alloc.changed[:0]
 	if quality != nil {
 		d.p.post(func(e media.PeerEvents) { e.Quality(quality) })
 	}

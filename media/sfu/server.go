@@ -281,7 +281,7 @@ func (s *Server) now() time.Duration { return time.Since(s.started) }
 
 // tickEvery is how often what has no packet to wait for is looked at: repeated
 // requests for what was lost, silence, estimates.
-const tickEvery = 25 * time.Millisecond
+const tickEvery = 40 * time.Millisecond
 
 func (s *Server) tick(ctx context.Context) {
 	t := time.NewTicker(tickEvery)
