@@ -12,9 +12,10 @@ import (
 
 // Disagreement is where an observer and the truth differ.
 type Disagreement struct {
-	Room  string
-	About Key // the device in question, or the observer
-	Text  string
+	Room    string
+	About   Key  // the device in question, or the observer
+	Receipt bool // it is about how far somebody has got in the messages, and nothing else
+	Text    string
 }
 
 // Disagreements compares what observers see with the truth.
@@ -22,7 +23,11 @@ func Disagreements(truth map[string]map[Key]Present, seen []Observer, kept map[s
 	for _, o := range seen {
 		who := o.Run.Key
 		say := func(about Key, format string, args ...any) {
-			out = append(out, Disagreement{o.Room, about, fmt.Sprintf("%s in %s ", who, o.Room) + fmt.Sprintf(format, args...)})
+			out = append(out, Disagreement{Room: o.Room, About: about, Text: fmt.Sprintf("%s in %s ", who, o.Room) + fmt.Sprintf(format, args...)})
+		}
+		sayReceipt := func(format string, args ...any) {
+			say(who, format, args...)
+			out[len(out)-1].Receipt = true
 		}
 		if o.Offline != "" {
 			say(who, "is not connected: %s", o.Offline)
@@ -61,11 +66,11 @@ func Disagreements(truth map[string]map[Key]Present, seen []Observer, kept map[s
 		}
 		for user, s := range is.Receipts {
 			if receipts[user] != s {
-				say(who, "has the receipt %+v, and it is %+v", receipts[user], s)
+				sayReceipt("has the receipt %+v, and it is %+v", receipts[user], s)
 			}
 		}
 		if own, l := is.Receipts[who.User], uint64(len(is.Messages)); own.Delivered != l {
-			say(who, "has told of %d messages, of %d", own.Delivered, l)
+			sayReceipt("has told of %d messages, of %d", own.Delivered, l)
 		}
 	}
 	slices.SortFunc(out, func(a, b Disagreement) int { return cmp.Compare(a.Text, b.Text) })

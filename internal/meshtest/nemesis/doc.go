@@ -32,7 +32,9 @@
 // TestPartition cuts one region off from all others for 30 s, both ways or one
 // way, under load, and owners move meanwhile on either side. Beyond what follows,
 // nobody may see anybody leave, who can't hear a region is told so once and once
-// that it can again, and everybody agrees 1.5 s and a round trip after the cut.
+// that it can again, and everybody agrees 1.5 s and a round trip after the cut; on
+// receipts of what they got then half a second and a way to the other regions later,
+// since devices and nodes gather them for 200 ms each (ADR 108).
 //
 // # What is promised, and checked
 //
