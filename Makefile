@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
 	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-logins bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts bench-chat bench-jobs bench-ledger generate clean setup-run setup-test
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts bench-chat bench-jobs bench-ledger bench-turn prove-turn generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -162,6 +162,21 @@ bench-chat: build
 # Expenses over HTTP, beside pgbench on the same database.
 bench-ledger: build
 	set -o pipefail; bin/muster bench ledger --strict --json bench/baseline/ledger.json | tee bench/baseline/ledger.txt
+
+# The relay, beside a coturn of your own (Debian package coturn), started with
+# turnserver -n --listening-ip=127.0.0.1 --relay-ip=127.0.0.1 --listening-port=34780 --realm=muster \
+#   --use-auth-secret --static-auth-secret=SECRET --allow-loopback-peers --no-tls --no-dtls --no-cli:
+# make bench-turn PEER="--peer 127.0.0.1:34780 --peer-pid 1234 --peer-secret SECRET"
+bench-turn: build
+	set -o pipefail; bin/muster bench turn $(PEER) --json bench/baseline/turn.json | tee bench/baseline/turn.txt
+
+# What comes from clients, peers and streams, and credentials, all of it hostile.
+prove-turn:
+	go test -race -count=3 -timeout 20m ./turn/...
+	go test -run '^$$' -fuzz FuzzFromClient -fuzztime 60s ./turn/allocation
+	go test -run '^$$' -fuzz FuzzFromPeer -fuzztime 30s ./turn/allocation
+	go test -run '^$$' -fuzz FuzzFrame -fuzztime 30s ./turn
+	go test -run '^$$' -fuzz FuzzParse -fuzztime 30s ./turn/cred
 
 bench-idle: build
 	bin/muster bench idle --sessions 5000 --room-size 50 --json bench/baseline/idle.json
