@@ -357,7 +357,8 @@ func (e *Estimator) control(now time.Duration) {
 	switch e.state {
 	case overusing:
 		if e.received > 0 && now-e.held > e.rtt+100*time.Millisecond {
-			e.rate = min(e.rate, max(decrease*e.received, Least))
+			// What arrives is what the link carries, whatever was thought before.
+			e.rate = max(decrease*e.received, Least)
 			e.linkMax = e.received
 			e.held = now
 			e.full = true
@@ -382,7 +383,8 @@ func (e *Estimator) control(now time.Duration) {
 		if limit := 1.5*e.received + 10_000; grown > limit {
 			grown = max(e.rate, limit)
 		}
-		e.rate = min(grown, Most)
+		// What arrives without a queue has been shown to fit.
+		e.rate = min(max(grown, e.received), Most)
 	}
 }
 
