@@ -1,5 +1,6 @@
 import { signal } from "@preact/signals";
 import type { Notification } from "@muster/sdk";
+import { heardCalls } from "./call/state.ts";
 import { forgetConversations, heardConversation } from "./chat/conversations.ts";
 import { contacts, loadContacts } from "./contacts.ts";
 import { api } from "./live.ts";
@@ -30,6 +31,7 @@ export function heard(kind: string): void {
   if (kind === "" || kind === "notification") void loadUnread().catch(() => {}); // the next one says it again
   if (kind === "" || kind.startsWith("friend.")) void loadContacts().catch(() => {});
   if (kind === "" || kind === "payment.updated") heardPayment();
+  heardCalls(kind);
   heardTalk(kind);
   heardConversation(kind);
 }

@@ -73,6 +73,11 @@ export function followCalls(room: Room): () => void {
   return () => offs.forEach((off) => off());
 }
 
+/** A notice came (of rooms of two), or some may have been missed. */
+export function heardCalls(kind: string): void {
+  if (kind.startsWith("call.") || (kind === "" && ongoing.peek().size > 0)) void loadCalls().catch(() => {}); // the next one says it again
+}
+
 export async function loadCalls(): Promise<void> {
   const all = await api.communication.calls();
   ongoing.value = new Map(all.map((c): [string, CallRecord] => [c.room || groupRoom(c.groupId), c]));
