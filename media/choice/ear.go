@@ -57,14 +57,15 @@ const (
 	clearly    = 0.06                   // by which an outsider's score must be higher
 	lasting    = 60 * time.Millisecond  // for so long; except those who begin to talk
 	idle       = 3 * time.Second        // likewise, of two who are quiet
+	recently   = 10 * time.Second       // who talked may go on
 
 	middling = 1000. // metres at which nearness is a half, without a radius
 	leastFar = 0.2   // gain
 )
 
 // Ear chooses whom one listener hears: at most Weights.Most of the streams within the
-// radius. Talkers come before those who are quiet, and among each the higher weighted
-// mean of loudness and nearness, both 0 to 1, comes first.
+// radius. Talkers come before those who are quiet, of whom those who talked recently come
+// first; else the higher weighted mean of loudness and nearness, both 0 to 1, does.
 //
 // Somebody who begins to talk takes the place of one who is quiet, at once. A talker
 // takes another's place when clearly better for a moment. Nobody loses the place in the
@@ -88,6 +89,7 @@ type stream struct {
 	from   time.Time // that it is heard
 	began  time.Time // that it is loud; zero: it is quiet
 	loud   time.Time // the last time that it was
+	recent bool      // that is not long ago
 	better time.Time // that it would take a place; zero: it would not
 	score  float64
 	far    float64 // metres; NaN: not known
@@ -176,6 +178,7 @@ func (e *Ear) take(now time.Time, w Weights, l Listener, sounds []Sound) {
 }
 
 func (s *stream) listen(level uint8, now time.Time) {
+	s.recent = !s.loud.IsZero() && now.Sub(s.loud) < recently
 	if level > audible {
 		s.began = time.Time{}
 		return
@@ -217,6 +220,11 @@ func (s *stream) before(o *stream) int {
 		}
 		return 1
 	}
+	if !s.talks() && (s.recent || o.recent) {
+		if c := o.loud.Compare(s.loud); c != 0 {
+			return c
+		}
+	}
 	return cmp.Or(cmp.Compare(o.score, s.score), cmp.Compare(s.id, o.id))
 }
 
@@ -253,15 +261,12 @@ func (e *Ear) choose(now time.Time, most int) {
 		return b.before(a)
 	})
 	for i, o := range e.out {
-		if i >= len(e.in) || e.in[i].resting(now) || !o.beats(e.in[i], now) {
-			for _, rest := range e.out[i:] {
-				if i >= len(e.in) || !rest.wouldBeat(e.in[i]) {
-					rest.better = time.Time{}
-				}
-			}
-			return
+		switch {
+		case i >= len(e.in), e.in[i].resting(now), !o.wouldBeat(e.in[i]):
+			o.better = time.Time{}
+		case o.beats(e.in[i], now):
+			e.in[i], e.out[i] = o, e.in[i]
 		}
-		e.in[i], e.out[i] = o, e.in[i]
 	}
 }
 
@@ -270,14 +275,14 @@ func (o *stream) wouldBeat(in *stream) bool {
 	if o.talks() != in.talks() {
 		return o.talks()
 	}
+	if !o.talks() && (o.recent || in.recent) {
+		return !in.recent
+	}
 	return o.score > in.score+clearly
 }
 
-// beats reports whether o takes the place of an insider now.
+// beats reports whether o, who is better than an insider, takes its place now.
 func (o *stream) beats(in *stream, now time.Time) bool {
-	if !o.wouldBeat(in) {
-		return false
-	}
 	if o.talks() != in.talks() {
 		return true
 	}
@@ -301,7 +306,7 @@ func (s *stream) hints(w Weights, l Listener, p Place) (gain, pan float32) {
 		return gain, 0
 	}
 	bearing := geo.Bearing(l.Place.At, p.At)
-	if l.HasHeading {
+	if l.HasHeading && !math.IsNaN(l.Heading) && !math.IsInf(l.Heading, 0) {
 		bearing -= l.Heading
 	}
 	return gain, float32(math.Sin(bearing * math.Pi / 180))
