@@ -22,10 +22,11 @@ type ServeCmd struct {
 	DatabaseSurvivesRegion bool `help:"The database goes on without any one region: messages of groups whose home region cannot be reached are written from here."`
 
 	// What follows takes the place of what the file says.
-	Roles        []string       `help:"What the process does: edge and core, which go together, and dns. Default: edge,core." placeholder:"ROLE"`
-	DNS          string         `help:"UDP and TCP address of the role dns." placeholder:"ADDR"`
-	DNSZone      string         `help:"Zone that dns answers for. Default: the topology's dns_name." placeholder:"NAME"`
-	DNSNS        []string       `help:"Name servers of that zone, NAME, or NAME=IP if in it." name:"dns-ns" sep:";" placeholder:"NAME[=IP,IP]"`
+	Roles   []string `help:"What the process does: edge and core, which go together, and dns, media and turn. Default: edge,core." placeholder:"ROLE"`
+	DNS     string   `help:"UDP and TCP address of the role dns." placeholder:"ADDR"`
+	DNSZone string   `help:"Zone that dns answers for. Default: the topology's dns_name." placeholder:"NAME"`
+	DNSNS   []string `help:"Name servers of that zone, NAME, or NAME=IP if in it." name:"dns-ns" sep:";" placeholder:"NAME[=IP,IP]"`
+	MediaFlags
 	Objects      string         `help:"Where pictures and exports are kept: a directory that all nodes share, or s3://bucket/prefix?endpoint=URL&region=NAME. Default: objects in the node's data." env:"MUSTER_OBJECTS" placeholder:"WHERE"`
 	MailFrom     string         `help:"What mails come from." env:"MUSTER_MAIL_FROM" placeholder:"NAME <ADDRESS>"`
 	SMTPServer   string         `help:"Server that takes mails." name:"smtp-server" env:"MUSTER_SMTP_SERVER" placeholder:"HOST:PORT"`
@@ -53,6 +54,7 @@ func (c *ServeCmd) override(cfg *node.ServeConfig) {
 		cfg.DNS.NameServers = c.DNSNS
 	}
 	cfg.DNS.Listen, cfg.DNS.Zone = cmp.Or(c.DNS, cfg.DNS.Listen), cmp.Or(c.DNSZone, cfg.DNS.Zone)
+	c.media(cfg)
 	cfg.Locations = cmp.Or(c.Locations, cfg.Locations)
 	cfg.Objects = cmp.Or(c.Objects, cfg.Objects)
 	cfg.Traces.Endpoint = cmp.Or(c.OTLPEndpoint, cfg.Traces.Endpoint)

@@ -92,9 +92,13 @@ type ServeConfig struct {
 	} `yaml:"traces"`
 
 	Capacity uint32 `yaml:"capacity"` // the node's share of its region's rooms, beside the others'; default 100
-	// Roles are what the process does: edge and core, which go together, and dns.
-	// Default: edge and core.
+	// Roles are what the process does: edge and core, which go together, and dns, media
+	// and turn. Default: edge and core.
 	Roles []string `yaml:"roles"`
+	// Media is for the role media: to forward packets of calls. TURN is for the role
+	// turn: to relay those of clients that can't be reached otherwise.
+	Media MediaServeConfig `yaml:"media"`
+	TURN  TURNServeConfig  `yaml:"turn"`
 	// DNS is for the role dns.
 	DNS DNSConfig `yaml:"dns"`
 	// Objects is where pictures and exports are kept: a directory, which all nodes
@@ -178,7 +182,7 @@ func LoadServeConfig(path string) (*ServeConfig, error) {
 	if c.TLS != nil {
 		paths = append(paths, &c.TLS.Cert, &c.TLS.Key)
 	}
-	for _, p := range []*string{&c.Mail.PasswordFile, &c.Mail.CAFile, &c.Google.SecretFile, &c.Stripe.KeyFile, &c.Stripe.SecretFile, &c.Kafka.CAFile} {
+	for _, p := range []*string{&c.Mail.PasswordFile, &c.Mail.CAFile, &c.Google.SecretFile, &c.Stripe.KeyFile, &c.Stripe.SecretFile, &c.Kafka.CAFile, &c.TURN.SecretFile} {
 		if *p != "" {
 			paths = append(paths, p)
 		}
@@ -262,6 +266,9 @@ func NewServer(ctx context.Context, c *ServeConfig, version string, log *slog.Lo
 		return nil, err
 	}
 	if cfg.HTTPTLS, cfg.WebTransportTLS, err = c.certificates(); err != nil {
+		return nil, err
+	}
+	if err = c.calls(&cfg); err != nil {
 		return nil, err
 	}
 	registry := obs.ProcessRegistry()

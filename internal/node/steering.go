@@ -106,13 +106,13 @@ func checkRoles(roles []string) error {
 	}
 	for _, r := range roles {
 		switch r {
-		case "edge", "core", "dns":
+		case "edge", "core", "dns", "media", "turn":
 		default:
-			return fmt.Errorf("role %q: this version has edge, core and dns", r)
+			return fmt.Errorf("role %q: there are edge, core, dns, media and turn", r)
 		}
 	}
 	if !slices.Contains(roles, "edge") || !slices.Contains(roles, "core") {
-		return fmt.Errorf("roles %s: edge and core go together and can't be left out; dns goes beside them", strings.Join(roles, ","))
+		return fmt.Errorf("roles %s: edge and core go together and can't be left out; dns, media and turn go beside them", strings.Join(roles, ","))
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func TestRoles(t *testing.T) {
 	for _, good := range [][]string{nil, {"edge", "core"}, {"dns", "core", "edge"}} {
 		require.NoError(t, checkRoles(good))
 	}
-	require.ErrorContains(t, checkRoles([]string{"edge", "core", "media"}), `"media"`)
+	require.ErrorContains(t, checkRoles([]string{"edge", "core", "sfu"}), `"sfu"`)
 	require.ErrorContains(t, checkRoles([]string{"dns"}), "go together")
 	require.ErrorContains(t, checkRoles([]string{"edge"}), "go together")
 }
