@@ -13,6 +13,7 @@ import (
 
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/turn/allocation"
+	"github.com/mustermesh/muster/turn/cred"
 	"github.com/mustermesh/muster/turn/quota"
 )
 
@@ -50,7 +51,8 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	c := allocation.NewCommon()
-	c.Realm, c.Secrets, c.Users = o.Realm, o.Secrets, quota.New(o.Quota)
+	c.Realm, c.Users = o.Realm, quota.New(o.Quota)
+	c.Secrets.Store(&o.Secrets)
 	c.Most, c.MaxAge = int64(o.MaxAllocations), o.MaxAge
 	c.Alternates = make([]netip.AddrPort, len(o.Listen))
 	for i, l := range o.Listen {
@@ -181,6 +183,16 @@ func (s *Server) Listening() []Listen { return slices.Clone(s.listening) }
 
 // Allocations is how many there are.
 func (s *Server) Allocations() int { return int(s.common.Allocations.Load()) }
+
+// SetSecrets puts others in the place of those that credentials are made of.
+// Allocations go on with what they were made with.
+func (s *Server) SetSecrets(secrets cred.Secrets) error {
+	if err := secrets.Validate(); err != nil {
+		return err
+	}
+	s.common.Secrets.Store(&secrets)
+	return nil
+}
 
 // Drain refuses new allocations from now on, and returns when those there are have
 // ended, or with ctx's error. Until then they go on and may be refreshed.

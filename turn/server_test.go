@@ -252,6 +252,27 @@ func TestCredentials(t *testing.T) {
 	require.Positive(t, counts.Refused[allocation.Expired], "expired")
 }
 
+func TestSecretsChange(t *testing.T) {
+	s := serve(t, nil)
+	relayed, err := client(t, s, UDP, "anna").Allocate()
+	require.NoError(t, err)
+	const next = "the secret that comes after it"
+	require.Error(t, s.SetSecrets(nil))
+	require.NoError(t, s.SetSecrets(cred.Secrets{next, secret}))
+	_, err = client(t, s, UDP, "anna").Allocate()
+	require.NoError(t, err, "both")
+	require.NoError(t, s.SetSecrets(cred.Secrets{next}))
+	_, err = client(t, s, UDP, "anna").Allocate()
+	require.Error(t, err, "the old one no more")
+	username, password := cred.Mint(next, "anna", time.Now(), time.Hour)
+	_, err = clientOf(t, s, UDP, dial(t, s, UDP), username, password).Allocate()
+	require.NoError(t, err)
+	peer := peerSocket(t)
+	_, err = relayed.WriteTo([]byte("goes on"), peer.LocalAddr())
+	require.NoError(t, err)
+	receive(t, peer)
+}
+
 func TestQuotaIsTheUsers(t *testing.T) {
 	s := serve(t, func(s *Server) { s.common.Users = quota.New(quota.Limits{Allocations: 3}) })
 	var kept []net.PacketConn

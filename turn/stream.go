@@ -206,8 +206,10 @@ func (s *Server) converse(ctx context.Context, index uint16, c net.Conn, sh *sha
 	writer.Go(st.write)
 	err := st.read()
 	sh.mu.Lock()
-	sh.machine.Gone(time.Now(), st.flow)
-	delete(sh.streams, st.flow)
+	if sh.streams[st.flow] == st { // not a later one from the same port
+		sh.machine.Gone(time.Now(), st.flow)
+		delete(sh.streams, st.flow)
+	}
 	sh.mu.Unlock()
 	st.close()
 	writer.Wait()

@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mustermesh/muster/internal/obs"
@@ -47,11 +49,9 @@ func (c *TurnCmd) options() (o turn.Options, err error) {
 		Realm: c.Realm, RelayIP: c.RelayIP, PublicIP: c.PublicIP, MaxAllocations: c.Most, Shards: c.Shards,
 		Quota: quota.Limits{Allocations: c.UserMost, Bytes: c.UserBytes},
 	}
-	b, err := os.ReadFile(c.SecretFile)
-	if err != nil {
-		return o, fmt.Errorf("--secret-file: %w", err)
+	if o.Secrets, err = c.secrets(); err != nil {
+		return o, err
 	}
-	o.Secrets = cred.Secrets(strings.Fields(string(b)))
 	if _, err := fmt.Sscanf(c.Ports, "%d-%d", &o.MinPort, &o.MaxPort); err != nil {
 		return o, fmt.Errorf("--ports %q: two port numbers, such as 49152-65535", c.Ports)
 	}
@@ -98,7 +98,28 @@ func (c *TurnCmd) options() (o turn.Options, err error) {
 	return o, nil
 }
 
-// Run relays until a signal, then drains.
+func (c *TurnCmd) secrets() (cred.Secrets, error) {
+	b, err := os.ReadFile(c.SecretFile)
+	if err != nil {
+		return nil, fmt.Errorf("--secret-file: %w", err)
+	}
+	return strings.Fields(string(b)), nil
+}
+
+// reload reads the secrets again.
+func (c *TurnCmd) reload(ctx context.Context, s *turn.Server, log *slog.Logger) {
+	secrets, err := c.secrets()
+	if err == nil {
+		err = s.SetSecrets(secrets)
+	}
+	if err != nil {
+		log.ErrorContext(ctx, "the secrets stay as they were", "err", err)
+		return
+	}
+	log.InfoContext(ctx, "the secrets were read again", "secrets", len(secrets))
+}
+
+// Run relays until a signal, then drains. SIGHUP makes it read the secrets again.
 func (c *TurnCmd) Run(ctx context.Context, log *slog.Logger) error {
 	o, err := c.options()
 	if err != nil {
@@ -127,7 +148,16 @@ func (c *TurnCmd) Run(ctx context.Context, log *slog.Logger) error {
 		_ = web.Close()
 		<-ended
 	}()
-	<-ctx.Done()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for ctx.Err() == nil {
+		select {
+		case <-hup:
+			c.reload(life, s, log)
+		case <-ctx.Done():
+		}
+	}
 	drain, cancel := context.WithTimeout(life, cmp.Or(c.MaxDrain, maxDrain))
 	defer cancel()
 	if err := s.Drain(drain); err != nil {

@@ -101,7 +101,7 @@ type Relays interface {
 // Common is what the machines of one server share. It is safe for concurrent use.
 type Common struct {
 	Realm   string
-	Secrets cred.Secrets
+	Secrets atomic.Pointer[cred.Secrets]
 	Peers   Peers
 	Users   *quota.Users
 	Most    int64 // allocations

@@ -50,7 +50,8 @@ func (r *relays) Close(a *Allocation) { delete(r.open, a) }
 
 func machine(limits quota.Limits) (*Machine, *relays) {
 	c := NewCommon()
-	c.Realm, c.Secrets, c.Users, c.Most, c.MaxAge = realm, cred.Secrets{secret}, quota.New(limits), 1000, 24*time.Hour
+	c.Realm, c.Users, c.Most, c.MaxAge = realm, quota.New(limits), 1000, 24*time.Hour
+	c.Secrets.Store(&cred.Secrets{secret})
 	c.Peers = Peers{Own: []netip.Addr{relay}, From: 50_000, To: 60_000}
 	c.Families.IP4 = true
 	r := &relays{open: map[*Allocation]bool{}}

@@ -83,7 +83,7 @@ func (m *Machine) request(now time.Time, f Flow, src *source) Effect {
 		}
 	default:
 		ok := false
-		for _, k := range m.Secrets.Keys(string(username), m.Realm) {
+		for _, k := range m.Secrets.Load().Keys(string(username), m.Realm) {
 			if m.signed(k) {
 				key, ok = k, true
 			}
