@@ -1,22 +1,28 @@
 // The HTTP side of calls. To take part in one is Session.calls.
 
-import type { Hearing, IceServer } from "./call/types.js";
+import type { CallWho, Hearing, IceServer } from "./call/types.js";
 import { type Call, id, type Json, list, object, text, texts, when } from "./http.js";
 
 /** A call that goes on. */
-export interface CallRecord {
+export interface CallSummary {
   readonly id: string;
   readonly room: string;
-  /** Of the group's call; "" in other rooms. */
-  readonly groupId: string;
   readonly type: "audio" | "video";
-  /** User ids. */
-  readonly participants: readonly string[];
+  /** Who is in it, the first one first; undefined: it is not known just now. */
+  readonly participants?: readonly (CallWho & { readonly name: string })[];
   readonly startedAt?: Date;
+}
+
+/** The same, with what those who moderate decided. */
+export interface CallRecord extends CallSummary {
+  /** User id; "": their account is gone. */
   readonly startedBy: string;
+  readonly endedAt?: Date;
   readonly locked: boolean;
   readonly pushToTalk: boolean;
   readonly hearing: Hearing;
+  /** The user may change and end it. */
+  readonly moderates: boolean;
 }
 
 export interface NewCall {
@@ -44,8 +50,8 @@ export class CommunicationApi {
   }
 
   /** The calls that go on in the user's rooms. */
-  async calls(): Promise<CallRecord[]> {
-    return list((await this.#call("GET", "/communication/sessions")).sessions).map(toRecord);
+  async calls(): Promise<CallSummary[]> {
+    return list((await this.#call("GET", "/communication/sessions")).sessions).map(toSummary);
   }
 
   /** Starts a call; where one goes on already, it is that one. Returns its id. */
@@ -83,20 +89,26 @@ const rest = (c: CallChange): Json => ({
   ...(c.hearing && { hearing: { ...c.hearing } }),
 });
 
+const toSummary = (c: Json): CallSummary => ({
+  id: text(c.session_id),
+  room: text(c.room) || `group:${text(c.group_id)}`,
+  type: c.type === "video" ? "video" : "audio",
+  ...(Array.isArray(c.participants) && {
+    participants: list(c.participants).map((p) => ({ user: text(p.user_id), device: text(p.device_id), name: text(p.username) })),
+  }),
+  ...when("startedAt", c.started_at),
+});
+
 function toRecord(c: Json): CallRecord {
   const hearing = object(c.hearing);
   const n = (v: unknown) => Number(v ?? 0);
   return {
-    id: text(c.session_id),
-    room: text(c.room),
-    groupId: text(c.group_id),
-    type: c.type === "video" ? "video" : "audio",
-    participants: list(c.participants).length > 0 && typeof (c.participants as unknown[])[0] !== "string"
-      ? list(c.participants).map((p) => text(p.user_id)) : texts(c.participants),
-    ...when("startedAt", c.started_at),
+    ...toSummary(c),
     startedBy: text(c.started_by),
+    ...when("endedAt", c.ended_at),
     locked: c.locked === true,
     pushToTalk: c.push_to_talk === true,
     hearing: { most: n(hearing.most), loudness: n(hearing.loudness), nearness: n(hearing.nearness), radius: n(hearing.radius) },
+    moderates: c.moderates === true,
   };
 }

@@ -38,7 +38,7 @@ export type {
   Sound,
   TrackStats,
 } from "./call/types.js";
-export type { CallChange, CallRecord, NewCall } from "./communication.js";
+export type { CallChange, CallRecord, CallSummary, NewCall } from "./communication.js";
 export type {
   Conversation,
   ConversationScope,

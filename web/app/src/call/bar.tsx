@@ -9,25 +9,23 @@ interface Props {
   /** What the room is called, and its page. */
   title: string;
   home: string;
-  /** Names of people who may be in the call. */
-  nameOf: (user: string) => string;
 }
 
 /** A call that goes on in the room, to be joined. */
-export function CallBar({ room, title, home, nameOf }: Props) {
+export function CallBar({ room, title, home }: Props) {
   const c = ongoing.value.get(room);
   if (!c || callView.value?.id === c.id) return null;
-  const names = [...new Set(c.participants)].map(nameOf);
+  const names = [...new Map(c.participants?.map((p) => [p.user, p.name])).values()];
   return (
     <section class="call-bar" aria-label="Call" data-testid="call-bar">
-      <span class="grow"><strong>A call goes on</strong><small>{names.length === 0 ? "Nobody is in it right now" : namesOf(names)}</small></span>
+      <span class="grow"><strong>A call goes on</strong>{names.length > 0 && <small>{namesOf(names)}</small>}</span>
       <Button kind="primary" data-testid="join-call" action={() => joinCall(c.id, { room, title, home })}><Icon name="phone" /> Join call</Button>
     </section>
   );
 }
 
 /** Starts a call of one kind or the other; where one goes on, joins it. */
-export function StartCall({ room, title, home }: Omit<Props, "nameOf">) {
+export function StartCall({ room, title, home }: Props) {
   const [open, setOpen] = useState(false);
   const c = ongoing.value.get(room);
   if (callView.value?.room === room) return null;

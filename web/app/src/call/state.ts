@@ -1,6 +1,6 @@
 import { computed, signal } from "@preact/signals";
 import {
-  type Call, type CallPhase, type CallRecord, type CallSource, type CallWho, type Floor, groupRoom, type Hearing, MusterError, type Participant, type Quality,
+  type Call, type CallPhase, type CallSource, type CallSummary, type CallWho, type Floor, type Hearing, MusterError, type Participant, type Quality,
   type Room, type Sound,
 } from "@muster/sdk";
 import { api, connected } from "../live.ts";
@@ -40,7 +40,7 @@ export interface CallView {
 export const key = (w: CallWho): string => `${w.user}/${w.device}`;
 
 /** The calls that are known to go on, by room. */
-export const ongoing = signal<ReadonlyMap<string, CallRecord>>(new Map());
+export const ongoing = signal<ReadonlyMap<string, CallSummary>>(new Map());
 export const callView = signal<CallView | undefined>(undefined);
 /** What is told to those who don't see it. */
 export const spoken = signal("");
@@ -80,7 +80,7 @@ export function heardCalls(kind: string): void {
 
 export async function loadCalls(): Promise<void> {
   const all = await api.communication.calls();
-  ongoing.value = new Map(all.map((c): [string, CallRecord] => [c.room || groupRoom(c.groupId), c]));
+  ongoing.value = new Map(all.map((c): [string, CallSummary] => [c.room, c]));
 }
 
 /** The page of the room is closed: true if the room stays joined for its call. */

@@ -5,7 +5,7 @@ import { CallBar, StartCall } from "../call/bar.tsx";
 import { CallPanel } from "../call/panel.tsx";
 import { Chat } from "../chat/chat.tsx";
 import { closeConversation, conversation, isMuted, leaveConversation, mute, openConversation } from "../chat/conversations.ts";
-import { seek, talk, talkers } from "../chat/talk.ts";
+import { seek, talk } from "../chat/talk.ts";
 import { block } from "../granting.ts";
 import { text } from "../live.ts";
 import { Banner, StatusLine } from "../sheets/status.tsx";
@@ -66,7 +66,7 @@ export function ConversationPage() {
       </header>
       <main class="talk-main" aria-label="Conversation">
         <Banner />
-        {c && <CallBar room={c.room} title={c.name} home={`/c/${c.room}`} nameOf={(u) => talkers.value.find((t) => t.user === u)?.name ?? "Somebody"} />}
+        {c && <CallBar room={c.room} title={c.name} home={`/c/${c.room}`} />}
         {c && <CallPanel room={c.room} moderates={c.scope !== "group" || talk.value?.moderates === true} />}
         {c && <Chat tools={<Tools key={c.room} conversation={c} left={() => route(c.scope === "nearby" ? "/ratings" : "/conversations")} />} />}
       </main>

@@ -103,7 +103,7 @@ export function GroupPage() {
         <a class="icon-button" href={`/g/${id}/money`} aria-label="Money of the group" data-testid="to-money"><Icon name="coins" /></a>
       </header>
       <Banner />
-      <CallBar room={groupRoom(id)} title={group.value?.name ?? ""} home={`/g/${id}`} nameOf={(u) => group.value?.members.find((m) => m.user === u)?.name ?? "Somebody"} />
+      <CallBar room={groupRoom(id)} title={group.value?.name ?? ""} home={`/g/${id}`} />
       <CallPanel room={groupRoom(id)} moderates={myRole.value !== "member"} />
       {both ? (
         <>
