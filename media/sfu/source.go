@@ -32,11 +32,41 @@ type source struct {
 	closed bool
 }
 
-// layerState is what allocation asks; written by the goroutine that receives.
+// layerState is written by the goroutine that receives; allocation asks for some of it.
 type layerState struct {
-	last   atomic.Int64  // time.Duration of the last packet; 0: none yet
-	height atomic.Uint32 // of the picture; 0: unknown
-	meter  meter
+	begun   bool
+	highest uint16        // of the sender's numbers
+	closed  uint16        // the last one that came while the gate was closed
+	offset  uint16        // how many did: they take no number
+	last    atomic.Int64  // time.Duration of the last packet; 0: none yet
+	height  atomic.Uint32 // of the picture; 0: unknown
+	meter   meter
+}
+
+// number takes those packets out of the numbering that come while the gate is closed, so
+// that nobody misses them. It returns false for what is too late to be placed.
+func (l *layerState) number(p *packet, open bool) bool {
+	seq := p.seq
+	switch {
+	case !l.begun:
+		l.begun, l.highest, l.closed = true, seq, seq-1
+		if !open {
+			l.closed = seq
+		}
+	case newer(seq, l.highest):
+		if !open {
+			l.offset += seq - l.highest
+			l.closed = seq
+		}
+		l.highest = seq
+	case !newer(seq, l.closed):
+		return false
+	}
+	p.seq = seq - l.offset
+	if l.highest-l.closed > 0x4000 { // so that it stays comparable
+		l.closed = l.highest - 0x4000
+	}
+	return true
 }
 
 // meter measures bit/s over about a second.
@@ -93,14 +123,22 @@ func (src *source) Track() media.Track { return src.track }
 // deliver hands a packet to everybody who gets it. room[at:] is the payload, with space
 // for a header before it.
 func (src *source) deliver(w *writer, p *packet, room []byte, at int) {
-	if g := src.gate.Load(); g != 0 && time.Now().UnixNano() >= g {
+	l := &src.layers[p.layer]
+	g := src.gate.Load()
+	open := g == 0 || time.Now().UnixNano() < g
+	if !l.number(p, open) {
+		return
+	}
+	if !open {
 		src.loud.silence()
+		if src.track.Video {
+			src.restarted(p.layer) // it goes on with a key frame
+		}
 		return
 	}
 	if p.level != noLevel {
 		src.loud.add(p.level&0x7f, p.at)
 	}
-	l := &src.layers[p.layer]
 	l.last.Store(int64(p.at))
 	if p.vp8.height != 0 {
 		l.height.Store(uint32(p.vp8.height))

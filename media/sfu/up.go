@@ -344,6 +344,7 @@ func (u *up) stream(sec *upSection, layer int, ssrc uint32, of *inStream) *inStr
 					delete(u.streams, id)
 				}
 			}
+			sec.src.layers[layer].begun = false
 			sec.src.restarted(layer)
 		}
 		sec.ssrc[layer] = ssrc

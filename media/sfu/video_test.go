@@ -11,6 +11,7 @@ import (
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/media"
+	"github.com/mustermesh/muster/media/sdp"
 	"github.com/mustermesh/muster/media/sfu"
 	"github.com/mustermesh/muster/media/sfu/sfutest"
 )
@@ -22,6 +23,26 @@ type camera struct {
 	layers []*webrtc.TrackLocalStaticRTP
 	rates  []int // bit/s
 	keys   time.Duration
+	client *sfutest.Client // of simulcast: whose packets have to say what they are
+}
+
+// names are the identifiers of the header extensions by which a packet says what it is.
+func (c *camera) names() (mid string, midID, ridID uint8) {
+	for _, tr := range c.client.Up.GetTransceivers() {
+		if tr.Kind() != webrtc.RTPCodecTypeVideo {
+			continue
+		}
+		for _, e := range tr.Sender().GetParameters().HeaderExtensions {
+			switch e.URI {
+			case sdp.URIMid:
+				midID = uint8(e.ID)
+			case sdp.URIRid:
+				ridID = uint8(e.ID)
+			}
+		}
+		mid = tr.Mid()
+	}
+	return mid, midID, ridID
 }
 
 func newCamera(t testing.TB, rates ...int) (*camera, sfutest.Track) {
@@ -79,6 +100,13 @@ func (c *camera) start(t testing.TB) {
 					b[16] = byte(l)
 					p := &rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: seq[l], Timestamp: ts[l], Marker: i == n-1}, Payload: b}
 					seq[l]++
+					if c.client != nil && frame < 60 {
+						mid, midID, ridID := c.names()
+						if midID != 0 {
+							_ = p.SetExtension(midID, []byte(mid))
+							_ = p.SetExtension(ridID, []byte(track.RID()))
+						}
+					}
 					if track.WriteRTP(p) == nil {
 						c.sent.Add(1)
 					}
