@@ -5,7 +5,9 @@ import "time"
 // LossConfig says how missing packets are asked for. Zero values are replaced by what
 // stands beside them.
 type LossConfig struct {
-	Wait    time.Duration // 5 ms: before the first time, since packets overtake each other
+	// Wait is 5 ms: before the first time, since packets overtake each other. It grows to
+	// what was seen to be late and not lost, up to a quarter of Age, and back again.
+	Wait    time.Duration
 	Spacing time.Duration // 20 ms: at least this, and at least the round trip, between two times
 	Tries   int           // 10: times
 	Age     time.Duration // 1 s: after that it is given up
@@ -33,6 +35,8 @@ type Losses struct {
 	from    uint16 // the oldest number that `came` says something about
 	strange uint16 // the number after one that is older
 	lost    uint64
+	wait    time.Duration // see LossConfig.Wait
+	trip    time.Duration // round trip, of the last question
 }
 
 type missing struct {
@@ -61,7 +65,13 @@ func NewLosses(c LossConfig) *Losses {
 	if c.Most <= 0 {
 		c.Most = 256
 	}
-	return &Losses{c: c, missing: make([]missing, 0, c.Most)}
+	return &Losses{c: c, wait: c.Wait, missing: make([]missing, 0, c.Most)}
+}
+
+// Begin says which number is the first, if that is known: those from it on are missed,
+// even if a later one comes first.
+func (l *Losses) Begin(seq uint16) {
+	l.begun, l.highest, l.from = true, seq-1, seq
 }
 
 // Came tells of a packet that arrived.
@@ -76,12 +86,13 @@ func (l *Losses) Came(seq uint16, now time.Time) Arrival {
 		l.highest = seq
 		l.mark(seq, true)
 		l.forget()
+		l.wait -= (l.wait - l.c.Wait) / 1024
 		return Newest
 	}
 	if l.highest-seq > l.highest-l.from {
 		if seq == l.strange { // two in a row: the numbers go on elsewhere
 			l.lost += uint64(len(l.missing))
-			*l = Losses{c: l.c, missing: l.missing[:0], lost: l.lost}
+			*l = Losses{c: l.c, wait: l.wait, missing: l.missing[:0], lost: l.lost}
 			return l.Came(seq, now)
 		}
 		l.strange = seq + 1
@@ -92,6 +103,10 @@ func (l *Losses) Came(seq uint16, now time.Time) Arrival {
 	}
 	l.mark(seq, true)
 	if i, ok := l.find(seq); ok {
+		// It came by itself, if before an answer could.
+		if m := &l.missing[i]; m.tries == 0 || m.tries == 1 && now.Sub(m.asked) < l.trip*3/4 {
+			l.wait = max(l.wait, min(now.Sub(m.since)*5/4, l.c.Age/4))
+		}
 		l.missing = append(l.missing[:i], l.missing[i+1:]...)
 	} else {
 		l.lost-- // given up, and here after all
@@ -140,6 +155,7 @@ func (l *Losses) upTo(seq uint16, now time.Time) {
 // Ask appends the numbers to be asked for now to dst. roundTrip 0: not known. What is
 // too old, or was asked for often enough, is given up.
 func (l *Losses) Ask(dst []uint16, now time.Time, roundTrip time.Duration) []uint16 {
+	l.trip = roundTrip
 	spacing := max(roundTrip+roundTrip/4, l.c.Spacing)
 	keep := l.missing[:0]
 	for _, m := range l.missing {
@@ -148,7 +164,7 @@ func (l *Losses) Ask(dst []uint16, now time.Time, roundTrip time.Duration) []uin
 			l.lost++
 			continue
 		}
-		due := m.tries == 0 && now.Sub(m.since) >= l.c.Wait || m.tries > 0 && now.Sub(m.asked) >= spacing
+		due := m.tries == 0 && now.Sub(m.since) >= l.wait || m.tries > 0 && now.Sub(m.asked) >= spacing
 		if due && int(m.tries) < l.c.Tries {
 			m.asked = now
 			m.tries++
