@@ -146,6 +146,8 @@ type Notifier interface {
 
 // Config holds what is optional about a Store; its zero value works.
 type Config struct {
+	// Node is whose media server Seen and Idle speak for.
+	Node string
 	// Changed hears of each change of a call after its commit. It must not block.
 	Changed func(ctx context.Context, c Call)
 	Notify  Notifier         // nil: nobody is told what they missed
@@ -189,11 +191,27 @@ func one(rows pgx.Rows, err error) (Call, error) {
 	return pgx.CollectExactlyOneRow(rows, scan)
 }
 
-// Start begins a call in a room, or returns the one that there is.
-func (s *Store) Start(ctx context.Context, user core.UserID, room string, t Type) (c Call, fresh bool, err error) {
-	if t != Audio && t != Video {
+// Draft is a call that is to be started.
+type Draft struct {
+	Room       string
+	Type       Type
+	PushToTalk bool
+	Hearing    *Hearing // nil: everybody
+}
+
+// Start begins a call in a room, or returns the one that there is, as it is.
+func (s *Store) Start(ctx context.Context, user core.UserID, d Draft) (c Call, fresh bool, err error) {
+	if d.Type != Audio && d.Type != Video {
 		return Call{}, false, ErrBadType
 	}
+	hearing := Hearing{Loudness: 1}
+	if d.Hearing != nil {
+		hearing = *d.Hearing
+	}
+	if err := hearing.check(); err != nil {
+		return Call{}, false, err
+	}
+	room := d.Room
 	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		fresh = false
 		st, err := s.rooms.Standing(db.Within(ctx, tx), user, room)
@@ -210,8 +228,9 @@ func (s *Store) Start(ctx context.Context, user core.UserID, room string, t Type
 		// Of two that start at the same time the other one may have won meanwhile: then
 		// this transaction conflicts, and is repeated.
 		c, err = one(tx.Query(ctx,
-			`INSERT INTO calls (id, room, group_id, type, home_region, started_by, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING `+columns,
-			uuid.New(), room, groupOf(room), string(t), st.Home, user, s.now()))
+			`INSERT INTO calls (id, room, group_id, type, home_region, started_by, started_at, push_to_talk, hear_most, hear_loudness, hear_nearness, hear_radius)
+			 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING `+columns,
+			uuid.New(), room, groupOf(room), string(d.Type), st.Home, user, s.now(), d.PushToTalk, hearing.Most, hearing.Loudness, hearing.Nearness, hearing.Radius))
 		if err != nil {
 			return err
 		}

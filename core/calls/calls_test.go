@@ -143,7 +143,7 @@ func (w *world) told(key string) (kinds []string, last core.CallEvent) {
 
 func (w *world) start(user core.UserID, room string) Call {
 	w.t.Helper()
-	c, started, err := w.Start(w.t.Context(), user, room, Audio)
+	c, started, err := w.Start(w.t.Context(), user, Draft{Room: room, Type: Audio})
 	require.NoError(w.t, err)
 	require.True(w.t, started)
 	return c
@@ -156,7 +156,7 @@ func TestARoomHasOneCall(t *testing.T) {
 	c := w.start(bo, room)
 	require.Equal(t, Call{ID: c.ID, Room: room, Group: &group, Home: "us-east", Type: Audio, StartedBy: &bo, StartedAt: w.clock(), Hearing: Hearing{Loudness: 1}, Version: 1}, c)
 
-	again, started, err := w.Start(t.Context(), ana, room, Video)
+	again, started, err := w.Start(t.Context(), ana, Draft{Room: room, Type: Video})
 	require.NoError(t, err)
 	require.False(t, started)
 	require.Equal(t, c, again)
@@ -166,7 +166,7 @@ func TestARoomHasOneCall(t *testing.T) {
 	ids, wg := make([]uuid.UUID, 8), sync.WaitGroup{}
 	for i := range ids {
 		wg.Go(func() {
-			if c, _, err := w.Start(t.Context(), ana, other, Video); err == nil {
+			if c, _, err := w.Start(t.Context(), ana, Draft{Room: other, Type: Video}); err == nil {
 				ids[i] = c.ID
 			}
 		})
@@ -181,11 +181,11 @@ func TestARoomHasOneCall(t *testing.T) {
 	require.Equal(t, []string{core.CallStarted}, kinds)
 	require.Equal(t, core.CallEvent{Call: c.ID.String(), Room: room, Type: "audio", By: bo.String(), Version: 1}, last)
 
-	_, _, err = w.Start(t.Context(), eve, room, Audio)
+	_, _, err = w.Start(t.Context(), eve, Draft{Room: room, Type: Audio})
 	require.ErrorIs(t, err, errNotMember)
 	_, _, err = w.Get(t.Context(), eve, c.ID)
 	require.ErrorIs(t, err, ErrNoCall)
-	_, _, err = w.Start(t.Context(), ana, room, "hologram")
+	_, _, err = w.Start(t.Context(), ana, Draft{Room: room, Type: "hologram"})
 	require.ErrorIs(t, err, ErrBadType)
 
 	list, err := w.List(t.Context(), bo)
@@ -259,20 +259,25 @@ func TestACallEndsWhenNobodyIsLeft(t *testing.T) {
 	}
 	seen := func(node string) []Call {
 		t.Helper()
-		list, err := w.Seen(ctx, node, []uuid.UUID{c.ID, uuid.New()})
+		w.cfg.Node = node
+		list, err := w.Seen(ctx, []uuid.UUID{c.ID, uuid.New()})
 		require.NoError(t, err)
 		return list
 	}
+	idle := func(node string) error {
+		w.cfg.Node = node
+		return w.Idle(ctx, c.ID)
+	}
 	require.Equal(t, []Call{c}, seen("eu-1"))
 	seen("us-1")
-	require.NoError(t, w.Idle(ctx, "eu-1", c.ID))
-	require.NoError(t, w.Idle(ctx, "eu-1", c.ID), "again")
+	require.NoError(t, idle("eu-1"))
+	require.NoError(t, idle("eu-1"), "again")
 	require.False(t, ended(c.ID), "another region has somebody in it, whatever this one believes")
 	w.advance(stale - time.Second)
 	seen("us-1")
 	w.advance(stale - time.Second)
 	require.False(t, ended(c.ID))
-	require.NoError(t, w.Idle(ctx, "us-1", c.ID))
+	require.NoError(t, idle("us-1"))
 	require.True(t, ended(c.ID), "at once, with the last one")
 	over := seen("us-1")
 	require.Len(t, over, 1, "who still holds it learns that it has ended")
@@ -281,7 +286,7 @@ func TestACallEndsWhenNobodyIsLeft(t *testing.T) {
 
 	// A node that died with the call says nothing any more.
 	lost := w.start(ana, room)
-	_, err := w.Seen(ctx, "eu-1", []uuid.UUID{lost.ID})
+	_, err := w.Seen(ctx, []uuid.UUID{lost.ID})
 	require.NoError(t, err)
 	require.False(t, ended(lost.ID))
 	w.advance(stale)
@@ -345,6 +350,6 @@ func TestCallsOfOtherRooms(t *testing.T) {
 	w.rooms[direct][ana] = Standing{Role: "member", Home: "eu-west"}
 	w.mu.Unlock()
 	require.NoError(t, w.End(ctx, ana, c.ID))
-	_, _, err := w.Start(ctx, ana, direct, Audio)
+	_, _, err := w.Start(ctx, ana, Draft{Room: direct, Type: Audio})
 	require.ErrorIs(t, err, ErrRoomOver)
 }

@@ -24,14 +24,14 @@ const (
 	keep = 30 * 24 * time.Hour
 )
 
-// Seen tells that calls go on at a node, and returns those as they are now; of an id that
+// Seen tells that calls go on at this node, and returns those as they are now; of an id that
 // nobody knows nothing comes back. A node says so as soon as somebody is in a call there,
 // and then every SeenEvery: what it doesn't say for three minutes it has forgotten.
-func (s *Store) Seen(ctx context.Context, node string, ids []uuid.UUID) (list []Call, err error) {
+func (s *Store) Seen(ctx context.Context, ids []uuid.UUID) (list []Call, err error) {
 	err = s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx,
 			`INSERT INTO call_servers (call_id, node, seen_at) SELECT id, $2, $3 FROM calls WHERE id = ANY($1) AND ended_at IS NULL
-			 ON CONFLICT (call_id, node) DO UPDATE SET seen_at = excluded.seen_at`, ids, node, s.now())
+			 ON CONFLICT (call_id, node) DO UPDATE SET seen_at = excluded.seen_at`, ids, s.cfg.Node, s.now())
 		if err != nil {
 			return err
 		}
@@ -48,11 +48,11 @@ func (s *Store) Seen(ctx context.Context, node string, ids []uuid.UUID) (list []
 	return list, nil
 }
 
-// Idle tells that nobody is in a call at a node any more, nor elsewhere, as far as it
+// Idle tells that nobody is in a call at this node any more, nor elsewhere, as far as it
 // knows. The call ends, unless another node says that it goes on.
-func (s *Store) Idle(ctx context.Context, node string, id uuid.UUID) error {
+func (s *Store) Idle(ctx context.Context, id uuid.UUID) error {
 	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `DELETE FROM call_servers WHERE call_id = $1 AND node = $2`, id, node); err != nil {
+		if _, err := tx.Exec(ctx, `DELETE FROM call_servers WHERE call_id = $1 AND node = $2`, id, s.cfg.Node); err != nil {
 			return err
 		}
 		c, err := one(tx.Query(ctx,

@@ -72,6 +72,8 @@ type Config struct {
 
 	Expenses *expenses.Store // nil: no operations on money
 
+	Calls *Calls // nil: no operations on calls; they need Messages and Talks
+
 	Assets  fs.FS    // holds docs/swagger-ui.css and docs/swagger-ui-bundle.js; nil: /docs links to the document only
 	Origins []string // of pages that may call the API, or "*"; default: none but its own
 	Version string   // of the software, for the document
@@ -202,6 +204,9 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.Messages != nil && cfg.Talks != nil {
 		a.conversationOperations()
+	}
+	if cfg.Calls != nil && cfg.Messages != nil && cfg.Talks != nil {
+		a.callOperations()
 	}
 	if cfg.Attachments != nil && cfg.Messages != nil {
 		a.attachmentOperations(mux)

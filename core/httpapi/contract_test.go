@@ -14,7 +14,8 @@ import (
 // The contract, as the specification of the API gives it: path, request and
 // response fields. A response field written "a[]b,c" is a list of objects
 // with b and c, "a{}b,c" an object. Beyond that specification groups have a
-// home_region, and positions say more than where and when.
+// home_region, positions say more than where and when, and a call may be of another
+// room, and say how one talks in it.
 var contract = []struct {
 	id, method, path   string
 	request            string
@@ -35,6 +36,8 @@ var contract = []struct {
 	{"S1.51", "POST", "/location/update", "group_id coordinates accuracy speed heading battery timestamp seq", "success", false},
 	{"S1.52", "GET", "/location/group/{group_id}", "", "locations[]user_id,coordinates,timestamp,accuracy,speed,heading,battery,age,precision", false},
 	{"S1.53", "GET", "/location/proximity/{group_id}", "", "proximities[]user_id,distance,direction,age,precision", false},
+	{"S1.63", "GET", "/communication/sessions", "", "sessions[]session_id,group_id,type,participants,started_at", false},
+	{"S1.64", "POST", "/communication/sessions", "group_id type room push_to_talk hearing", "session_id signaling_url", false},
 	{"S1.50", "POST", "/groups/join", "invite_code", "success group{}group_id,name,description,avatar,settings,members,created_at,home_region", false},
 }
 
@@ -100,6 +103,8 @@ func TestContractOfAnswers(t *testing.T) {
 	b.ok("POST", "/location/update", bob.token, fix)
 	answers["S1.52"] = b.ok("GET", "/location/group/"+group, token, nil)
 	answers["S1.53"] = b.ok("GET", "/location/proximity/"+group, token, nil)
+	answers["S1.64"] = b.ok("POST", "/communication/sessions", token, obj{"group_id": group, "type": "audio"})
+	answers["S1.63"] = b.ok("GET", "/communication/sessions", token, nil)
 	answers["S1.40"] = b.ok("POST", "/auth/logout", "", obj{"token": token})
 	require.Equal(t, true, answers["S1.40"].body["success"])
 	for _, c := range contract {

@@ -211,6 +211,7 @@ func setup(t *testing.T, change ...func(*Config)) *bundle {
 	withPayments(&cfg)
 	withSubscriptions(&cfg, &orders{})
 	withMatching(b, &cfg)
+	withCalls(b, &cfg)
 	for _, f := range change {
 		f(&cfg)
 	}
