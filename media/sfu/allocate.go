@@ -36,9 +36,10 @@ const (
 	allocateEvery = 200 * time.Millisecond
 	probeEvery    = 900 * time.Millisecond
 	probeLong     = 120 * time.Millisecond
-	share         = 0.92 // of the estimate, for what is always sent
-	least         = 0.4  // of what the lowest layer costs: less room pauses the picture
-	stepUp        = 1.1  // what a step up has to leave free
+	padEvery      = 5 * time.Millisecond // while a probe goes on: bursts would fill a queue by themselves
+	share         = 0.92                 // of the estimate, for what is always sent
+	least         = 0.4                  // of what the lowest layer costs: less room pauses the picture
+	stepUp        = 1.1                  // what a step up has to leave free
 )
 
 func (a *allocation) sent(seq uint16, size int, now time.Duration) {
@@ -232,7 +233,7 @@ func (a *allocation) probe(w *writer, d *down, now time.Duration) {
 		a.est.BeginProbe()
 		a.mu.Unlock()
 		a.probing, a.padded = now+probeLong, now
-		d.padLocked(w, int(float64(a.speed)*tickEvery.Seconds()/8))
+		d.padLocked(w, int(float64(a.speed)*padEvery.Seconds()/8))
 	}
 }
 

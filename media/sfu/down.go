@@ -332,7 +332,7 @@ func (d *down) ended(err error) { d.p.ended(wire.CallDescription_DOWN, err) }
 
 // tick looks after what no packet brings about. Most of the time there is nothing to do,
 // and it costs next to nothing then.
-func (d *down) tick(w *writer, now time.Duration) {
+func (d *down) tick(w *writer, now time.Duration) (probing bool) {
 	d.mu.Lock()
 	var quality *wire.CallQuality
 	if now >= d.alloc.next {
@@ -345,6 +345,7 @@ func (d *down) tick(w *writer, now time.Duration) {
 		}
 	}
 	d.alloc.probe(w, d, now)
+	probing = d.alloc.probing != 0
 	waiting, changed := d.alloc.waiting, d.alloc.changed
 	d.alloc.waiting, d.alloc.changed = nil, nil
 	d.mu.Unlock()
@@ -359,6 +360,7 @@ func (d *down) tick(w *writer, now time.Duration) {
 	if quality != nil {
 		d.p.post(func(e media.PeerEvents) { e.Quality(quality) })
 	}
+	return probing
 }
 
 func (d *down) close() {

@@ -145,12 +145,13 @@ func (p *peer) ended(c wire.CallDescription_Connection, err error) {
 	}
 }
 
-// tick looks after both connections.
-func (p *peer) tick(w *writer, now time.Duration) {
+// tick looks after both connections. probing: it wants to be called every padEvery.
+func (p *peer) tick(w *writer, now time.Duration) (probing bool) {
 	p.up.tick(w, now)
-	p.down.tick(w, now)
+	probing = p.down.tick(w, now)
 	p.watch(wire.CallDescription_UP, p.up.conn, now)
 	p.watch(wire.CallDescription_DOWN, p.down.conn, now)
+	return probing
 }
 
 // watch tells when a client is not heard of any more, and when it is again.

@@ -287,6 +287,7 @@ func (s *Server) tick(ctx context.Context) {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
 	var peers []*peer
+	fine := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -303,12 +304,19 @@ func (s *Server) tick(ctx context.Context) {
 			continue
 		}
 		now := s.now()
+		probing := false
 		s.write(func(w *writer) {
 			for _, p := range peers {
-				p.tick(w, now)
+				probing = p.tick(w, now) || probing
 			}
 		})
 		clear(peers)
+		if next := tickEvery; probing != fine {
+			if fine = probing; fine {
+				next = padEvery
+			}
+			t.Reset(next)
+		}
 	}
 }
 
