@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
 	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-logins bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts bench-chat bench-jobs bench-ledger bench-turn prove-turn generate clean setup-run setup-test
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts prove-media bench-chat bench-jobs bench-ledger bench-turn prove-turn generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -230,6 +230,11 @@ prove-attack:
 # connections break in the COMMIT and others write to the same books.
 prove-ledger:
 	MUSTER_PROVE_LEDGER=100000 go test -count=1 -timeout 3h -v -run TestLedgerUnderFaults ./internal/node
+
+# What media forwarding decides, against models and oracles: packets that are lost and
+# overtake each other, layers, who is heard, repair between SFUs.
+prove-media:
+	MUSTER_PROVE_MEDIA=20 go test -race -count=1 -timeout 1h -v ./media/rtp ./media/choice ./media/cascade
 
 # People nearby: everybody's looks against a loop over all, whose turn it is, and the
 # attacker of prove-attack.

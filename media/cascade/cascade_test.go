@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -150,6 +152,10 @@ func cross(t testing.TB, seed uint64, loss float64, delay, vary time.Duration, f
 }
 
 func TestLossIsRepaired(t *testing.T) {
+	frames := 3000
+	if times, err := strconv.Atoi(os.Getenv("MUSTER_PROVE_MEDIA")); err == nil {
+		frames *= times
+	}
 	for _, c := range []struct {
 		loss  float64
 		vary  time.Duration
@@ -163,7 +169,7 @@ func TestLossIsRepaired(t *testing.T) {
 		{0.05, 20 * time.Millisecond, 1e-4, 1.3},
 		{0.30, 0, 0.08, 1.75},
 	} {
-		o := cross(t, 11, c.loss, 40*time.Millisecond, c.vary, 3000)
+		o := cross(t, 11, c.loss, 40*time.Millisecond, c.vary, frames)
 		t.Logf("loss %.0f %%, ±%v: %d packets, %d missing, %.3f of the bytes, latest after %v, repaired %d",
 			c.loss*100, c.vary, o.packets, o.missing, o.dear, o.latest, o.received.Repaired)
 		assert.LessOrEqual(t, float64(o.missing), c.share*float64(o.packets))

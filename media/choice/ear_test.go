@@ -87,7 +87,7 @@ func (p *peers) oracle(w Weights, at Place) (ids []string, ok bool) {
 func TestEarAgainstAnOracle(t *testing.T) {
 	const each = 20 * time.Millisecond
 	asked := 0
-	for seed := range uint64(2) {
+	for seed := range runs(2) {
 		r := rand.New(rand.NewPCG(seed, 5))
 		p := newPeers(24)
 		w := Weights{Most: 3 + r.IntN(4), Loudness: 1, Nearness: 0.5 + r.Float64(), Radius: 900}

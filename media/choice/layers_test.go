@@ -3,7 +3,9 @@ package choice
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -12,6 +14,15 @@ import (
 )
 
 var start = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// runs is how many seeds a test tries: MUSTER_PROVE_MEDIA times as many, if it is set.
+func runs(n uint64) uint64 {
+	times, err := strconv.ParseUint(os.Getenv("MUSTER_PROVE_MEDIA"), 10, 16)
+	if err != nil {
+		return n
+	}
+	return n * times
+}
 
 // camera has the layers that browsers send of 720 lines.
 func camera(id string, p Priority) Video {
@@ -49,7 +60,7 @@ func sum(picks []Pick) (n int) {
 // Whatever is measured and estimated: never more than the estimate, and only layers
 // that there are.
 func TestLayersStayBelowTheEstimate(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range runs(40) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		l, now, tracks := NewLayers(LayersConfig{}), start, random(r)
 		var picks []Pick
@@ -91,7 +102,7 @@ func TestLayersStayBelowTheEstimate(t *testing.T) {
 // With more bandwidth the decisions are for more: as many pictures or more by priority,
 // and, if they are the same, the most important ones are better first.
 func TestLayersAreMonotone(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range runs(30) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		tracks := random(r)
 		tracks = tracks[:min(3, len(tracks))]
@@ -129,7 +140,7 @@ func TestLayersAreMonotone(t *testing.T) {
 // At a constant estimate, with rates that go up and down as encoders' do, nothing changes
 // all the time.
 func TestLayersDoNotFlap(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range runs(20) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		tracks := random(r)
 		l, now := NewLayers(LayersConfig{}), start

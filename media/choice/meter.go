@@ -15,7 +15,7 @@ const (
 	attack  = 20 * time.Millisecond
 	release = 60 * time.Millisecond
 	share   = 250 * time.Millisecond // over which the time of speech is counted
-	packet  = 20 * time.Millisecond  // of sound, usually
+	packet  = 60 * time.Millisecond  // of sound, at most as it is sent in calls
 	// Somebody talks when so much of the time is speech, and no more when as little.
 	talks, quiet = 0.4, 0.1
 )
@@ -35,7 +35,7 @@ type Meter struct {
 
 // Observe takes the level of a packet, in -dBov: 0 the loudest, 127 silence.
 func (m *Meter) Observe(level uint8, now time.Time) {
-	since := packet
+	since := packet / 3 // of the first one, usually
 	if m.at.IsZero() {
 		m.gone = Silence
 	} else {

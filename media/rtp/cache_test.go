@@ -75,9 +75,12 @@ func BenchmarkCache(b *testing.B) {
 		}
 	})
 	b.Run("get", func(b *testing.B) {
+		for i := range 400 {
+			c.Put(uint16(i), packet)
+		}
 		b.ReportAllocs()
 		for i := range b.N {
-			c.Get(buf, uint16(i))
+			c.Get(buf, uint16(i%400))
 		}
 	})
 }

@@ -37,7 +37,7 @@ func TestLossesAreAskedForUntilTheyAreOld(t *testing.T) {
 
 // Against a plain model: whatever comes in whatever order.
 func TestLosses(t *testing.T) {
-	for seed := range uint64(50) {
+	for seed := range runs(50) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		l := NewLosses(LossConfig{Age: time.Hour, Tries: 1000, Most: 128})
 		first := uint16(r.Uint32())

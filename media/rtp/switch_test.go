@@ -3,7 +3,9 @@ package rtp
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -12,6 +14,15 @@ import (
 )
 
 var start = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// runs is how many seeds a test tries: MUSTER_PROVE_MEDIA times as many, if it is set.
+func runs(n uint64) uint64 {
+	times, err := strconv.ParseUint(os.Getenv("MUSTER_PROVE_MEDIA"), 10, 16)
+	if err != nil {
+		return n
+	}
+	return n * times
+}
 
 // source is a simulcast layer of VP8 with three temporal layers (0 2 1 2), each with a
 // switching point, at 30 frames/s.
@@ -186,7 +197,7 @@ func TestSwitchWaitsForAKeyFrame(t *testing.T) {
 
 // Nothing is lost on the way: whatever is chosen, the result has no hole.
 func TestSwitchLeavesNoHole(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range runs(8) {
 		rnd := rand.New(rand.NewPCG(seed, 9))
 		r := newRig(t, 1+rnd.IntN(4))
 		for range 400 {
@@ -293,7 +304,7 @@ func TestSwitchKeepsTimeBySenderReports(t *testing.T) {
 // world has packets get lost and overtake each other on the way in; lost ones may come
 // again later. What a receiver then has, is complete but for what never came.
 func TestSwitchUnderLossAndReordering(t *testing.T) {
-	for seed := range uint64(10) {
+	for seed := range runs(10) {
 		rnd := rand.New(rand.NewPCG(seed, 3))
 		r := newRig(t, 1+rnd.IntN(5))
 		type late struct {
