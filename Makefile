@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
 	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-logins bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts prove-media bench-chat bench-jobs bench-ledger bench-turn prove-turn generate clean setup-run setup-test
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts prove-media bench-chat bench-jobs bench-ledger bench-turn prove-turn prove-sfu bench-sfu generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -202,6 +202,19 @@ prove-nemesis:
 	MUSTER_NEMESIS_CUTS=20 \
 		go test -count=1 -timeout 1h -v -run 'TestPartition$$' ./internal/meshtest/nemesis
 	go test -count=1 -v -tags nofencing -run TestTheCheckerFindsWhatFencesPrevent ./internal/meshtest/nemesis
+
+# Calls over bad links: 6,000 packets at 5 and 20 % loss, a link of 3 Mb/s that narrows
+# to 500 kb/s, 200 participants who come and go.
+prove-sfu:
+	MUSTER_PROVE_SFU=1 go test -count=1 -timeout 30m -v ./media/sfu
+	go test -run '^$$' -fuzz FuzzPacket -fuzztime 60s ./media/sfu
+	go test -run '^$$' -fuzz FuzzDatagram -fuzztime 60s ./media/sfu
+	go test -run '^$$' -fuzz FuzzAnswer -fuzztime 60s ./media/sdp
+	go test -run '^$$' -fuzz FuzzReceive -fuzztime 60s ./media/signal
+	go test -run '^$$' -fuzz FuzzParse -fuzztime 60s ./media/ice
+
+bench-sfu: build
+	bin/muster bench sfu --json bench/baseline/sfu.json | tee bench/baseline/sfu.txt
 
 prove-dns:
 	MUSTER_DNS_HOSTILE=50000 go test -race -count=1 -timeout 10m -v -run 'TestHostilePackets|TestDigAndKdig|TestARegionDies' ./regions/steering

@@ -45,7 +45,7 @@ var allowed = map[string][]string{
 	"internal/meshtest": {"."},
 	"internal/archtest": {},
 	"cmd":               {"."},
-	"bench":             {"api", "client", "geo", "internal", "regions"},
+	"bench":             {"api", "client", "geo", "internal", "media", "regions"},
 }
 
 // foundations are the internal packages that everybody may use; the others
