@@ -10,6 +10,9 @@ import (
 	"text/tabwriter"
 )
 
+// sfuDelivered is the least that has to arrive for a run to count.
+const sfuDelivered = 0.99
+
 // SFU is the result of `muster bench sfu`.
 type SFU struct {
 	Head
@@ -95,6 +98,9 @@ func (r *SFU) Late() error {
 		m := c.median()
 		if m.PerCPUSecond < c.Goal {
 			errs = append(errs, fmt.Errorf("%s: %.0f packets forwarded per CPU second, the goal is %.0f", c.Case, m.PerCPUSecond, c.Goal))
+		}
+		if m.Delivered < sfuDelivered {
+			errs = append(errs, fmt.Errorf("%s: %.3f of what was sent arrived: its figures are not those of the workload", c.Case, m.Delivered))
 		}
 		if c.GoalDelay > 0 && m.Delay.P99 > c.GoalDelay {
 			errs = append(errs, fmt.Errorf("%s: %.2f ms on the way (p99), the goal is %.0f", c.Case, m.Delay.P99, c.GoalDelay))
