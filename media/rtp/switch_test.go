@@ -206,7 +206,7 @@ func TestSwitchLeavesNoHole(t *testing.T) {
 			}
 			r.step(rnd.IntN(15) == 0)
 		}
-		require.Greater(t, len(r.got), 100)
+		require.Greater(t, len(r.got), 20)
 		r.whole()
 		r.decodable()
 	}
@@ -349,7 +349,7 @@ func TestSwitchUnderLossAndReordering(t *testing.T) {
 			require.False(t, again, "number %d twice", p.h.Sequence)
 			received[p.h.Sequence] = p
 		}
-		require.Greater(t, len(r.got), 150)
+		require.Greater(t, len(r.got), 50)
 
 		// What is in numbers' order belongs together: a frame's packets are not mixed
 		// with another's, and a picture id is one frame's.
