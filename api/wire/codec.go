@@ -31,6 +31,8 @@ const (
 	// PathWebTransport and PathWebSocket are where a node listens.
 	PathWebTransport = "/wt"
 	PathWebSocket    = "/ws"
+	// PathCommunication is where it takes the events of calls (edge/comm).
+	PathCommunication = "/ws/communication"
 )
 
 var (

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
+	"github.com/mustermesh/muster/edge/transport"
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/regions"
 )
@@ -79,7 +80,7 @@ func (s *Session) tryCall(ctx context.Context, r *wire.CallRequest) (*wire.Serve
 	if err != nil {
 		return nil, err
 	}
-	if err := s.joining(ctx, room); err != nil {
+	if err := s.joining(ctx, room, r.GetJoin() != nil && s.speaksOfCalls()); err != nil {
 		return nil, err
 	}
 	as, err := s.still(ctx, room)
@@ -95,8 +96,11 @@ func (s *Session) tryCall(ctx context.Context, r *wire.CallRequest) (*wire.Serve
 		return nil, notJoined
 	}
 	answer, err := s.registry.deps.Calls.Ask(ctx, s, room, as, r)
-	if r.GetJoin() != nil {
+	switch {
+	case r.GetJoin() != nil:
 		s.joinedCall(room)
+	case r.GetLeave() != nil && s.speaksOfCalls():
+		s.queue(room, func(context.Context) { s.leave(0, room) })
 	}
 	return answer, err
 }
@@ -117,17 +121,30 @@ func (s *Session) joinedCall(room string) {
 	}
 }
 
+// speaksOfCalls: the client knows of calls alone. It is in a room while it is in its
+// call.
+func (s *Session) speaksOfCalls() bool {
+	c, ok := s.conn.(transport.Speaks)
+	return ok && c.Dialect() != nil
+}
+
 // joining waits for a join of the room that is under way: a client need not wait for
-// its answer before it asks about the call.
-func (s *Session) joining(ctx context.Context, room string) error {
-	if _, joined := s.in(room); joined || !s.works(room) {
+// its answer before it asks about the call. too: it is joined if it is not.
+func (s *Session) joining(ctx context.Context, room string, too bool) error {
+	if _, joined := s.in(room); joined || !too && !s.works(room) {
 		return nil
 	}
-	done := make(chan struct{})
-	s.queue(room, func(context.Context) { close(done) })
+	done := make(chan error, 1)
+	s.queue(room, func(ctx context.Context) {
+		if _, joined := s.in(room); joined || !too {
+			done <- nil
+			return
+		}
+		done <- s.tryJoin(ctx, 0, room, nil)
+	})
 	select {
-	case <-done:
-		return nil
+	case err := <-done:
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/edge/admit"
+	"github.com/mustermesh/muster/edge/transport"
 	"github.com/mustermesh/muster/internal/errs"
 	"github.com/mustermesh/muster/regions"
 )
@@ -233,6 +234,43 @@ func TestJoinsARoomAndItsCallAtOnce(t *testing.T) {
 		close(w.core.block)
 		require.NotNil(t, p.next(t).GetSnapshot())
 		require.NotNil(t, p.next(t).GetCallJoined())
+		w.Stop()
+	})
+}
+
+// speaker is a pipe to a client that knows of calls alone.
+type speaker struct{ *pipe }
+
+type dialect struct{ transport.Dialect }
+
+func (speaker) Dialect() transport.Dialect { return dialect{} }
+
+// Who knows of calls alone is in a room while it is in its call.
+func TestACallBringsItsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, calls := callWorld(t, Config{})
+		p := &pipe{world: w, in: make(chan func(transport.Handler)), out: make(chan *wire.ServerFrame, 100), broken: make(chan struct{}), closed: make(chan *wire.Close, 1), over: make(chan struct{})}
+		handle, over := w.Accept(speaker{p})
+		go func() {
+			defer close(p.over)
+			over(p.Serve(handle))
+		}()
+		p.ask(1, &wire.ClientFrame{Body: &wire.ClientFrame_Hello{Hello: &wire.Hello{Version: 1, Token: "ann l1", Device: "phone"}}})
+		require.NotNil(t, p.next(t).GetWelcome())
+		p.ask(2, callFrame(callC, &wire.CallJoin{}))
+		require.Equal(t, wire.CodeNotMember, p.next(t).GetError().GetCode(), "why it can't be in the room, not that it isn't")
+		p.ask(3, callFrame(callA, &wire.CallSet{MicMuted: new(true)}))
+		require.Equal(t, wire.CodeNotJoined, p.next(t).GetError().GetCode())
+		p.ask(4, callFrame(callA, &wire.CallJoin{}))
+		require.NotNil(t, p.next(t).GetSnapshot())
+		require.NotNil(t, p.next(t).GetCallJoined())
+		require.Equal(t, 1, w.hub.members(roomA))
+		p.ask(5, callFrame(callA, &wire.CallLeave{}))
+		require.EqualValues(t, 5, p.next(t).Re)
+		synctest.Wait()
+		require.Zero(t, w.hub.members(roomA))
+		said := calls.said()
+		require.Equal(t, []string{"ann/phone Join a member", "ann/phone Leave a member", "ann/phone left a BYE"}, said[1:])
 		w.Stop()
 	})
 }

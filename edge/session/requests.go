@@ -37,6 +37,9 @@ func (s *Session) frame(f *wire.ClientFrame, size int, err error) {
 		s.close(&wire.Close{Code: wire.CodeTooLarge, Message: "a frame has at most 64 KiB"})
 	case err != nil:
 		bad := &wire.Problem{Code: wire.CodeBadFrame, Message: "this is no frame of version 1"}
+		if p, ok := errors.AsType[*wire.Problem](err); ok { // the transport knows better
+			bad = p
+		}
 		if state == Connecting || s.bad.Take(now, badFrames, 1) > 0 {
 			s.close(&wire.Close{Code: bad.Code, Message: bad.Message})
 			return

@@ -43,7 +43,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lxzan/gws"
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/webtransport-go"
 
@@ -123,7 +122,6 @@ type Server struct {
 	life    run.Lifecycle
 	scratch sync.Pool // *scratch
 	ingests wire.Pool
-	ws      *gws.Upgrader
 	wt      *webtransport.Server // nil without UDP
 	// Set by Start.
 	listener *quic.EarlyListener
@@ -140,7 +138,6 @@ type Server struct {
 func New(c Config, accept func(Conn) (handle Handler, over func(error))) *Server {
 	s := &Server{config: c.defaults(), accept: accept, conns: make(map[Conn]struct{})}
 	s.scratch.New = func() any { return new(scratch) }
-	s.ws = newUpgrader()
 	if c.UDP != nil {
 		s.wt = s.newWebTransport()
 	}

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,9 +23,11 @@ import (
 // messageTooBig is RFC 6455's close code for a message beyond the limit.
 const messageTooBig = 1009
 
-func newUpgrader() *gws.Upgrader {
+// newUpgrader returns one for clients that ask for one of these subprotocols; without any,
+// for those that ask for none.
+func newUpgrader(subprotocols ...string) *gws.Upgrader {
 	return gws.NewUpgrader(wsEvents{}, &gws.ServerOption{
-		SubProtocols:       []string{wire.Binary, wire.JSON},
+		SubProtocols:       subprotocols,
 		ReadMaxPayloadSize: wire.MaxClientFrame + wire.MaxPrefix,
 		ParallelGolimit:    1,
 		NewSession:         func() gws.SessionStorage { return new(wsConn) },
@@ -33,6 +36,29 @@ func newUpgrader() *gws.Upgrader {
 
 // WebSocket returns the handler of wire.PathWebSocket.
 func (s *Server) WebSocket() http.Handler {
+	return s.webSocket(newUpgrader(wire.Binary, wire.JSON), nil)
+}
+
+// Dialect is another language for the frames of one connection: lines of text in text
+// messages, whatever the subprotocol. Read and Write are called beside each other, each
+// by one goroutine at a time.
+type Dialect interface {
+	// Read turns a line of the client's into a frame. Its errors are for a Handler.
+	Read(line []byte) (*wire.ClientFrame, error)
+	// Write turns a frame into what the client is told: lines, or nothing.
+	Write(*wire.ServerFrame) []byte
+}
+
+// Speaking returns a handler like WebSocket's, for connections that each speak a dialect
+// of their own.
+func (s *Server) Speaking(dialect func() Dialect) http.Handler {
+	return s.webSocket(newUpgrader(), dialect)
+}
+
+// Speaks is a Conn that may speak a dialect.
+type Speaks interface{ Dialect() Dialect }
+
+func (s *Server) webSocket(upgrader *gws.Upgrader, dialect func() Dialect) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		remote, ok := s.admit(w, r, s.config.ClientAddr)
 		if !ok {
@@ -54,7 +80,7 @@ func (s *Server) WebSocket() http.Handler {
 			from = nc
 		}
 		// Small: a longer payload bypasses it.
-		socket, err := s.ws.UpgradeFromConn(nc, bufio.NewReaderSize(from, 1<<10), r)
+		socket, err := upgrader.UpgradeFromConn(nc, bufio.NewReaderSize(from, 1<<10), r)
 		if err != nil {
 			_ = raw.Close()
 			return
@@ -63,6 +89,10 @@ func (s *Server) WebSocket() http.Handler {
 		c.net, c.socket, c.remote, c.json, c.ingests = nc, socket, remote, socket.SubProtocol() == wire.JSON, &s.ingests
 		c.outbox = outbox{link: c, config: &s.config, pool: &s.scratch}
 		nc.json = c.json
+		if dialect != nil {
+			c.json, c.dialect = true, dialect()
+			nc.dialect = c.dialect
+		}
 		// In a goroutine of its own, so that the HTTP server's stack and
 		// buffers are freed.
 		if !s.serve(c) {
@@ -81,6 +111,7 @@ type wsConn struct {
 	socket  *gws.Conn
 	remote  netip.Addr
 	json    bool
+	dialect Dialect // nil: frames as they are
 	handle  Handler
 	ingests *wire.Pool
 	why     error // read after the read loop
@@ -88,6 +119,7 @@ type wsConn struct {
 
 func (c *wsConn) Transport() wire.Transport { return wire.Transport_WEBSOCKET }
 func (c *wsConn) Remote() netip.Addr        { return c.remote }
+func (c *wsConn) Dialect() Dialect          { return c.dialect }
 
 func (c *wsConn) Serve(h Handler) error {
 	c.handle = h
@@ -115,6 +147,10 @@ func (c *wsConn) write(frames []*edge.Frame, s *scratch, deadline time.Time) err
 			continue
 		}
 		kind = gws.OpcodeText
+		if c.dialect != nil {
+			parts = append(parts, speak(c.dialect, f)...)
+			continue
+		}
 		line, err := f.JSON()
 		if err != nil {
 			continue // another node's frame that JSON can't say: this client does without
@@ -137,7 +173,22 @@ func (c *wsConn) write(frames []*edge.Frame, s *scratch, deadline time.Time) err
 
 var newline = []byte("\n")
 
+// speak is what a client is told of a frame.
+func speak(d Dialect, f *edge.Frame) (lines [][]byte) {
+	for _, part := range f.Parts() {
+		if one, err := wire.DecodeServer(part.Body()); err == nil { // see write
+			if line := d.Write(one); len(line) > 0 {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return lines
+}
+
 func (c *wsConn) writeNow(f *edge.Frame) (taken, more bool) {
+	if c.dialect != nil { // what it says of the frame is still to be made
+		return false, false
+	}
 	if !c.json {
 		return c.net.writeNow(f.WebSocket())
 	}
@@ -170,7 +221,11 @@ func (c *wsConn) message(kind gws.Opcode, b []byte) {
 			if one, b = wire.SplitJSON(b); len(one) == 0 {
 				return
 			}
-			f, err = wire.DecodeClientJSON(one)
+			if c.dialect != nil {
+				f, err = c.dialect.Read(one)
+			} else {
+				f, err = wire.DecodeClientJSON(one)
+			}
 		} else {
 			if one, b, err = wire.Split(b, wire.MaxClientFrame); err == nil {
 				f, err = d.Client(one)
@@ -212,10 +267,11 @@ func (wsEvents) OnClose(socket *gws.Conn, err error) {
 // before anything else.
 type wsNet struct {
 	net.Conn
-	early  []byte // what came with the HTTP request
-	json   bool
-	linger time.Duration
-	tooBig atomic.Bool
+	early   []byte // what came with the HTTP request
+	json    bool
+	dialect Dialect
+	linger  time.Duration
+	tooBig  atomic.Bool
 
 	writing sync.Mutex // guards the following, and the order of what is written
 	now     *now       // nil: the connection can't
@@ -293,7 +349,10 @@ func (c *wsNet) tooLarge() []byte {
 	last := &wire.Close{Code: wire.CodeTooLarge, Message: "a frame has at most 64 KiB"}
 	f := edge.NewFrame(&wire.ServerFrame{Body: &wire.ServerFrame_Close{Close: last}})
 	body, kind := f.Prefixed(), gws.OpcodeBinary
-	if c.json {
+	switch {
+	case c.dialect != nil:
+		kind, body = gws.OpcodeText, bytes.Join(speak(c.dialect, f), nil)
+	case c.json:
 		kind = gws.OpcodeText
 		body, _ = f.JSON() // our own words
 	}
