@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 	"media":        {"geo", "api", "turn/cred", "internal", "regions."},
 	"edge":         {"regions", "geo", "api", "turn/cred", "internal"},
 	"core":         {"geo", "api", "turn/cred", "internal", "core/db", "core/jobs", "core/outbox", "core/ledger", "core/objects"},
-	"core/httpapi": {"geo", "api", "internal", "core"},
+	"core/httpapi": {"geo", "api", "turn/cred", "internal", "core"},
 	"web":          {},
 	"deploy":       {},
 	// Where parts meet.
