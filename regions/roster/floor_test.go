@@ -251,19 +251,24 @@ func (w *floorWorld) expire() {
 // connect has a person be at an SFU, with the session that it has.
 func (w *floorWorld) connect(p *person, sfu int) {
 	old := p.at
-	if old != nil && old.sfu == sfu {
-		old.epoch = p.epoch // the same participant, silently
+	i := slices.IndexFunc(w.streams, func(x *stream) bool { return x.p == p && x.sfu == sfu })
+	if i < 0 {
+		i = len(w.streams)
+		w.streams = append(w.streams, &stream{p: p, sfu: sfu, since: w.now})
+	}
+	p.at = w.streams[i]
+	p.at.epoch = p.epoch // of who is there already silently: the same participant
+	if old == nil || old == p.at {
 		return
 	}
-	p.at = &stream{p: p, sfu: sfu, epoch: p.epoch, since: w.now}
-	w.streams = append(w.streams, p.at)
-	if old == nil {
-		return
-	}
-	p.at.pressing = old.pressing
 	// Who was there before is given up when the SFU hears of it.
-	w.after(w.upTo(3*second), func() { w.letGo(old) })
-	if p.at.pressing {
+	w.after(w.upTo(3*second), func() {
+		if p.at != old {
+			w.letGo(old)
+		}
+	})
+	if old.pressing && !p.at.pressing {
+		p.at.pressing = true
 		w.ask(p.at)
 	}
 }
@@ -334,7 +339,7 @@ func (w *floorWorld) forward(x *stream, until int64) {
 		if o == x || o.until <= w.now {
 			continue
 		}
-		same := o.p == x.p && o.held == x.epoch
+		same := o.p == x.p && (o.held == x.epoch || o.epoch == x.epoch) // it may have been renewed in place
 		require.True(w.t, same, "at %d ms %s@%d is forwarded by SFU %d for %d ms, and %s@%d by SFU %d",
 			w.now/ms, o.p.user, o.held, o.sfu, (o.until-w.now)/ms, x.p.user, x.epoch, x.sfu)
 	}
@@ -362,7 +367,7 @@ type naiveFloor struct {
 	talked     uint64
 	taken      bool
 	free       bool   // given back
-	most       uint64 // that it was found to have talked: another leader can't know
+	most       uint64 // that it had talked when it ended: another leader can't know
 	over       bool   // its lease was found to be
 	otherAsked *moment
 }
@@ -396,6 +401,7 @@ func (f *naiveFloor) live() []naiveWait {
 
 // enough has who talked all their time, or was stopped, not be next again.
 func (f *naiveFloor) enough() {
+	f.most = f.talk()
 	if f.taken || f.most >= f.maxTalk {
 		f.drop(f.user, 1<<60)
 	}
@@ -411,9 +417,7 @@ func (f *naiveFloor) gaveBack(user string, epoch uint64, node string, grant uint
 // look notes what time has brought about, as of a command that does so.
 func (f *naiveFloor) look() {
 	if f.grant > 0 && !f.free && !f.over {
-		f.most = max(f.most, f.talk())
-		f.over = !f.leased()
-		if f.over {
+		if f.over = !f.leased(); f.over {
 			f.enough()
 		}
 	}
@@ -498,7 +502,7 @@ func (f *naiveFloor) asks(c *peer.FloorAsk, a *peer.RosterAnswer) {
 		f.drop(c.User, 1<<60)
 	case peer.FloorStanding_FLOOR_OVER:
 		total.Overs++
-		require.True(t, f.taken || f.most >= f.maxTalk, "over before its time")
+		require.True(t, f.taken || f.most >= f.maxTalk || (holds && f.talk() >= f.maxTalk), "over before its time")
 		require.True(t, f.taken || others, "over, though nobody else wants it")
 		require.Equal(t, f.user, c.User)
 		f.drop(c.User, 1<<60)

@@ -131,7 +131,7 @@ func (s *story) command(args []string, kv map[string]string, num func(string) ui
 		if kv["capacity"] != "" {
 			capacity = num("capacity")
 		}
-		return command(&peer.NodeUp{Node: arg(1), Incarnation: num("start"), Capacity: uint32(capacity)})
+		return command(&peer.NodeUp{Node: arg(1), Incarnation: num("start"), Capacity: uint32(capacity), Media: uint32(num("media"))})
 	case "drain":
 		return command(&peer.NodeDrain{Node: arg(1), Incarnation: num("start")})
 	case "down":
@@ -161,6 +161,25 @@ func (s *story) command(args []string, kv map[string]string, num func(string) ui
 		return command(&peer.RoomLeave{User: user, Device: device, Epoch: epoch, Rooms: args[1:]})
 	case "seen":
 		return command(&peer.DeviceSeen{User: user, Device: device, Epoch: epoch, Region: arg(1)})
+	case "place":
+		return command(&peer.CallPlace{Call: arg(1), Room: "g:" + arg(1)})
+	case "keep":
+		return command(&peer.CallKeep{Node: arg(1), Incarnation: num("start"), Calls: []*peer.CallKept{{Call: arg(2), Epoch: num("epoch")}}})
+	case "gone":
+		return command(&peer.CallGone{Call: arg(1), Node: kv["at"], Epoch: num("epoch")})
+	case "left":
+		return command(&peer.CallLeft{Call: arg(1), Node: kv["at"], Epoch: num("epoch")})
+	case "lapse":
+		return command(&peer.CallExpire{KeepMs: ms(kv["keep"]), Max: 100})
+	case "ask":
+		return command(&peer.FloorAsk{
+			Call: arg(1), User: user, Device: device, Epoch: epoch, Region: "eu", Node: kv["at"],
+			Priority: uint32(num("priority")), MaxTalkMs: num("talk"), Released: num("released"),
+		})
+	case "release":
+		return command(&peer.FloorRelease{Call: arg(1), User: user, Device: device, Epoch: epoch, Node: kv["at"], Grant: num("grant")})
+	case "take":
+		return command(&peer.FloorTake{Call: arg(1), Grant: num("grant")})
 	}
 	s.t.Fatalf("unknown command %q", args)
 	return nil
@@ -253,6 +272,25 @@ func answer(a *peer.RosterAnswer) string {
 	if a.More {
 		out += " more"
 	}
+	if c := a.Call; c != nil {
+		out += " on " + c.Node
+		if c.Former != "" {
+			out += fmt.Sprintf(" from %s@%d", c.Former, c.FormerEpoch)
+		}
+	}
+	if len(a.Lost) > 0 {
+		out += " lost " + strings.Join(a.Lost, " ")
+	}
+	if f := a.Floor; f != nil {
+		out += " " + strings.ToLower(strings.TrimPrefix(f.Standing.String(), "FLOOR_"))
+		if f.Position > 0 {
+			out += fmt.Sprintf(" as %d", f.Position)
+		}
+		out += fmt.Sprintf(", %d wait", f.Waiting)
+		if f.Grant > 0 {
+			out += fmt.Sprintf(", %s/%s@%d has grant %d for %d ms", f.User, f.Device, f.Epoch, f.Grant, f.LeaseMs)
+		}
+	}
 	return out + in(a.Rooms)
 }
 
@@ -277,6 +315,8 @@ func showEffects(effects []Effect) (out []string) {
 			out = append(out, fmt.Sprintf("-> suspended %s/%s@%d on %s%s", e.User, e.Device, e.Epoch, e.Node, map[bool]string{true: ", node lost"}[e.NodeLost])+in(e.Rooms))
 		case SessionEnded:
 			out = append(out, fmt.Sprintf("-> ended %s/%s@%d on %s %v", e.User, e.Device, e.Epoch, e.Node, e.Reason)+in(e.Rooms))
+		case CallMoved:
+			out = append(out, fmt.Sprintf("-> call %s in %s: %q -> %q epoch %d%s", e.Call, e.Room, e.From, e.To, e.Epoch, map[bool]string{true: ", draining"}[e.Draining]))
 		case Restored:
 			out = append(out, "-> restored")
 		}
