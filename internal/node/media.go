@@ -12,6 +12,7 @@ import (
 	corecalls "github.com/mustermesh/muster/core/calls"
 	"github.com/mustermesh/muster/core/chat"
 	"github.com/mustermesh/muster/core/groups"
+	"github.com/mustermesh/muster/core/jobs"
 	"github.com/mustermesh/muster/internal/run"
 	"github.com/mustermesh/muster/media/sfu"
 	"github.com/mustermesh/muster/regions"
@@ -53,7 +54,10 @@ func newConversing(cfg *Config, c callsConfig) (*conversing, error) {
 		Changed: func(ctx context.Context, call corecalls.Call) { x.rt.calls.changed(ctx, x.others, call.ID.String()) },
 		Notify:  missedCalls{c.told},
 	})
-	c.work.sweep("calls", x.store.EndDue)
+	c.work.Schedule(jobs.Schedule{
+		Name: "end_calls", Every: corecalls.DueEvery, Late: jobs.LateOnce, Timeout: 10 * time.Minute,
+		Do: func(ctx context.Context, _ jobs.Work) error { return x.store.EndDue(ctx) },
+	})
 	secrets := cfg.TURNSecrets
 	var err error
 	if len(secrets) == 0 {

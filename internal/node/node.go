@@ -65,6 +65,7 @@ import (
 	"github.com/mustermesh/muster/core/reports"
 	"github.com/mustermesh/muster/core/subscriptions"
 	"github.com/mustermesh/muster/core/users"
+	"github.com/mustermesh/muster/edge/comm"
 	"github.com/mustermesh/muster/edge/hub"
 	"github.com/mustermesh/muster/edge/session"
 	"github.com/mustermesh/muster/edge/transport"
@@ -335,6 +336,7 @@ func New(cfg Config) (*Node, error) {
 		DB: cfg.DB, Secret: cfg.Secret, Auth: accounts, Users: people, Groups: teams,
 		Location: &httpapi.Location{Store: where, Recorder: recorder, Blocks: friendships, Live: live{n.rt, changes}}, Fleets: owned,
 		Messages: conversation{messages, home, n.rt.Hub}, Talks: talks.operations(), Presence: present, Live: n.rt, Edges: newDirectory(&cfg, n.region, watch), Notifications: told.operations(),
+		Calls:       &httpapi.Calls{Store: n.talks.store, Live: liveCalls{n.rt}, ICE: n.talks},
 		Attachments: kept.operations(), Pictures: shown.pictures, Cards: shown.cards, Privacy: shown.privacy, Ratings: n.ratings, Reports: n.reports, Matching: matches, Expenses: money, Payments: paymentOperations(cfg.DB, paid, money), Subscriptions: pays,
 		Assets: assets, Origins: cfg.Origins, Version: cfg.Version, ClientAddr: withoutProxy(cfg.ClientAddr),
 		AddressLimit: cfg.Limits.Address, UserLimit: cfg.Limits.User,
@@ -343,7 +345,8 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.handler = routes(api, realtime.WebSocket(), web.Handler(clientSchemes(cfg.Directory.Topology())))
+	calls := realtime.Speaking(func() transport.Dialect { return comm.New() })
+	n.handler = routes(api, realtime.WebSocket(), calls, web.Handler(clientSchemes(cfg.Directory.Topology())))
 
 	n.group.Add("auth", accounts)
 	n.group.Add("chat", stopper(messages.Stop))
@@ -391,14 +394,15 @@ func linkBase(invites string) string {
 	return base + "l/"
 }
 
-// routes is what a node answers over HTTP: the API, the WebSocket endpoint,
-// and the web app for everything else.
-func routes(api, ws, app http.Handler) http.Handler {
+// routes is what a node answers over HTTP: the API, the WebSocket endpoints, and the
+// web app for everything else.
+func routes(api, ws, calls, app http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api)
 	mux.Handle("/docs", api)
 	mux.Handle("/docs/", api)
-	mux.Handle("/ws", ws)
+	mux.Handle(wire.PathWebSocket, ws)
+	mux.Handle(wire.PathCommunication, calls)
 	mux.Handle("/", app)
 	return mux
 }

@@ -44,10 +44,10 @@ func TestRoutes(t *testing.T) {
 	says := func(s string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(s)) })
 	}
-	h := routes(says("api"), says("ws"), says("app"))
+	h := routes(says("api"), says("ws"), says("calls"), says("app"))
 	for path, want := range map[string]string{
 		"/": "app", "/join/BCDFG": "app", "/g/1": "app", "/apis": "app", "/ws/": "app", "/docsish": "app",
-		"/api/v1/edge": "api", "/api/nothing": "api", "/docs": "api", "/docs/docs.js": "api", "/ws": "ws",
+		"/api/v1/edge": "api", "/api/nothing": "api", "/docs": "api", "/docs/docs.js": "api", "/ws": "ws", "/ws/communication": "calls",
 		"/api%2Fv1/edge": "app", "/%61pi/v1/edge": "api", // an escaped slash separates nothing
 	} {
 		w := httptest.NewRecorder()
