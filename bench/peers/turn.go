@@ -84,7 +84,7 @@ func (t *tap) close() {
 const turnUsers = 100
 
 // Turn opens n allocations at a server whose credentials are made of secret, with
-// channels to the peers in turn. What it returns is to be closed, though it failed.
+// channels to the peers in turn.
 func Turn(ctx context.Context, server netip.AddrPort, secret string, n int, peer ...net.Addr) (*Relayed, error) {
 	r := &Relayed{server: server, members: make([]*relayed, n)}
 	g, ctx := errgroup.WithContext(ctx)
@@ -98,7 +98,11 @@ func Turn(ctx context.Context, server netip.AddrPort, secret string, n int, peer
 			return err
 		})
 	}
-	return r, g.Wait()
+	if err := g.Wait(); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
 }
 
 func openRelayed(server netip.AddrPort, secret, user string, peer net.Addr) (*relayed, error) {

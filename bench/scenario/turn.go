@@ -104,10 +104,10 @@ func (s Turn) idle(ctx context.Context, t TurnTarget) (m report.TurnIdle, err er
 	}
 	defer peer.Close()
 	crowd, err := peers.Turn(ctx, t.Addr, t.Secret, s.Idle, peer.LocalAddr())
-	defer crowd.Close()
 	if err != nil {
 		return m, err
 	}
+	defer crowd.Close()
 	if err := pause(ctx, 3*time.Second); err != nil {
 		return m, err
 	}
@@ -138,10 +138,10 @@ func (s Turn) one(ctx context.Context, c TurnCase, t TurnTarget) (run report.Tur
 		addrs[i] = sinks[i].LocalAddr()
 	}
 	crowd, err := peers.Turn(ctx, t.Addr, t.Secret, s.Allocations, addrs...)
-	defer crowd.Close()
 	if err != nil {
 		return run, err
 	}
+	defer crowd.Close()
 
 	start := time.Now()
 	latencies := loadgen.NewLatencies()
