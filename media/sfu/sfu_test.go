@@ -39,6 +39,7 @@ type person struct {
 	name   string
 	peer   media.Peer
 	client *sfutest.Client
+	left   atomic.Bool
 
 	mu        sync.Mutex
 	published map[string]media.Source
@@ -73,12 +74,13 @@ func join(t testing.TB, s *sfu.Server, name string, o sfutest.Options) *person {
 }
 
 func (p *person) leave() {
+	p.left.Store(true)
 	p.peer.Close()
 	p.client.Close()
 }
 
 func (p *person) Describe(d *wire.CallDescription) {
-	if err := p.client.Receive(d); err != nil {
+	if err := p.client.Receive(d); err != nil && !p.left.Load() {
 		p.t.Errorf("%s: %v\n%s", p.name, err, d.GetSdp())
 	}
 }
