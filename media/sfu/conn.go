@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/sha512"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net"
@@ -195,26 +194,9 @@ func (c *conn) shakeLocked() {
 }
 
 func (c *conn) shake(ctx context.Context) error {
-	config := &dtls.Config{
-		Certificates:           []tls.Certificate{c.s.cert},
-		SRTPProtectionProfiles: profiles,
-		ClientAuth:             dtls.RequireAnyClientCert,
-		// The fingerprint says who it is: VerifyPeerCertificate.
-		InsecureSkipVerify:    true,
-		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error { return c.verify(raw) },
-		ExtendedMasterSecret:  dtls.RequireExtendedMasterSecret,
-		FlightInterval:        200 * time.Millisecond,
-		// The check of ICE has shown that the client is where it says.
-		InsecureSkipVerifyHello: true,
-	}
 	// The other side says what it is, or lets us choose: we are the server.
 	client := c.remote.Setup == "passive"
-	pipe := dtlsPipe{c}
-	open := dtls.Server
-	if client {
-		open = dtls.Client
-	}
-	d, err := open(pipe, pipe.RemoteAddr(), config)
+	d, err := c.open(client)
 	if err != nil {
 		return err
 	}
@@ -243,6 +225,36 @@ func (c *conn) shake(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// open makes the DTLS side of the connection.
+func (c *conn) open(client bool) (*dtls.Conn, error) {
+	both := []dtls.Option{
+		dtls.WithCertificates(c.s.cert),
+		dtls.WithSRTPProtectionProfiles(profiles...),
+		// The fingerprint says who it is.
+		dtls.WithInsecureSkipVerify(true),
+		dtls.WithVerifyPeerCertificate(func(raw [][]byte, _ [][]*x509.Certificate) error { return c.verify(raw) }),
+		dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
+		dtls.WithFlightInterval(200 * time.Millisecond),
+	}
+	pipe := dtlsPipe{c}
+	if client {
+		options := make([]dtls.ClientOption, len(both))
+		for i, o := range both {
+			options[i] = o
+		}
+		return dtls.ClientWithOptions(pipe, pipe.RemoteAddr(), options...)
+	}
+	options := []dtls.ServerOption{
+		dtls.WithClientAuth(dtls.RequireAnyClientCert),
+		// The check of ICE has shown that the client is where it says.
+		dtls.WithInsecureSkipVerifyHello(true),
+	}
+	for _, o := range both {
+		options = append(options, o)
+	}
+	return dtls.ServerWithOptions(pipe, pipe.RemoteAddr(), options...)
 }
 
 var errFingerprint = errors.New("the certificate is not the one of the description")
