@@ -1,6 +1,7 @@
 package meshtest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -14,27 +15,45 @@ import (
 
 // updates collects the kinds of what a room's members are told about it.
 type updates struct {
+	who   string
 	mu    sync.Mutex
 	kinds []string
-	late  time.Duration // the longest from a change to its arrival
+	told  map[string]bool // ids: what is told again is one change
+	again []string        // that something may not have been told, and is to be read
+	late  time.Duration   // the longest from a change to its arrival
 }
 
 func (u *User) updates(r *client.Room) *updates {
-	h := &updates{}
+	h := &updates{who: u.Name, told: map[string]bool{}}
 	events := r.Events(u.mesh.t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for e := range events {
-			if n, ok := e.(client.Updated); ok {
-				h.mu.Lock()
-				h.kinds = append(h.kinds, n.Update.Kind)
-				h.late = max(h.late, time.Since(n.Update.At))
-				h.mu.Unlock()
-			}
+			h.take(e)
 		}
 	})
 	u.mesh.t.Cleanup(wg.Wait)
 	return h
+}
+
+func (h *updates) take(e client.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch e := e.(type) {
+	case client.Updated:
+		if e.Missed {
+			h.again = append(h.again, fmt.Sprintf("%s is %d", e.Update.Kind, e.Update.N))
+		}
+		if !h.told[e.Update.ID] {
+			h.told[e.Update.ID] = true
+			h.kinds = append(h.kinds, e.Update.Kind)
+			h.late = max(h.late, time.Since(e.Update.At))
+		}
+	case client.RegionReplaced:
+		if !e.Recovered || e.Late {
+			h.again = append(h.again, fmt.Sprintf("%s is known anew", e.Region))
+		}
+	}
 }
 
 func (h *updates) money() (kinds []string) {
@@ -48,6 +67,12 @@ func (h *updates) money() (kinds []string) {
 	return kinds
 }
 
+func (h *updates) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return fmt.Sprintf("%s heard %v, and was to read: %v", h.who, h.kinds, h.again)
+}
+
 // Two people in two regions share what they spend: each hears at once what the other
 // one does, both see the same, and it explains itself.
 func TestMoneyOfTwoRegions(t *testing.T) {
@@ -56,12 +81,18 @@ func TestMoneyOfTwoRegions(t *testing.T) {
 	ctx := t.Context()
 	ana, bo := m.Guest(0, "Ana").Connect(0, 0, client.Auto), m.Guest(1, "Bo").Connect(1, 0, client.Auto)
 	group := m.Group(ana, bo)
-	heard := []*updates{ana.updates(ana.Join(group)), bo.updates(bo.Join(group))}
+	rooms := []*client.Room{ana.Join(group), bo.Join(group)}
+	heard := []*updates{ana.updates(rooms[0]), bo.updates(rooms[1])}
+	for _, r := range rooms { // until the regions follow each other there, what is told meanwhile is to be read
+		m.Eventually("each region knows the other", func() bool { return len(r.Members()) == 2 })
+	}
 	var all []string
 	hear := func(what ...string) {
 		t.Helper()
 		all = append(all, what...)
-		m.Eventually(strings.Join(what, ", ")+" is heard", func() bool { return slices.Equal(heard[0].money(), all) && slices.Equal(heard[1].money(), all) })
+		for _, h := range heard {
+			require.Eventually(t, func() bool { return slices.Equal(h.money(), all) }, Patience, 5*time.Millisecond, "%v is heard: %v", what, heard)
+		}
 	}
 
 	lunch := client.ExpenseDraft{Title: "Lunch", Money: client.Money{Amount: 2501, Currency: "EUR"}}
