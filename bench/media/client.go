@@ -49,7 +49,6 @@ type Client struct {
 	cancel     context.CancelFunc
 	over       chan struct{}
 	failed     atomic.Pointer[error]
-	tracks     atomic.Int64
 	flows      atomic.Int64 // tracks of which something came
 	sent       *atomic.Int64
 	senders    sync.WaitGroup

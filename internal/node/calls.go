@@ -346,7 +346,7 @@ const floorTry = regions.FloorLease / 2
 
 func (f callFloor) there(ctx context.Context, home regions.RegionID, c *peer.Call) (regions.FloorAnswer, error) {
 	err := error(media.ErrFloorUnavailable)
-	nodes := callWorld{f.Realtime}.Nodes(home)
+	nodes := callWorld(f).Nodes(home)
 	for _, node := range nodes[:min(len(nodes), 2)] {
 		ctx, cancel := context.WithTimeout(ctx, floorTry)
 		var a *peer.Answer

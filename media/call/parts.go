@@ -23,7 +23,6 @@ type part struct {
 	heard   time.Time
 
 	told  uint64 // version of our part that it was sent; 0: none
-	beat  time.Time
 	asked uint64 // counts the lists of what we want
 	list  []*peer.CallWantedTrack
 	again bool // the list is to be sent though it is the same

@@ -28,11 +28,10 @@ type candidate struct {
 
 // source is where a track comes from, and will come from.
 type source struct {
-	of      Key
-	now     candidate
-	next    *candidate
-	since   time.Time // of next
-	flowing bool      // a packet of next came
+	of    Key
+	now   candidate
+	next  *candidate
+	since time.Time // of next
 }
 
 // merge is a participant as all parts have it; nil: none has.

@@ -17,7 +17,6 @@ type side struct {
 	pending string // own offer
 	agreed  string
 	wants   int // changes that it needs told
-	told    map[int]bool
 }
 
 func (s *side) tick(send func(Description)) {

@@ -30,7 +30,6 @@ type Client struct {
 
 	mu      sync.Mutex // guards the following
 	n       uint64     // of the last offer for "up"
-	place   uint64
 	media   []*wire.CallMedia
 	ontrack func(*webrtc.TrackRemote, *webrtc.RTPReceiver)
 }
