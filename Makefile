@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
 	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-logins bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts prove-media bench-chat bench-jobs bench-ledger bench-turn prove-turn prove-sfu bench-sfu generate clean setup-run setup-test
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-floor prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts prove-media bench-chat bench-jobs bench-ledger bench-turn prove-turn prove-sfu bench-sfu generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -132,6 +132,11 @@ prove-failover: build
 
 prove-roster: build
 	bin/muster bench roster --sessions 50000 --json bench/baseline/roster.json
+
+# The floor against a naive model, four thousand worlds of a minute; through cuts.
+prove-floor:
+	MUSTER_PROVE_FLOOR=4000 go test -race -count=1 -timeout 60m -v -run 'TestCallPlaces|TestFloor|TestNobodyWaits' ./regions/roster
+	go test -race -count=5 -timeout 20m -run 'TestCalls|TestFloor' ./regions/cluster
 
 # nice -n -15, if others use the machine.
 bench-logins: build

@@ -18,14 +18,15 @@ import (
 // What a client is told of a call.
 var (
 	// ErrNoMedia: no node of the region that hosts media is up.
-	ErrNoMedia = errs.New(errs.Unavailable, "no_media", "the region has no media server that is up; try again").After(time.Second)
-	// ErrTooManyCalls: the region has as many calls as it takes.
-	ErrTooManyCalls = errs.New(errs.Unavailable, "too_many_calls", "the region has too many calls; try again later").After(time.Minute)
+	ErrNoMedia = errs.New(errs.Unavailable, wire.CodeNoMedia, "the region has no media server that is up; try again").After(time.Second)
+	// ErrTooManyCalls: the region has as many calls as it takes. To the client it
+	// is what ErrNoMedia is.
+	ErrTooManyCalls = errs.New(errs.Unavailable, wire.CodeNoMedia, "the region has too many calls; try again later").After(time.Minute)
 	// ErrNoFloor: the call's home region can't agree on who has the floor, so
 	// nobody new can have it.
-	ErrNoFloor = errs.New(errs.Unavailable, "floor_unavailable", "the call's home region can't be asked for the floor; try again").After(500 * time.Millisecond)
+	ErrNoFloor = errs.New(errs.Unavailable, wire.CodeFloorUnavailable, "the call's home region can't be asked for the floor; try again").After(500 * time.Millisecond)
 	// ErrFloorQueue: too many wait for the floor.
-	ErrFloorQueue = errs.New(errs.RateLimited, "floor_queue_full", "too many wait for the floor; try again later").After(5 * time.Second)
+	ErrFloorQueue = errs.New(errs.RateLimited, wire.CodeRateLimited, "too many wait for the floor; try again later").After(5 * time.Second)
 )
 
 // ErrStaleCall: the call has another place, or none.

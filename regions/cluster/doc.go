@@ -55,6 +55,22 @@
 // Slots of nodes that are alive it leaves alone: their owners hand them over
 // (Moves, Move), because only they have the rooms.
 //
+//   - It ends calls whose SFU says nothing, and floors that nobody has or wants
+//     (CallExpire). Places of calls that a node leaves behind move by themselves,
+//     in the command that gives it up or drains it.
+//
+// # Calls
+//
+// PlaceCall says which node is the region's SFU of a call; CallOf what this node
+// knows of it, which may be a moment old: an SFU that isn't the call's any more
+// says so. The node keeps its calls with KeepCalls, and ends them with CallGone
+// and CallLeft. Hooks.CallMoved tells what moved, and after Hooks.Resync CallsHere
+// is what this node has.
+//
+// AskFloor is one try, for no longer than its answer would be of use: the SFU asks
+// again every 500 ms anyway. Without a leader, or on a node that is cut off, it is
+// ErrNoFloor, and the lease that the SFU has runs out by its own clock.
+//
 // # Other regions
 //
 // Until something is heard of a region, the static assignment of its

@@ -280,6 +280,7 @@ func (n *node) tales(of string) (tales []string) {
 
 func (n *node) hooks() Hooks {
 	return Hooks{
+		CallMoved: func(m regions.CallMove) { n.tellf("call %s %s -> %s %v", m.Call, m.From, m.To, m.Draining) },
 		SlotsMoved: func(moves []regions.SlotMove) {
 			for _, m := range moves {
 				// The table is never behind what is told.

@@ -50,6 +50,14 @@ func newMetrics(c *Cluster, r prometheus.Registerer) (*metrics, error) {
 	gauge("sessions", sessions, prometheus.Labels{"state": "live"}, func() float64 { return float64(counts().Live) })
 	gauge("sessions", sessions, prometheus.Labels{"state": "suspended"}, func() float64 { return float64(counts().Suspended) })
 	gauge("sessions", sessions, prometheus.Labels{"state": "gone"}, func() float64 { return float64(counts().Gone) })
+	gauge("calls", "Calls of the region whose SFU is this node.", nil, func() (n float64) {
+		c.View(func(s *roster.State, _ uint64) { n = float64(s.Hosted(c.cfg.Self)) })
+		return n
+	})
+	gauge("floors", "Calls whose talk floor is this region's to give, and somebody has or wants it.", nil, func() (n float64) {
+		c.View(func(s *roster.State, _ uint64) { n = float64(s.Floors()) })
+		return n
+	})
 	gauge("proposals_pending", "Sessions of this node of which the region is still to note something.", nil, func() float64 {
 		c.wishes.mu.Lock()
 		defer c.wishes.mu.Unlock()

@@ -1,5 +1,7 @@
 // Package roster is a region's memory of who is who: its nodes, the owner and
-// epoch of each of its 1,024 slots, and the session of each device. It is what
+// epoch of each of its 1,024 slots, the session of each device, which node is the
+// region's SFU of each call, and who has the talk floor of calls that are at home
+// here. It is what
 // the region's Raft group replicates: a pure state machine without clock,
 // randomness or I/O. The same commands give the same state, answers and effects
 // on every node.
@@ -79,6 +81,78 @@
 // epoch goes into one number for the region that every device not known is
 // given more than. So memory is bounded and still no epoch ever goes back.
 //
+// # Calls
+//
+//	        CallPlace               NodeDrain: a new place beside the former
+//	(none) ───────────▶ placed ──────────────────────────────▶ moving
+//	   ▲                 │  ▲ │ NodeDown, new incarnation        │
+//	   │                 │  └─┘ of its node: a new place         │
+//	   │ CallGone,       │  ▲    CallLeft; the former node's end │
+//	   │ CallExpire      │  └────────────────────────────────────┘
+//	   └─────────────────┘  (CallExpire ends one that moves, too)
+//
+// A call's place is the node that is its SFU here, under an epoch. One is chosen
+// when somebody asks for it: of the nodes that are up and host media, the one
+// with the fewest calls for its capacity. Calls stay where they are until their
+// node drains or is lost; then its own move, all in that one command, and no
+// others, and CallMoved tells. A node that drains stays the former place while
+// somebody is left there, so that participants connect to the new SFU before they
+// leave the old one; and it keeps what has nowhere to go until a node comes up.
+// If a lost node's call has nowhere to go, it has no place any more, and whoever
+// needs one asks again. CallGone doesn't end a call that is moving: those who are
+// at the former place are on their way.
+//
+// Epochs of places, and the numbers of grants below, are one count for the
+// region, at least the clock: neither goes back for a call that was forgotten.
+// CallPlace and CallKeep say that a call is alive; CallExpire ends those of which
+// nobody said it, should a CallGone be lost.
+//
+// # The talk floor
+//
+//	           FloorAsk                 FloorAsk, when first and the floor is free
+//	(no claim) ────────▶ waiting ─────────────────────────▶ holding ◀─┐ FloorAsk,
+//	    ▲   ▲              │  ▲                              │  │  │  │ in time
+//	    │   └──────────────┘  └── a higher epoch elsewhere ───┘  │  └──┘
+//	    │    FloorRelease,                                       │ FloorRelease: at once
+//	    │    3 s of silence                                      │ silence, FloorTake, talked
+//	    └────────────────────────────────────────────────────────┘ enough: as its lease ends
+//
+// The floor of a call is a lease of 2 s. The holder's SFU renews it by asking
+// every 500 ms, and forwards only while its own clock is inside the lease of an
+// answer that it got. Who waits asks as often: only the answer to an ask ever
+// gives the floor, nothing is pushed. The queue is by priority, then by arrival;
+// who isn't heard of for 3 s falls out. A holder who has talked for its time isn't
+// renewed while others wait, and comes after them. Nobody is interrupted for a
+// higher priority.
+//
+// Never do two SFUs forward different sessions:
+//
+//   - An SFU counts 2 s from a moment before it asked. The leader stamps the entry
+//     later, so the lease here, counted from the stamp, ends no earlier. 20 ms are
+//     added, since stamps are whole milliseconds and clocks differ in speed (here
+//     by up to 1 in 100; NTP slews by 1 in 2,000). A command that is carried out
+//     late, or twice, only makes the lease here longer.
+//   - The next grant has a stamp after that end, and its SFU hears of it later
+//     still.
+//   - A new leader's clock says nothing of the old one's. All leases begin anew,
+//     in full, with the first stamp of its term. That one is after every stamp of
+//     earlier terms in the log, since consensus passes over entries that were
+//     stamped in another term than they got into the log.
+//   - FloorRelease ends a lease at once, because the SFU says that it forwards no
+//     more: so only if it names the present grant, and comes through the SFU that
+//     renewed it last. A session that moves between two SFUs may be forwarded by
+//     both, so the other one's last lease is kept in mind (others, rest).
+//   - A release that is late must not end what the SFU was answered after it. So
+//     an SFU takes no answer for a grant that it gave back, and its asks say which
+//     one that was: then the ask itself gives it back, and is a new claim.
+//   - FloorTake, silence, and a higher epoch of the device at another SFU all wait
+//     for the lease: who is cut off may still forward. The higher epoch is next
+//     when it ends (an heir), and goes on with the time that was talked.
+//
+// What it rests on: clocks that run. A process that is stopped together with its
+// monotonic clock, as in a virtual machine that is suspended, and goes on, forwards
+// what it has for as long as it believes that the 2 s aren't over.
+//
 // # Time
 //
 // The leader stamps an entry before it proposes it: its term, its wall clock
@@ -95,12 +169,13 @@
 // Sessions are never changed but replaced, and stand in one slice by place.
 // Rooms (places in order) and nodes (a bit per place) refer to places. To take
 // a snapshot is to copy that slice, a pointer a device; it is written while
-// commands go on. For the same reason sessions that a View returned may be kept
-// and read without lock. Places and their free list are part of the state, or
+// commands go on. Calls and floors are replaced likewise. For the same reason
+// what a View returned may be kept and read without lock. Places and their free list are part of the state, or
 // replicas would differ in the order of what follows from them.
 //
 // A snapshot is a magic, a version, length-prefixed protobuf messages and a
-// CRC-32C: see RosterHead. Equal states have equal snapshots.
+// CRC-32C: see RosterHead. Equal states have equal snapshots. One of version 1,
+// when there were no calls, can be read still.
 //
 // # Trust
 //
