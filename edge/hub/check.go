@@ -95,6 +95,7 @@ func (h *Hub) runChecks(ctx context.Context) {
 type verdict struct {
 	version uint64
 	name    string
+	role    string
 	talk    edge.Talk
 	out     bool // no member
 	unknown bool // core could not say
@@ -127,7 +128,7 @@ func (h *Hub) readMembers(ctx context.Context, fd *feed) bool {
 			m, err := h.cfg.Members.Member(ctx, user, fd.room, need)
 			switch {
 			case err == nil:
-				v.version, v.name, v.talk = max(m.Version, need), m.Name, m.Talk
+				v.version, v.name, v.role, v.talk = max(m.Version, need), m.Name, m.Role, m.Talk
 			case errors.Is(err, errNotMember):
 				v.out = true
 			default:
@@ -169,7 +170,7 @@ func (t *turn) judge(fd *feed, verdicts map[string]*verdict) (again bool) {
 		case v.unknown:
 			open = true
 		default:
-			l.version, l.name, l.verified = max(l.version, v.version), v.name, t.now
+			l.version, l.name, l.role, l.verified = max(l.version, v.version), v.name, v.role, t.now
 			if l.talk != v.talk {
 				l.stands(v.talk)
 				fd.relist()
@@ -187,7 +188,7 @@ func (t *turn) judge(fd *feed, verdicts map[string]*verdict) (again bool) {
 		case v.unknown:
 			open = true
 		default:
-			j.version, j.name, j.talk, j.at = max(j.version, v.version), v.name, v.talk, t.now
+			j.version, j.name, j.role, j.talk, j.at = max(j.version, v.version), v.name, v.role, v.talk, t.now
 		}
 	}
 	if open && fd.holding {
@@ -238,7 +239,7 @@ func (h *Hub) Membership(c edge.Client, room string) (edge.Membership, bool) {
 	if l == nil || l.client != c || time.Since(l.verified) >= h.cfg.Lapse || fd.holding && l.version < fd.need {
 		return edge.Membership{}, false
 	}
-	return edge.Membership{Name: l.name, Version: l.version, Talk: l.talk}, true
+	return edge.Membership{Role: l.role, Name: l.name, Version: l.version, Talk: l.talk}, true
 }
 
 // sweep has memberships read again that were not for a while, and forgets what

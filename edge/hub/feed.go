@@ -47,6 +47,7 @@ type local struct {
 	member    *peer.Member // replaced, never changed
 	version   uint64       // of the membership, as checked
 	name      string       // the user's, as of then
+	role      string       // in the room, likewise
 	talk      edge.Talk    // likewise
 	verified  time.Time    // when
 	suspended bool
@@ -65,6 +66,7 @@ type join struct {
 	since   time.Time
 	version uint64          // of the membership, as checked
 	name    string          // the user's, as of then
+	role    string          // in the room, likewise
 	talk    edge.Talk       // likewise
 	at      time.Time       // when
 	fix     *wire.MemberFix // reported meanwhile
@@ -417,7 +419,7 @@ func (t *turn) joined(fd *feed, r *peer.Joined) delivery {
 		}
 	}
 	m := j.req().Member
-	l := &local{client: j.client, member: m, version: j.version, name: j.name, verified: j.at, since: t.now}
+	l := &local{client: j.client, member: m, version: j.version, name: j.name, role: j.role, verified: j.at, since: t.now}
 	l.stands(j.talk)
 	k := device{m.User, m.Device.Device}
 	d := delivery{one: l}

@@ -75,7 +75,7 @@ func (h *Hub) Join(c edge.Client, j edge.Join) {
 		Version: j.Membership.Version, LastNumber: j.Last.Number, LastChange: j.Last.Change,
 	}}}
 	q := &join{client: c, re: j.Re, frame: frame, since: t.now,
-		version: j.Membership.Version, name: j.Membership.Name, talk: j.Membership.Talk, at: t.now}
+		version: j.Membership.Version, name: j.Membership.Name, role: j.Membership.Role, talk: j.Membership.Talk, at: t.now}
 	fd.joins[q.req().Request] = q
 	t.sh.joins = append(t.sh.joins, q)
 	t.addStay(c)
