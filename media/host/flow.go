@@ -21,6 +21,33 @@ type attendee struct {
 	gates   map[string]time.Time
 	subs    []media.Subscription
 	closed  bool
+
+	offered uint64        // the offer that waits for its answer
+	again   time.Time     // when the client is told it again
+	pause   time.Duration // before that
+}
+
+const (
+	offerAgain = time.Second // a client that did not answer an offer is told it again
+	offerMost  = 10 * time.Second
+)
+
+// remind tells the client an offer again that it did not answer: it may have come before
+// the client knew of the place, or not at all.
+func (a *attendee) remind(now time.Time) {
+	d := a.peer.Offer()
+	switch {
+	case d == nil:
+		a.offered = 0
+	case d.GetN() != a.offered:
+		a.offered, a.pause = d.GetN(), offerAgain
+		a.again = now.Add(a.pause)
+	case !now.Before(a.again):
+		a.pause = min(2*a.pause, offerMost)
+		a.again = now.Add(a.pause)
+		d.Place = uint64(a.l.m.Place())
+		a.tell(&wire.CallEvent{Body: &wire.CallEvent_Describe{Describe: d}})
+	}
 }
 
 // shut is a time that is over: a gate that is closed.

@@ -38,7 +38,6 @@ type live struct {
 	ears      ears
 	ended     bool // the goroutine is to end
 	ending    bool // the region is being told
-	nextLook  time.Time
 }
 
 type atomicEpoch struct{ v atomic.Uint64 }
@@ -296,6 +295,9 @@ func (h *Host) noteAt(k call.Key, id regions.CallID, in bool) {
 func (l *live) look(now time.Time) {
 	l.hear(now)
 	l.seek(now)
+	for _, a := range l.attendees {
+		a.remind(now)
+	}
 	since := l.m.Empty()
 	if since.IsZero() || l.ending {
 		return

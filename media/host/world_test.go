@@ -183,11 +183,7 @@ func (n *node) SendMedia(to regions.NodeID, b []byte) {
 			return
 		}
 	}
-	if d == 0 {
-		m.HandleMedia(n.id, b)
-		return
-	}
-	time.AfterFunc(d, func() { m.HandleMedia(n.id, b) })
+	time.AfterFunc(max(d, 100*time.Microsecond), func() { m.HandleMedia(n.id, b) })
 }
 
 func (n *node) Call(ctx context.Context, to regions.NodeID, c *peer.Call) (*peer.Answer, error) {
@@ -393,6 +389,7 @@ type client struct {
 	spoke  map[string]bool
 	signal []string
 	events chan func()
+	early  *wire.CallDescription
 	silent bool
 	loud   atomic.Int32 // level of what it says, -dBov
 	n      uint32
@@ -490,6 +487,9 @@ func (c *client) event(e *wire.CallEvent) {
 	case *wire.CallEvent_Describe:
 		c.mu.Lock()
 		conn := c.conn
+		if e.Place > c.place || conn == nil {
+			conn, c.early = nil, b.Describe // it overtook what tells of the place
+		}
 		c.mu.Unlock()
 		if conn != nil {
 			_ = conn.Receive(b.Describe)
@@ -501,7 +501,13 @@ func (c *client) event(e *wire.CallEvent) {
 
 func (c *client) note(e *wire.CallEvent) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	connect := false
+	defer func() {
+		c.mu.Unlock()
+		if connect {
+			c.connect()
+		}
+	}()
 	switch b := e.Body.(type) {
 	case *wire.CallEvent_Changed:
 		for _, p := range b.Changed.Participants {
@@ -516,9 +522,7 @@ func (c *client) note(e *wire.CallEvent) {
 		}
 		if b.Changed.Direct != nil {
 			c.direct = *b.Changed.Direct
-			if !c.direct {
-				go c.connect()
-			}
+			connect = !c.direct
 		}
 	case *wire.CallEvent_Over:
 		c.over = b.Over.Reason
@@ -552,7 +556,7 @@ func (c *client) joined(j *wire.CallJoined) {
 	direct := c.direct
 	c.mu.Unlock()
 	if anew && !direct {
-		go c.connect()
+		c.connect()
 	}
 }
 
@@ -592,7 +596,12 @@ func (c *client) connect() {
 	c.conn = conn
 	c.conns = append(c.conns, conn)
 	c.mics = append(c.mics, mic)
+	early := c.early
+	c.early = nil
 	c.mu.Unlock()
+	if early != nil && early.Place == place {
+		_ = conn.Receive(early)
+	}
 	if err := conn.Publish(sfutest.Track{Source: wire.CallSource_MIC, Layers: []*webrtc.TrackLocalStaticRTP{mic}}); err != nil {
 		c.t.Error(err)
 	}
