@@ -35,6 +35,10 @@ const (
 	aliveLimit = 20 * time.Second // until rooms live again
 	probeEvery = 40 * time.Millisecond
 	graceSlack = 6 * time.Second // from the end of the grace time until nobody may be shown any more
+	lookEvery  = 500 * time.Millisecond
+	lookLimit  = 2 * time.Second // of one look at a node, which may be paused
+
+	electedMetric = "muster_consensus_elected_total"
 )
 
 // Run plays it.
@@ -50,6 +54,11 @@ func (s Failover) Run(ctx context.Context) (*report.Failover, error) {
 	r := &report.Failover{Load: s.report(), Nodes: len(s.Fleet.Nodes), Grace: 30}
 	if err := t.begin(ctx); err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
+	}
+	looking, stop := context.WithCancel(ctx)
+	defer stop()
+	for _, p := range s.Fleet.Nodes {
+		t.done.Go(func() { t.elections(looking, p) })
 	}
 	for i := range s.Kills + s.Pauses {
 		row, err := s.round(ctx, t, i >= s.Kills)
@@ -300,8 +309,7 @@ func (t *talk) sum(ctx context.Context, metric string, but *fleet.Process) (sum 
 
 // quiet is load without a fault.
 func (s Failover) quiet(ctx context.Context, t *talk) (*report.Quiet, error) {
-	const metric = "muster_consensus_elected_total"
-	elections, err := t.sum(ctx, metric, nil)
+	elections, err := t.sum(ctx, electedMetric, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -313,7 +321,7 @@ func (s Failover) quiet(ctx context.Context, t *talk) (*report.Quiet, error) {
 		return nil, err
 	}
 	q := &report.Quiet{Seconds: report.Seconds(time.Since(began)), Delivery: report.QuantilesOf(t.latency.At, t.latency.Max())}
-	now, err := t.sum(ctx, metric, nil)
+	now, err := t.sum(ctx, electedMetric, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -325,21 +333,61 @@ func (s Failover) quiet(ctx context.Context, t *talk) (*report.Quiet, error) {
 	return q, nil
 }
 
-// ghosts waits until nobody can be within the grace time any more, and looks
-// who is still shown.
+// elections notes when a node becomes the leader, until ctx ends: whatever the cause,
+// the grace time begins anew then. Where the machine has too much to do it happens
+// without a fault.
+func (t *talk) elections(ctx context.Context, p *fleet.Process) {
+	var terms float64
+	for last := time.Now(); pause(ctx, lookEvery) == nil; {
+		began := time.Now()
+		look, cancel := context.WithTimeout(ctx, lookLimit)
+		now, err := p.Metric(look, electedMetric)
+		paused := look.Err() != nil
+		cancel()
+		switch {
+		case err == nil && now > terms:
+			t.mu.Lock()
+			if t.noticed = time.Now(); last.After(t.disturbed) {
+				t.disturbed = last
+			}
+			t.mu.Unlock()
+			terms = now
+		case err != nil && !paused:
+			terms = 0 // it is dead, and begins anew
+		}
+		last = began
+	}
+}
+
+// ghosts waits until nobody is shown who was lost, or can be within the grace time
+// any more, and counts who is still shown.
 func (s Failover) ghosts(ctx context.Context, t *talk, r *report.Failover) error {
 	grace := time.Duration(r.Grace * float64(time.Second))
-	t.mu.Lock()
-	last := t.disturbed
-	t.mu.Unlock()
-	if err := pause(ctx, time.Until(last.Add(s.Pause+grace+graceSlack))); err != nil {
-		return err
-	}
-	for _, e := range t.ears {
-		for _, m := range e.u.room.Members() {
-			if e.u.byID[m.User] == nil {
-				r.Ghosts++
+	for {
+		t.mu.Lock()
+		since := min(time.Since(t.disturbed), time.Since(t.noticed))
+		t.mu.Unlock()
+		r.Ghosts = 0
+		for _, e := range t.ears {
+			for _, m := range e.u.room.Members() {
+				if e.u.byID[m.User] == nil {
+					r.Ghosts++
+				}
 			}
+		}
+		if err := pause(ctx, lookEvery); err != nil { // who was seen to leave just now is noted
+			return err
+		}
+		if r.Ghosts == 0 {
+			break
+		}
+		if since > grace+graceSlack {
+			for _, p := range s.Fleet.Nodes {
+				region, err := p.Roster(ctx)
+				s.Progress("%d ghosts %s after the last change of the leader; %s says that %d sessions are live and %d suspended under %q (%v)",
+					r.Ghosts, since.Round(time.Second), p.ID, region.Sessions.Live, region.Sessions.Suspended, region.Leader, err)
+			}
+			break
 		}
 	}
 	gone := loadgen.NewLatencies()

@@ -36,7 +36,8 @@ type talk struct {
 	dialed    []time.Time           // when sessions went for a new connection
 	failure   error                 // of a message, the first
 	gone      map[string]*abandoned // by user id: who is meant to leave
-	disturbed time.Time             // when a leader was last killed or paused
+	disturbed time.Time             // when a leader was last killed or paused, or elected, at the earliest
+	noticed   time.Time             // when that one was last seen to be elected
 
 	stop func() // ends load and ears
 	done sync.WaitGroup
