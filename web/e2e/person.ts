@@ -20,6 +20,8 @@ export interface PersonOptions extends BrowserContextOptions {
   noWebTransport?: boolean;
   /** Runs in the page before the app. */
   before?: () => void;
+  /** Instead of a new one. */
+  context?: BrowserContext;
 }
 
 export class Person {
@@ -34,8 +36,8 @@ export class Person {
   ) {}
 
   static async open(browser: Browser, base: string, o: PersonOptions = {}): Promise<Person> {
-    const { region = "eu-west", noWebTransport = false, before, ...options } = o;
-    const context = await browser.newContext({ viewport: { width: 1280, height: 700 }, ...options });
+    const { region = "eu-west", noWebTransport = false, before, context: given, ...options } = o;
+    const context = given ?? (await browser.newContext({ viewport: { width: 1280, height: 700 }, ...options }));
     context.setDefaultTimeout(waitMs);
     if (noWebTransport) await context.addInitScript(refuseWebTransport);
     if (before) await context.addInitScript(before);

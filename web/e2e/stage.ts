@@ -1,8 +1,8 @@
 // What every file of stories needs: a server, two browsers, and who is at them.
 
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { type Browser, chromium } from "playwright-core";
+import { type Browser, type BrowserContext, chromium } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { Muster, stopMs } from "./muster.js";
 import { Person, type PersonOptions } from "./person.js";
@@ -15,6 +15,8 @@ export interface Stage {
   open(o?: PersonOptions & { map?: boolean; by?: Browser }): Promise<Person>;
   /** Another browser, with more switches: people are at it by `by`. */
   launch(...args: string[]): Promise<Browser>;
+  /** Another browser with one page's worth of storage, and preferences of its own. */
+  profile(preferences: object): Promise<BrowserContext>;
 }
 
 /** One server for the stories of a file, which run one after the other; `args`: switches of all browsers. */
@@ -36,14 +38,14 @@ export function stage(args: readonly string[] = []): Stage {
     console.error(muster.log());
   }
 
-  const launch = (...more: string[]) =>
-    chromium.launch({
-      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-      args: [
-        ...["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", ...args, ...more],
-        ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
-      ],
-    });
+  const switches = (more: readonly string[]) => ({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: [
+      ...["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", ...args, ...more],
+      ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    ],
+  });
+  const launch = (...more: string[]) => chromium.launch(switches(more));
 
   beforeAll(async () => {
     await muster.start();
@@ -80,6 +82,12 @@ export function stage(args: readonly string[] = []): Stage {
       const b = await launch("--disable-3d-apis", ...more);
       others.push(b);
       return b;
+    },
+    async profile(preferences) {
+      const folder = join(muster.data, `profile-${others.length}`);
+      mkdirSync(join(folder, "Default"), { recursive: true });
+      writeFileSync(join(folder, "Default", "Preferences"), JSON.stringify(preferences));
+      return chromium.launchPersistentContext(folder, { ...switches(["--disable-3d-apis"]), viewport: { width: 1280, height: 700 } });
     },
   };
 }

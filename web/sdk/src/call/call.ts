@@ -315,6 +315,7 @@ export class Call extends Emitter<CallEvents> {
     if (this.#asking) return;
     this.#asking = true;
     const fresh = this.#fresh;
+    const { place } = this.state; // at another one connections are made anew anyway
     if (fresh) this.#links.drop();
     try {
       const value = create(wire.CallJoinSchema, {
@@ -328,7 +329,7 @@ export class Call extends Emitter<CallEvents> {
       this.state.answered(a.value);
       // Somebody whom the server forgot has no connections there, whatever this side thinks.
       const at = this.me?.joinedAt.getTime() ?? 0;
-      const forgotten = !fresh && this.#joinedAt > 0 && at !== this.#joinedAt;
+      const forgotten = !fresh && this.#joinedAt > 0 && at !== this.#joinedAt && a.value.place === place;
       this.#joinedAt = at;
       if (forgotten) return this.#renew();
       this.#in();
