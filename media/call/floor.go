@@ -142,7 +142,7 @@ func (m *Machine) FloorAnswered(now, asked time.Time, w FloorWish, a regions.Flo
 			if a.Grant <= m.floor.released[k] {
 				break // it is void, and asked for again
 			}
-			m.out.Media = m.out.Media || c.until.IsZero()
+			m.out.Media = true // it is open for longer
 			c.grant, c.until = a.Grant, asked.Add(a.Lease)
 		case regions.FloorWaiting:
 			position, c.until = a.Position, time.Time{}

@@ -63,7 +63,9 @@ func (m *Machine) Join(now time.Time, who media.Session, j *wire.CallJoin, again
 		l.state.Camera, l.state.Screen, l.state.Music = false, false, false
 	}
 	m.touch(k)
+	l.whole = true
 	m.settle(now)
+	l.whole = false
 	return fresh, nil
 }
 
@@ -81,7 +83,9 @@ func (m *Machine) Resume(now time.Time, who media.Session) bool {
 	l.who, l.fenced = who, time.Time{}
 	l.state.Epoch, l.state.Suspended = uint64(who.Epoch), false
 	m.touch(k)
+	l.whole = true
 	m.settle(now)
+	l.whole = false
 	return true
 }
 

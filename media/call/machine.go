@@ -119,6 +119,7 @@ type local struct {
 	state     *wire.CallParticipant // without tracks
 	p2p       bool
 	connected bool
+	whole     bool // it is being told all, so no change of before
 	sent      []*sent
 	wants     map[string]uint32 // heights of pictures
 	fenced    time.Time         // since when its device has a newer session
@@ -237,7 +238,7 @@ func (m *Machine) goesDirect() bool { return !m.relayed && len(m.view) == 2 }
 func (m *Machine) tellAll(e *wire.CallEvent) {
 	e.Call, e.Place = m.record.Call, uint64(m.cfg.Place)
 	for _, k := range m.keys() {
-		if l := m.locals[k]; !l.state.Suspended {
+		if l := m.locals[k]; !l.state.Suspended && !l.whole {
 			m.out.Tell = append(m.out.Tell, Tell{l.who, e})
 		}
 	}

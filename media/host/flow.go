@@ -205,7 +205,18 @@ func (l *live) untap(k call.Key, track string) {
 }
 
 // flow has the SFU do what the machine says, where that is another thing than before.
-func (l *live) flow(now time.Time) {
+func (l *live) flow() {
+	if l.m.Direct() {
+		// There was nobody to hear them here, and both end these connections.
+		for k, a := range l.attendees {
+			for id := range a.sources {
+				l.m.Unpublished(k, id)
+			}
+			l.m.Connected(k, false)
+			a.close()
+			delete(l.attendees, k)
+		}
+	}
 	l.flowIn()
 	l.flowOut()
 	for _, who := range l.m.Locals() {

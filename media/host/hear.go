@@ -84,7 +84,7 @@ func (l *live) hear(now time.Time) {
 		}
 	}
 	if l.dirty {
-		l.flow(now)
+		l.flow()
 	}
 }
 

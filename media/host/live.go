@@ -259,7 +259,7 @@ func (l *live) carry(now time.Time) {
 			return
 		}
 		l.dirty = false
-		l.flow(now)
+		l.flow()
 	}
 }
 

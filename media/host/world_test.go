@@ -372,27 +372,28 @@ type client struct {
 	edge *node
 	p2p  bool
 
-	mu     sync.Mutex // guards the following
-	state  map[string]*wire.CallParticipant
-	gone   []string // who went, and why
-	came   []string
-	direct bool
-	place  uint64
-	joins  int // times it was told all
-	over   string
-	conn   *sfutest.Client
-	conns  []*sfutest.Client
-	mics   []*webrtc.TrackLocalStaticRTP
-	heard  map[string]*ear2
-	floor  *wire.CallFloor
-	sounds map[string]*wire.CallSound
-	spoke  map[string]bool
-	signal []string
-	events chan func()
-	early  *wire.CallDescription
-	silent bool
-	loud   atomic.Int32 // level of what it says, -dBov
-	n      uint32
+	mu      sync.Mutex // guards the following
+	state   map[string]*wire.CallParticipant
+	gone    []string // who went, and why
+	came    []string
+	direct  bool
+	place   uint64
+	version uint64
+	joins   int // times it was told all
+	over    string
+	conn    *sfutest.Client
+	conns   []*sfutest.Client
+	mics    []*webrtc.TrackLocalStaticRTP
+	heard   map[string]*ear2
+	floor   *wire.CallFloor
+	sounds  map[string]*wire.CallSound
+	spoke   map[string]bool
+	signal  []string
+	events  chan func()
+	early   *wire.CallDescription
+	silent  bool
+	loud    atomic.Int32 // level of what it says, -dBov
+	n       uint32
 }
 
 // ear2 is what came of somebody's microphone: numbers that its sender counted.
@@ -510,6 +511,10 @@ func (c *client) note(e *wire.CallEvent) {
 	}()
 	switch b := e.Body.(type) {
 	case *wire.CallEvent_Changed:
+		if e.Version <= c.version {
+			return // it was in what was told whole
+		}
+		c.version = e.Version
 		for _, p := range b.Changed.Participants {
 			if c.state[p.User] == nil {
 				c.came = append(c.came, p.User)
@@ -522,7 +527,10 @@ func (c *client) note(e *wire.CallEvent) {
 		}
 		if b.Changed.Direct != nil {
 			c.direct = *b.Changed.Direct
-			connect = !c.direct
+			if connect = !c.direct; c.direct && c.conn != nil {
+				go c.conn.Close()
+				c.conn, c.conns, c.mics = nil, nil, nil
+			}
 		}
 	case *wire.CallEvent_Over:
 		c.over = b.Over.Reason
@@ -552,7 +560,7 @@ func (c *client) joined(j *wire.CallJoined) {
 	c.joins++
 	c.direct = j.State.Direct
 	anew := j.Place > c.place || c.conn == nil
-	c.place = j.Place
+	c.place, c.version = j.Place, j.State.Version
 	direct := c.direct
 	c.mu.Unlock()
 	if anew && !direct {
