@@ -65,6 +65,8 @@ func (s *Session) spreadLocked(c *connection, f *wire.ServerFrame) {
 		s.noticeLocked(b.Notice)
 	case *wire.ServerFrame_View:
 		s.viewLocked(c, b.View)
+	case *wire.ServerFrame_CallEvent:
+		s.callLocked(b.CallEvent)
 	case *wire.ServerFrame_Reach:
 		if r := s.rooms[b.Reach.GetRoom()]; r != nil && r.state.Joined() {
 			r.push(r.state.Reach(b.Reach))
@@ -134,6 +136,7 @@ func (s *Session) snapshotLocked(c *connection, r *Room, snap *wire.Snapshot) {
 	fresh := !r.state.Joined()
 	r.push(r.state.Snapshot(snap))
 	r.rejoined(c, snap.GetRecovered())
+	s.rejoinCallsLocked(c, r)
 	if c.awaits[r.id] && !snap.GetRecovered() {
 		c.unrecovered++
 	}
@@ -213,5 +216,6 @@ func (s *Session) dropLocked(r *Room, err error) {
 		s.answeredLocked(s.conn, r.id)
 	}
 	s.endViewsLocked(r.id, err)
+	s.endCallsLocked(r, err)
 	r.end(err)
 }

@@ -411,6 +411,7 @@ func (l *life) finish(err error) {
 		r.end(err)
 	}
 	s.endViewsLocked("", err)
+	s.endCallsLocked(nil, err)
 	if s.notices != nil {
 		s.notices.end(Ended{err})
 	}

@@ -139,6 +139,7 @@ type Session struct {
 	pending    map[uint64]*request
 	rooms      map[string]*Room
 	views      map[uint32]*View
+	calls      map[string]*Call     // by id; nil: none yet
 	watches    uint32               // the number of the last view
 	reports    map[string]*report   // by the rooms they name
 	n          uint64               // of the last fix
