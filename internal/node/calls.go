@@ -152,14 +152,9 @@ func goneFor(r wire.Reason) string {
 	return "left"
 }
 
-// tell gives a session of this node an event of a call.
-func (c *calls) tell(to regions.SessionID, e *wire.CallEvent) {
-	for _, client := range c.rt.Sessions.Clients(to.User) {
-		if d := client.Member().GetDevice(); d.GetDevice() == to.Device && regions.Epoch(d.GetEpoch()) == to.Epoch {
-			client.Deliver(edge.NewFrame(&wire.ServerFrame{Body: &wire.ServerFrame_CallEvent{CallEvent: e}}))
-		}
-	}
-}
+// tell gives a session of this node an event of a call. Without a connection it is lost:
+// Resume has all told anew.
+func (c *calls) tell(to regions.SessionID, e *wire.CallEvent) { c.rt.Sessions.Tell(to, e) }
 
 // ---------------------------------------------------------------- the region's roster
 

@@ -54,9 +54,10 @@ dns_name: edge.muster.test
 	write("stripe.key", "sk_test")
 	write("stripe.webhook", "whsec_old\nwhsec_new\n")
 	write("node.yaml", fmt.Sprintf(`{node: here-1, topology: topology.yaml, secret_file: secret, data: data, http: %q, peer: %q, admin: %q, peer_tls: identity,
-database: %q, roles: [edge, core, dns], dns: {listen: %q, name_servers: ["ns.edge.muster.test=127.0.0.1"]},
+database: %q, roles: [edge, core, dns, media, turn], dns: {listen: %q, name_servers: ["ns.edge.muster.test=127.0.0.1"]},
+media: {addr: %q}, turn: {listen: ["udp://%s"], relay_ips: [127.0.0.1]},
 stripe: {key_file: stripe.key, webhook_secret_file: stripe.webhook, url: "http://127.0.0.1:1"}}`,
-		web, peer, address("tcp"), devdb.TestURL(t), address("tcp")))
+		web, peer, address("tcp"), devdb.TestURL(t), address("tcp"), address("udp"), address("udp")))
 	cfg, err := LoadServeConfig(filepath.Join(dir, "node.yaml"))
 	require.NoError(t, err)
 	s, err := NewServer(t.Context(), cfg, "test", slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
