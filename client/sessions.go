@@ -78,14 +78,14 @@ type ICEServer struct {
 	Credential string   `json:"credential"`
 }
 
-func callPath(id string) string { return "/communication/sessions/" + url.PathEscape(id) }
+func callPath(id string) string { return "/api/v1/communication/sessions/" + url.PathEscape(id) }
 
 // CallSessions lists the calls that go on in the user's rooms, the latest first.
 func (a *API) CallSessions(ctx context.Context) ([]CallSession, error) {
 	var out struct {
 		Sessions []CallSession `json:"sessions"`
 	}
-	err := a.call(ctx, http.MethodGet, "/communication/sessions", nil, &out)
+	err := a.call(ctx, http.MethodGet, "/api/v1/communication/sessions", nil, &out)
 	for i, s := range out.Sessions {
 		if s.GroupID != "" {
 			out.Sessions[i].Room = GroupRoom(s.GroupID)
@@ -96,7 +96,7 @@ func (a *API) CallSessions(ctx context.Context) ([]CallSession, error) {
 
 // StartCall starts a call; where one goes on already, it is that one.
 func (a *API) StartCall(ctx context.Context, d CallDraft) (c StartedCall, err error) {
-	err = a.call(ctx, http.MethodPost, "/communication/sessions", d, &c)
+	err = a.call(ctx, http.MethodPost, "/api/v1/communication/sessions", d, &c)
 	return c, err
 }
 
@@ -124,6 +124,6 @@ func (a *API) ICEServers(ctx context.Context) (list []ICEServer, until time.Time
 		Servers []ICEServer `json:"ice_servers"`
 		Until   time.Time   `json:"expires_at"`
 	}
-	err = a.call(ctx, http.MethodGet, "/turn", nil, &out)
+	err = a.call(ctx, http.MethodGet, "/api/v1/turn", nil, &out)
 	return out.Servers, out.Until, err
 }
