@@ -152,8 +152,7 @@ func goneFor(r wire.Reason) string {
 	return "left"
 }
 
-// tell gives a session of this node an event of a call. Without a connection it is lost:
-// Resume has all told anew.
+// tell gives a session of this node an event of a call.
 func (c *calls) tell(to regions.SessionID, e *wire.CallEvent) { c.rt.Sessions.Tell(to, e) }
 
 // ---------------------------------------------------------------- the region's roster
