@@ -19,7 +19,7 @@ type source struct {
 	pt     uint8
 	ask    func(layer int)    // the sender for a key frame
 	wanted func(media.Layers) // tells the sender what is used; may be nil
-	gate   atomic.Int64       // UnixNano from which nothing is forwarded; 0: none
+	gate   atomic.Int64       // from when on, after the server's start, nothing is forwarded, in ns; 0: none
 	asked  [3]atomic.Int64    // when a key frame was asked for
 	layers [3]layerState
 	subs   atomic.Pointer[[]*subscription] // copied when it changes
@@ -125,7 +125,7 @@ func (src *source) Track() media.Track { return src.track }
 func (src *source) deliver(w *writer, p *packet, room []byte, at int) {
 	l := &src.layers[p.layer]
 	g := src.gate.Load()
-	open := g == 0 || time.Now().UnixNano() < g
+	open := g == 0 || int64(time.Since(src.s.started)) < g
 	if !l.number(p, open) {
 		return
 	}
@@ -264,13 +264,14 @@ func (src *source) KeyFrame(layer int) {
 	src.ask(layer)
 }
 
-// Gate closes the source at a time; zero opens it.
+// Gate closes the source at a time; zero opens it. What counts is the monotonic clock:
+// one that is set back must not make a lease longer.
 func (src *source) Gate(until time.Time) {
 	if until.IsZero() {
 		src.gate.Store(0)
 		return
 	}
-	src.gate.Store(until.UnixNano())
+	src.gate.Store(max(1, int64(until.Sub(src.s.started))))
 }
 
 // Level is how loud it is now.
