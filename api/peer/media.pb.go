@@ -1200,9 +1200,12 @@ type CallAsk struct {
 	Request *wire.CallRequest      `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
 	// The sender joins it anew by itself, since the call has another SFU: with this state
 	// of its own, and the role that it had.
-	Again         bool   `protobuf:"varint,3,opt,name=again,proto3" json:"again,omitempty"`
-	Place         uint64 `protobuf:"varint,4,opt,name=place,proto3" json:"place,omitempty"` // under which the sender believes the receiver to be the SFU
-	Room          string `protobuf:"bytes,5,opt,name=room,proto3" json:"room,omitempty"`    // in which the session is
+	Again bool   `protobuf:"varint,3,opt,name=again,proto3" json:"again,omitempty"`
+	Place uint64 `protobuf:"varint,4,opt,name=place,proto3" json:"place,omitempty"` // under which the sender believes the receiver to be the SFU
+	Room  string `protobuf:"bytes,5,opt,name=room,proto3" json:"room,omitempty"`    // in which the session is
+	// With again: who was in the call when the sender heard last. They are for as long as
+	// it takes them to come, or to be heard of by their own SFUs.
+	Known         []*wire.CallParticipant `protobuf:"bytes,6,rep,name=known,proto3" json:"known,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1270,6 +1273,13 @@ func (x *CallAsk) GetRoom() string {
 		return x.Room
 	}
 	return ""
+}
+
+func (x *CallAsk) GetKnown() []*wire.CallParticipant {
+	if x != nil {
+		return x.Known
+	}
+	return nil
 }
 
 // The SFU of one region looks for that of the receiver's.
@@ -1598,13 +1608,14 @@ const file_peer_media_proto_rawDesc = "" +
 	"\rCallFloorNews\x12/\n" +
 	"\x06holder\x18\x01 \x01(\v2\x17.muster.peer.v1.CallKeyR\x06holder\x12\x14\n" +
 	"\x05grant\x18\x02 \x01(\x04R\x05grant\x12\x18\n" +
-	"\awaiting\x18\x03 \x01(\rR\awaiting\"\xb7\x01\n" +
+	"\awaiting\x18\x03 \x01(\rR\awaiting\"\xee\x01\n" +
 	"\aCallAsk\x125\n" +
 	"\asession\x18\x01 \x01(\v2\x1b.muster.peer.v1.CallSessionR\asession\x125\n" +
 	"\arequest\x18\x02 \x01(\v2\x1b.muster.wire.v1.CallRequestR\arequest\x12\x14\n" +
 	"\x05again\x18\x03 \x01(\bR\x05again\x12\x14\n" +
 	"\x05place\x18\x04 \x01(\x04R\x05place\x12\x12\n" +
-	"\x04room\x18\x05 \x01(\tR\x04room\"`\n" +
+	"\x04room\x18\x05 \x01(\tR\x04room\x125\n" +
+	"\x05known\x18\x06 \x03(\v2\x1f.muster.wire.v1.CallParticipantR\x05known\"`\n" +
 	"\bCallMeet\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
@@ -1688,11 +1699,12 @@ var file_peer_media_proto_depIdxs = []int32{
 	6,  // 21: muster.peer.v1.CallFloorNews.holder:type_name -> muster.peer.v1.CallKey
 	2,  // 22: muster.peer.v1.CallAsk.session:type_name -> muster.peer.v1.CallSession
 	24, // 23: muster.peer.v1.CallAsk.request:type_name -> muster.wire.v1.CallRequest
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	21, // 24: muster.peer.v1.CallAsk.known:type_name -> muster.wire.v1.CallParticipant
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_peer_media_proto_init() }

@@ -70,7 +70,7 @@ var rows = []row{
 		p("Bytes of participants, and to them", "Bps", rate("muster_media_received_bytes_total"), rate("muster_media_sent_bytes_total")),
 		p("Key frames asked for", "ops", rate("muster_media_key_frames_asked_total")),
 		p("Packets refused, limited and dropped", "pps", rate("muster_media_refused_total"), rate("muster_media_limited_total"), rate("muster_media_socket_dropped_total")),
-		p("Packets between nodes", "pps", rate("muster_media_cascade_sent_packets_total"), rate("muster_media_cascade_received_packets_total")),
+		p("Packets between nodes", "pps", rate("muster_media_cascade_sent_packets_total"), rate("muster_media_cascade_tails_total"), rate("muster_media_cascade_received_packets_total")),
 		p("Bytes between nodes", "Bps", rate("muster_media_cascade_sent_bytes_total"), rate("muster_media_cascade_received_bytes_total")),
 		p("Repaired and lost between nodes", "pps", rate("muster_media_cascade_asked_total"), rate("muster_media_cascade_repaired_total"), rate("muster_media_cascade_lost_total")),
 		p("Malformed, oversized, too many", "ops", rate("muster_media_cascade_malformed_total"), rate("muster_media_cascade_oversized_total"), rate("muster_media_dropped_frames_total")),

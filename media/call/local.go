@@ -156,6 +156,12 @@ func (m *Machine) drop(now time.Time, k Key, reason string) {
 	delete(m.locals, k)
 	delete(m.partChanged, k)
 	m.partGone[k] = &peer.CallKey{User: k.User, Device: k.Device, Epoch: uint64(l.who.Epoch), Reason: reason}
+	if reason != "moved" {
+		if len(m.gone) > 4*m.cfg.Max {
+			clear(m.gone) // what is expected wrongly lapses
+		}
+		m.gone[k] = uint64(l.who.Epoch)
+	}
 	if reason == "moved" { // where it went tells so, perhaps later
 		m.movedAway[k] = movedAway{m.partGone[k], now}
 		if _, x := m.best(k); x == nil {

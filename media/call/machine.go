@@ -18,7 +18,7 @@ const (
 	beat      = time.Second             // how often a part's version is told
 	overlap   = 1500 * time.Millisecond // how long a better source of a track is waited for
 	fencedFor = 30 * time.Second        // how long a participant is kept whose device has a newer session that did not come
-	settled   = time.Second             // how long somebody has to be connected elsewhere before they are dropped here
+	settled   = 3 * time.Second         // how long somebody has to be complete elsewhere before they are dropped here: what they hear comes over meanwhile
 )
 
 // Bounds on what a participant and a part may have.
@@ -100,6 +100,7 @@ type Machine struct {
 
 	ghosts    map[Key]*ghost
 	movedAway map[Key]movedAway // who went to another SFU of late
+	gone      map[Key]uint64    // who left here for good, by epoch
 
 	partVersion uint64
 	partTold    uint64                // version that everybody was told last
@@ -143,7 +144,7 @@ func New(now time.Time, c Config) *Machine {
 	return &Machine{
 		cfg: c, record: c.Record, locals: map[Key]*local{}, parts: map[regions.NodeID]*part{},
 		view: map[Key]*wire.CallParticipant{}, sources: map[string]*source{}, needed: map[string]media.Layers{},
-		ghosts: map[Key]*ghost{}, movedAway: map[Key]movedAway{}, floor: floor{claims: map[Key]*claim{}, released: map[Key]uint64{}},
+		ghosts: map[Key]*ghost{}, movedAway: map[Key]movedAway{}, gone: map[Key]uint64{}, floor: floor{claims: map[Key]*claim{}, released: map[Key]uint64{}},
 		partVersion: c.Version, partTold: c.Version, partChanged: map[Key]bool{}, partGone: map[Key]*peer.CallKey{}, dirty: map[Key]string{},
 		next: now.Add(beat), empty: now,
 	}

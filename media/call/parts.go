@@ -46,6 +46,29 @@ type ghost struct {
 	until time.Time
 }
 
+// expected is how long those are kept of whom a session knew that was joined again.
+const expected = 10 * time.Second
+
+// Expect tells who was in the call when a session of this node heard last: they are,
+// though their SFU was not heard of yet, or they did not come here yet. Else they would
+// go and come again, for everybody who is joined here anew.
+func (m *Machine) Expect(now time.Time, known []*wire.CallParticipant) {
+	if len(known) > 2*m.cfg.Max {
+		return
+	}
+	for _, p := range known {
+		k := Key{p.GetUser(), p.GetDevice()}
+		if k.User == "" || k.Device == "" || len(k.User) > maxID || len(k.Device) > maxID || len(p.GetName()) > 4*maxID || len(p.GetTracks()) > maxTracks {
+			continue
+		}
+		if _, ok := m.movedAway[k]; ok || m.view[k] != nil || m.gone[k] >= p.GetEpoch() {
+			continue
+		}
+		m.ghosts[k] = &ghost{p, now.Add(expected)}
+		m.dirtyKey(k)
+	}
+}
+
 // Meet tells that a node is an SFU of the call. It is told all of this node's part.
 func (m *Machine) Meet(now time.Time, node regions.NodeID, region regions.RegionID) {
 	if p := m.meet(now, node, region); p != nil {

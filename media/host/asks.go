@@ -25,7 +25,7 @@ func (h *Host) HandleAsk(ctx context.Context, from regions.NodeID, a *peer.CallA
 		if err != nil {
 			return nil, err
 		}
-		return l.join(ctx, who, j, a.GetAgain())
+		return l.join(ctx, who, j, a)
 	}
 	l := h.live(r.GetCall())
 	if l == nil || l.room != a.GetRoom() {
@@ -90,13 +90,16 @@ func (l *live) request(now time.Time, who media.Session, r *wire.CallRequest) er
 }
 
 // join takes a session in.
-func (l *live) join(ctx context.Context, who media.Session, j *wire.CallJoin, again bool) (*wire.ServerFrame, error) {
+func (l *live) join(ctx context.Context, who media.Session, j *wire.CallJoin, ask *peer.CallAsk) (*wire.ServerFrame, error) {
 	var joined *wire.CallJoined
 	var err error
 	if e := l.ask(ctx, func(now time.Time) {
 		k := call.Key{User: who.User, Device: who.Device}
 		var fresh bool
-		if fresh, err = l.m.Join(now, who, j, again); err != nil {
+		if ask.GetAgain() {
+			l.m.Expect(now, ask.GetKnown())
+		}
+		if fresh, err = l.m.Join(now, who, j, ask.GetAgain()); err != nil {
 			return
 		}
 		l.h.noteAt(k, l.id, true)
@@ -113,7 +116,7 @@ func (l *live) join(ctx context.Context, who media.Session, j *wire.CallJoin, ag
 	if err != nil {
 		return nil, err
 	}
-	if !again {
+	if !ask.GetAgain() {
 		l.h.spawn(func(ctx context.Context) {
 			ctx, cancel := context.WithTimeout(ctx, askTimeout)
 			defer cancel()

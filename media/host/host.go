@@ -79,13 +79,14 @@ type Host struct {
 	counts  counts
 	far     sync.Map // regions.RegionID: time.Duration, there and back
 
-	mu      sync.RWMutex                             // guards the following
-	lives   map[regions.CallID]*live                 // calls that this node is the SFU of
-	at      map[call.Key]map[regions.CallID]struct{} // in which of them somebody is
-	remotes map[trackAt]*remote                      // tracks of other nodes
-	outlets map[trackAt]*outlet                      // tracks for other nodes
-	seats   map[call.Key]map[regions.CallID]*seat    // of sessions of this node
-	stopped bool
+	mu       sync.RWMutex                             // guards the following
+	lives    map[regions.CallID]*live                 // calls that this node is the SFU of
+	at       map[call.Key]map[regions.CallID]struct{} // in which of them somebody is
+	remotes  map[trackAt]*remote                      // tracks of other nodes
+	outlets  map[trackAt]*outlet                      // tracks for other nodes
+	seats    map[call.Key]map[regions.CallID]*seat    // of sessions of this node
+	pictures map[regions.CallID]*picture              // calls that sessions of this node are in
+	stopped  bool
 }
 
 // trackAt is a track as its datagrams name it.
@@ -127,7 +128,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	h := &Host{
 		cfg: cfg, log: cfg.Log.With("part", "calls"), lives: map[regions.CallID]*live{}, at: map[call.Key]map[regions.CallID]struct{}{},
-		remotes: map[trackAt]*remote{}, outlets: map[trackAt]*outlet{}, seats: map[call.Key]map[regions.CallID]*seat{},
+		remotes: map[trackAt]*remote{}, outlets: map[trackAt]*outlet{}, pictures: map[regions.CallID]*picture{}, seats: map[call.Key]map[regions.CallID]*seat{},
 	}
 	h.ctx, h.end = context.WithCancel(context.Background())
 	h.numbers.Store(uint32(time.Now().UnixMilli()) / trackStep * trackStep) // not those of this node's last start

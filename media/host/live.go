@@ -22,6 +22,7 @@ type live struct {
 	room  string
 	log   *slog.Logger
 	place atomicEpoch
+	began time.Time
 	done  chan struct{} // closed when the goroutine ended
 
 	mu    sync.Mutex // guards the following
@@ -85,7 +86,7 @@ func (h *Host) open(ctx context.Context, id, room string, place regions.Epoch) (
 	}
 	now := time.Now()
 	l := &live{
-		h: h, id: p.Call, room: room, log: h.log.With("call", id), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		h: h, id: p.Call, room: room, began: now, log: h.log.With("call", id), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		attendees: map[call.Key]*attendee{}, remotes: map[trackAt]*remote{}, taps: map[tapAt]*tap{}, seekers: map[regions.RegionID]*seeker{},
 		m: call.New(now, call.Config{
 			Self: h.cfg.Self, Region: h.cfg.Region, Place: p.Epoch, Record: r, Version: uint64(now.UnixMilli()),
@@ -127,6 +128,7 @@ func (h *Host) hosts(ctx context.Context, id regions.CallID, place regions.Epoch
 // run is the goroutine of a call.
 func (l *live) run() {
 	defer close(l.done)
+	l.seek(time.Now())
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for !l.ended {

@@ -23,7 +23,7 @@ const (
 // seek asks the regions of which no SFU is known whether they have one, while somebody
 // is here: there is no home that would know.
 func (l *live) seek(now time.Time) {
-	if l.m.Len() == 0 {
+	if l.m.Len() == 0 && now.Sub(l.began) > seekFailed {
 		return
 	}
 	for _, region := range l.h.cfg.World.Others() {

@@ -12,6 +12,7 @@ import (
 type counts struct {
 	repaired, asked, lost  atomic.Uint64 // between nodes
 	tooLarge, garbled      atomic.Uint64
+	tails                  atomic.Uint64
 	dropped                atomic.Uint64 // frames of other SFUs
 	out, outBytes          atomic.Uint64 // packets to other nodes
 	in, inBytes            atomic.Uint64
@@ -64,6 +65,7 @@ func (h *Host) register(reg prometheus.Registerer) error {
 		counter("muster_media_cascade_received_packets_total", "Media packets of other nodes.", &h.counts.in),
 		counter("muster_media_cascade_received_bytes_total", "Bytes of media of other nodes.", &h.counts.inBytes),
 		counter("muster_media_cascade_repaired_total", "Datagrams of media that were sent to another node again.", &h.counts.repaired),
+		counter("muster_media_cascade_tails_total", "Datagrams that told another node how far a track had come.", &h.counts.tails),
 		counter("muster_media_cascade_asked_total", "Requests for such.", &h.counts.asked),
 		counter("muster_media_cascade_lost_total", "Datagrams of media of other nodes that never came.", &h.counts.lost),
 		counter("muster_media_cascade_oversized_total", "Packets that were too large for another node.", &h.counts.tooLarge),

@@ -26,6 +26,58 @@ type seat struct {
 	moving bool
 }
 
+// picture is a call as sessions of this node were told it last: what they know is told to
+// the SFU that they are joined at anew.
+type picture struct {
+	seats        int
+	place        regions.Epoch
+	version      uint64
+	participants map[call.Key]*wire.CallParticipant
+}
+
+// see notes what a session is told; h.mu is held.
+func (h *Host) see(id string, e *wire.CallEvent) {
+	p := h.pictures[regions.CallID(id)]
+	place := regions.Epoch(e.GetPlace())
+	if p == nil || place < p.place {
+		return
+	}
+	switch b := e.Body.(type) {
+	case *wire.CallEvent_Joined:
+		s := b.Joined.GetState()
+		if place == p.place && s.GetVersion() < p.version {
+			return
+		}
+		p.place, p.version, p.participants = place, s.GetVersion(), map[call.Key]*wire.CallParticipant{}
+		for _, x := range s.GetParticipants() {
+			p.participants[call.Key{User: x.GetUser(), Device: x.GetDevice()}] = x
+		}
+	case *wire.CallEvent_Changed:
+		if place > p.place || e.GetVersion() <= p.version {
+			return
+		}
+		p.version = e.GetVersion()
+		for _, x := range b.Changed.GetParticipants() {
+			p.participants[call.Key{User: x.GetUser(), Device: x.GetDevice()}] = x
+		}
+		for _, x := range b.Changed.GetGone() {
+			delete(p.participants, call.Key{User: x.GetUser(), Device: x.GetDevice()})
+		}
+	}
+}
+
+// known are those who are in a call, as far as sessions of this node were told.
+func (h *Host) known(id string) (list []*wire.CallParticipant) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if p := h.pictures[regions.CallID(id)]; p != nil {
+		for _, x := range p.participants {
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
 // Ask does what a session of this node asks, here or at the SFU of its region. The answer
 // is CallJoined, CallFloor or Done; errors are for the client. room is the room of the
 // call in which the session is. Requests of one session come one after the other.
@@ -84,7 +136,7 @@ func (h *Host) join(ctx context.Context, who media.Session, room, id string, j *
 			Request: &wire.CallRequest{Call: id, Body: &wire.CallRequest_Join{Join: j}},
 		})
 		if err == nil {
-			h.sit(who, room, id, p.Node, regions.Epoch(a.GetCallJoined().GetPlace()), j)
+			h.sit(who, room, id, p.Node, a.GetCallJoined(), j)
 			return a, nil
 		}
 		if !errors.Is(err, media.ErrRetry) || !pause(ctx, 4*rejoinPause) {
@@ -134,7 +186,8 @@ func (h *Host) seat(id regions.SessionID, callID string) (seat, bool) {
 }
 
 // sit notes that a session is in a call at a node.
-func (h *Host) sit(who media.Session, room, id string, node regions.NodeID, place regions.Epoch, j *wire.CallJoin) {
+func (h *Host) sit(who media.Session, room, id string, node regions.NodeID, joined *wire.CallJoined, j *wire.CallJoin) {
+	place := regions.Epoch(joined.GetPlace())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	k := call.Key{User: who.User, Device: who.Device}
@@ -145,7 +198,14 @@ func (h *Host) sit(who media.Session, room, id string, node regions.NodeID, plac
 	if s == nil {
 		s = &seat{}
 		h.seats[k][regions.CallID(id)] = s
+		p := h.pictures[regions.CallID(id)]
+		if p == nil {
+			p = &picture{participants: map[call.Key]*wire.CallParticipant{}}
+			h.pictures[regions.CallID(id)] = p
+		}
+		p.seats++
 	}
+	h.see(id, &wire.CallEvent{Place: joined.GetPlace(), Body: &wire.CallEvent_Joined{Joined: joined}})
 	if s.who.Epoch > who.Epoch || s.place > place {
 		return
 	}
@@ -183,6 +243,11 @@ func (h *Host) unseat(id regions.SessionID, callID string) {
 		delete(h.seats[k], regions.CallID(callID))
 		if len(h.seats[k]) == 0 {
 			delete(h.seats, k)
+		}
+		if p := h.pictures[regions.CallID(callID)]; p != nil {
+			if p.seats--; p.seats == 0 {
+				delete(h.pictures, regions.CallID(callID))
+			}
 		}
 	}
 }
@@ -273,7 +338,11 @@ func (h *Host) toSession(from regions.NodeID, id regions.SessionID, e *wire.Call
 		if s, ok := h.seat(id, e.GetCall()); ok {
 			j, who.Role, who.Name = s.join, s.who.Role, s.who.Name
 		}
-		h.sit(who, e.GetJoined().GetState().GetRoom(), e.GetCall(), from, regions.Epoch(e.GetPlace()), j)
+		h.sit(who, e.GetJoined().GetState().GetRoom(), e.GetCall(), from, e.GetJoined(), j)
+	case e.GetChanged() != nil:
+		h.mu.Lock()
+		h.see(e.GetCall(), e)
+		h.mu.Unlock()
 	case e.GetOver() != nil:
 		if s, ok := h.seat(id, e.GetCall()); ok && s.place > regions.Epoch(e.GetPlace()) && e.GetOver().GetReason() == "superseded" {
 			return
@@ -324,12 +393,12 @@ func (h *Host) rejoin(ctx context.Context, who media.Session, id string) {
 		if err == nil {
 			var a *wire.ServerFrame
 			a, err = h.ask(ctx, p.Node, &peer.CallAsk{
-				Session: session(s.who), Place: uint64(p.Epoch), Room: s.room, Again: true,
+				Session: session(s.who), Place: uint64(p.Epoch), Room: s.room, Again: true, Known: h.known(id),
 				Request: &wire.CallRequest{Call: id, Body: &wire.CallRequest_Join{Join: s.join}},
 			})
 			if err == nil {
 				j := a.GetCallJoined()
-				h.sit(s.who, s.room, id, p.Node, regions.Epoch(j.GetPlace()), s.join)
+				h.sit(s.who, s.room, id, p.Node, j, s.join)
 				h.cfg.Tell(s.who.ID(), &wire.CallEvent{Call: id, Place: j.GetPlace(), Body: &wire.CallEvent_Joined{Joined: j}})
 				return
 			}

@@ -94,7 +94,8 @@ func (o *outlet) tail(now time.Time) {
 			continue
 		}
 		if b := s.Tail(o.buf[:0], now); b != nil {
-			o.h.sendMedia(o.at.node, b)
+			o.h.cfg.Links.SendMedia(o.at.node, b)
+			o.h.counts.tails.Add(1)
 		}
 	}
 }
@@ -147,7 +148,7 @@ func (r *remote) ask(now time.Time, away time.Duration) {
 		if request != nil {
 			r.in.buf = request
 			r.l.h.counts.asked.Add(1)
-			r.l.h.sendMedia(r.at.node, request)
+			r.l.h.cfg.Links.SendMedia(r.at.node, request)
 		}
 		if lost > 0 {
 			r.l.h.counts.lost.Add(uint64(lost))

@@ -376,6 +376,7 @@ type client struct {
 	state   map[string]*wire.CallParticipant
 	gone    []string // who went, and why
 	came    []string
+	heardOn map[*sfutest.Client]map[string]time.Time // what was heard last, and when
 	direct  bool
 	place   uint64
 	version uint64
@@ -411,7 +412,7 @@ func (w *world) enter(user, at string, o ...func(*client)) *client {
 	w.mu.Unlock()
 	c := &client{
 		t: w.t, w: w, edge: w.node(regions.NodeID(at)), who: media.Session{User: user, Device: "d", Epoch: epoch, Name: user, Role: "member", Node: regions.NodeID(at)},
-		state: map[string]*wire.CallParticipant{}, heard: map[string]*ear2{}, spoke: map[string]bool{}, events: make(chan func(), 10_000),
+		state: map[string]*wire.CallParticipant{}, heardOn: map[*sfutest.Client]map[string]time.Time{}, heard: map[string]*ear2{}, spoke: map[string]bool{}, events: make(chan func(), 10_000),
 	}
 	c.loud.Store(30)
 	for _, f := range o {
@@ -589,15 +590,14 @@ func (c *client) connect() {
 		c.t.Error(err)
 		return
 	}
-	var once sync.Once
 	conn.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
 		for {
 			p, _, err := t.ReadRTP()
 			if err != nil {
 				return
 			}
-			once.Do(func() { c.settle(conn) })
-			c.hear(t.StreamID(), p.Payload)
+			c.hear(conn, t.StreamID(), p.Payload)
+			c.settle(conn)
 		}
 	})
 	c.mu.Lock()
@@ -615,19 +615,23 @@ func (c *client) connect() {
 	}
 }
 
-// settle ends the connections of before, once media flow over the new ones.
+// settle ends the connections of before, once all that is heard over them is heard over
+// the new ones.
 func (c *client) settle(conn *sfutest.Client) {
-	time.AfterFunc(300*time.Millisecond, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.conn != conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != conn || len(c.conns) == 1 {
+		return
+	}
+	for track, at := range c.heardOn[c.conns[0]] {
+		if time.Since(at) < time.Second && time.Since(c.heardOn[conn][track]) > time.Second {
 			return
 		}
-		for _, x := range c.conns[:len(c.conns)-1] {
-			go x.Close()
-		}
-		c.conns, c.mics = c.conns[len(c.conns)-1:], c.mics[len(c.mics)-1:]
-	})
+	}
+	for _, x := range c.conns[:len(c.conns)-1] {
+		go x.Close()
+	}
+	c.conns, c.mics = c.conns[len(c.conns)-1:], c.mics[len(c.mics)-1:]
 }
 
 const frame = 20 * time.Millisecond
@@ -653,13 +657,17 @@ func (c *client) talk(ctx context.Context) {
 	}
 }
 
-func (c *client) hear(track string, b []byte) {
+func (c *client) hear(conn *sfutest.Client, track string, b []byte) {
 	if len(b) < 13 {
 		return
 	}
 	n, sent := binary.BigEndian.Uint32(b[1:]), time.Unix(0, int64(binary.BigEndian.Uint64(b[5:])))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.heardOn[conn] == nil {
+		c.heardOn[conn] = map[string]time.Time{}
+	}
+	c.heardOn[conn][track] = time.Now()
 	e := c.heard[track]
 	if e == nil {
 		e = &ear2{numbers: map[uint32]int{}}
