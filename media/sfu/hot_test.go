@@ -46,9 +46,14 @@ func bench(t testing.TB, receivers int) (*up, *writer) {
 		sub.mu.Lock()
 		sub.want = 0
 		sub.mu.Unlock()
+		d.mu.Lock()
 		d.alloc.next = 1 << 60
-		d.conn.out, err = srtp.CreateContext(make([]byte, 16), make([]byte, 12), srtp.ProtectionProfileAeadAes128Gcm)
+		d.mu.Unlock()
+		out, err := srtp.CreateContext(make([]byte, 16), make([]byte, 12), srtp.ProtectionProfileAeadAes128Gcm)
 		require.NoError(t, err)
+		d.conn.outMu.Lock()
+		d.conn.out = out
+		d.conn.outMu.Unlock()
 		d.conn.path.Store(&route{addr: netip.MustParseAddrPort("127.0.0.1:9")})
 	}
 	return u, &writer{b: s.sockets[0].NewBatch()}
@@ -76,7 +81,9 @@ func TestForwardingAllocatesNothing(t *testing.T) {
 	room := make([]byte, udp.Headroom+udp.Size)
 	seq := uint16(0)
 	one := func() {
+		u.mediaMu.Lock()
 		u.feedback.BuildFeedbackPacket() // what is reported is the report's, not the packet's
+		u.mediaMu.Unlock()
 		for range 10 {
 			u.rtp(w, next(room, seq, 1_100, seq%300 == 0))
 			seq++
