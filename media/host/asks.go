@@ -25,6 +25,11 @@ func (h *Host) HandleAsk(ctx context.Context, from regions.NodeID, a *peer.CallA
 		if err != nil {
 			return nil, err
 		}
+		select {
+		case <-l.others:
+		case <-l.done:
+		case <-ctx.Done():
+		}
 		return l.join(ctx, who, j, a)
 	}
 	l := h.live(r.GetCall())

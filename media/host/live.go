@@ -17,13 +17,14 @@ import (
 // live is a call that this node is the SFU of. One goroutine owns everything below
 // mailbox; others give it what it is to do.
 type live struct {
-	h     *Host
-	id    regions.CallID
-	room  string
-	log   *slog.Logger
-	place atomicEpoch
-	began time.Time
-	done  chan struct{} // closed when the goroutine ended
+	h      *Host
+	id     regions.CallID
+	room   string
+	log    *slog.Logger
+	place  atomicEpoch
+	began  time.Time
+	others chan struct{} // closed when the other regions were asked, or did not answer in time
+	done   chan struct{} // closed when the goroutine ended
 
 	mu    sync.Mutex // guards the following
 	queue []func(now time.Time)
@@ -37,6 +38,7 @@ type live struct {
 	dirty     bool // what the SFU has is to be compared with the machine
 	seekers   map[regions.RegionID]*seeker
 	ears      ears
+	met       bool // others is closed
 	ended     bool // the goroutine is to end
 	ending    bool // the region is being told
 }
@@ -86,7 +88,7 @@ func (h *Host) open(ctx context.Context, id, room string, place regions.Epoch) (
 	}
 	now := time.Now()
 	l := &live{
-		h: h, id: p.Call, room: room, began: now, log: h.log.With("call", id), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		h: h, id: p.Call, room: room, began: now, others: make(chan struct{}), log: h.log.With("call", id), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		attendees: map[call.Key]*attendee{}, remotes: map[trackAt]*remote{}, taps: map[tapAt]*tap{}, seekers: map[regions.RegionID]*seeker{},
 		m: call.New(now, call.Config{
 			Self: h.cfg.Self, Region: h.cfg.Region, Place: p.Epoch, Record: r, Version: uint64(now.UnixMilli()),
@@ -146,6 +148,7 @@ func (l *live) run() {
 		for _, f := range queue {
 			f(now)
 		}
+		l.introduce(now)
 		l.carry(now)
 		if over {
 			break
@@ -297,6 +300,7 @@ func (h *Host) noteAt(k call.Key, id regions.CallID, in bool) {
 func (l *live) look(now time.Time) {
 	l.hear(now)
 	l.seek(now)
+	l.introduce(now)
 	for _, a := range l.attendees {
 		a.remind(now)
 	}

@@ -12,12 +12,14 @@ import (
 type seeker struct {
 	next   time.Time
 	asking bool
+	none   bool // the region has no SFU for the call, said one of its nodes
 }
 
 const (
-	seekFailed = time.Second     // nobody of the region answered
-	seekNone   = 5 * time.Second // it has no SFU for the call
-	seekMost   = 3               // nodes that are asked in a row
+	seekFailed = time.Second            // nobody of the region answered
+	seekNone   = 5 * time.Second        // it has no SFU for the call
+	seekMost   = 3                      // nodes that are asked in a row
+	seekFirst  = 400 * time.Millisecond // how long the first one to join waits for the others
 )
 
 // seek asks the regions of which no SFU is known whether they have one, while somebody
@@ -40,7 +42,7 @@ func (l *live) seek(now time.Time) {
 		l.h.spawn(func(ctx context.Context) {
 			met, answered := l.meet(ctx, region, place)
 			l.do(func(now time.Time) {
-				s.asking = false
+				s.asking, s.none = false, answered && met.GetNode() == ""
 				switch {
 				case !answered:
 					s.next = now.Add(seekFailed)
@@ -55,6 +57,23 @@ func (l *live) seek(now time.Time) {
 			})
 		})
 	}
+}
+
+// introduce lets in who waits for what other regions know, once they have said so: who
+// joins sees everybody at once, instead of one after the other.
+func (l *live) introduce(now time.Time) {
+	if l.met {
+		return
+	}
+	if now.Sub(l.began) < seekFirst {
+		for _, region := range l.h.cfg.World.Others() {
+			if s := l.seekers[region]; (s == nil || !s.none) && !l.m.Knows(now, region) {
+				return
+			}
+		}
+	}
+	close(l.others)
+	l.met = true
 }
 
 func (l *live) meet(ctx context.Context, region regions.RegionID, place regions.Epoch) (*peer.CallMet, bool) {
