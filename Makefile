@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
 	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-logins bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-floor prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts prove-media bench-chat bench-jobs bench-ledger bench-turn prove-turn prove-sfu bench-sfu generate clean setup-run setup-test
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-floor prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts prove-media prove-calls bench-chat bench-jobs bench-ledger bench-turn prove-turn prove-sfu bench-sfu generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -217,6 +217,14 @@ prove-sfu:
 	go test -run '^$$' -fuzz FuzzAnswer -fuzztime 60s ./media/sdp
 	go test -run '^$$' -fuzz FuzzReceive -fuzztime 60s ./media/signal
 	go test -run '^$$' -fuzz FuzzParse -fuzztime 60s ./media/ice
+
+# Calls over regions: 20,000 worlds of SFU nodes that lose frames, links, each other;
+# then real connections, and a mesh.
+prove-calls:
+	MUSTER_PROVE_CALLS=20000 go test -count=1 -timeout 2h -run TestNodesAgree ./media/call
+	go test -run '^$$' -fuzz FuzzPart -fuzztime 60s ./media/call
+	go test -race -count=5 -timeout 30m ./media/host
+	go test -race -count=3 -timeout 30m -v -run TestACallOverThreeRegions ./internal/meshtest
 
 bench-sfu: build
 	bin/muster bench sfu --json bench/baseline/sfu.json | tee bench/baseline/sfu.txt

@@ -83,6 +83,6 @@ func (s *mediaSockets) config(cert tls.Certificate) (*MediaConfig, *turn.Options
 	}
 	return m, &turn.Options{
 		Listen: s.relay, TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
-		RelayIP: []netip.Addr{s.sfu.Addr()}, AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Shards: 1,
+		RelayIP: []netip.Addr{s.sfu.Addr()}, AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, AllowPeers: []netip.AddrPort{s.sfu}, Shards: 1,
 	}
 }

@@ -140,6 +140,11 @@ func (c *ServeConfig) calls(cfg *Config) (err error) {
 		if cfg.TURN, err = c.TURN.options(cfg.WebTransportTLS); err != nil {
 			return err
 		}
+		if cfg.Media != nil { // the SFU beside it is a port of its own host, which is refused otherwise
+			for _, ip := range slices.Concat(cfg.TURN.RelayIP, cfg.TURN.PublicIP) {
+				cfg.TURN.AllowPeers = append(cfg.TURN.AllowPeers, netip.AddrPortFrom(ip, cfg.Media.Listen.Port()))
+			}
+		}
 	}
 	return nil
 }
