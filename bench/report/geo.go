@@ -103,9 +103,13 @@ func (p *GeoPart) Add(name string, all []GeoRow) {
 		for _, run := range r.Runs {
 			r.PerSecond += run.PerSecond / float64(len(r.Runs))
 			r.Cores += run.Cores / float64(len(r.Runs))
+			if run.PerCPUSecond > 0 { // else nothing was answered in time
 			cpu += run.PerSecond / run.PerCPUSecond / float64(len(r.Runs))
 		}
-		r.PerCPUSecond = r.PerSecond / cpu
+		}
+		if cpu > 0 {
+			r.PerCPUSecond = r.PerSecond / cpu
+		}
 	}
 	ours := slices.IndexFunc(rows.Rows, func(r GeoRow) bool { return r.Server == "muster" })
 	for i, r := range rows.Rows {

@@ -82,9 +82,9 @@ tls: {cert: fullchain.pem, key: privkey.pem}
 peer_tls: identities/north-1
 data: data
 `, database, web, wt, peer, admin), 0o600))
-	serve := &ServeCmd{Config: in("north-1.yaml"), Roles: []string{"media"}}
+	serve := &ServeCmd{Config: in("north-1.yaml"), Roles: []string{"sfu"}}
 	err = serve.Run(t.Context(), log)
-	require.ErrorContains(t, err, `role "media"`)
+	require.ErrorContains(t, err, `role "sfu"`)
 	serve.Roles = []string{"edge", "core", "dns"}
 	serve.DNS, serve.DNSZone, serve.DNSNS = free(t, "tcp"), "edge.example.org", []string{"ns.edge.example.org=127.0.0.1"}
 

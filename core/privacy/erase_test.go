@@ -185,8 +185,10 @@ var fill = map[string][]string{
 	"calls": {`INSERT INTO calls (id, room, group_id, home_region, type, started_by, started_at) VALUES
 		(gen_random_uuid(), 'group:' || $3::UUID::TEXT, $3, 'eu-west', 'audio', $1, now()),
 		(gen_random_uuid(), 'direct:' || $1::UUID::TEXT || ':' || $2::UUID::TEXT, NULL, 'eu-west', 'video', $2, now())`},
-	"call_people":           {`INSERT INTO call_people (call_id, user_id) SELECT c.id, u FROM calls c, unnest(ARRAY[$1::UUID, $2::UUID]) u`},
-	"call_servers":          {`INSERT INTO call_servers (call_id, node, seen_at) SELECT id, 'eu-west-1', now() FROM calls`},
+	"call_people": {`INSERT INTO calls (id, room, home_region, type, started_at) VALUES
+		('00000000-0000-4000-8000-000000000003', 'nearby:00000000-0000-4000-8000-000000000003', 'eu-west', 'audio', now()) ON CONFLICT DO NOTHING`,
+		`INSERT INTO call_people (call_id, user_id) SELECT id, u FROM calls, unnest(ARRAY[$1::UUID, $2::UUID]) u WHERE id = '00000000-0000-4000-8000-000000000003'`},
+	"call_servers":          {`INSERT INTO call_servers (call_id, node, seen_at) SELECT id, 'eu-west-1', now() FROM calls`}, // after call_people
 	"conversations":         {`INSERT INTO conversations (room, pair, home_region, created_at) VALUES ('direct:' || $1::UUID::TEXT || ':' || $2::UUID::TEXT, true, 'eu-west', now()), ('nearby:00000000-0000-4000-8000-000000000002', true, 'eu-west', now())`},
 	"conversation_people":   {`INSERT INTO conversation_people (room, user_id, since) SELECT r, u, now() FROM unnest(ARRAY['direct:' || $1::UUID::TEXT || ':' || $2::UUID::TEXT, 'nearby:00000000-0000-4000-8000-000000000002']) r, unnest(ARRAY[$1::UUID, $2::UUID]) u`},
 	"conversation_mutes":    {`INSERT INTO conversation_mutes (room, user_id, until) VALUES ('group:' || $3::UUID::TEXT, $1, now()), ('direct:' || $1::UUID::TEXT || ':' || $2::UUID::TEXT, $2, now())`},
