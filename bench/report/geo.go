@@ -104,8 +104,8 @@ func (p *GeoPart) Add(name string, all []GeoRow) {
 			r.PerSecond += run.PerSecond / float64(len(r.Runs))
 			r.Cores += run.Cores / float64(len(r.Runs))
 			if run.PerCPUSecond > 0 { // else nothing was answered in time
-			cpu += run.PerSecond / run.PerCPUSecond / float64(len(r.Runs))
-		}
+				cpu += run.PerSecond / run.PerCPUSecond / float64(len(r.Runs))
+			}
 		}
 		if cpu > 0 {
 			r.PerCPUSecond = r.PerSecond / cpu
