@@ -364,10 +364,17 @@ func TestACallOverThreeRegions(t *testing.T) {
 	m.hearing(all...)
 
 	// 4 tracks, each to 2 other regions: so many packets cross as there are frames.
-	before, at := m.crossed("muster_media_cascade_sent_packets_total"), time.Now()
+	said := func() (n uint32) {
+		for _, c := range all {
+			c.mu.Lock()
+			n += c.n
+			c.mu.Unlock()
+		}
+		return n
+	}
+	before, from := m.crossed("muster_media_cascade_sent_packets_total"), said()
 	time.Sleep(2 * time.Second)
-	packets := m.crossed("muster_media_cascade_sent_packets_total") - before
-	frames := time.Since(at).Seconds() * 50 * 4 * 2
+	packets, frames := m.crossed("muster_media_cascade_sent_packets_total")-before, 2*float64(said()-from)
 	t.Logf("%.0f packets crossed links, of %.0f frames of 4 tracks to 2 other regions each", packets, frames)
 	require.InDelta(t, 1, packets/frames, .25)
 
