@@ -404,7 +404,6 @@ func TestACallOverThreeRegions(t *testing.T) {
 		}
 	}
 	nobodyWent(all...)
-	m.Nodes[drains].Stop()
 
 	// The SFU of us is killed.
 	dies := m.sfuOf(1, started.ID)

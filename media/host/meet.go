@@ -16,10 +16,10 @@ type seeker struct {
 }
 
 const (
-	seekFailed = time.Second            // nobody of the region answered
-	seekNone   = 5 * time.Second        // it has no SFU for the call
-	seekMost   = 3                      // nodes that are asked in a row
-	seekFirst  = 400 * time.Millisecond // how long the first one to join waits for the others
+	seekFailed = time.Second     // nobody of the region answered
+	seekNone   = 5 * time.Second // it has no SFU for the call
+	seekMost   = 3               // nodes that are asked in a row
+	seekFirst  = time.Second     // how long the first one to join waits for the others
 )
 
 // seek asks the regions of which no SFU is known whether they have one, while somebody
