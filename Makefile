@@ -60,7 +60,7 @@ generated-check: generate
 		{ echo "generated code is not up to date: run 'make generate' and commit"; exit 1; }
 
 test-go:
-	go test -race -timeout 10m ./...
+	go test -race -timeout 20m ./...
 	go test -count=1 -tags nofencing -run TestTheCheckerFindsWhatFencesPrevent ./internal/meshtest/nemesis
 
 # The SQL suite on CockroachDB: put cockroach on PATH, or name a server.
