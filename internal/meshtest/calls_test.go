@@ -343,7 +343,6 @@ func (m *Mesh) crossed(name string) (sum float64) {
 // heard nor seen to; one that is killed is made up for; who is put out of the group is
 // out of the call; and when a region is lost, the others go on.
 func TestACallOverThreeRegions(t *testing.T) {
-	t.Parallel()
 	m := StartWith(t, node.MeshConfig{
 		Regions: 3, Nodes: 3, Calls: true, Drain: node.DrainConfig{Deadline: 5 * time.Second},
 		Session: session.Config{Ping: 500 * time.Millisecond, Grace: 6 * time.Second},
