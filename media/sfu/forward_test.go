@@ -316,4 +316,25 @@ func TestBadDescriptions(t *testing.T) {
 		d.N = n
 		require.ErrorIs(t, ann.peer.Describe(d), media.ErrBadDescription, name)
 	}
+	// The answer refuses what is too much, which pion's client takes for an error of its
+	// own: this one never hears it.
+	bob := &person{t: t, name: "bob", published: map[string]media.Source{}, connected: map[wire.CallDescription_Connection]bool{}}
+	peer, err := s.Join(media.PeerConfig{Name: bob.name, Events: deaf{bob}, TrackID: func(src wire.CallSource) string { return media.TrackID("call", bob.name, "d", src) }})
+	require.NoError(t, err)
+	defer peer.Close()
+	client, err := sfutest.New(sfutest.Options{}, peer.Describe)
+	require.NoError(t, err)
+	defer client.Close()
+	for range 10 {
+		_, err := client.Up.AddTransceiverFromKind(webrtc.RTPCodecTypeVideo)
+		require.NoError(t, err)
+	}
+	_, track := mic(t)
+	require.NoError(t, client.Publish(track))
+	require.Eventually(t, func() bool { return s.Stats().Sources == 1 }, soon, time.Millisecond, "one camera and no more counts; then no room is left")
 }
+
+// deaf is somebody who hears no descriptions.
+type deaf struct{ *person }
+
+func (deaf) Describe(*wire.CallDescription) {}
