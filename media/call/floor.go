@@ -243,6 +243,11 @@ func (m *Machine) tickFloor(now time.Time) {
 			m.out.Floor = append(m.out.Floor, FloorWish{Who: c.id, Priority: c.priority, Released: f.released[k]})
 		}
 	}
+	for k, grant := range f.released { // of who has gone, and others had the floor since
+		if m.locals[k] == nil && f.claims[k] == nil && grant < f.grant {
+			delete(f.released, k)
+		}
+	}
 	if f.holder.User == "" {
 		return
 	}
@@ -258,13 +263,14 @@ func (m *Machine) tickFloor(now time.Time) {
 }
 
 // Open is until when a track of a participant of this node is forwarded: the zero time
-// is without end, one that is over is not at all.
-func (m *Machine) Open(k Key, s wire.CallSource) (until time.Time, open bool) {
+// is without end, one that is over is not at all. Where one pushes to talk that goes for
+// all sound: what it is called is the sender's word.
+func (m *Machine) Open(k Key, t media.Track) (until time.Time, open bool) {
 	l := m.locals[k]
-	if l == nil || l.muted(s) {
+	if l == nil || l.muted(t) {
 		return time.Time{}, false
 	}
-	if s != wire.CallSource_MIC || !m.record.PushToTalk {
+	if t.Video || !m.record.PushToTalk {
 		return time.Time{}, true
 	}
 	if c := m.floor.claims[k]; c != nil && !c.until.IsZero() {

@@ -126,6 +126,14 @@ func (m *Machine) In(id regions.SessionID) error {
 	return nil
 }
 
+// Stands takes what a session is in the room at the moment: it may have been another
+// thing when it joined.
+func (m *Machine) Stands(who media.Session) {
+	if l := m.of(who.ID()); l != nil {
+		l.who.Role = who.Role
+	}
+}
+
 // Leave takes a session out, for a reason as in CallGone. What a lower epoch says is
 // ignored.
 func (m *Machine) Leave(now time.Time, id regions.SessionID, reason string) {
@@ -140,10 +148,13 @@ func (m *Machine) Leave(now time.Time, id regions.SessionID, reason string) {
 	m.drop(now, keyOf(id), reason)
 }
 
-// over takes a participant out and tells it so.
+// over takes a participant out and tells it so, also without a connection: its node is
+// to know that it has no part in the call any more.
 func (m *Machine) over(now time.Time, k Key, reason string) {
 	if l := m.locals[k]; l != nil {
-		m.tell(l, &wire.CallEvent{Body: &wire.CallEvent_Over{Over: &wire.CallOver{Reason: reason}}})
+		m.out.Tell = append(m.out.Tell, Tell{l.who, &wire.CallEvent{
+			Call: m.record.Call, Place: uint64(m.cfg.Place), Body: &wire.CallEvent_Over{Over: &wire.CallOver{Reason: reason}},
+		}})
 		m.drop(now, k, reason)
 	}
 }
@@ -395,19 +406,10 @@ func (m *Machine) obey(now time.Time, o *peer.CallOrder) {
 	}
 }
 
-// Remove takes out all sessions of a user here, who is no member of the room any more.
-func (m *Machine) Remove(now time.Time, user string) {
-	for _, k := range m.keys() {
-		if k.User == user {
-			m.over(now, k, "removed")
-		}
-	}
-}
-
-// muted reports whether what a source sends is held back, since its participant said so
-// or somebody who moderates did.
-func (l *local) muted(s wire.CallSource) bool {
-	return s == wire.CallSource_MIC && l.state.MicMuted
+// muted reports whether a track is held back, since its participant said so or somebody
+// who moderates did: a microphone, also under a name that is no sound's.
+func (l *local) muted(t media.Track) bool {
+	return l.state.MicMuted && !t.Video && t.Source != wire.CallSource_MUSIC && t.Source != wire.CallSource_SCREEN_AUDIO
 }
 
 // reasonOf is a reason as clients know them.

@@ -129,7 +129,7 @@ func TestTheFloorIsOpenInsideItsLease(t *testing.T) {
 	ann, k := a.who("ann", 1).ID(), Key{"ann", "d"}
 	_, err := a.join("ann", 1, &wire.CallJoin{})
 	require.NoError(t, err)
-	_, open := a.Open(k, wire.CallSource_MIC)
+	_, open := a.Open(k, media.Track{Source: wire.CallSource_MIC})
 	require.False(t, open)
 	require.ErrorIs(t, a.AskFloor(a.now, ann, &wire.CallFloorAsk{Hold: true, Priority: 1}), media.ErrForbidden)
 	require.NoError(t, a.AskFloor(a.now, ann, &wire.CallFloorAsk{Hold: true}))
@@ -141,11 +141,11 @@ func TestTheFloorIsOpenInsideItsLease(t *testing.T) {
 	a.now = a.now.Add(300 * time.Millisecond)
 	yours := regions.FloorAnswer{Standing: regions.FloorYours, Lease: regions.FloorLease, Holder: ann, Grant: 7}
 	a.FloorAnswered(a.now, asked, w[0], yours, nil)
-	until, open := a.Open(k, wire.CallSource_MIC)
+	until, open := a.Open(k, media.Track{Source: wire.CallSource_MIC})
 	require.True(t, open)
 	require.Equal(t, asked.Add(regions.FloorLease), until)
 	require.True(t, a.State(k).Floor.Mine)
-	_, open = a.Open(k, wire.CallSource_CAMERA)
+	_, open = a.Open(k, media.Track{Source: wire.CallSource_CAMERA, Video: true})
 	require.True(t, open, "the floor is for speech")
 
 	a.now = asked.Add(500 * time.Millisecond)
@@ -153,18 +153,18 @@ func TestTheFloorIsOpenInsideItsLease(t *testing.T) {
 	require.Len(t, w, 1, "it is renewed")
 	a.FloorAnswered(a.now, a.now, w[0], regions.FloorAnswer{}, media.ErrFloorUnavailable)
 	require.True(t, a.State(k).Floor.Unavailable)
-	until, open = a.Open(k, wire.CallSource_MIC)
+	until, open = a.Open(k, media.Track{Source: wire.CallSource_MIC})
 	require.True(t, open)
 	require.Equal(t, asked.Add(regions.FloorLease), until, "no answer is no longer lease")
 	a.now = until
 	a.Tick(a.now)
-	_, open = a.Open(k, wire.CallSource_MIC)
+	_, open = a.Open(k, media.Track{Source: wire.CallSource_MIC})
 	require.False(t, open)
 
 	// Given back: an answer that was under way does not open it again.
 	require.NoError(t, a.AskFloor(a.now, ann, &wire.CallFloorAsk{Hold: false}))
 	a.FloorAnswered(a.now, a.now, w[0], yours, nil)
-	_, open = a.Open(k, wire.CallSource_MIC)
+	_, open = a.Open(k, media.Track{Source: wire.CallSource_MIC})
 	require.False(t, open)
 	require.NoError(t, a.AskFloor(a.now, ann, &wire.CallFloorAsk{Hold: true}))
 	again := wishes()

@@ -188,6 +188,7 @@ func (l *live) moderate(ctx context.Context, who media.Session, r *wire.CallMode
 	var grant uint64
 	stored := false
 	if e := l.ask(ctx, func(now time.Time) {
+		l.m.Stands(who)
 		switch b := r.GetWhat().(type) {
 		case *wire.CallModerate_Mute:
 			err = l.m.Mute(now, who.ID(), b.Mute)

@@ -16,6 +16,7 @@ func (l *live) floor(ctx context.Context, who media.Session, r *wire.CallFloorAs
 	var err error
 	var asked chan struct{}
 	if e := l.ask(ctx, func(now time.Time) {
+		l.m.Stands(who)
 		if err = l.m.AskFloor(now, who.ID(), r); err == nil {
 			l.m.Tick(now)
 			l.carry(now)

@@ -306,7 +306,7 @@ func (l *live) cutTap(at tapAt, t *tap) {
 // gate opens and closes what a participant sends.
 func (a *attendee) gate() {
 	for id, s := range a.sources {
-		until, open := a.l.m.Open(a.k, s.Track().Source)
+		until, open := a.l.m.Open(a.k, s.Track())
 		if !open {
 			until = shut
 		}
