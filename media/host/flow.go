@@ -217,14 +217,11 @@ func (l *live) flow() {
 			delete(l.attendees, k)
 		}
 	}
+	for _, a := range l.attendees { // before anybody gets a new track
+		a.gate()
+	}
 	l.flowIn()
 	l.flowOut()
-	for _, who := range l.m.Locals() {
-		k := call.Key{User: who.User, Device: who.Device}
-		if a := l.attendees[k]; a != nil {
-			a.gate()
-		}
-	}
 	for _, who := range l.m.Locals() {
 		k := call.Key{User: who.User, Device: who.Device}
 		subs := l.m.Subscriptions(k)

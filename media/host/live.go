@@ -245,6 +245,7 @@ func (l *live) carry(now time.Time) {
 				continue // it came back meanwhile
 			}
 			l.h.noteAt(k, l.id, false)
+			delete(l.ears.headings, k)
 			if a := l.attendees[k]; a != nil {
 				a.close()
 				delete(l.attendees, k)
@@ -253,18 +254,19 @@ func (l *live) carry(now time.Time) {
 		for _, t := range e.Tell {
 			l.h.tell(t.To, t.Event)
 		}
+		flowed := l.dirty || e.Media
+		if flowed { // before the floor is given back, and before others hear that it is free
+			l.flow()
+		}
 		for _, s := range e.Send {
 			l.h.cfg.Links.Send(s.To, s.Frame)
 		}
 		for _, w := range e.Floor {
 			l.askFloor(w)
 		}
-		l.dirty = l.dirty || e.Media
-		if !l.dirty {
+		if !flowed {
 			return
 		}
-		l.dirty = false
-		l.flow()
 	}
 }
 

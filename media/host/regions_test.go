@@ -89,7 +89,7 @@ func (c *client) number() uint32 {
 func (c *client) heardOf(user string) ear2 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return *c.heard[micOf(user)]
+	return *c.heard[c.micOf(user)]
 }
 
 // What is lost between regions is repaired.
@@ -334,8 +334,8 @@ func TestVoicesFollowTheMap(t *testing.T) {
 	w.hears(a, b)
 	w.eventually("b is to the right", func() (ok bool) {
 		a.get(func() {
-			s := a.sounds[micOf("b")]
-			ok = s != nil && s.Pan > 0.3 && a.sounds[micOf("c")] == nil
+			s := a.sounds[a.micOf("b")]
+			ok = s != nil && s.Pan > 0.3 && a.sounds[a.micOf("c")] == nil
 		})
 		return ok
 	})

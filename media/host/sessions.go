@@ -392,8 +392,10 @@ func (h *Host) rejoin(ctx context.Context, who media.Session, id string) {
 		p, err := h.cfg.Places.PlaceCall(ctx, regions.CallID(id), s.room)
 		if err == nil {
 			var a *wire.ServerFrame
+			known := h.known(id)
+			s.join = muted(s.join, s.who, known)
 			a, err = h.ask(ctx, p.Node, &peer.CallAsk{
-				Session: session(s.who), Place: uint64(p.Epoch), Room: s.room, Again: true, Known: h.known(id),
+				Session: session(s.who), Place: uint64(p.Epoch), Room: s.room, Again: true, Known: known,
 				Request: &wire.CallRequest{Call: id, Body: &wire.CallRequest_Join{Join: s.join}},
 			})
 			if err == nil {
@@ -410,6 +412,17 @@ func (h *Host) rejoin(ctx context.Context, who media.Session, id string) {
 			return
 		}
 	}
+}
+
+// muted is what a session says of itself, and that it was muted by somebody who
+// moderates, if it was: no move undoes that.
+func muted(j *wire.CallJoin, who media.Session, known []*wire.CallParticipant) *wire.CallJoin {
+	for _, p := range known {
+		if p.GetUser() == who.User && p.GetDevice() == who.Device && p.GetMicMuted() && !j.MicMuted {
+			return &wire.CallJoin{MicMuted: true, SpeakerMuted: j.SpeakerMuted, PeerToPeer: j.PeerToPeer}
+		}
+	}
+	return j
 }
 
 func overReason(err error) string {

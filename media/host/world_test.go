@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -38,18 +39,26 @@ type world struct {
 	delay time.Duration // of a link between regions, one way
 	loss  float64       // of datagrams between regions
 
-	mu     sync.Mutex // guards the following
-	nodes  map[regions.NodeID]*node
-	order  []regions.NodeID
-	place  map[regions.RegionID]*regions.CallPlace
-	epoch  regions.Epoch
-	record media.Record
-	cut    map[regions.RegionID]bool
-	sent   map[[2]regions.NodeID]map[uint32]int // bytes of media between regions, by track
-	floor  floorOf
-	where  map[string]geo.Point
-	links  map[[2]regions.NodeID]chan func()
-	idle   atomic.Int32
+	mu      sync.Mutex // guards the following
+	nodes   map[regions.NodeID]*node
+	order   []regions.NodeID
+	place   map[spot]*regions.CallPlace
+	clients map[*client]struct{}
+	ended   map[string]bool // calls beside theCall
+	epoch   regions.Epoch
+	record  media.Record
+	cut     map[regions.RegionID]bool
+	sent    map[[2]regions.NodeID]map[uint32]int // bytes of media between regions, by track
+	floor   floorOf
+	where   map[string]geo.Point
+	links   map[[2]regions.NodeID]chan func()
+	idle    atomic.Int32
+}
+
+// spot is a call in a region.
+type spot struct {
+	region regions.RegionID
+	call   regions.CallID
 }
 
 type node struct {
@@ -65,13 +74,21 @@ type node struct {
 
 func newWorld(t testing.TB, nodes ...string) *world {
 	w := &world{
-		t: t, nodes: map[regions.NodeID]*node{}, place: map[regions.RegionID]*regions.CallPlace{}, cut: map[regions.RegionID]bool{},
+		t: t, nodes: map[regions.NodeID]*node{}, place: map[spot]*regions.CallPlace{}, ended: map[string]bool{}, clients: map[*client]struct{}{}, cut: map[regions.RegionID]bool{},
 		sent: map[[2]regions.NodeID]map[uint32]int{}, links: map[[2]regions.NodeID]chan func(){}, epoch: 1000, where: map[string]geo.Point{},
 		record: media.Record{Call: theCall, Room: theRoom, Type: "audio", Home: "eu", StartedAt: time.Now(), Version: 1},
 	}
 	for _, id := range nodes {
 		w.start(regions.NodeID(id))
 	}
+	t.Cleanup(func() {
+		w.mu.Lock()
+		clients := slices.Collect(maps.Keys(w.clients))
+		w.mu.Unlock()
+		for _, c := range clients {
+			c.leave()
+		}
+	})
 	return w
 }
 
@@ -229,10 +246,10 @@ func (n *node) Nodes(r regions.RegionID) (list []regions.NodeID) {
 
 // ---------------------------------------------------------------- the roster
 
-func (n *node) CallOf(regions.CallID) (regions.CallPlace, bool) {
+func (n *node) CallOf(id regions.CallID) (regions.CallPlace, bool) {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
-	if p := n.w.place[n.region]; p != nil {
+	if p := n.w.place[spot{n.region, id}]; p != nil {
 		return *p, true
 	}
 	return regions.CallPlace{}, false
@@ -241,14 +258,14 @@ func (n *node) CallOf(regions.CallID) (regions.CallPlace, bool) {
 func (n *node) PlaceCall(_ context.Context, id regions.CallID, room string) (regions.CallPlace, error) {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
-	if p := n.w.place[n.region]; p != nil {
+	if p := n.w.place[spot{n.region, id}]; p != nil {
 		return *p, nil
 	}
 	for _, other := range n.w.order {
 		if m := n.w.nodes[other]; m.region == n.region && !m.dead.Load() && !m.draining.Load() {
 			n.w.epoch++
-			n.w.place[n.region] = &regions.CallPlace{Call: id, Room: room, Node: m.id, Epoch: n.w.epoch}
-			return *n.w.place[n.region], nil
+			n.w.place[spot{n.region, id}] = &regions.CallPlace{Call: id, Room: room, Node: m.id, Epoch: n.w.epoch}
+			return *n.w.place[spot{n.region, id}], nil
 		}
 	}
 	return regions.CallPlace{}, media.ErrNoMedia
@@ -258,10 +275,10 @@ func (n *node) KeepCalls(context.Context, []regions.CallPlace) ([]regions.CallID
 	return nil, nil
 }
 
-func (n *node) CallGone(_ context.Context, _ regions.CallID, epoch regions.Epoch) (bool, error) {
+func (n *node) CallGone(_ context.Context, id regions.CallID, epoch regions.Epoch) (bool, error) {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
-	p := n.w.place[n.region]
+	p := n.w.place[spot{n.region, id}]
 	switch {
 	case p == nil:
 		return true, nil
@@ -270,14 +287,14 @@ func (n *node) CallGone(_ context.Context, _ regions.CallID, epoch regions.Epoch
 	case p.Former != "":
 		return false, nil
 	}
-	delete(n.w.place, n.region)
+	delete(n.w.place, spot{n.region, id})
 	return true, nil
 }
 
-func (n *node) CallLeft(_ context.Context, _ regions.CallID, epoch regions.Epoch) error {
+func (n *node) CallLeft(_ context.Context, id regions.CallID, epoch regions.Epoch) error {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
-	if p := n.w.place[n.region]; p != nil && p.Former == n.id && p.FormerEpoch == epoch {
+	if p := n.w.place[spot{n.region, id}]; p != nil && p.Former == n.id && p.FormerEpoch == epoch {
 		p.Former, p.FormerEpoch = "", 0
 	}
 	return nil
@@ -288,7 +305,7 @@ func (n *node) Hosts() []regions.NodeID { return n.Nodes(n.region) }
 // move has the region's call go to another node.
 func (w *world) move(region regions.RegionID, draining bool) (from, to *node) {
 	w.mu.Lock()
-	p := w.place[region]
+	p := w.place[spot{region, theCall}]
 	from = w.nodes[p.Node]
 	for _, id := range w.order {
 		if m := w.nodes[id]; m.region == region && m != from && !m.dead.Load() && !m.draining.Load() {
@@ -300,7 +317,7 @@ func (w *world) move(region regions.RegionID, draining bool) (from, to *node) {
 	if draining {
 		next.Former, next.FormerEpoch = from.id, p.Epoch
 	}
-	w.place[region] = next
+	w.place[spot{region, theCall}] = next
 	w.mu.Unlock()
 	for _, id := range w.order {
 		if m := w.node(id); m.region == region && !m.dead.Load() {
@@ -319,10 +336,17 @@ func (w *world) kill(n *node) {
 
 // ---------------------------------------------------------------- the book
 
-func (w *world) Record(context.Context, string) (media.Record, error) {
+func (w *world) Record(_ context.Context, call string) (media.Record, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.record, nil
+	r := w.record
+	if call != theCall {
+		r.Call, r.Ended = call, w.ended[call]
+		if r.Ended {
+			r.Version++
+		}
+	}
+	return r, nil
 }
 
 func (w *world) change(f func(r *media.Record)) {
@@ -370,7 +394,10 @@ type client struct {
 	w    *world
 	who  media.Session
 	edge *node
+	call string // theCall, unless it says otherwise
 	p2p  bool
+	// leave ends the device.
+	leave func()
 
 	mu      sync.Mutex // guards the following
 	state   map[string]*wire.CallParticipant
@@ -412,6 +439,7 @@ func (w *world) enter(user, at string, o ...func(*client)) *client {
 	w.mu.Unlock()
 	c := &client{
 		t: w.t, w: w, edge: w.node(regions.NodeID(at)), who: media.Session{User: user, Device: "d", Epoch: epoch, Name: user, Role: "member", Node: regions.NodeID(at)},
+		call:  theCall,
 		state: map[string]*wire.CallParticipant{}, heardOn: map[*sfutest.Client]map[string]time.Time{}, heard: map[string]*ear2{}, spoke: map[string]bool{}, events: make(chan func(), 10_000),
 	}
 	c.loud.Store(30)
@@ -419,14 +447,23 @@ func (w *world) enter(user, at string, o ...func(*client)) *client {
 		f(c)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w.t.Cleanup(func() {
+	c.leave = sync.OnceFunc(func() {
 		cancel()
+		w.mu.Lock()
+		delete(w.clients, c)
+		for _, n := range w.nodes {
+			delete(n.clients, c.who.ID())
+		}
+		w.mu.Unlock()
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		for _, x := range c.conns {
 			x.Close()
 		}
 	})
+	w.mu.Lock()
+	w.clients[c] = struct{}{}
+	w.mu.Unlock()
 	go func() {
 		for {
 			select {
@@ -462,7 +499,7 @@ func (n *node) tell(to regions.SessionID, e *wire.CallEvent) {
 }
 
 func (c *client) ask(r *wire.CallRequest) (*wire.ServerFrame, error) {
-	r.Call = theCall
+	r.Call = c.call
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return c.edge.Ask(ctx, c.who, theRoom, r)
@@ -678,13 +715,15 @@ func (c *client) hear(conn *sfutest.Client, track string, b []byte) {
 	e.late = max(e.late, time.Since(sent))
 }
 
-func micOf(user string) string { return media.TrackID(theCall, user, "d", wire.CallSource_MIC) }
+func (c *client) micOf(user string) string {
+	return media.TrackID(c.call, user, "d", wire.CallSource_MIC)
+}
 
 // count is how many frames of somebody's sound came.
 func (c *client) count(user string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.heard[micOf(user)]; e != nil {
+	if e := c.heard[c.micOf(user)]; e != nil {
 		return len(e.numbers)
 	}
 	return 0
@@ -694,7 +733,7 @@ func (c *client) count(user string) int {
 func (c *client) gap(user string, since uint32) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, run, longest := c.heard[micOf(user)], 0, 0
+	e, run, longest := c.heard[c.micOf(user)], 0, 0
 	for n := since; n <= e.last; n++ {
 		if run++; e.numbers[n] > 0 {
 			run = 0
@@ -708,7 +747,7 @@ func (c *client) gap(user string, since uint32) time.Duration {
 func (c *client) last(user string) uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.heard[micOf(user)]; e != nil {
+	if e := c.heard[c.micOf(user)]; e != nil {
 		return e.last
 	}
 	return 0
