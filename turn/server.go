@@ -54,8 +54,9 @@ func New(o Options) (*Server, error) {
 	c.Realm, c.Users = o.Realm, quota.New(o.Quota)
 	c.Secrets.Store(&o.Secrets)
 	c.Most, c.MaxAge = int64(o.MaxAllocations), o.MaxAge
-	c.Alternates = make([]netip.AddrPort, len(o.Listen))
+	c.Alternates, c.Connected = make([]netip.AddrPort, len(o.Listen)), make([]bool, len(o.Listen))
 	for i, l := range o.Listen {
+		c.Connected[i] = l.Transport != UDP
 		if l.Transport != TLS {
 			c.Alternates[i] = o.Alternate
 		}

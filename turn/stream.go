@@ -200,6 +200,7 @@ func (s *Server) converse(ctx context.Context, index uint16, c net.Conn, sh *sha
 	addr := addrPort(c.RemoteAddr())
 	st := &stream{conn: c, shard: sh, flow: allocation.Flow{Client: addr, Listener: index}, alone: time.Now(), ready: make(chan struct{}, 1)}
 	sh.mu.Lock()
+	sh.machine.Gone(time.Now(), st.flow) // of an earlier one whose end was not noticed yet
 	sh.streams[st.flow] = st
 	sh.mu.Unlock()
 	var writer sync.WaitGroup
@@ -218,8 +219,9 @@ func (s *Server) converse(ctx context.Context, index uint16, c net.Conn, sh *sha
 	}
 }
 
-// connections counts those of all listeners. One address may have a sixteenth of them:
-// it may be that of many people, and must not be able to keep out everybody.
+// connections counts those of all listeners. One source (an IPv4 address, a /64 of IPv6)
+// may have a sixteenth of them: it may be that of many people, and must not be able to
+// keep out everybody.
 type connections struct {
 	most int
 
@@ -229,6 +231,7 @@ type connections struct {
 }
 
 func (c *connections) enter(ip netip.Addr) bool {
+	ip = allocation.Source(ip)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.all >= c.most || c.from[ip] >= max(1, c.most/16) {
@@ -240,6 +243,7 @@ func (c *connections) enter(ip netip.Addr) bool {
 }
 
 func (c *connections) leave(ip netip.Addr) {
+	ip = allocation.Source(ip)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.all--

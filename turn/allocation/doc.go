@@ -20,7 +20,8 @@
 // source (an IPv4 address, a /64 of IPv6) is answered no more bytes than it sent, but
 // for 4 KiB a minute, since a first answer cannot be shorter than its question: 20
 // bytes of Binding ask for 32, 28 of Allocate for 60 or so. So whoever forges an
-// address directs no more to it than they spend themselves. After 100 wrong signatures
+// address directs no more to it than they spend themselves. Whoever has a connection
+// gets what is sent there anyway, so that does not go for them. After 100 wrong signatures
 // a source is not listened to but ten times a second; what allocations it holds
 // already is no guess and goes on.
 //

@@ -36,6 +36,9 @@ const (
 	Headroom = stunHeader + attrHeader + addressAttr6 + attrHeader
 	Tailroom = 3
 
+	// headers is what a packet costs beside its data: those of IPv4 and UDP.
+	headers = 20 + 8
+
 	stunHeader    = 20
 	attrHeader    = 4
 	addressAttr4  = 8
@@ -109,7 +112,10 @@ type Common struct {
 	// Alternates are where clients go while Draining, by listener; none where it is
 	// invalid or there are fewer.
 	Alternates []netip.AddrPort
-	Families   struct{ IP4, IP6 bool }
+	// Connected are the listeners whose clients have connections: those get what is sent
+	// to their address, so nobody else is hit by it.
+	Connected []bool
+	Families  struct{ IP4, IP6 bool }
 
 	Draining    atomic.Bool
 	Allocations atomic.Int64
@@ -130,6 +136,7 @@ type Machine struct {
 	flows   map[Flow]*Allocation
 	sources *sources
 	in, out stun.Message // the request and the answer at hand
+	proven  bool         // the client gets what is sent to its address
 	serial  uint64       // of Data indications
 }
 
@@ -198,7 +205,7 @@ func (m *Machine) toPeer(now time.Time, a *Allocation, ch *Channel, peer netip.A
 	if !now.Before(a.ends) {
 		return m.drop(Mismatch)
 	}
-	if !a.user.Take(now, len(data)) {
+	if !a.user.Take(now, headers+len(data)) {
 		return m.drop(Bandwidth)
 	}
 	m.Counts.PacketsOut++
@@ -223,7 +230,7 @@ func (m *Machine) FromPeer(now time.Time, a *Allocation, peer netip.AddrPort, bu
 	if p == nil || !now.Before(p.ends) {
 		return m.drop(NoPermission)
 	}
-	if !a.user.Take(now, n) {
+	if !a.user.Take(now, headers+n) {
 		return m.drop(Bandwidth)
 	}
 	m.Counts.PacketsIn++

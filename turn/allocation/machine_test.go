@@ -344,7 +344,7 @@ func TestPrivatePeersAreRefused(t *testing.T) {
 	m.flows[six.flow].Relayed = netip.MustParseAddrPort("[2001:4860::1]:50000")
 	for _, ip := range strings.Fields(`0.0.0.0 0.1.2.3 10.1.2.3 100.64.0.1 127.0.0.1 127.9.9.9 169.254.169.254 172.16.0.1 172.31.255.255
 		192.0.0.1 192.168.0.1 198.19.0.1 224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255
-		:: ::1 ::7f00:1 ::ffff:10.0.0.1 ::ffff:8.8.8.8 64:ff9b::a00:1 64:ff9b:1::1 100::1 2001::1 2002:a00:1::1 fc00::1 fd12::1 fe80::1 fec0::1 ff02::1`) {
+		::  ::1 ::7f00:1 ::ffff:0:7f00:1 ::ffff:10.0.0.1 ::ffff:8.8.8.8 64:ff9b::a00:1 64:ff9b:1::1 100::1 2001::1 2002:a00:1::1 fc00::1 fd12::1 fe80::1 fec0::1 ff02::1`) {
 		a := netip.AddrPortFrom(netip.MustParseAddr(ip), 80)
 		who := u
 		if a.Addr().Is6() {

@@ -93,7 +93,7 @@ func (m *Machine) begin(class stun.MessageClass) {
 func (m *Machine) finish(key []byte, stranger *source) Effect {
 	if key != nil {
 		_ = stun.MessageIntegrity(key).AddTo(&m.out) // there is no fingerprint before it
-	} else if !stranger.answer(len(m.out.Raw)) {
+	} else if !m.proven && !stranger.answer(len(m.out.Raw)) {
 		return m.drop(Throttled)
 	}
 	return Effect{Kind: ToClient, Answer: true, Data: m.out.Raw}

@@ -37,6 +37,7 @@ var refused = prefixes(
 	"240.0.0.0/4",     // reserved, broadcast
 	"::/96",           // unspecified, loopback, IPv4-compatible
 	"::ffff:0:0/96",   // IPv4-mapped
+	"::ffff:0:0:0/96", // IPv4-translated
 	"64:ff9b::/96",    // NAT64: any of the above
 	"64:ff9b:1::/48",  // NAT64 of a network
 	"100::/64",        // discard

@@ -32,6 +32,7 @@ func (m *Machine) message(now time.Time, f Flow, packet []byte) Effect {
 	if m.in.Type == sendIndication {
 		return m.send(now, f)
 	}
+	m.proven = int(f.Listener) < len(m.Connected) && m.Connected[f.Listener]
 	src := m.sources.of(now, f.Client.Addr())
 	src.sent(len(packet))
 	switch m.in.Type {

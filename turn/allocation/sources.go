@@ -13,10 +13,10 @@ const (
 )
 
 // sources meters those who have not shown who they are, see the package comment. When
-// there are more of them than it keeps, the rest share one meter.
+// there are more of them than it keeps, any one is forgotten: whoever makes up sources
+// keeps nobody out, and directs no more to any of them than a table of them costs.
 type sources struct {
 	table map[netip.Addr]*source
-	rest  source
 	sweep time.Time
 }
 
@@ -28,20 +28,29 @@ type source struct {
 
 func newSources() *sources { return &sources{table: map[netip.Addr]*source{}} }
 
-func (s *sources) of(now time.Time, ip netip.Addr) *source {
+// Source is what an address is metered as: itself, or of IPv6 its /64, all of which is one
+// host's as often as not.
+func Source(ip netip.Addr) netip.Addr {
 	if ip.Is6() {
 		if p, err := ip.Prefix(64); err == nil {
-			ip = p.Addr()
+			return p.Addr()
 		}
 	}
+	return ip
+}
+
+func (s *sources) of(now time.Time, ip netip.Addr) *source {
+	ip = Source(ip)
 	x := s.table[ip]
 	if x == nil {
-		if len(s.table) >= maxSources {
-			x = &s.rest
-		} else {
-			x = &source{at: now}
-			s.table[ip] = x
+		for any := range s.table {
+			if len(s.table) < maxSources {
+				break
+			}
+			delete(s.table, any)
 		}
+		x = &source{at: now}
+		s.table[ip] = x
 	}
 	x.forgive(now)
 	return x

@@ -19,7 +19,7 @@ import (
 // than zero no limit.
 type Limits struct {
 	Allocations int     // at a time; 12: a call takes one for each transport and network of a device
-	Bytes       float64 // a second, both directions together, as the peer sees them; 2 MB
+	Bytes       float64 // a second, both directions together, as the peer sees them, with 28 of headers a packet; 2 MB
 	Burst       float64 // bytes at once; 2 s of Bytes
 }
 
