@@ -1884,6 +1884,7 @@ type CallChanged struct {
 	Locked        *bool                  `protobuf:"varint,3,opt,name=locked,proto3,oneof" json:"locked,omitempty"`
 	Direct        *bool                  `protobuf:"varint,4,opt,name=direct,proto3,oneof" json:"direct,omitempty"`
 	Hearing       *CallHearing           `protobuf:"bytes,5,opt,name=hearing,proto3" json:"hearing,omitempty"`
+	PushToTalk    *bool                  `protobuf:"varint,6,opt,name=push_to_talk,json=pushToTalk,proto3,oneof" json:"push_to_talk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1951,6 +1952,13 @@ func (x *CallChanged) GetHearing() *CallHearing {
 		return x.Hearing
 	}
 	return nil
+}
+
+func (x *CallChanged) GetPushToTalk() bool {
+	if x != nil && x.PushToTalk != nil {
+		return *x.PushToTalk
+	}
+	return false
 }
 
 type CallGone struct {
@@ -2567,15 +2575,18 @@ const file_wire_call_proto_rawDesc = "" +
 	" \x01(\v2\x1a.muster.wire.v1.CallSignalH\x00R\x06signal\x12.\n" +
 	"\x04over\x18\v \x01(\v2\x18.muster.wire.v1.CallOverH\x00R\x04over\x121\n" +
 	"\x05floor\x18\f \x01(\v2\x19.muster.wire.v1.CallFloorH\x00R\x05floorB\x06\n" +
-	"\x04body\"\x87\x02\n" +
+	"\x04body\"\xbf\x02\n" +
 	"\vCallChanged\x12C\n" +
 	"\fparticipants\x18\x01 \x03(\v2\x1f.muster.wire.v1.CallParticipantR\fparticipants\x12,\n" +
 	"\x04gone\x18\x02 \x03(\v2\x18.muster.wire.v1.CallGoneR\x04gone\x12\x1b\n" +
 	"\x06locked\x18\x03 \x01(\bH\x00R\x06locked\x88\x01\x01\x12\x1b\n" +
 	"\x06direct\x18\x04 \x01(\bH\x01R\x06direct\x88\x01\x01\x125\n" +
-	"\ahearing\x18\x05 \x01(\v2\x1b.muster.wire.v1.CallHearingR\ahearingB\t\n" +
+	"\ahearing\x18\x05 \x01(\v2\x1b.muster.wire.v1.CallHearingR\ahearing\x12%\n" +
+	"\fpush_to_talk\x18\x06 \x01(\bH\x02R\n" +
+	"pushToTalk\x88\x01\x01B\t\n" +
 	"\a_lockedB\t\n" +
-	"\a_direct\"d\n" +
+	"\a_directB\x0f\n" +
+	"\r_push_to_talk\"d\n" +
 	"\bCallGone\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x14\n" +

@@ -1765,6 +1765,16 @@ func (m *CallChanged) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.PushToTalk != nil {
+		i--
+		if *m.PushToTalk {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x30
+	}
 	if m.Hearing != nil {
 		size, err := m.Hearing.MarshalToSizedBufferVT(dAtA[:i])
 		if err != nil {
@@ -3017,6 +3027,9 @@ func (m *CallChanged) SizeVT() (n int) {
 	if m.Hearing != nil {
 		l = m.Hearing.SizeVT()
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.PushToTalk != nil {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -7115,6 +7128,27 @@ func (m *CallChanged) UnmarshalVT(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field PushToTalk", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			b := bool(v != 0)
+			m.PushToTalk = &b
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -167,6 +167,8 @@ func TestWhatOthersDid(t *testing.T) {
 	require.Equal(t, []string{"participant_changed"}, change(func(p *wire.CallParticipant) { p.Epoch = 4 }), "it came back: neither left nor joined")
 	gone := &wire.CallChanged{Gone: []*wire.CallGone{{User: boID, Device: "tab", Epoch: 3, Reason: "left"}}, Locked: new(true)}
 	require.Equal(t, []string{"session_changed"}, names(said(t, s.Write(told(gone)))), "an earlier session of it is gone")
+	ptt := said(t, s.Write(told(&wire.CallChanged{PushToTalk: new(true)})))
+	require.Equal(t, []map[string]any{{"event": "session_changed", "session_id": callID, "place": 7.0, "version": 4.0, "push_to_talk": true}}, ptt)
 	gone.Gone[0].Epoch, gone.Locked = 4, nil
 	e := said(t, s.Write(told(gone)))
 	require.Equal(t, []map[string]any{{"event": "participant_left", "session_id": callID, "place": 7.0, "version": 4.0, "user_id": boID, "device_id": "tab", "reason": "left"}}, e)

@@ -234,6 +234,9 @@ func (s *Speaker) changed(e *wire.CallEvent, c *wire.CallChanged, about func(str
 	if c.Direct != nil {
 		state["direct"] = *c.Direct
 	}
+	if c.PushToTalk != nil {
+		state["push_to_talk"] = *c.PushToTalk
+	}
 	if c.Hearing != nil {
 		state["hearing"] = hearingOf(c.Hearing)
 	}

@@ -118,3 +118,22 @@ func TestWhoLeftIsForgotten(t *testing.T) {
 	}
 	require.LessOrEqual(t, len(a.gone), 4*a.cfg.Max+1)
 }
+
+// How one talks is told in the change, beside all of it anew to those whose gates it
+// closes.
+func TestPushToTalkIsTold(t *testing.T) {
+	a := newAlone(t, nil)
+	_, err := a.join("ann", 1, &wire.CallJoin{})
+	require.NoError(t, err)
+	a.told()
+	r := a.Record()
+	r.PushToTalk, r.Version = true, 2
+	a.Changed(a.now, r)
+	var told []bool
+	for _, x := range a.told() {
+		if c := x.Event.GetChanged(); c != nil && c.PushToTalk != nil {
+			told = append(told, *c.PushToTalk)
+		}
+	}
+	require.Equal(t, []bool{true}, told)
+}

@@ -198,7 +198,7 @@ func (m *Machine) settle(now time.Time) {
 		change.Direct = &direct
 		m.out.Media = true
 	}
-	if len(change.Participants)+len(change.Gone) == 0 && change.Locked == nil && change.Direct == nil && change.Hearing == nil {
+	if len(change.Participants)+len(change.Gone) == 0 && change.Locked == nil && change.Direct == nil && change.Hearing == nil && change.PushToTalk == nil {
 		return
 	}
 	m.version++
@@ -338,6 +338,7 @@ func (m *Machine) Changed(now time.Time, r media.Record) {
 		m.out.Media = true
 	}
 	if old.PushToTalk != r.PushToTalk { // how it works is another now: all anew
+		m.changed.PushToTalk = &r.PushToTalk
 		m.out.Media = true
 		for _, k := range m.keys() {
 			m.tell(m.locals[k], &wire.CallEvent{Version: m.version, Body: &wire.CallEvent_Joined{Joined: &wire.CallJoined{Place: uint64(m.cfg.Place), State: m.State(k)}}})

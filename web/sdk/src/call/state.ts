@@ -207,10 +207,11 @@ export class CallState extends Emitter<StateEvents> {
     }
     this.locked = c.locked ?? this.locked;
     this.direct = c.direct ?? this.direct;
+    this.pushToTalk = c.pushToTalk ?? this.pushToTalk;
     if (c.hearing) this.hearing = toHearing(c.hearing);
     if (c.participants.length + c.gone.length > 0) this.emit("participants", this.participants);
     for (const p of came) this.emit("joined", p);
     for (const g of gone) this.emit("gone", g);
-    if (c.locked !== undefined || c.direct !== undefined || c.hearing) this.emit("changed", undefined);
+    if (c.locked !== undefined || c.direct !== undefined || c.pushToTalk !== undefined || c.hearing) this.emit("changed", undefined);
   }
 }
