@@ -80,7 +80,9 @@ func (s *Session) tryCall(ctx context.Context, r *wire.CallRequest) (*wire.Serve
 	if err != nil {
 		return nil, err
 	}
-	if err := s.joining(ctx, room, r.GetJoin() != nil && s.speaksOfCalls()); err != nil {
+	brings := r.GetJoin() != nil && s.speaksOfCalls()
+	came, err := s.joining(ctx, room, brings)
+	if err != nil {
 		return nil, err
 	}
 	as, err := s.still(ctx, room)
@@ -99,10 +101,18 @@ func (s *Session) tryCall(ctx context.Context, r *wire.CallRequest) (*wire.Serve
 	switch {
 	case r.GetJoin() != nil:
 		s.joinedCall(room)
+		if err != nil && came {
+			s.leaveWithCall(room)
+		}
 	case r.GetLeave() != nil && s.speaksOfCalls():
-		s.queue(room, func(context.Context) { s.leave(0, room) })
+		s.leaveWithCall(room)
 	}
 	return answer, err
+}
+
+// leaveWithCall takes who knows of calls alone out of a room whose call it is not in.
+func (s *Session) leaveWithCall(room string) {
+	s.queue(room, func(context.Context) { s.leave(0, room) })
 }
 
 // joinedCall says again what happened to the session while it joined a call: said then,
@@ -129,24 +139,30 @@ func (s *Session) speaksOfCalls() bool {
 }
 
 // joining waits for a join of the room that is under way: a client need not wait for
-// its answer before it asks about the call. too: it is joined if it is not.
-func (s *Session) joining(ctx context.Context, room string, too bool) error {
-	if _, joined := s.in(room); joined || !too && !s.works(room) {
-		return nil
+// its answer before it asks about the call. too: it is joined if it is not, or is about to
+// leave; came reports that this was needed.
+func (s *Session) joining(ctx context.Context, room string, too bool) (came bool, err error) {
+	switch _, joined := s.in(room); {
+	case joined && !too, (joined || !too) && !s.works(room):
+		return false, nil
 	}
-	done := make(chan error, 1)
+	type outcome struct {
+		came bool
+		err  error
+	}
+	done := make(chan outcome, 1)
 	s.queue(room, func(ctx context.Context) {
 		if _, joined := s.in(room); joined || !too {
-			done <- nil
+			done <- outcome{}
 			return
 		}
-		done <- s.tryJoin(ctx, 0, room, nil)
+		done <- outcome{true, s.tryJoin(ctx, 0, room, nil)}
 	})
 	select {
-	case err := <-done:
-		return err
+	case o := <-done:
+		return o.came, o.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 }
 
@@ -186,6 +202,14 @@ func (r *Registry) Tell(id regions.SessionID, e *wire.CallEvent) bool {
 		return false
 	}
 	s.send(&wire.ServerFrame{Body: &wire.ServerFrame_CallEvent{CallEvent: e}})
+	if e.GetOver() != nil && s.speaksOfCalls() {
+		r.callsMu.Lock()
+		room, ok := r.callRooms[e.Call]
+		r.callsMu.Unlock()
+		if ok {
+			s.leaveWithCall(room)
+		}
+	}
 	return true
 }
 

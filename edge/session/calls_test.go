@@ -245,18 +245,58 @@ type dialect struct{ transport.Dialect }
 
 func (speaker) Dialect() transport.Dialect { return dialect{} }
 
+func (w *world) speaks(t *testing.T) *pipe {
+	p := &pipe{world: w, in: make(chan func(transport.Handler)), out: make(chan *wire.ServerFrame, 100), broken: make(chan struct{}), closed: make(chan *wire.Close, 1), over: make(chan struct{})}
+	handle, over := w.Accept(speaker{p})
+	go func() {
+		defer close(p.over)
+		over(p.Serve(handle))
+	}()
+	p.ask(1, &wire.ClientFrame{Body: &wire.ClientFrame_Hello{Hello: &wire.Hello{Version: 1, Token: "ann l1", Device: "phone"}}})
+	require.NotNil(t, p.next(t).GetWelcome())
+	return p
+}
+
+// And no longer: not where the call does not take it, nor after it was put out.
+func TestACallTakesItsRoomAlong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, calls := callWorld(t, Config{})
+		p := w.speaks(t)
+		calls.refuse = errs.New(errs.Forbidden, edge.CodeCallLocked, "locked")
+		p.ask(2, callFrame(callA, &wire.CallJoin{}))
+		synctest.Wait()
+		require.Zero(t, w.hub.members(roomA), "the call is locked")
+		calls.refuse = nil
+		p.ask(3, callFrame(callA, &wire.CallJoin{}))
+		synctest.Wait()
+		require.Equal(t, 1, w.hub.members(roomA))
+		calls.refuse = errs.New(errs.Unavailable, wire.CodeRetry, "busy")
+		p.ask(4, callFrame(callA, &wire.CallJoin{}))
+		synctest.Wait()
+		require.Equal(t, 1, w.hub.members(roomA), "it is in the call still")
+		calls.refuse = nil
+
+		p.ask(5, callFrame(callA, &wire.CallLeave{}))
+		p.ask(6, callFrame(callA, &wire.CallJoin{}))
+		synctest.Wait()
+		require.Equal(t, 1, w.hub.members(roomA), "it left and came again")
+		said := calls.said()
+		require.Equal(t, "ann/phone Join a member", said[len(said)-1])
+
+		me := w.Clients("ann")[0].Member()
+		id := regions.SessionID{User: "ann", Device: "phone", Epoch: regions.Epoch(me.Device.Epoch)}
+		require.True(t, w.Tell(id, &wire.CallEvent{Call: callA, Body: &wire.CallEvent_Over{Over: &wire.CallOver{Reason: "kicked"}}}))
+		synctest.Wait()
+		require.Zero(t, w.hub.members(roomA), "it was put out")
+		w.Stop()
+	})
+}
+
 // Who knows of calls alone is in a room while it is in its call.
 func TestACallBringsItsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, calls := callWorld(t, Config{})
-		p := &pipe{world: w, in: make(chan func(transport.Handler)), out: make(chan *wire.ServerFrame, 100), broken: make(chan struct{}), closed: make(chan *wire.Close, 1), over: make(chan struct{})}
-		handle, over := w.Accept(speaker{p})
-		go func() {
-			defer close(p.over)
-			over(p.Serve(handle))
-		}()
-		p.ask(1, &wire.ClientFrame{Body: &wire.ClientFrame_Hello{Hello: &wire.Hello{Version: 1, Token: "ann l1", Device: "phone"}}})
-		require.NotNil(t, p.next(t).GetWelcome())
+		p := w.speaks(t)
 		p.ask(2, callFrame(callC, &wire.CallJoin{}))
 		require.Equal(t, wire.CodeNotMember, p.next(t).GetError().GetCode(), "why it can't be in the room, not that it isn't")
 		p.ask(3, callFrame(callA, &wire.CallSet{MicMuted: new(true)}))

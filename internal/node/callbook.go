@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -103,9 +104,17 @@ func (b callBook) Seen(ctx context.Context, calls []string) ([]media.Record, err
 	if err != nil {
 		return nil, err
 	}
-	records := make([]media.Record, len(list))
-	for i, c := range list {
-		records[i] = b.record(c)
+	records := make([]media.Record, 0, len(calls))
+	there := map[string]bool{}
+	for _, c := range list {
+		r := b.record(c)
+		there[r.Call] = true
+		records = append(records, r)
+	}
+	for _, call := range calls {
+		if !there[call] { // its room is no more, and nobody is left to end it
+			records = append(records, media.Record{Call: call, Ended: true, Version: math.MaxUint64})
+		}
 	}
 	return records, nil
 }

@@ -232,7 +232,7 @@ func (l *live) flow() {
 			}
 			var err error
 			if a, err = l.attendee(k); err != nil {
-				l.log.Info("a participant is not taken by the SFU", "err", err)
+				l.log.InfoContext(l.h.ctx, "a participant is not taken by the SFU", "err", err)
 				continue
 			}
 		}
