@@ -28,6 +28,7 @@ type CtlCmd struct {
 	Reports  CtlReportsCmd  `cmd:"" help:"List what people reported, and say what became of it."`
 	Ratings  CtlRatingsCmd  `cmd:"" help:"Verify what is kept of what people gave each other."`
 	Ledger   CtlLedgerCmd   `cmd:"" help:"Verify who owes whom."`
+	Calls    CtlCallsCmd    `cmd:"" help:"List the calls that go on, and end one for everybody."`
 	Announce CtlAnnounceCmd `cmd:"" help:"Tell all users, or the members of a group, something."`
 	Drain    CtlDrainCmd    `cmd:"" help:"Have a node hand over all it has and send its clients to others. It stays a voter until it is removed or stopped."`
 	Transfer CtlTransferCmd `cmd:"" help:"Have another voter lead a region."`

@@ -66,6 +66,24 @@ func TestCtl(t *testing.T) {
 	require.NoError(t, err, out)
 	require.Contains(t, out, "eu-west: led by")
 
+	call, err := api.StartCall(t.Context(), client.CallDraft{GroupID: g.GroupID, Type: "audio", PushToTalk: true})
+	require.NoError(t, err)
+	var calls node.CallsView
+	out, err = ctl("calls", "list", "--json")
+	require.NoError(t, err, out)
+	require.NoError(t, json.Unmarshal([]byte(out), &calls))
+	require.Len(t, calls.Calls, 1)
+	require.Equal(t, call.ID, calls.Calls[0].ID)
+	require.True(t, calls.Calls[0].PushToTalk)
+	out, err = ctl("calls", "end", call.ID)
+	require.NoError(t, err, out)
+	out, err = ctl("calls", "list")
+	require.NoError(t, err, out)
+	require.NotContains(t, out, call.ID)
+	out, err = ctl("calls", "end", "mine")
+	require.Error(t, err)
+	require.Contains(t, out, "muster ctl calls list")
+
 	var sessions node.SessionsView
 	out, err = ctl("sessions", who.UserID, "--json")
 	require.NoError(t, err, out)

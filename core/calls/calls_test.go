@@ -353,3 +353,31 @@ func TestCallsOfOtherRooms(t *testing.T) {
 	_, _, err := w.Start(ctx, ana, Draft{Room: direct, Type: Audio})
 	require.ErrorIs(t, err, ErrRoomOver)
 }
+
+// An operator sees all calls, and ends any.
+func TestOperators(t *testing.T) {
+	w := setup(t)
+	ann, bo := w.user("ann"), w.user("bo")
+	_, room := w.group(ann)
+	first, _, err := w.Start(t.Context(), ann, Draft{Room: room, Type: Audio})
+	require.NoError(t, err)
+	w.advance(time.Second)
+	second, _, err := w.Start(t.Context(), bo, Draft{Room: w.pair(ann, bo), Type: Video})
+	require.NoError(t, err)
+	list, err := w.Going(t.Context(), 10)
+	require.NoError(t, err)
+	require.Equal(t, []Call{first, second}, list)
+	list, err = w.Going(t.Context(), 1)
+	require.NoError(t, err)
+	require.Equal(t, []Call{first}, list)
+
+	require.NoError(t, w.Cut(t.Context(), first.ID))
+	require.NoError(t, w.Cut(t.Context(), first.ID), "again")
+	require.ErrorIs(t, w.Cut(t.Context(), uuid.New()), ErrNoCall)
+	kinds, last := w.told(room)
+	require.Equal(t, []string{core.CallStarted, core.CallEnded}, kinds)
+	require.Empty(t, last.By, "nobody in the room did it")
+	list, err = w.Going(t.Context(), 10)
+	require.NoError(t, err)
+	require.Equal(t, []Call{second}, list)
+}

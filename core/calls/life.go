@@ -85,6 +85,24 @@ func (s *Store) Joined(ctx context.Context, id uuid.UUID, user core.UserID) erro
 	return nil
 }
 
+// Cut ends a call for everybody, for an operator. ErrNoCall; again is a success.
+func (s *Store) Cut(ctx context.Context, id uuid.UUID) error {
+	err := s.db.InTx(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+		c, err := one(tx.Query(ctx, `SELECT `+columns+` FROM calls WHERE id = $1`, id))
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrNoCall
+		}
+		if err != nil {
+			return err
+		}
+		return s.end(ctx, tx, c, core.UserID{})
+	})
+	if err != nil {
+		return fmt.Errorf("cut a call: %w", err)
+	}
+	return nil
+}
+
 // atOnce is how many calls are looked for at a time.
 const atOnce = 200
 

@@ -33,3 +33,20 @@ func (s *Store) List(ctx context.Context, user core.UserID) (list []Call, err er
 	}
 	return list, nil
 }
+
+// Going returns the live calls of all rooms, the oldest first, for operators; so many at
+// most.
+func (s *Store) Going(ctx context.Context, most int) (list []Call, err error) {
+	err = s.db.Read(ctx, func(ctx context.Context, q db.Querier) error {
+		rows, err := q.Query(ctx, `SELECT `+columns+` FROM calls WHERE ended_at IS NULL ORDER BY started_at, id LIMIT $1`, most)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, scan)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list all calls: %w", err)
+	}
+	return list, nil
+}

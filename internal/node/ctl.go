@@ -35,6 +35,8 @@ import (
 //	POST /ctl/reports/close?id= a report is done with: ?outcome= says how
 //	GET  /ctl/ratings/verify    RatingsView
 //	GET  /ctl/ledger/verify     LedgerView: of ?book=, or of a page of all, after ?after=
+//	GET  /ctl/calls             CallsView: those that go on
+//	POST /ctl/calls/end?id=     a call ends for everybody
 //	POST /ctl/announce?title=   ?text= is told to all users, or to the members of ?group=
 //	POST /ctl/drain?node=ID     the node takes nothing new, hands over what it has and sends its clients away
 //	POST /ctl/remove?node=ID    a dead node is taken out of its region for good
@@ -187,6 +189,8 @@ func (c *control) handler() http.Handler {
 	post("reports/close", c.closeReport)
 	get("ratings/verify", func(r *http.Request) (any, error) { return c.verifyRatings(r) })
 	get("ledger/verify", func(r *http.Request) (any, error) { return c.verifyLedger(r) })
+	get("calls", func(r *http.Request) (any, error) { return c.calls(r) })
+	post("calls/end", c.endCall)
 	post("drain", func(ctx context.Context, r *http.Request) error {
 		n, id, err := c.beside(r.FormValue("node"))
 		if err != nil {
