@@ -209,7 +209,7 @@ func TestChangesAreLimited(t *testing.T) {
 		"POST /location/grants": grant, "POST /location/zones": zone, "DELETE /location/grants/" + id: nil, "DELETE /location/me": nil,
 		"PATCH /location/grants/" + id: {"precision": "r7"}, "PUT /location/sharing": {"paused": false}, "POST /location/links": {"precision": "r8", "expires_in": 3600},
 		"PUT /location/track": {"on": true}, "POST /blocks": {"user_id": bo.id}, "PATCH /fleets/" + id: {"name": "x"},
-		"PATCH /me/presence": {"invisible": true},
+		"PATCH /me/presence": {"invisible": true}, "PATCH /communication/sessions/" + id: {"locked": true}, "DELETE /communication/sessions/" + id: nil,
 	} {
 		method, path, _ := strings.Cut(path, " ")
 		a := b.refused(429, "rate_limited", method, path, ana.token, body)

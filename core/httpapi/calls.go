@@ -262,7 +262,7 @@ func (a *api) callOperations() {
 			Hearing    *SessionHearing `json:"hearing,omitempty"`
 		}
 	}
-	register(a, operation{id: "change-session", refuses: []int{http.StatusNotFound, http.StatusGone}, method: http.MethodPatch, path: "/communication/sessions/{session_id}", tag: tag,
+	register(a, operation{id: "change-session", spreads: true, refuses: []int{http.StatusNotFound, http.StatusGone}, method: http.MethodPatch, path: "/communication/sessions/{session_id}", tag: tag,
 		summary: "Lock a call, or say how one talks and hears in it: for admins and the owner of its group; in rooms of two, for both"},
 		func(ctx context.Context, in *changeInput) (*oneOutput, error) {
 			id, err := sessionID(in.Session)
@@ -275,7 +275,7 @@ func (a *api) callOperations() {
 			}
 			return &oneOutput{a.sessionDetail(ctx, c, true)}, nil
 		})
-	register(a, operation{id: "end-session", refuses: []int{http.StatusNotFound}, method: http.MethodDelete, path: "/communication/sessions/{session_id}", tag: tag,
+	register(a, operation{id: "end-session", spreads: true, refuses: []int{http.StatusNotFound}, method: http.MethodDelete, path: "/communication/sessions/{session_id}", tag: tag,
 		summary: "End a call for everybody: for admins and the owner of its group; in rooms of two, for both"},
 		func(ctx context.Context, in *oneInput) (*Success, error) {
 			id, err := sessionID(in.Session)
