@@ -219,11 +219,12 @@ prove-sfu:
 	go test -run '^$$' -fuzz FuzzParse -fuzztime 60s ./media/ice
 
 # Calls over regions: 20,000 worlds of SFU nodes that lose frames, links, each other;
-# then real connections, and a mesh.
+# then real connections, 200 calls of which nothing is left, and a mesh.
 prove-calls:
 	MUSTER_PROVE_CALLS=20000 go test -count=1 -timeout 2h -run TestNodesAgree ./media/call
 	go test -run '^$$' -fuzz FuzzPart -fuzztime 60s ./media/call
 	go test -race -count=5 -timeout 30m ./media/host
+	MUSTER_PROVE_CALLS=1 go test -count=1 -timeout 10m -v -run TestCallsLeaveNothing ./media/host
 	go test -race -count=3 -timeout 30m -v -run TestACallOverThreeRegions ./internal/meshtest
 
 bench-sfu: build
