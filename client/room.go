@@ -319,6 +319,16 @@ func history(room string, before, after uint64, limit int) *wire.ClientFrame {
 	}}}
 }
 
+// above asks for the messages after a number. Nothing asks for those after 0 like that:
+// it would be for the newest, and all below them would be missed. So the first of all,
+// whose number is 1, is asked for alone; the others come after it.
+func above(room string, after uint64) *wire.ClientFrame {
+	if after == 0 {
+		return history(room, 2, 0, 1)
+	}
+	return history(room, 0, after, 0)
+}
+
 // Leave takes the session out of the room. Others see it leave.
 func (r *Room) Leave(ctx context.Context) error {
 	r.s.mu.Lock()
@@ -470,7 +480,7 @@ func (s *Session) fetchLocked(r *Room) {
 		r.messages.at = time.Time{}
 		return
 	}
-	s.fillLocked(r, &r.messages, history(r.id, 0, after, 0), func(p *wire.Page) (more bool) {
+	s.fillLocked(r, &r.messages, above(r.id, after), func(p *wire.Page) (more bool) {
 		r.push(r.state.Page(after, p))
 		at, hole := r.state.Hole()
 		return hole && at > after

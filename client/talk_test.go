@@ -442,3 +442,49 @@ func TestHiddenStaysHidden(t *testing.T) {
 		s.Close()
 	})
 }
+
+// Who joined an empty room, and was away for its first messages, gets all of them, also
+// when they are more than a page holds and nothing is said after them.
+func TestAnEmptyRoomsFirstMessagesAreFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const messages = 2*wire.MaxHistory + 100
+		_, m, s, r, a := talking(t, "a", "b")
+		for _, f := range m.nodes {
+			f.handle(func(c *fakeConn, f *wire.ClientFrame, _ bool) {
+				if h := f.GetHistory(); h != nil {
+					c.send(&wire.ServerFrame{Re: f.GetId(), Body: &wire.ServerFrame_Page{Page: pageOf(h, messages)}})
+				}
+			})
+		}
+		require.Empty(t, numbers(r))
+		b := m.hold("b")
+		m.goaway(a, 10*time.Second, "b")
+		c := b.next()
+		synctest.Wait()
+		b.welcome(c, c.re)
+		c.send(&wire.ServerFrame{Body: &wire.ServerFrame_Snapshot{Snapshot: &wire.Snapshot{Room: room, LastNumber: messages}}})
+		time.Sleep(time.Minute)
+		got := numbers(r)
+		require.Len(t, got, messages)
+		for i, n := range got {
+			require.EqualValues(t, i+1, n)
+		}
+		s.Close()
+	})
+}
+
+// pageOf answers as a server does whose room has messages 1 to last.
+func pageOf(h *wire.History, last uint64) *wire.Page {
+	p, limit := &wire.Page{Room: room}, uint64(h.GetLimit())
+	from, to := h.GetAfter()+1, last
+	if h.GetAfter() == 0 { // the newest of all, or of those before
+		if h.GetBefore() > 0 {
+			to = min(last, h.GetBefore()-1)
+		}
+		from = to - min(to, limit) + 1
+	}
+	for n := from; n <= min(to, from+limit-1); n++ {
+		p.Messages = append(p.Messages, stored(n))
+	}
+	return p
+}

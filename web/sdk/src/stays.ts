@@ -265,7 +265,9 @@ export class Stays {
   async #fill(room: Room): Promise<void> {
     const after = room.hole(Date.now());
     if (after !== undefined) {
-      const page = await this.#host.history(room.id, { after, limit: maxPage }).catch(() => undefined);
+      // After 0 would be the newest, and all below them be missed: the first of all, 1, alone.
+      const range = after === 0 ? { before: 2, limit: 1 } : { after, limit: maxPage };
+      const page = await this.#host.history(room.id, range).catch(() => undefined);
       room.addAfter(page?.messages ?? [], Date.now());
     }
     const changedAfter = room.changeHole(Date.now());

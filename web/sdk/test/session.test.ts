@@ -308,6 +308,23 @@ describe("rooms", () => {
     expect(server.link.bodies().filter((b) => b === "history")).toHaveLength(1);
   });
 
+  test("of a room that was empty the first message is fetched before the others", async () => {
+    const { server, room: r } = await inRoom({}, 0);
+    const answer = async (numbers: number[]) => {
+      server.link.say({ case: "page", value: create(wire.PageSchema, { room, messages: numbers.map(message) }) }, server.link.last("history").id);
+      await settle();
+    };
+    server.link.say(said(position("eu", 1, 6), 4));
+    await vi.advanceTimersByTimeAsync(500);
+    // After 0 would be the newest, which need not be the first.
+    expect(server.link.last("history").body).toMatchObject({ value: { room, after: 0n, before: 2n, limit: 1 } });
+    await answer([1]);
+    await vi.advanceTimersByTimeAsync(500);
+    expect(server.link.last("history").body).toMatchObject({ value: { room, after: 1n, before: 0n } });
+    await answer([2, 3, 4]);
+    expect(r.messages.map((m) => m.number)).toEqual([1, 2, 3, 4]);
+  });
+
   test("the latest messages come with the room, older ones when asked for", async () => {
     const { server, session } = await live();
     const joining = session.join(room, { backlog: 2 });
