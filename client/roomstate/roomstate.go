@@ -41,7 +41,7 @@
 //     was: its id says whether it is news.
 //   - Messages have a dense number. They are given out in its order without
 //     holes: one that comes early waits until Page or another message fills the
-//     hole below it.
+//     hole below it. Of one that did not fit no older state is taken than it had.
 //   - Revisions of messages have a dense number of their own, the change. Of two
 //     states of a message that of the higher change is the truth, so a lower one
 //     that comes later is dropped. Where changes are missing, Changes has how the
@@ -126,6 +126,7 @@ type State struct {
 	given    uint64
 	heard    uint64 // the highest number known to exist
 	waiting  map[uint64]Message
+	dropped  map[uint64]uint64 // the changes of those that waited, were revised and did not fit
 	recent   []Message
 	revised  revisions
 	hidden   map[uint64]bool // for the user alone
@@ -143,6 +144,7 @@ func New() *State {
 		people:  map[string]tally{},
 		origins: map[string]*origin{},
 		waiting: map[uint64]Message{},
+		dropped: map[uint64]uint64{},
 	}
 }
 
@@ -457,6 +459,9 @@ func (s *State) message(m *wire.Message) {
 	case n <= s.given:
 		s.revise(m)
 		return
+	case m.GetChange() < s.dropped[n]: // that revision counts as known, and nobody tells it again
+		s.counters.DuplicateMessages++
+		return
 	case m.GetChange() != 0:
 		s.revised.take(n, m.GetChange())
 	}
@@ -470,7 +475,11 @@ func (s *State) message(m *wire.Message) {
 		s.release() // at once: a page may be longer than what may wait
 	}
 	if len(s.waiting) > maxWaiting {
-		delete(s.waiting, slices.Max(slices.Collect(maps.Keys(s.waiting))))
+		highest := slices.Max(slices.Collect(maps.Keys(s.waiting)))
+		if change := s.waiting[highest].Change; change != 0 {
+			s.dropped[highest] = change
+		}
+		delete(s.waiting, highest)
 	}
 }
 
@@ -482,6 +491,7 @@ func (s *State) release() {
 			return
 		}
 		delete(s.waiting, m.Number)
+		delete(s.dropped, m.Number)
 		s.given = m.Number
 		if len(s.recent) == maxRecent {
 			s.recent = slices.Delete(s.recent, 0, 1)

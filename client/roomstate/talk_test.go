@@ -75,6 +75,41 @@ func TestReceiptsOnlyGrow(t *testing.T) {
 	require.Equal(t, [2]int{1, 1}, [2]int{delivered, read})
 }
 
+// A message that was revised, and did not fit among those that wait, is not given out as
+// it was before: the revision counts as known, and is not told again.
+func TestARevisionThatDidNotFit(t *testing.T) {
+	s := roomstate.New()
+	s.Snapshot(snap(0, part(pos(eu, 1, 0))))
+	seq := uint64(0)
+	say := func(e *wire.Event) {
+		seq++
+		e.At = pos(eu, 1, seq)
+		require.Empty(t, apply(t, s, e))
+	}
+	const full, last = 512, 514 // 1 is missing
+	for n := uint64(2); n < full+2; n++ {
+		say(message(nil, n))
+	}
+	say(revised(edited(last, 1))) // overtakes its message
+	var given []roomstate.Message
+	take := func(events []roomstate.Event) {
+		for _, m := range only[roomstate.MessageArrived](events) {
+			given = append(given, m.Message)
+		}
+	}
+	take(s.Page(0, &wire.Page{Messages: []*wire.Message{msg(1)}}))
+	require.Len(t, given, full+1)
+	say(message(nil, last)) // as it was
+	after, hole := s.Hole()
+	require.True(t, hole, "it is fetched as it is")
+	take(s.Page(after, &wire.Page{Messages: []*wire.Message{edited(last, 1)}}))
+	require.Len(t, given, last)
+	require.EqualValues(t, 1, given[last-1].Change)
+	_, hole = s.Hole()
+	_, _, unrevised := s.Unrevised()
+	require.False(t, hole || unrevised)
+}
+
 // FuzzTalk: messages, revisions and receipts come late, twice, in any order or not
 // at all. No message, state of a message or receipt ever goes back, and in the end
 // all is as it is at the server.

@@ -22,7 +22,7 @@ const maxHoleMs = 30_000;
 const maxMessages = 2000;
 /** How many messages or changes may wait above a hole; the highest are dropped, and fetched with it. */
 const maxWaiting = 512;
-/** How many revisions of messages that are not held are remembered. */
+/** How many revisions of messages that are not held, or did not fit among those that wait, are remembered. */
 const maxRevised = 512;
 
 export interface ThreadEvents {
@@ -140,7 +140,7 @@ export class Thread {
     if (!this.#begun) return;
     if (m.number <= this.#number.last) return this.#replace(m);
     this.#waiting.set(m.number, newer(this.#waiting.get(m.number), m));
-    if (this.#waiting.size > maxWaiting) this.#waiting.delete(Math.max(...this.#waiting.keys()));
+    if (this.#waiting.size > maxWaiting) this.#forgetHighest();
     if (m.number > this.#number.last + 1) this.#number.hear(m.number, now);
     else this.#number.heard = Math.max(this.#number.heard, m.number);
     this.#drain(now);
@@ -206,6 +206,18 @@ export class Thread {
     return due.length > 0 ? Math.min(...due) : undefined;
   }
 
+  /** What it was revised to counts as known, and is not told again: that is remembered. */
+  #forgetHighest(): void {
+    const m = this.#waiting.get(Math.max(...this.#waiting.keys()))!;
+    this.#waiting.delete(m.number);
+    if (m.change !== undefined) this.#remember(m);
+  }
+
+  #remember(m: Message): void {
+    this.#revised.set(m.number, newer(this.#revised.get(m.number), m));
+    if (this.#revised.size > maxRevised) this.#revised.delete(this.#revised.keys().next().value!);
+  }
+
   /** -1: it is not held. Numbers that history leaves out are no reason to take one message for another. */
   #index(number: number): number {
     let [from, to] = [0, this.#messages.length];
@@ -222,9 +234,7 @@ export class Thread {
     const i = this.#index(m.number);
     const held = this.#messages[i];
     if (!held) {
-      if (m.change === undefined) return;
-      this.#revised.set(m.number, newer(this.#revised.get(m.number), m));
-      if (this.#revised.size > maxRevised) this.#revised.delete(this.#revised.keys().next().value!);
+      if (m.change !== undefined) this.#remember(m);
       return;
     }
     const next = newer(held, m);
@@ -255,7 +265,8 @@ export class Thread {
     if (filled) this.#change.filled(now);
   }
 
-  #append(m: Message): void {
+  #append(next: Message): void {
+    const m = this.#latest(next);
     this.#waiting.delete(m.number);
     this.#number.reach(m.number);
     this.#messages = [...this.#messages, m];

@@ -63,6 +63,16 @@ describe("revisions", () => {
     expect([t.holeDue(), t.lastChange]).toEqual([undefined, 6]);
   });
 
+  test("one of a message that did not fit among those that wait is not lost", () => {
+    const { t } = thread();
+    t.snapshot(0, 0, true, 0);
+    for (let n = 2; n <= 513; n++) t.add(message(n), 0);
+    t.revise(1, message(514, 1, "edited"), 0);
+    t.addAfter([message(1)], 0);
+    t.add(message(514), 0); // as it was
+    expect([t.message(514)?.body, t.changeHole(1e9)]).toEqual(["edited", undefined]);
+  });
+
   test("an unrecovered snapshot hastens both counters", () => {
     const { t } = thread();
     t.snapshot(3, 3, true, 0);
