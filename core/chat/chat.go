@@ -180,8 +180,8 @@ type Hearer struct {
 
 // Config holds what is optional about a Chat; its zero value works.
 type Config struct {
-	// Members has a message stored only if its sender is in the room and writes there at
-	// that moment; else that is the caller's business alone.
+	// Members has a message stored, edited, reacted to or pinned only if who does it is in
+	// the room and writes there at that moment; else that is the caller's business alone.
 	Members     bool
 	Attachments Attachments // nil: messages have none
 	Notify      Notifier    // nil: nobody is told

@@ -41,27 +41,72 @@ var (
 	errNothingToDo = errors.New("it is so already")
 )
 
-// Actor is who revises a message; that they may write in its room is the caller's
-// business.
+// Actor is who revises a message. That they may is the caller's business, who looks at it
+// first; whether who edits, reacts or pins still writes in the room: see Config.Members.
 type Actor struct {
 	User      core.UserID
 	Moderates bool // an admin of the room: may delete what others wrote
 }
 
+// Who writes in a room: of a group, and of other conversations. As for messages (see
+// writersGroup) it is looked at again in the transaction, under a lock for which leaving,
+// being removed, a block or an end waits.
+const (
+	writesInGroup = `SELECT user_id FROM group_members WHERE group_id = $1::UUID AND user_id = $2::UUID FOR KEY SHARE`
+	writesInTalk  = `WITH talk AS (
+		SELECT c.pair FROM conversations AS c WHERE c.room = $1 AND c.ended_at IS NULL
+		AND c.version = (SELECT version FROM conversations WHERE room = $1) FOR SHARE
+	)
+	SELECT p.user_id FROM talk AS t CROSS JOIN conversation_people AS p
+	WHERE p.room = $1 AND p.left_at IS NULL AND p.user_id = $2::UUID AND NOT (t.pair AND EXISTS (
+		SELECT 1 FROM conversation_people AS o JOIN blocks AS b ON b.blocker = p.user_id AND b.blocked = o.user_id OR b.blocker = o.user_id AND b.blocked = p.user_id
+		WHERE o.room = $1))`
+)
+
+// stillWrites refuses who does not write in a room any more, until the transaction's end.
+func (c *Chat) stillWrites(ctx context.Context, tx pgx.Tx, room string, user core.UserID) error {
+	if !c.cfg.Members {
+		return nil
+	}
+	sql, in := writesInTalk, any(room)
+	if group, ok := core.GroupOf(room); ok {
+		sql, in = writesInGroup, group
+	}
+	var id uuid.UUID
+	err := tx.QueryRow(ctx, sql, in, user).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrNotMember
+	}
+	return err
+}
+
+// right is what a revision takes.
+type right bool
+
+const (
+	asWriter right = true  // to write in the room at that moment
+	asReader right = false // what the caller has looked at
+)
+
 // revise makes a revision: fn changes the message m, whose next change is the one
 // given. If it returns errNothingToDo, nothing is counted, but the others are told once
 // more: an attempt of which nobody knew what became of it told them nothing.
 //
-// The counter's row is locked first, as by who stores messages: so changes are dense,
-// and a message is revised by one at a time. Like theirs the transaction is READ
+// The counter's row is locked first but for the writer's, as by who stores messages: so
+// changes are dense, and a message is revised by one at a time. Like theirs the transaction is READ
 // COMMITTED, which lets the next one through as soon as the lock is free.
-func (c *Chat) revise(ctx context.Context, what string, by Actor, room string, number uint64, fn func(ctx context.Context, tx pgx.Tx, m Message, change uint64) error) (m Message, err error) {
+func (c *Chat) revise(ctx context.Context, what string, by Actor, as right, room string, number uint64, fn func(ctx context.Context, tx pgx.Tx, m Message, change uint64) error) (m Message, err error) {
 	if number == 0 || number > math.MaxInt64 {
 		return Message{}, ErrNoMessage
 	}
 	revised := false
 	err = c.db.InTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(ctx context.Context, tx pgx.Tx) error {
 		revised = false
+		if as == asWriter {
+			if err := c.stillWrites(ctx, tx, room, by.User); err != nil {
+				return err
+			}
+		}
 		var change uint64
 		if err := tx.QueryRow(ctx, `SELECT last_change + 1 FROM rooms WHERE room = $1 FOR UPDATE`, room).Scan(&change); errors.Is(err, pgx.ErrNoRows) {
 			return ErrNoMessage
@@ -120,7 +165,7 @@ func (c *Chat) Edit(ctx context.Context, by Actor, room string, number uint64, b
 	if !validText(body, MaxBody) || len(mentions) > MaxMentions {
 		return Message{}, ErrBadMessage
 	}
-	return c.revise(ctx, "edit message", by, room, number, func(ctx context.Context, tx pgx.Tx, m Message, change uint64) error {
+	return c.revise(ctx, "edit message", by, asWriter, room, number, func(ctx context.Context, tx pgx.Tx, m Message, change uint64) error {
 		now, err := c.heard(ctx, tx, room, mentions)
 		if err != nil {
 			return err
@@ -169,7 +214,7 @@ func (c *Chat) Edit(ctx context.Context, by Actor, room string, number uint64, b
 
 // Delete deletes a message for everyone: its place, its sender and its times stay.
 func (c *Chat) Delete(ctx context.Context, by Actor, room string, number uint64) (Message, error) {
-	return c.revise(ctx, "delete message", by, room, number, func(ctx context.Context, tx pgx.Tx, m Message, _ uint64) error {
+	return c.revise(ctx, "delete message", by, asReader, room, number, func(ctx context.Context, tx pgx.Tx, m Message, _ uint64) error {
 		switch {
 		case m.Sender != by.User && !by.Moderates:
 			return ErrNotYours
@@ -235,7 +280,7 @@ func (c *Chat) React(ctx context.Context, by Actor, room string, number uint64, 
 	if !validEmoji(emoji) {
 		return Message{}, ErrBadEmoji
 	}
-	return c.revise(ctx, "react to message", by, room, number, func(ctx context.Context, tx pgx.Tx, m Message, _ uint64) error {
+	return c.revise(ctx, "react to message", by, asWriter, room, number, func(ctx context.Context, tx pgx.Tx, m Message, _ uint64) error {
 		if m.Deleted || m.Hidden {
 			return ErrGone
 		}
@@ -285,7 +330,7 @@ func validEmoji(s string) bool {
 
 // Pin pins a message, or takes it off.
 func (c *Chat) Pin(ctx context.Context, by Actor, room string, number uint64, on bool) (Message, error) {
-	return c.revise(ctx, "pin message", by, room, number, func(ctx context.Context, tx pgx.Tx, m Message, _ uint64) error {
+	return c.revise(ctx, "pin message", by, asWriter, room, number, func(ctx context.Context, tx pgx.Tx, m Message, _ uint64) error {
 		if m.Deleted {
 			return ErrGone
 		}
