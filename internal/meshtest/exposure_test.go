@@ -328,6 +328,8 @@ func TestNothingTellsMoreThanTheCell(t *testing.T) {
 		_, own := out.ask(t, "Ana's own", ana, m.API, http.MethodGet, "/api/v1/location/track/points", "")
 		return betrays(own) != ""
 	})
+	out.mu.Lock() // sessions go on
+	defer out.mu.Unlock()
 	for where, text := range out.text {
 		if where != "Ana's own: GET /api/v1/location/track/points" {
 			require.Empty(t, betrays(text.String()), "%s:\n%.2000s", where, text)
