@@ -18,8 +18,16 @@ const (
 type homing struct {
 	candidate string
 	rounds    int       // in a row in which it was nearer
+	home      int       // rounds in a row in which no other one was
 	until     time.Time // stay where we are
 }
+
+// forget drops what was measured: it is of another network.
+func (h *homing) forget() { h.candidate, h.rounds, h.home = "", 0, 0 }
+
+// settled reports whether as many rounds as it takes in a row have said the same. One
+// that a busy device has spoiled says something else.
+func (h *homing) settled() bool { return h.rounds >= steadily || h.home >= steadily }
 
 // moved notes that the session is in another region now.
 func (h *homing) moved(now time.Time) { *h = homing{until: now.Add(settle)} }
@@ -34,14 +42,20 @@ func (h *homing) round(now time.Time, here string, rtts map[string]time.Duration
 			best = region
 		}
 	}
-	if !measured || best == "" || own-rtts[best] <= nearerBy || own-rtts[best] <= own/nearerShare {
+	if !measured || best == "" {
+		h.forget()
+		return ""
+	}
+	if own-rtts[best] <= nearerBy || own-rtts[best] <= own/nearerShare {
 		h.candidate, h.rounds = "", 0
+		h.home++
 		return ""
 	}
 	if best != h.candidate {
 		h.candidate, h.rounds = best, 0
 	}
 	h.rounds++
+	h.home = 0
 	if h.rounds < steadily || now.Before(h.until) {
 		return ""
 	}

@@ -11,6 +11,7 @@ import (
 const (
 	probeEvery  = 4 * time.Minute // half to one and a half of it
 	probeSoon   = 5 * time.Second // between rounds after the network has changed
+	soonRounds  = 2 * steadily    // of those, at most: until as many in a row as it takes say the same
 	probeOthers = 3               // regions besides one's own
 	probeTimes  = 3               // of which the best counts
 	probeWait   = 3 * time.Second // for one answer
@@ -22,7 +23,7 @@ const (
 // settleDown times the regions now and then, and wishes for another one when it
 // is the better home.
 func (s *Session) settleDown(ctx context.Context) {
-	hurried := 0 // rounds that are due soon
+	hurried := 0 // rounds that may be due soon
 	for {
 		wait := probeEvery/2 + rand.N(probeEvery)
 		if hurried > 0 {
@@ -35,7 +36,10 @@ func (s *Session) settleDown(ctx context.Context) {
 		case <-s.shaken:
 			timer.Stop()
 			s.http.CloseIdleConnections()
-			hurried = steadily - 1
+			hurried = soonRounds - 1
+			s.mu.Lock()
+			s.homing.forget()
+			s.mu.Unlock()
 		case <-ctx.Done():
 			timer.Stop()
 			return
@@ -48,6 +52,9 @@ func (s *Session) settleDown(ctx context.Context) {
 		s.mu.Lock()
 		if s.conn != nil && s.conn.region == here {
 			s.wish = s.homing.round(time.Now(), here, rtts)
+			if s.homing.settled() {
+				hurried = 0
+			}
 			s.poke()
 		}
 		s.mu.Unlock()

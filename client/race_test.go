@@ -1,7 +1,11 @@
 package client
 
 import (
+	"context"
+	"net/http"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -121,7 +125,74 @@ func TestHoming(t *testing.T) {
 	for minute := range 5 {
 		require.Empty(t, h.round(at(minute), "us", map[string]time.Duration{"eu": 20 * ms}), "nothing to compare with")
 		require.Empty(t, h.round(at(minute), "us", map[string]time.Duration{"us": 20 * ms}))
+		require.False(t, h.settled(), "and nothing is known")
 	}
+
+	h = homing{}
+	require.Empty(t, h.round(at(0), "us", same))
+	require.Empty(t, h.round(at(1), "us", same))
+	require.False(t, h.settled())
+	require.Empty(t, h.round(at(2), "us", near))
+	require.False(t, h.settled(), "one of the three was something else")
+	require.Empty(t, h.round(at(3), "us", near))
+	require.Equal(t, "eu", h.round(at(4), "us", near))
+	require.True(t, h.settled())
+	h.forget()
+	require.False(t, h.settled())
+	for minute := range steadily {
+		require.False(t, h.settled())
+		require.Empty(t, h.round(at(minute), "us", same))
+	}
+	require.True(t, h.settled(), "it is at home")
+}
+
+// roundTripper answers requests by itself.
+type roundTripper func(r *http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// The first measurements after a change of network were spoiled by what else the device
+// had to do: it is measured again soon, until three in a row say the same.
+func TestASpoiledMeasurementIsMadeUpFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spoiled := 2 * (1 + probeTimes) // two rounds
+		asked := map[string]int{}
+		var mu sync.Mutex
+		timing := func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			asked[r.URL.Host]++
+			n := asked[r.URL.Host]
+			mu.Unlock()
+			took := map[string]time.Duration{"us-1": 60 * time.Millisecond, "eu-1": time.Millisecond}[r.URL.Host]
+			if n <= spoiled {
+				took = 200 * time.Millisecond
+			}
+			time.Sleep(took)
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+		}
+		node := func(region string) EdgeRegion {
+			return EdgeRegion{Name: region, State: "up", Nodes: []EdgeNode{{ID: region + "-1", HTTP: "http://" + region + "-1"}}}
+		}
+		s := &Session{
+			conn: &connection{region: "us", node: "us-1"}, edge: Edge{Regions: []EdgeRegion{node("us"), node("eu")}},
+			shaken: make(chan struct{}, 1), turn: make(chan struct{}, 1), http: &http.Client{Transport: roundTripper(timing)},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go s.settleDown(ctx)
+		s.NetworkChanged()
+		wished := func() string { s.mu.Lock(); defer s.mu.Unlock(); return s.wish }
+		began := time.Now()
+		for time.Since(began) < time.Minute && wished() == "" {
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.Equal(t, "eu", wished())
+		require.Less(t, time.Since(began), 30*time.Second)
+		rounds := asked["us-1"] / (1 + probeTimes)
+		require.Equal(t, 2+steadily, rounds)
+		time.Sleep(time.Minute)
+		require.Equal(t, rounds, asked["us-1"]/(1+probeTimes), "and then it is at rest")
+	})
 }
 
 // A region that turns clients away would get them back from those who measure

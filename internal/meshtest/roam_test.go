@@ -301,7 +301,7 @@ func TestADeviceGoesHome(t *testing.T) {
 	group := m.Group(ana, bo)
 	atBo := bo.Connect(1, 0, client.Auto).Join(group)
 	moves := make(chan client.Move, 4)
-	far := distances{"/" + m.Region(0): 60 * time.Millisecond, "/" + m.Region(1): 0}
+	far := distances{"/" + m.Region(0): 300 * time.Millisecond, "/" + m.Region(1): 0}
 	for _, r := range m.edge.Regions {
 		u, err := url.Parse(r.Nodes[0].HTTP)
 		require.NoError(t, err)

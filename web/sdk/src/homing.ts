@@ -1,6 +1,6 @@
 // Finds out in the background how far the first few regions are, and says when
-// the session is better off in another one. It measures now and then, and three
-// times in a row when the network has changed.
+// the session is better off in another one. It measures now and then, and when the
+// network has changed several times in a row, until it is settled which one is near.
 
 import type { Target } from "./endpoints.js";
 import { Nearer } from "./nearer.js";
@@ -9,7 +9,7 @@ import type { Edge, EdgeNode } from "./types.js";
 const everyMs = 3 * 60_000;
 const settleMs = 3000; // after the network changed
 const soonMs = 10_000; // between the rounds after that
-const soonRounds = 3;
+const soonRounds = 6; // of those, at most: one that a busy device has spoiled is made up for
 const fullLoad = 0.85; // a region that turns clients away is no better home for being near
 const others = 3; // regions that are measured besides the present one
 
@@ -84,6 +84,7 @@ export class Homing {
     );
     if (run !== this.#run || here !== this.#here || !this.#o.idle()) return;
     const to = this.#nearer.round(Date.now(), here, rtts, this.#o.wanted());
+    if (to !== undefined || this.#nearer.settled) this.#soon = 0;
     const region = this.#o.edge()?.regions.find((r) => r.name === to);
     if (region) this.#o.move(region.nodes.map((node) => ({ region: region.name, node })));
   }

@@ -11,16 +11,23 @@ export class Nearer {
   #movedAt = -Infinity;
   #candidate = "";
   #streak = 0;
+  #home = 0; // rounds in a row in which no other region was the better one
 
   /** The session went to another region, for whatever reason. */
   moved(now: number): void {
     this.#movedAt = now;
-    this.#streak = 0;
+    this.forget();
   }
 
   /** What was measured so far is of another network. */
   forget(): void {
     this.#streak = 0;
+    this.#home = 0;
+  }
+
+  /** As many rounds in a row as it takes have said the same. */
+  get settled(): boolean {
+    return this.#streak >= rounds || this.#home >= rounds;
   }
 
   /**
@@ -32,6 +39,7 @@ export class Nearer {
     const candidate = best(here, rtts, wanted);
     this.#streak = candidate !== "" && candidate === this.#candidate ? this.#streak + 1 : Number(candidate !== "");
     this.#candidate = candidate;
+    this.#home = candidate === "" && rtts.has(here) ? this.#home + 1 : 0;
     if (this.#streak < rounds || now - this.#movedAt < stayMs) return undefined;
     this.#streak = 0;
     return candidate;

@@ -35,6 +35,20 @@ describe("clearly and steadily nearer", () => {
     expect(rounds(n, { eu: 200, us: 50 }, 3)).toEqual([none, none, "us"]); // it did not work out: once more
   });
 
+  test("settled, when three in a row have said the same", () => {
+    const n = new Nearer();
+    rounds(n, { eu: 60, us: 50 }, 2);
+    rounds(n, { eu: 200, us: 50 }, 2);
+    expect(n.settled).toBe(false);
+    rounds(n, { us: 50 }, 3);
+    rounds(n, { eu: 60, us: 50 }, 2);
+    expect(n.settled).toBe(false);
+    rounds(n, { eu: 60, us: 50 }, 1);
+    expect(n.settled).toBe(true);
+    n.forget();
+    expect(n.settled).toBe(false);
+  });
+
   test("not within 10 minutes after a change of region", () => {
     const n = new Nearer();
     n.moved(0);
@@ -121,6 +135,21 @@ describe("a session", () => {
     heard.get("online")!();
     await vi.advanceTimersByTimeAsync(30_000);
     expect(server.link.node.id).toBe("us-1");
+  });
+
+  test("soon, though the first two rounds were spoiled", async () => {
+    const heard = new Map<string, () => void>();
+    vi.stubGlobal("addEventListener", (type: string, f: () => void) => heard.set(type, f));
+    const { server, rtts, probed } = await live();
+    const us = rtts["us-1"]!;
+    rtts["us-1"] = rtts["eu-1"]!;
+    heard.get("online")!();
+    await vi.advanceTimersByTimeAsync(15_000);
+    expect(probed.filter((id) => id === "us-1")).toHaveLength(2);
+    rtts["us-1"] = us;
+    await vi.advanceTimersByTimeAsync(30_000);
+    expect(server.link.node.id).toBe("us-1");
+    expect(probed.filter((id) => id === "us-1")).toHaveLength(5);
   });
 
   test("stays if that can't be reached, and tries again", async () => {
