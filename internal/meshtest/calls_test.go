@@ -23,8 +23,10 @@ import (
 	"github.com/mustermesh/muster/regions"
 )
 
-// voice is a frame of sound.
-const voice = 20 * time.Millisecond
+const (
+	voice = 20 * time.Millisecond // a frame of sound
+	grace = 3 * time.Second       // connections that are replaced go on: others may hear them still
+)
 
 // caller is a user in a call: a session for what is said about it, and two connections
 // for what is said in it.
@@ -39,6 +41,7 @@ type caller struct {
 	conn    *sfutest.Client
 	conns   []*sfutest.Client
 	came    map[*sfutest.Client]map[string]time.Time // what was heard last, and when
+	settled map[*sfutest.Client]time.Time            // since when all of before is heard over it
 	mics    []*webrtc.TrackLocalStaticRTP
 	early   *wire.CallDescription
 	place   uint64
@@ -55,7 +58,7 @@ type caller struct {
 func (u *User) enter(room *client.Room, id string) *caller {
 	t := u.mesh.t
 	t.Helper()
-	c := &caller{User: u, id: id, people: map[string]bool{}, came: map[*sfutest.Client]map[string]time.Time{}, heard: map[string]map[uint32]int{}, last: map[string]uint32{}}
+	c := &caller{User: u, id: id, people: map[string]bool{}, settled: map[*sfutest.Client]time.Time{}, came: map[*sfutest.Client]map[string]time.Time{}, heard: map[string]map[uint32]int{}, last: map[string]uint32{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop = cancel
 	call, joined, err := room.JoinCall(t.Context(), id, &wire.CallJoin{Fresh: true})
@@ -192,7 +195,7 @@ func (c *caller) connect(place uint64) {
 }
 
 // settle ends the connections of before, once all that is heard over them is heard over
-// the new ones.
+// the new ones, and a grace time after.
 func (c *caller) settle(conn *sfutest.Client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -203,6 +206,12 @@ func (c *caller) settle(conn *sfutest.Client) {
 		if time.Since(at) < time.Second && time.Since(c.came[conn][track]) > time.Second {
 			return
 		}
+	}
+	if c.settled[conn].IsZero() {
+		c.settled[conn] = time.Now()
+	}
+	if time.Since(c.settled[conn]) < grace {
+		return
 	}
 	for _, x := range c.conns[:len(c.conns)-1] {
 		go x.Close()
@@ -283,6 +292,20 @@ func (c *caller) gap(of *caller, since uint32) time.Duration {
 	return time.Duration(longest) * voice
 }
 
+// String tells how it stands.
+func (c *caller) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := fmt.Sprintf("%s (%s) at place %d was told %v", c.Name, c.ID, c.place, c.events)
+	for _, x := range c.conns {
+		s += fmt.Sprintf("; a connection %v, %v hears", x.Up.ConnectionState(), x.Down.ConnectionState())
+		for track, at := range c.came[x] {
+			s += fmt.Sprintf(" %s %v ago", track, time.Since(at))
+		}
+	}
+	return s
+}
+
 func (c *caller) told() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -299,7 +322,7 @@ func (m *Mesh) hearing(all ...*caller) map[[2]*caller]uint32 {
 				continue
 			}
 			_, from := a.newest(b)
-			m.Eventually(fmt.Sprint(a.Name, " hears ", b.Name), func() bool { _, n := a.newest(b); return n > from+10 })
+			require.Eventually(m.t, func() bool { _, n := a.newest(b); return n > from+10 }, Patience, 5*time.Millisecond, "%s hears %s: %v, %v", a.Name, b.Name, a, b)
 		}
 	}
 	for _, a := range all {

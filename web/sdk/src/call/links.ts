@@ -15,7 +15,7 @@ import { type ServerHost, Up } from "./up.js";
 
 const lookMs = 150; // between two looks at what arrives, while that matters
 const levelMs = 400; // between two looks at how loud the other one of a direct call is
-const graceMs = 1000; // others may still listen to the earlier connections
+const graceMs = 3000; // others, of other regions at that, may still listen to the earlier connections
 const maxEarly = 64;
 const patienceMs = 10_000; // then what has not come over is not waited for
 
