@@ -112,7 +112,9 @@ func (c *Call) Set(ctx context.Context, to *wire.CallSet) error {
 	return err
 }
 
-// Describe sends a session description: an offer for up, or the answer for down.
+// Describe sends a session description: an offer for up, or the answer for down. One that
+// fails was not heard, as may be while the session goes to another node: say it again,
+// unless a later one, or a call at another place, has made up for it.
 func (c *Call) Describe(ctx context.Context, d *wire.CallDescription) error {
 	_, err := c.ask(ctx, &wire.CallRequest{Body: &wire.CallRequest_Describe{Describe: d}})
 	return err

@@ -152,9 +152,11 @@ func (c *caller) connect(place uint64) {
 	asks := make(chan *wire.CallDescription, 100) // in order, and not under the client's lock
 	go func() {
 		for d := range asks {
-			ctx, cancel := context.WithTimeout(context.Background(), Patience)
-			_ = c.call.Describe(ctx, d)
-			cancel()
+			untilHeard(context.Background(), c.call, d, func() bool {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return c.place == place
+			})
 		}
 	}()
 	conn, err := sfutest.New(sfutest.Options{}, func(d *wire.CallDescription) error {
@@ -191,6 +193,20 @@ func (c *caller) connect(place uint64) {
 	}
 	if err := conn.Publish(sfutest.Track{Source: wire.CallSource_MIC, Layers: []*webrtc.TrackLocalStaticRTP{mic}}); err != nil {
 		t.Error(err)
+	}
+}
+
+// untilHeard says what a connection is until it is heard: what is under way when a session
+// loses its connection, or goes to another node, is lost.
+func untilHeard(ctx context.Context, to *client.Call, d *wire.CallDescription, still func() bool) {
+	for to.Err() == nil && ctx.Err() == nil && still() {
+		asking, cancel := context.WithTimeout(ctx, Patience)
+		err := to.Describe(asking, d)
+		cancel()
+		if err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

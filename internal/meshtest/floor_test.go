@@ -126,7 +126,7 @@ func (u *User) speaks(ctx context.Context, room *client.Room, id string, w *hear
 		for {
 			select {
 			case d := <-asks:
-				_ = call.Describe(ctx, d)
+				untilHeard(ctx, call, d, func() bool { return true })
 			case <-ctx.Done():
 				return
 			}
