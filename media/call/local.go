@@ -135,17 +135,23 @@ func (m *Machine) Stands(who media.Session) {
 }
 
 // Leave takes a session out, for a reason as in CallGone. What a lower epoch says is
-// ignored.
+// ignored. "moved": the device has a newer session, which may be heard of later, by
+// another way: its connections wait for that, as in Fenced.
 func (m *Machine) Leave(now time.Time, id regions.SessionID, reason string) {
 	l := m.locals[keyOf(id)]
 	if l == nil || id.Epoch < l.who.Epoch {
 		return
 	}
-	if reason == "removed" {
+	switch reason {
+	case "moved":
+		if l.fenced.IsZero() {
+			l.fenced = now
+		}
+	case "removed":
 		m.over(now, keyOf(id), reason) // it did not say so itself
-		return
+	default:
+		m.drop(now, keyOf(id), reason)
 	}
-	m.drop(now, keyOf(id), reason)
 }
 
 // over takes a participant out and tells it so, also without a connection: its node is

@@ -102,6 +102,28 @@ func TestADeviceWithANewerSessionThatDoesNotCome(t *testing.T) {
 	require.Zero(t, a.Len())
 }
 
+// That a session has moved may be heard before the one it moved to, whose connections are
+// the same: they go on.
+func TestWhatASessionThatMovedHasGoesOn(t *testing.T) {
+	a := newAlone(t, nil)
+	k := Key{"ann", "d"}
+	_, err := a.join("ann", 10, &wire.CallJoin{})
+	require.NoError(t, err)
+	a.Published(k, media.Track{ID: "t", Source: wire.CallSource_MIC, Layers: 1})
+	a.Leave(a.now, a.who("ann", 10).ID(), "moved")
+	require.Empty(t, a.Take(a.now).Gone)
+	fresh, err := a.join("ann", 11, &wire.CallJoin{})
+	require.NoError(t, err)
+	require.False(t, fresh)
+	a.now = a.now.Add(time.Minute)
+	a.Tick(a.now)
+	require.Len(t, a.State(k).Participants[0].Tracks, 1)
+	a.Leave(a.now, a.who("ann", 11).ID(), "moved")
+	a.now = a.now.Add(fencedFor)
+	a.Tick(a.now)
+	require.Equal(t, []Key{k}, a.Take(a.now).Gone, "it did not come")
+}
+
 func TestTwoTalkDirectlyUntilAThirdOneComes(t *testing.T) {
 	a := newAlone(t, nil)
 	able := &wire.CallJoin{PeerToPeer: true}
