@@ -12,6 +12,7 @@ import (
 
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mustermesh/muster/api/wire"
@@ -410,9 +411,12 @@ func TestACallOverThreeRegions(t *testing.T) {
 		}
 		return n
 	}
-	before, from := m.crossed("muster_media_cascade_sent_packets_total"), said()
+	crossed := func() float64 { // for the first time
+		return m.crossed("muster_media_cascade_sent_packets_total") - m.crossed("muster_media_cascade_repaired_total")
+	}
+	before, from := crossed(), said()
 	time.Sleep(2 * time.Second)
-	packets, frames := m.crossed("muster_media_cascade_sent_packets_total")-before, 2*float64(said()-from)
+	packets, frames := crossed()-before, 2*float64(said()-from)
 	t.Logf("%.0f packets crossed links, of %.0f frames of 4 tracks to 2 other regions each", packets, frames)
 	require.InDelta(t, 1, packets/frames, .25)
 
@@ -434,13 +438,20 @@ func TestACallOverThreeRegions(t *testing.T) {
 	require.NoError(t, m.Nodes[drains].Drain(t.Context()))
 	m.Eventually("the call is at another node", func() bool { to := m.sfuOf(0, started.ID); return to >= 0 && to != drains })
 	m.hearing(all...)
+	// What two hear of each other whom the drain is nothing to shows what the machine
+	// that the test runs on has lost by itself.
+	unconcerned, longest := all[2:], time.Duration(0)
 	for pair, mark := range marks {
-		if pair[0] != pair[1] {
-			gap := pair[0].gap(pair[1], mark)
-			t.Logf("a drain: %s of %s: %v", pair[0].Name, pair[1].Name, gap)
-			require.Less(t, gap, 300*time.Millisecond)
+		if gap := pair[0].gap(pair[1], mark); slices.Contains(unconcerned, pair[0]) && slices.Contains(unconcerned, pair[1]) {
+			longest = max(longest, gap)
 		}
 	}
+	for pair, mark := range marks {
+		gap := pair[0].gap(pair[1], mark)
+		t.Logf("a drain: %s of %s: %v", pair[0].Name, pair[1].Name, gap)
+		assert.Less(t, gap, 300*time.Millisecond+longest)
+	}
+	require.False(t, t.Failed())
 	nobodyWent(all...)
 
 	// The SFU of us is killed.

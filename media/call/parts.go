@@ -119,6 +119,7 @@ func (m *Machine) Part(now time.Time, from regions.NodeID, region regions.Region
 			delete(m.parts, from)
 			m.relayedBy(c)
 		}
+		m.outdated(now, c.GetGone())
 		return false
 	}
 	p := m.meet(now, from, region)
@@ -149,6 +150,7 @@ func (m *Machine) Part(now time.Time, from regions.NodeID, region regions.Region
 	default:
 		m.advance(now, p, c)
 	}
+	m.outdated(now, c.GetGone())
 	m.relayedBy(c)
 	if c.GetWanted() > p.wantsVersion {
 		m.sendPart(p, &peer.CallPart{Version: m.partVersion, From: m.partVersion, Again: true})
@@ -267,6 +269,17 @@ func (m *Machine) lose(now time.Time, p *part, k Key, x *member, reason string) 
 	for _, q := range m.parts { // an SFU before, which may be silent for good
 		if y := q.members[k]; y != nil && q.region == p.region && q.place < p.place && y.state.GetEpoch() <= x.state.GetEpoch() {
 			delete(q.members, k)
+		}
+	}
+}
+
+// outdated drops earlier sessions of devices that left elsewhere for good: what is here of
+// them still, since they were said to move, has nothing to wait for.
+func (m *Machine) outdated(now time.Time, gone []*peer.CallKey) {
+	for _, g := range gone {
+		k := Key{g.GetUser(), g.GetDevice()}
+		if l := m.locals[k]; l != nil && g.GetReason() != "moved" && uint64(l.who.Epoch) < g.GetEpoch() {
+			m.drop(now, k, reasonOf(g.GetReason()))
 		}
 	}
 }

@@ -122,6 +122,17 @@ func TestWhatASessionThatMovedHasGoesOn(t *testing.T) {
 	a.now = a.now.Add(fencedFor)
 	a.Tick(a.now)
 	require.Equal(t, []Key{k}, a.Take(a.now).Gone, "it did not come")
+
+	_, err = a.join("ann", 20, &wire.CallJoin{})
+	require.NoError(t, err)
+	a.Leave(a.now, a.who("ann", 20).ID(), "moved")
+	a.Part(a.now, "us1", "us", &peer.CallPart{Version: 1})
+	gone := &peer.CallKey{User: "ann", Device: "d", Epoch: 20, Reason: "left"}
+	a.Part(a.now, "us1", "us", &peer.CallPart{Version: 2, From: 1, Gone: []*peer.CallKey{gone}})
+	require.Equal(t, 1, a.Len(), "that was this one, of before")
+	gone.Epoch = 21
+	a.Part(a.now, "us1", "us", &peer.CallPart{Version: 3, From: 2, Gone: []*peer.CallKey{gone}})
+	require.Equal(t, []Key{k}, a.Take(a.now).Gone, "it came elsewhere, and left")
 }
 
 func TestTwoTalkDirectlyUntilAThirdOneComes(t *testing.T) {
