@@ -465,9 +465,9 @@ func TestACallOverThreeRegions(t *testing.T) {
 
 	// Put out of the group is put out of the call.
 	require.NoError(t, owner.Kick(t.Context(), group, users[1].ID))
-	m.Eventually("Eu is out of the call", func() bool {
+	require.Eventually(t, func() bool {
 		return slices.Contains(all[0].told(), "removed "+users[1].ID) && slices.Contains(all[3].told(), "removed "+users[1].ID)
-	})
+	}, Patience, 5*time.Millisecond, "Eu is out of the call: %v, %v", all[0], all[3])
 	rest := []*caller{all[0], all[2], all[3]}
 	m.hearing(rest...)
 

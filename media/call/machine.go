@@ -15,10 +15,10 @@ import (
 
 // Times of a call.
 const (
-	beat      = time.Second             // how often a part's version is told
-	overlap   = 1500 * time.Millisecond // how long a better source of a track is waited for
-	fencedFor = 30 * time.Second        // how long a participant is kept whose device has a newer session that did not come
-	settled   = 3 * time.Second         // how long somebody has to be complete elsewhere before they are dropped here: what they hear comes over meanwhile
+	beat      = time.Second      // how often a part's version is told
+	overlap   = 10 * time.Second // how long a better source of a track, of which nothing came yet, is waited for: silence may be all there is
+	fencedFor = 30 * time.Second // how long a participant is kept whose device has a newer session that did not come
+	settled   = 3 * time.Second  // how long somebody has to be complete elsewhere before they are dropped here: what they hear comes over meanwhile
 )
 
 // Bounds on what a participant and a part may have.
