@@ -32,6 +32,7 @@ type world struct {
 	number uint32
 	truth  map[Key]*person
 	left   map[Key]regions.Epoch // the last session of who left for good
+	words  []func()              // what nodes are yet to be told of sessions, in any order
 	names  int
 }
 
@@ -90,6 +91,9 @@ func (w *world) take(n *node) {
 	}
 	for _, k := range e.Gone {
 		delete(n.seen, k)
+		if p := w.truth[k]; p != nil {
+			require.NotSame(w.t, w.sfu[p.region], n, "the connections of %v are closed, who is to go on with them", k)
+		}
 	}
 	for _, t := range e.Tell {
 		w.hear(n, keyOf(t.To.ID()), t.Event)
@@ -146,6 +150,48 @@ func (w *world) join(k Key, region regions.RegionID, epoch regions.Epoch) {
 	w.joined(n, k)
 	w.connect(n, k)
 	w.take(n)
+}
+
+// move has a session go to another node of its region. What that node and the one before
+// tell the SFUs of it comes in any order.
+func (w *world) move(k Key) {
+	p := w.truth[k]
+	before := p.session
+	w.place++
+	p.session.Epoch = w.place
+	after, region := p.session, p.region
+	for _, n := range w.sorted() {
+		if n.region == region {
+			w.words = append(w.words, func() {
+				n.Leave(w.now, before.ID(), "moved")
+				w.take(n)
+			}, func() {
+				if n.Resume(w.now, after) {
+					w.joined(n, k)
+				}
+				w.take(n)
+			})
+		}
+	}
+	w.words = append(w.words, func() {
+		if p := w.truth[k]; p != nil && p.session.ID() == after.ID() {
+			n := w.sfu[region]
+			_, err := n.Join(w.now, after, &wire.CallJoin{MicMuted: p.muted, PeerToPeer: p.p2p}, false)
+			require.NoError(w.t, err)
+			w.joined(n, k)
+			w.take(n)
+		}
+	})
+}
+
+// say tells one of the words.
+func (w *world) say() {
+	if len(w.words) > 0 {
+		i := w.rand.IntN(len(w.words))
+		f := w.words[i]
+		w.words = slices.Delete(w.words, i, i+1)
+		f()
+	}
 }
 
 // connect has media flow as the truth has it.
@@ -360,11 +406,14 @@ func (w *world) step() {
 		w.cut[region] = true
 	case x < 60:
 		clear(w.cut) // long before anybody is given up
-	case x < 75:
+	case x < 66 && len(keys) > 0:
+		w.move(keys[w.rand.IntN(len(keys))])
+	case x < 79:
 		w.pass(100 * time.Millisecond)
 	default:
 		for range w.rand.IntN(8) {
 			w.deliver()
+			w.say()
 		}
 	}
 }
@@ -372,6 +421,9 @@ func (w *world) step() {
 // settle heals everything and waits.
 func (w *world) settle() {
 	clear(w.cut)
+	for len(w.words) > 0 {
+		w.say()
+	}
 	for _, k := range sortedKeys(w.truth) { // clients connect to the present SFU in the end
 		n := w.sfu[w.truth[k].region]
 		w.connect(n, k)
