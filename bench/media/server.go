@@ -26,7 +26,8 @@ type Ready struct {
 
 // room is the one call.
 type room struct {
-	sfu *sfu.Server
+	sfu     *sfu.Server
+	changed chan struct{} // who sends what is another
 
 	mu      sync.Mutex // guards the following
 	members map[string]*member
@@ -54,7 +55,17 @@ func Serve(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("listen for signalling: %w", err)
 	}
-	r := &room{sfu: s, members: map[string]*member{}}
+	r := &room{sfu: s, changed: make(chan struct{}, 1), members: map[string]*member{}}
+	go func() { // one alone: what is true later comes later
+		for {
+			select {
+			case <-r.changed:
+				r.subscribe()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /join", r.join)
 	mux.HandleFunc("POST /describe", r.describe)
@@ -91,11 +102,11 @@ func (r *room) join(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
 		delete(r.members, m.name)
 		r.mu.Unlock()
-		r.subscribe()
+		r.change()
 	}()
 	flush := http.NewResponseController(w)
 	_ = flush.Flush()
-	r.subscribe()
+	r.change()
 	for {
 		select {
 		case <-req.Context().Done():
@@ -128,6 +139,13 @@ func (r *room) describe(w http.ResponseWriter, req *http.Request) {
 	}
 	if err := m.peer.Describe(&d); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
+	}
+}
+
+func (r *room) change() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
 	}
 }
 
@@ -165,7 +183,7 @@ func (m *member) Published(s calls.Source) {
 	m.room.mu.Lock()
 	m.has[s.Track().ID] = s
 	m.room.mu.Unlock()
-	m.room.subscribe()
+	m.room.change()
 }
 
 // Unpublished takes it from everybody.
@@ -173,7 +191,7 @@ func (m *member) Unpublished(track string) {
 	m.room.mu.Lock()
 	delete(m.has, track)
 	m.room.mu.Unlock()
-	m.room.subscribe()
+	m.room.change()
 }
 
 // Quality is nobody's concern here.
