@@ -259,8 +259,9 @@ group("elsewhere", () => {
     down2!.packets.set("0", 1);
     await vi.advanceTimersByTimeAsync(200);
     expect(s.player.voices.get("ana/d/mic")).toBe(down2!.transceivers[0]!.receiver.track);
-    expect(down!.closed).toBe(false); // others may still listen to it
-    await vi.advanceTimersByTimeAsync(1500);
+    await vi.advanceTimersByTimeAsync(2500);
+    expect(up!.closed).toBe(false); // others may still listen to it
+    await vi.advanceTimersByTimeAsync(1000);
     expect([up!.closed, down!.closed, up2!.closed]).toEqual([true, true, false]);
   });
 
@@ -310,7 +311,7 @@ group("two", () => {
     await vi.advanceTimersByTimeAsync(2000);
     expect(s.player.voices.get("ana/d/mic")).toBe(first);
     down!.packets.set("0", 1);
-    await vi.advanceTimersByTimeAsync(2000);
+    await vi.advanceTimersByTimeAsync(3500);
     expect(s.player.voices.get("ana/d/mic")).toBe(down!.transceivers[0]!.receiver.track);
     expect(direct.closed).toBe(true);
   });
