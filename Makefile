@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := build
 .PHONY: run build web test lint vet staticcheck fmt-check sql-check generated-check \
 	test-go test-cockroach test-tools test-web test-e2e bench bench-presence bench-messages bench-roam bench-lose-region bench-heal bench-scale bench-idle bench-fanout bench-geo bench-opens bench-logins bench-dns \
-	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-floor prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts prove-media prove-calls bench-chat bench-jobs bench-ledger bench-turn prove-turn prove-sfu bench-sfu generate clean setup-run setup-test
+	prove-wan prove-messages prove-writes prove-roam prove-lose-region prove-heal prove-presence prove-replay prove-map nemesis nemesis-sockets prove-nemesis prove-drain prove-failover prove-roster prove-floor prove-dns prove-interest prove-attack prove-fences prove-jobs prove-ledger prove-matching prove-outbox prove-mail prove-ratings prove-payments prove-subscriptions prove-api prove-chat-kill prove-receipts prove-media prove-calls prove-cascade bench-chat bench-jobs bench-ledger bench-turn prove-turn prove-sfu bench-sfu generate clean setup-run setup-test
 
 export CGO_ENABLED ?= 1
 
@@ -234,6 +234,10 @@ prove-calls:
 
 bench-sfu: build
 	bin/muster bench sfu --json bench/baseline/sfu.json | tee bench/baseline/sfu.txt
+
+# What a cascade adds to the delay of a link between regions, over the links that ship.
+prove-cascade:
+	MUSTER_PROVE_CASCADE=1 go test -count=1 -timeout 10m -v -run TestWhatACascadeAdds ./internal/meshtest
 
 prove-dns:
 	MUSTER_DNS_HOSTILE=50000 go test -race -count=1 -timeout 10m -v -run 'TestHostilePackets|TestDigAndKdig|TestARegionDies' ./regions/steering
