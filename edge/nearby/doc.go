@@ -56,10 +56,21 @@
 // is superseded, and that one has its owner forget. Claims are repeated with the
 // leases, so an anchor needs no memory to live through.
 //
+// The newest view may lapse first: an exact one lives for less long than a coarse
+// one before it, which a node that was cut off meanwhile may still have. So a
+// publisher goes on claiming a view that lapsed for as long as an older one can live
+// (half an hour after the capture, as the version tells), and has it shown nowhere.
+// It remembers at most a quarter of Config.MaxPoints, beside those who are there: of
+// more, an older view may come back until it lapses. What was withdrawn is not
+// claimed: every node hears of that by itself (edge/share), and who comes back may
+// be told with a coarse view of a moment before.
+//
 // # What goes wrong
 //
 //   - A publisher dies: its points lapse within 60 s; sessions report elsewhere.
-//     What came by HTTP is known to the node that took it, and to none other.
+//     What came by HTTP is known to the node that took it, and to none other. That
+//     it overtook others is known to the anchor for 60 s more: an older view, which
+//     a node has that was cut off all that time, may come back until it lapses.
 //   - An owner dies or the roster moves the slot: publishers hear of the new
 //     owner and tell it at once. A question that comes in between is answered
 //     "moved" and asked again.
@@ -69,5 +80,6 @@
 //   - A region can't be reached: what is at home there can't be found, and the
 //     answer says so (Nearby.Unreached); the rest is found as ever.
 //   - The anchor can't be reached: of a user who went to another node meanwhile
-//     the fix before stays in its place, with its age, until it lapses.
+//     the fix before stays in its place, with its age, until it lapses, or until a
+//     lease (20 s) after publishers and anchor reach each other again.
 package nearby

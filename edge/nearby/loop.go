@@ -193,7 +193,7 @@ func (m *Map) oneNode() bool {
 	return len(m.topology.Regions) == 1 && len(m.topology.Regions[0].Nodes) == 1
 }
 
-// renew tells the points of a shard again, and forgets those that are over.
+// renew tells the points and claims of a shard again, and ends what is over.
 func (m *Map) renew(now time.Time, s *shard, out *outbox) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,13 +202,10 @@ func (m *Map) renew(now time.Time, s *shard, out *outbox) {
 		switch {
 		case e.state == nobody:
 			return
-		case e.until <= now.UnixMilli():
-			*e = entry{dirty: e.dirty}
-			m.publisher.count.Add(-1)
-			s.tidy(p)
+		case e.until <= now.UnixMilli() && !m.lapse(now, s, p):
 			return
 		}
-		e.claim = e.state == there
+		e.claim = e.state != gone
 		if e.told == nil && e.state == there && m.move(now, s, p) { // nobody owned the slot
 			m.keep(now, s, p, nil)
 		}

@@ -34,7 +34,8 @@ type state uint8
 const (
 	nobody state = iota
 	there
-	gone // a grave: nothing of that version or below comes back
+	gone   // a grave: nothing of that version or below comes back
+	lapsed // only the publisher's: not shown any more, but what is older is overtaken
 )
 
 // point is somebody's, as the owner has it. Where it is, when it expires and the
@@ -243,7 +244,7 @@ func (o *owner) gone(user string, version uint64, until time.Time) {
 	defer s.mu.Unlock()
 	p := s.find(tag)
 	if p == nil {
-		if s.count >= 2*int(o.most)/shards+64 {
+		if s.count >= int(2*o.most+o.most/lapsedPart)/shards+64 {
 			return // it lapses
 		}
 		p = s.add(user, number, tag)

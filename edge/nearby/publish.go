@@ -16,9 +16,13 @@ import (
 // publisher is what this node publishes: a view of each user who reports
 // through it and is discoverable.
 type publisher struct {
-	count atomic.Int64
-	most  int64
+	count  atomic.Int64
+	most   int64
+	lapsed atomic.Int64 // beside those that count, so that they take nobody's place
 }
+
+// lapsedPart says how many are remembered who lapsed: at most that part of all.
+const lapsedPart = 4
 
 // target is a node that is to have a point, as the owner of its slot in a region.
 type target struct {
@@ -27,7 +31,8 @@ type target struct {
 }
 
 // entry is one user's. A user who is gone stays as an entry for as long as
-// owners might have to be told so again.
+// owners might have to be told so again, and one whose view lapsed for as long as
+// another node might have an older one that did not.
 type entry struct {
 	held
 	at   geo.Point
@@ -68,6 +73,11 @@ func (e *entry) put(now time.Time, node uint64, h *held, at geo.Point) news {
 	h.version = versionOf(time.Unix(h.seconds, 0), now, e.version, node)
 	e.held, e.at, e.state = *h, at, there
 	return what
+}
+
+// lapse has an entry that is shown no more go on as what overtook older ones.
+func (e *entry) lapse(until time.Time) {
+	*e = entry{held: held{version: e.version, until: until.UnixMilli()}, state: lapsed, dirty: e.dirty}
 }
 
 // leave ends an entry.
@@ -190,13 +200,16 @@ func (m *Map) Put(user, name string, view grant.View, until time.Time) {
 	if err != nil {
 		return // not a point
 	}
-	if p == nil || p.pub.state == nobody {
+	if p == nil || p.pub.state == nobody || p.pub.state == lapsed {
 		if !room(&m.publisher.count, m.publisher.most, edge.FleetOf(user)) {
 			m.metrics.refusedFull.Inc()
 			return
 		}
 		if p == nil {
 			p = s.add(user, number, tag)
+		}
+		if p.pub.state == lapsed {
+			m.publisher.lapsed.Add(-1)
 		}
 	}
 	e := &p.pub
@@ -232,14 +245,40 @@ func (m *Map) superseded(user string, version uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch p := s.find(tag); {
-	case p == nil || p.pub.state != there:
-	case p.pub.version < version:
-		m.metrics.superseded.Inc()
-		m.leave(s, p)
-	default: // the user was here since
+	case p == nil || p.pub.state == nobody || p.pub.state == gone:
+	case p.pub.version >= version: // the user was here since
 		p.pub.claim = true
 		m.mark(s, p, true)
+	case p.pub.state == lapsed: // the other one knows it from here on
+		m.forget(s, p)
+	default:
+		m.metrics.superseded.Inc()
+		m.leave(s, p)
 	}
+}
+
+// forget forgets an entry.
+func (m *Map) forget(s *shard, p *someone) {
+	if p.pub.state == lapsed {
+		m.publisher.lapsed.Add(-1)
+	} else {
+		m.publisher.count.Add(-1)
+	}
+	p.pub = entry{dirty: p.pub.dirty}
+	s.tidy(p)
+}
+
+// lapse ends an entry whose time is over, and reports whether it is remembered.
+func (m *Map) lapse(now time.Time, s *shard, p *someone) bool {
+	e := &p.pub
+	until := overtakes(e.version, now)
+	if e.state != there || m.oneNode() || !until.After(now) || !room(&m.publisher.lapsed, m.publisher.most/lapsedPart, edge.FleetOf(p.user)) {
+		m.forget(s, p)
+		return false
+	}
+	m.publisher.count.Add(-1)
+	e.lapse(until)
+	return true
 }
 
 func (m *Map) leave(s *shard, p *someone) {

@@ -3,6 +3,7 @@ package nearby
 import (
 	"time"
 
+	"github.com/mustermesh/muster/edge"
 	"github.com/mustermesh/muster/regions"
 )
 
@@ -35,6 +36,17 @@ func versionOf(captured, now time.Time, last, node uint64) uint64 {
 		v = last + step
 	}
 	return v
+}
+
+// overtakes returns until when an older version than this one may be somewhere: no
+// view is shown for longer after its capture. A version of the time to come is of a
+// clock that errs, and counts as one of now.
+func overtakes(version uint64, now time.Time) time.Time {
+	captured := time.Unix(int64(version>>(putBits+nodeBits)+1)*60, 0) // the end of the minute
+	if captured.After(now) {
+		captured = now
+	}
+	return captured.Add(edge.FixLife + edge.CoarseLife)
 }
 
 // nodeTag is what a node's versions end with.
