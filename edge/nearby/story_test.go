@@ -71,6 +71,7 @@ type oneOf struct {
 	spot  geo.Point
 	res   int // -1: exact
 	posts bool
+	quiet bool // reports seldom, often for a moment only, and each time elsewhere
 
 	shown bool
 	view  grant.View
@@ -93,7 +94,7 @@ type watched struct {
 func newStory(t *testing.T, seed uint64) *story {
 	s := &story{world: newWorld(t, seed, 3, 3), spots: spots(), later: map[regions.NodeID][]*oneOf{}}
 	for i := range 360 {
-		p := &oneOf{id: fmt.Sprintf("user-%03d", i), spot: s.spots[i%len(s.spots)], res: -1, posts: i%5 == 0}
+		p := &oneOf{id: fmt.Sprintf("user-%03d", i), spot: s.spots[i%len(s.spots)], res: -1, posts: i%5 == 0, quiet: i%4 == 3}
 		if i%3 == 0 {
 			p.res = 3 + s.random(8)
 		}
@@ -134,7 +135,12 @@ func (s *story) run(rounds, steps int) {
 		for range steps {
 			time.Sleep(500 * time.Millisecond)
 			for range 30 {
-				s.report(s.people[s.random(len(s.people))])
+				switch p := s.people[s.random(len(s.people))]; {
+				case !p.quiet:
+					s.report(p)
+				case s.random(10) == 0:
+					s.roam(p)
+				}
 			}
 			switch s.random(12) {
 			case 0, 1:
@@ -163,7 +169,7 @@ func (s *story) report(p *oneOf) {
 	time.Sleep(time.Millisecond) // of two in the same one nobody could say which is the last
 	v := exactView(geo.Destination(p.spot, float64(s.random(360)), float64(s.random(12_000))))
 	p.until = time.Now().Add(edge.FixLife)
-	if s.random(20) == 0 {
+	if s.random(20) == 0 || p.quiet && s.random(2) == 0 {
 		p.until = time.Now().Add(time.Duration(5+s.random(60)) * time.Second)
 	}
 	if p.res >= 0 {
