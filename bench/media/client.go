@@ -1,27 +1,18 @@
 package media
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/bench/loadgen"
-	"github.com/mustermesh/muster/media/sfu"
 	"github.com/mustermesh/muster/media/sfu/sfutest"
 )
 
@@ -34,6 +25,11 @@ type Load struct {
 	VideoSize int
 }
 
+// Bits are the payload's, a second.
+func (l Load) Bits() float64 {
+	return 8 * (l.Audio*float64(l.AudioSize) + l.Frames*float64(l.PerFrame*l.VideoSize))
+}
+
 // Meter is what all receivers of a run note.
 type Meter struct {
 	On       atomic.Bool
@@ -41,74 +37,47 @@ type Meter struct {
 	Delay    *loadgen.Latencies
 }
 
+// Call is one call on some server.
+type Call interface {
+	// Join takes part in it.
+	Join(ctx context.Context, name string, on Events) (Connection, error)
+	// PID is the server's process; 0: there is none.
+	PID() int
+	// Close ends it.
+	Close()
+}
+
+// Events are what a participant is told. They come from any goroutine.
+type Events struct {
+	Track  func(*webrtc.TrackRemote, *webrtc.RTPReceiver) // something comes; it may return when that has ended
+	Failed func(error)
+}
+
+// Connection is a participant's, to a server.
+type Connection interface {
+	// Publish sends tracks, once.
+	Publish(ctx context.Context, tracks ...sfutest.Track) error
+	Close()
+}
+
 // Client is a participant.
 type Client struct {
-	base, name string
-	meter      *Meter
-	rtc        *sfutest.Client
-	cancel     context.CancelFunc
-	over       chan struct{}
-	failed     atomic.Pointer[error]
-	flows      atomic.Int64 // tracks of which something came
-	sent       *atomic.Int64
-	senders    sync.WaitGroup
+	name    string
+	meter   *Meter
+	on      Connection
+	failed  atomic.Pointer[error]
+	flows   atomic.Int64 // tracks of which something came
+	sent    *atomic.Int64
+	senders sync.WaitGroup
 }
 
-// Join takes part in the call of a server.
-func Join(ctx context.Context, base, name string, m *Meter, sent *atomic.Int64) (*Client, error) {
-	c := &Client{base: base, name: name, meter: m, over: make(chan struct{}), sent: sent}
-	ctx, c.cancel = context.WithCancel(ctx)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/join?name="+url.QueryEscape(name), nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
+// Join takes part in a call.
+func Join(ctx context.Context, call Call, name string, m *Meter, sent *atomic.Int64) (c *Client, err error) {
+	c = &Client{name: name, meter: m, sent: sent}
+	if c.on, err = call.Join(ctx, name, Events{Track: c.receive, Failed: func(err error) { c.failed.CompareAndSwap(nil, &err) }}); err != nil {
 		return nil, fmt.Errorf("join the call: %w", err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		_ = resp.Body.Close()
-		return nil, fmt.Errorf("join the call: %s", resp.Status)
-	}
-	if c.rtc, err = sfutest.New(sfutest.Options{}, c.send); err != nil {
-		_ = resp.Body.Close()
-		return nil, err
-	}
-	c.rtc.OnTrack(c.receive)
-	go func() {
-		defer close(c.over)
-		defer resp.Body.Close()
-		lines := bufio.NewScanner(resp.Body)
-		lines.Buffer(nil, 1<<20)
-		for lines.Scan() {
-			var d wire.CallDescription
-			err := protojson.Unmarshal(lines.Bytes(), &d)
-			if err == nil {
-				err = c.rtc.Receive(&d)
-			}
-			if err != nil {
-				c.failed.CompareAndSwap(nil, &err)
-			}
-		}
-	}()
 	return c, nil
-}
-
-func (c *Client) send(d *wire.CallDescription) error {
-	b, err := protojson.Marshal(d)
-	if err != nil {
-		return err
-	}
-	resp, err := http.Post(c.base+"/describe?name="+url.QueryEscape(c.name), "application/json", bytes.NewReader(b))
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		b, _ := io.ReadAll(io.LimitReader(resp.Body, 1_000))
-		return errors.New(string(b))
-	}
-	return nil
 }
 
 // Err is what went wrong, if something did.
@@ -119,12 +88,10 @@ func (c *Client) Err() error {
 	return nil
 }
 
-// Close leaves.
+// Close leaves. What it published has to have ended.
 func (c *Client) Close() {
-	c.cancel()
-	c.rtc.Close()
-	<-c.over
 	c.senders.Wait()
+	c.on.Close()
 }
 
 // Flowing is of how many tracks something has come.
@@ -173,7 +140,7 @@ func (c *Client) Publish(ctx context.Context, l Load) error {
 		}
 		tracks = append(tracks, sfutest.Track{Source: wire.CallSource_CAMERA, Layers: []*webrtc.TrackLocalStaticRTP{video}})
 	}
-	if err := c.rtc.Publish(tracks...); err != nil {
+	if err := c.on.Publish(ctx, tracks...); err != nil {
 		return err
 	}
 	c.senders.Go(func() { c.stream(ctx, audio, l.Audio, 1, l.AudioSize, 48_000) })
@@ -205,18 +172,4 @@ func (c *Client) stream(ctx context.Context, t *webrtc.TrackLocalStaticRTP, rate
 		frame++
 		p.Timestamp += uint32(clock / rate)
 	})
-}
-
-// Stats asks the server what it did.
-func Stats(ctx context.Context, base string) (s sfu.Stats, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/stats", nil)
-	if err != nil {
-		return s, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return s, err
-	}
-	defer resp.Body.Close()
-	return s, json.NewDecoder(resp.Body).Decode(&s)
 }

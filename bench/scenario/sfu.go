@@ -1,28 +1,48 @@
 package scenario
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"sync/atomic"
 	"time"
 
 	"github.com/mustermesh/muster/bench/loadgen"
 	"github.com/mustermesh/muster/bench/media"
 	"github.com/mustermesh/muster/bench/report"
+	"github.com/mustermesh/muster/media/sfu"
 )
 
 // SFU is the sfu scenario: one room, publishers and receivers of pion in this process,
 // the media server in one of its own.
 type SFU struct {
-	Binary   string // muster
+	Targets  []SFUTarget // each gets every case, in turn
 	Rounds   int
 	Duration time.Duration
 	Only     string // of the cases; "": all
 	Progress func(format string, a ...any)
+}
+
+// SFUTarget is a server that carries calls.
+type SFUTarget struct {
+	Name string
+	// Open starts a call; participants is how many are going to join.
+	Open func(ctx context.Context, participants int) (media.Call, error)
+	Most float64 // bits a second that one may publish; 0: enough
+}
+
+// SFUTargets are the media server alone, in a process of this program, and the same
+// participants without a server.
+func SFUTargets(binary string) []SFUTarget {
+	return []SFUTarget{
+		{Name: report.SFUMuster, Open: func(ctx context.Context, _ int) (media.Call, error) { return media.OpenBare(ctx, binary) }},
+		{Name: report.SFUDirect, Open: func(context.Context, int) (media.Call, error) { return media.OpenDirect(), nil }},
+	}
+}
+
+// LiveKitTarget is a LiveKit that somebody started.
+func LiveKitTarget(l media.LiveKit) SFUTarget {
+	return SFUTarget{Name: report.SFULiveKit, Open: func(context.Context, int) (media.Call, error) { return l.Open(), nil }}
 }
 
 // sfuCase is a workload. The first three are those of docs: their figures stand beside
@@ -31,8 +51,32 @@ type sfuCase struct {
 	name                  string
 	publishers, receivers int
 	load                  media.Load
-	goal                  float64 // forwarded packets per CPU second; 0: none
-	delay                 float64 // ms, p99; 0: none
+	goal                  float64 // forwarded packets per CPU second, where no other server is measured beside; 0: none
+	delay                 float64 // added, ms, p99; 0: none
+}
+
+// tracks that a publisher has.
+func (c sfuCase) tracks() int {
+	if c.load.Frames > 0 {
+		return 2
+	}
+	return 1
+}
+
+// each is how many get a packet.
+func (c sfuCase) each() int {
+	if c.receivers == 0 {
+		return c.publishers - 1
+	}
+	return c.receivers
+}
+
+// gets is how many tracks a receiver gets.
+func (c sfuCase) gets() int {
+	if c.receivers == 0 {
+		return c.tracks() * (c.publishers - 1)
+	}
+	return c.tracks() * c.publishers
 }
 
 var (
@@ -56,26 +100,57 @@ func (s SFU) Run(ctx context.Context) (*report.SFU, error) {
 		}
 		out := report.SFUCase{Case: c.name, Goal: c.goal, GoalDelay: c.delay}
 		for round := range s.Rounds {
-			s.Progress("%s, round %d of %d", c.name, round+1, s.Rounds)
-			run, err := s.one(ctx, c)
-			if err != nil {
-				return nil, fmt.Errorf("sfu: %s: %w", c.name, err)
+			for i := range s.Targets { // who begins takes turns
+				t := s.Targets[(i+round)%len(s.Targets)]
+				if t.Most > 0 && c.load.Bits() > t.Most {
+					continue
+				}
+				run, err := s.one(ctx, c, t)
+				if err != nil {
+					return nil, fmt.Errorf("sfu: %s: %s: %w", t.Name, c.name, err)
+				}
+				s.Progress("%s, round %d of %d: %s: %.0f a CPU second, p99 %.1f ms", c.name, round+1, s.Rounds, t.Name, run.PerCPUSecond, run.Delay.P99)
+				out.Add(t.Name, run)
 			}
-			out.Runs = append(out.Runs, run)
 		}
+		out.Compare()
 		r.Cases = append(r.Cases, out)
 	}
 	return r, nil
 }
 
-func (s SFU) one(ctx context.Context, c sfuCase) (run report.SFURun, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	base, pid, stop, err := s.server(ctx)
+// sfuUsage is what had been used and done at some time.
+type sfuUsage struct {
+	at          time.Time
+	server, own time.Duration // CPU
+	stats       sfu.Stats     // of servers that say so
+}
+
+func usageOf(ctx context.Context, call media.Call) (u sfuUsage, err error) {
+	if says, ok := call.(interface {
+		Stats(ctx context.Context) (sfu.Stats, error)
+	}); ok {
+		if u.stats, err = says.Stats(ctx); err != nil {
+			return u, err
+		}
+	}
+	if pid := call.PID(); pid != 0 {
+		if u.server, err = loadgen.CPU(pid); err != nil {
+			return u, err
+		}
+	}
+	u.own, err = loadgen.CPU(os.Getpid())
+	u.at = time.Now()
+	return u, err
+}
+
+func (s SFU) one(ctx context.Context, c sfuCase, t SFUTarget) (run report.SFURun, err error) {
+	call, err := t.Open(ctx, c.publishers+c.receivers)
 	if err != nil {
 		return run, err
 	}
-	defer stop()
+	defer call.Close()
+	ctx, cancel := context.WithCancel(ctx)
 	meter := &media.Meter{Delay: loadgen.NewLatencies()}
 	var sent atomic.Int64
 	var clients []*media.Client
@@ -86,15 +161,11 @@ func (s SFU) one(ctx context.Context, c sfuCase) (run report.SFURun, err error) 
 		}
 	}()
 	join := func(kind string, i int) (*media.Client, error) {
-		cl, err := media.Join(ctx, base, fmt.Sprintf("%s%d", kind, i), meter, &sent)
+		cl, err := media.Join(ctx, call, fmt.Sprintf("%s%d", kind, i), meter, &sent)
 		if err == nil {
 			clients = append(clients, cl)
 		}
 		return cl, err
-	}
-	tracks := 1
-	if c.load.Frames > 0 {
-		tracks = 2
 	}
 	for i := range c.publishers {
 		cl, err := join("sender", i)
@@ -110,49 +181,23 @@ func (s SFU) one(ctx context.Context, c sfuCase) (run report.SFURun, err error) 
 			return run, err
 		}
 	}
-	each, gets := c.receivers, tracks*c.publishers // who gets a packet; tracks that a receiver gets
-	if c.receivers == 0 {
-		each, gets = c.publishers-1, tracks*(c.publishers-1)
-	}
-	if err := flowing(ctx, clients, c, gets); err != nil {
+	if err := flowing(ctx, clients, c); err != nil {
 		return run, err
 	}
 	// The estimates of bandwidth settle, and the profile of what is the same for all.
-	time.Sleep(2 * time.Second)
-	before, err := media.Stats(ctx, base)
+	if err := pause(ctx, 2*time.Second); err != nil {
+		return run, err
+	}
+	before, err := usageOf(ctx, call)
 	if err != nil {
 		return run, err
 	}
-	cpu, err := loadgen.CPU(pid)
-	if err != nil {
-		return run, err
-	}
-	own, err := loadgen.CPU(os.Getpid())
-	if err != nil {
-		return run, err
-	}
-	began := time.Now()
 	meter.On.Store(true)
-	select {
-	case <-time.After(s.Duration):
-	case <-ctx.Done():
-		return run, ctx.Err()
+	if err := pause(ctx, s.Duration); err != nil {
+		return run, err
 	}
 	meter.On.Store(false)
-	took := time.Since(began).Seconds()
-	after, err := media.Stats(ctx, base)
-	if err != nil {
-		return run, err
-	}
-	cpuAfter, err := loadgen.CPU(pid)
-	if err != nil {
-		return run, err
-	}
-	ownAfter, err := loadgen.CPU(os.Getpid())
-	if err != nil {
-		return run, err
-	}
-	memory, err := loadgen.RSS(pid)
+	after, err := usageOf(ctx, call)
 	if err != nil {
 		return run, err
 	}
@@ -161,22 +206,27 @@ func (s SFU) one(ctx context.Context, c sfuCase) (run report.SFURun, err error) 
 			return run, err
 		}
 	}
-	forwarded := float64(after.PacketsForwarded - before.PacketsForwarded)
-	used := (cpuAfter - cpu).Seconds()
-	expected := float64(sent.Load()) * float64(each)
-	return report.SFURun{
-		In: float64(after.PacketsIn-before.PacketsIn) / took, Forwarded: forwarded / took, PerCPUSecond: forwarded / used,
-		Cores: used / took, ClientCores: (ownAfter - own).Seconds() / took, Delivered: float64(meter.Received.Load()) / expected,
-		Delay:       report.QuantilesOf(meter.Delay.At, meter.Delay.Max()),
-		Reads:       float64(after.Reads-before.Reads) / took,
-		Writes:      float64(after.Writes-before.Writes) / took,
-		Repeated:    float64(after.Repeated-before.Repeated) / took,
-		MemoryBytes: memory,
-	}, nil
+	took, got := after.at.Sub(before.at).Seconds(), float64(meter.Received.Load())
+	run = report.SFURun{
+		In: float64(sent.Load()) / took, Forwarded: got / took, ClientCores: (after.own - before.own).Seconds() / took,
+		Delivered: got / (float64(sent.Load()) * float64(c.each())),
+		Delay:     report.QuantilesOf(meter.Delay.At, meter.Delay.Max()),
+		Reads:     float64(after.stats.Reads-before.stats.Reads) / took,
+		Writes:    float64(after.stats.Writes-before.stats.Writes) / took,
+		Repeated:  float64(after.stats.Repeated-before.stats.Repeated) / took,
+	}
+	if pid := call.PID(); pid != 0 {
+		used := (after.server - before.server).Seconds()
+		run.Cores, run.PerCPUSecond = used/took, got/used
+		if run.MemoryBytes, err = loadgen.RSS(pid); err != nil {
+			return run, err
+		}
+	}
+	return run, nil
 }
 
 // flowing waits until everybody gets everything.
-func flowing(ctx context.Context, clients []*media.Client, c sfuCase, gets int) error {
+func flowing(ctx context.Context, clients []*media.Client, c sfuCase) error {
 	deadline := time.Now().Add(60 * time.Second)
 	for {
 		missing := 0
@@ -184,7 +234,7 @@ func flowing(ctx context.Context, clients []*media.Client, c sfuCase, gets int) 
 			if err := cl.Err(); err != nil {
 				return err
 			}
-			if (c.receivers == 0 || i >= c.publishers) && cl.Flowing() < gets {
+			if (c.receivers == 0 || i >= c.publishers) && cl.Flowing() < c.gets() {
 				missing++
 			}
 		}
@@ -194,37 +244,8 @@ func flowing(ctx context.Context, clients []*media.Client, c sfuCase, gets int) 
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%d participants don't get everything within a minute", missing)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
 		}
 	}
-}
-
-// server starts one.
-func (s SFU) server(ctx context.Context) (base string, pid int, stop func(), err error) {
-	cmd := exec.CommandContext(ctx, s.Binary, "bench", "sfu-server")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return "", 0, nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return "", 0, nil, fmt.Errorf("start the media server: %w", err)
-	}
-	stop = func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait()
-	}
-	line, err := bufio.NewReader(out).ReadBytes('\n')
-	var ready media.Ready
-	if err == nil {
-		err = json.Unmarshal(line, &ready)
-	}
-	if err != nil {
-		stop()
-		return "", 0, nil, fmt.Errorf("the media server did not come up: %w", err)
-	}
-	return ready.HTTP, cmd.Process.Pid, stop, nil
 }

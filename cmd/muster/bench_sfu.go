@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -13,19 +14,34 @@ import (
 // BenchSFUCmd is the sfu scenario.
 type BenchSFUCmd struct {
 	benchOutput
-	Rounds   int           `help:"How often everything is measured; the median counts." default:"3"`
-	Duration time.Duration `help:"How long one measurement takes." default:"10s"`
-	Case     string        `help:"Only this one." placeholder:"NAME"`
-	Strict   bool          `help:"Fail if a goal was missed, too."`
+	LiveKit       string        `help:"URL of a LiveKit server, to be measured beside; rtc.enable_loopback_candidate has to be set in its configuration if it is of this machine." name:"livekit" placeholder:"ws://HOST:PORT"`
+	LiveKitPID    int           `help:"Its process, whose CPU time is read from /proc." name:"livekit-pid" placeholder:"PID"`
+	LiveKitKey    string        `help:"A key that it knows, for access tokens." name:"livekit-key" placeholder:"KEY"`
+	LiveKitSecret string        `help:"The key's secret." name:"livekit-secret" placeholder:"SECRET"`
+	Rounds        int           `help:"How often everything is measured; the median counts." default:"3"`
+	Duration      time.Duration `help:"How long one measurement takes." default:"10s"`
+	Case          string        `help:"Only this one." placeholder:"NAME"`
+	Strict        bool          `help:"Fail if a goal was missed, too."`
 }
 
 // Run measures and prints.
 func (c *BenchSFUCmd) Run(ctx context.Context) error {
+	peer := media.LiveKit{URL: c.LiveKit, ServerPID: c.LiveKitPID, Key: c.LiveKitKey, Secret: c.LiveKitSecret}
+	if peer != (media.LiveKit{}) && (peer.URL == "" || peer.ServerPID == 0 || peer.Key == "" || peer.Secret == "") {
+		return errors.New("--livekit, --livekit-pid, --livekit-key and --livekit-secret come together")
+	}
 	binary, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("which program this is: %w", err)
 	}
-	r, err := scenario.SFU{Binary: binary, Rounds: c.Rounds, Duration: c.Duration, Only: c.Case, Progress: benchProgress}.Run(ctx)
+	if c.Rounds < 1 {
+		return errors.New("--rounds: at least 1")
+	}
+	targets := scenario.SFUTargets(binary)
+	if peer.URL != "" {
+		targets = append(targets, scenario.LiveKitTarget(peer))
+	}
+	r, err := scenario.SFU{Targets: targets, Rounds: c.Rounds, Duration: c.Duration, Only: c.Case, Progress: benchProgress}.Run(ctx)
 	if err != nil {
 		return err
 	}

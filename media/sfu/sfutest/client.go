@@ -38,10 +38,10 @@ type Client struct {
 func New(o Options, send func(*wire.CallDescription) error) (*Client, error) {
 	c := &Client{send: send}
 	var err error
-	if c.Up, err = o.connection(); err != nil {
+	if c.Up, err = o.Connection(); err != nil {
 		return nil, err
 	}
-	if c.Down, err = o.connection(); err != nil {
+	if c.Down, err = o.Connection(); err != nil {
 		return nil, err
 	}
 	c.Down.OnTrack(func(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
@@ -55,7 +55,8 @@ func New(o Options, send func(*wire.CallDescription) error) (*Client, error) {
 	return c, nil
 }
 
-func (o Options) connection() (*webrtc.PeerConnection, error) {
+// Connection makes one, of which a participant of another server can be made, too.
+func (o Options) Connection() (*webrtc.PeerConnection, error) {
 	var m webrtc.MediaEngine
 	if err := m.RegisterDefaultCodecs(); err != nil {
 		return nil, err
