@@ -44,6 +44,8 @@ type Config struct {
 	// they do as behind a proxy, over WebSocket alone.
 	WebTransport bool
 
+	Media bool // the nodes have the role media, too, on the loopback
+
 	// Messages is how many a session may send a second; 0: the default, which a
 	// person doesn't come near and a benchmark's one sender is.
 	Messages float64
@@ -108,6 +110,13 @@ func (f *Fleet) write() error {
 			}
 			p.WT = "https://" + listen + "/wt"
 			extra += "webtransport: " + listen + "\n"
+		}
+		if f.cfg.Media {
+			listen, err := f.free("udp")
+			if err != nil {
+				return err
+			}
+			extra += "roles: [edge, core, media]\nmedia: {addr: " + listen + "}\n"
 		}
 		p.log = filepath.Join(f.cfg.Dir, string(p.ID)+".log")
 		topology += fmt.Sprintf("      - {id: %s, peer: %q, http: %q, ws: %q, wt: %q}\n", p.ID, peer, p.HTTP, p.WS, p.WT)

@@ -26,10 +26,10 @@ type Bare struct {
 	base string
 }
 
-// OpenBare starts the process: binary is muster.
-func OpenBare(ctx context.Context, binary string) (*Bare, error) {
+// OpenBare starts the process: binary is muster, env is beside this process's own.
+func OpenBare(ctx context.Context, binary string, env []string) (*Bare, error) {
 	b := &Bare{cmd: exec.CommandContext(ctx, binary, "bench", "sfu-server")}
-	b.cmd.Stderr = os.Stderr
+	b.cmd.Env, b.cmd.Stderr = append(os.Environ(), env...), os.Stderr
 	out, err := b.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ func TestSFUGoals(t *testing.T) {
 		runs map[string][][2]float64
 		want string
 	}{
-		{"beside LiveKit the ratio counts", map[string][][2]float64{SFUMuster: {{149, 1}}, SFULiveKit: {{100, 1}}}, "1.49 times"},
+		{"beside LiveKit the ratio counts", map[string][][2]float64{SFUServe: {{149, 1}}, SFULiveKit: {{100, 1}}}, "muster serve: 1.49 times"},
 		{"alone the figure does", map[string][][2]float64{SFUMuster: {{99, 1}}}, "99 packets"},
 		{"late", map[string][][2]float64{SFUMuster: {{150, 4.5}}, SFUDirect: {{0, 2}}}, "2.50 ms more"},
 	} {

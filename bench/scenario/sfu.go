@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -31,13 +34,15 @@ type SFUTarget struct {
 	Most float64 // bits a second that one may publish; 0: enough
 }
 
-// SFUTargets are the media server alone, in a process of this program, and the same
-// participants without a server.
-func SFUTargets(binary string) []SFUTarget {
-	return []SFUTarget{
-		{Name: report.SFUMuster, Open: func(ctx context.Context, _ int) (media.Call, error) { return media.OpenBare(ctx, binary) }},
-		{Name: report.SFUDirect, Open: func(context.Context, int) (media.Call, error) { return media.OpenDirect(), nil }},
-	}
+// BareTarget is the media server alone, in a process of this program; env is beside this
+// one's own.
+func BareTarget(binary string, env []string) SFUTarget {
+	return SFUTarget{Name: report.SFUMuster, Open: func(ctx context.Context, _ int) (media.Call, error) { return media.OpenBare(ctx, binary, env) }}
+}
+
+// DirectTarget is the same participants without a server.
+func DirectTarget() SFUTarget {
+	return SFUTarget{Name: report.SFUDirect, Open: func(context.Context, int) (media.Call, error) { return media.OpenDirect(), nil }}
 }
 
 // LiveKitTarget is a LiveKit that somebody started.
@@ -93,6 +98,13 @@ var (
 
 // Run measures every case as often as there are rounds.
 func (s SFU) Run(ctx context.Context) (*report.SFU, error) {
+	if s.Only != "" && !slices.ContainsFunc(sfuCases, func(c sfuCase) bool { return c.name == s.Only }) {
+		var names []string
+		for _, c := range sfuCases {
+			names = append(names, strconv.Quote(c.name))
+		}
+		return nil, fmt.Errorf("sfu: there is no case %q: say one of %s", s.Only, strings.Join(names, ", "))
+	}
 	r := &report.SFU{Head: report.NewHead("sfu"), Rounds: s.Rounds, Seconds: s.Duration.Seconds()}
 	for _, c := range sfuCases {
 		if s.Only != "" && s.Only != c.name {

@@ -77,6 +77,22 @@ func TestBenchFanout(t *testing.T) {
 	require.NoError(t, c.Run(t.Context()))
 }
 
+// A node, the media server alone, and nobody between; LiveKit is tested in bench/media.
+func TestBenchSFU(t *testing.T) {
+	t.Parallel()
+	out := filepath.Join(t.TempDir(), "sfu.json")
+	c := &BenchSFUCmd{
+		benchFleet: testFleet(), benchOutput: benchOutput{JSON: out},
+		Serve: true, Rounds: 1, Duration: time.Second, Case: "10 talk to each other",
+	}
+	require.NoError(t, c.Run(t.Context()))
+	require.FileExists(t, out)
+	c.LiveKit = "ws://127.0.0.1:1"
+	require.ErrorContains(t, c.Run(t.Context()), "come together")
+	c.LiveKit, c.Case = "", "nothing"
+	require.ErrorContains(t, c.Run(t.Context()), "1 to 10")
+}
+
 // Both transports; the other servers are tested in bench/scenario.
 func TestBenchGeo(t *testing.T) {
 	t.Parallel()
