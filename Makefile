@@ -232,8 +232,10 @@ prove-calls:
 	MUSTER_PROVE_CALLS=1 go test -count=1 -timeout 10m -v -run TestCallsLeaveNothing ./media/host
 	go test -race -count=3 -timeout 30m -v -run TestACallOverThreeRegions ./internal/meshtest
 
+# Beside a LiveKit of your own, whose rtc.enable_loopback_candidate is true:
+# make bench-sfu PEER="--livekit ws://127.0.0.1:7880 --livekit-pid 1234 --livekit-key KEY --livekit-secret SECRET"
 bench-sfu: build
-	bin/muster bench sfu --json bench/baseline/sfu.json | tee bench/baseline/sfu.txt
+	set -o pipefail; bin/muster bench sfu --serve $(PEER) --json bench/baseline/sfu.json | tee bench/baseline/sfu.txt
 
 # What a cascade adds to the delay of a link between regions, over the links that ship.
 prove-cascade:
