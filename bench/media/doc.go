@@ -1,4 +1,6 @@
-// Package media is one call on a bare SFU, for measuring: the server half runs media/sfu
-// in a process of its own, with the least of signalling (a stream of descriptions over
-// HTTP), and everybody gets everything; the other half is participants made of pion.
+// Package media is one call on one of several servers, for measuring them: participants
+// made of pion, with the same connections and packets everywhere, on a bare media/sfu in
+// a process of its own with the least of signalling (a stream of descriptions over HTTP),
+// on a node of muster serve, on LiveKit, or on no server at all. Everybody gets
+// everything.
 package media

@@ -28,6 +28,7 @@ func ServeTarget(ctx context.Context, f *fleet.Fleet, progress func(string, ...a
 		most = max(most, c.publishers+c.receivers)
 	}
 	pool := f.Client()
+	defer pool.CloseIdleConnections()
 	crowd := newCrowd(most, most, progress)
 	progress("signing up %d users", most)
 	if err := crowd.signUp(ctx, f.API(), pool); err != nil {

@@ -31,7 +31,7 @@ type BenchCmd struct {
 	Fanout    BenchFanoutCmd    `cmd:"" help:"What one process delivers per second of its CPU, beside Centrifugo."`
 	Geo       BenchGeoCmd       `cmd:"" help:"What one process does with moving points per second of its CPU, beside Tile38 and Redis."`
 	Turn      BenchTurnCmd      `cmd:"" help:"What the TURN relay relays per second of its CPU, beside coturn."`
-	SFU       BenchSFUCmd       `cmd:"" name:"sfu" help:"What the media server forwards per second of its CPU."`
+	SFU       BenchSFUCmd       `cmd:"" name:"sfu" help:"What the media server forwards per second of its CPU, beside LiveKit."`
 	SFUServer BenchSFUServerCmd `cmd:"" name:"sfu-server" hidden:""`
 	Idle      BenchIdleCmd      `cmd:"" help:"What sessions cost that do nothing but be there."`
 	Logins    BenchLoginsCmd    `cmd:"" help:"Many sign in by password at a node whose rooms talk: what those notice of it."`
