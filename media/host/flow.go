@@ -256,6 +256,7 @@ func (l *live) flowIn() {
 		l.h.mu.Lock()
 		l.h.remotes[at] = r
 		l.h.mu.Unlock()
+		l.h.trunks()
 	}
 	for at := range l.remotes {
 		if !keep[at] {

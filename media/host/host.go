@@ -77,7 +77,8 @@ type Host struct {
 	work    sync.WaitGroup
 	numbers atomic.Uint32
 	counts  counts
-	far     sync.Map // regions.RegionID: time.Duration, there and back
+	far     sync.Map      // regions.RegionID: time.Duration, there and back
+	trunk   chan struct{} // there is a track between nodes again
 
 	mu       sync.RWMutex                             // guards the following
 	lives    map[regions.CallID]*live                 // calls that this node is the SFU of
@@ -127,7 +128,7 @@ func New(cfg Config) (*Host, error) {
 		cfg.ICE = func(string) []*wire.CallIceServer { return nil }
 	}
 	h := &Host{
-		cfg: cfg, log: cfg.Log.With("part", "calls"), lives: map[regions.CallID]*live{}, at: map[call.Key]map[regions.CallID]struct{}{},
+		cfg: cfg, log: cfg.Log.With("part", "calls"), trunk: make(chan struct{}, 1), lives: map[regions.CallID]*live{}, at: map[call.Key]map[regions.CallID]struct{}{},
 		remotes: map[trackAt]*remote{}, outlets: map[trackAt]*outlet{}, pictures: map[regions.CallID]*picture{}, seats: map[call.Key]map[regions.CallID]*seat{},
 	}
 	h.ctx, h.end = context.WithCancel(context.Background())

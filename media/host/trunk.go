@@ -36,6 +36,7 @@ func newOutlet(h *Host, at trackAt, video bool) *outlet {
 	h.mu.Lock()
 	h.outlets[at] = o
 	h.mu.Unlock()
+	h.trunks()
 	return o
 }
 
@@ -177,7 +178,16 @@ func (h *Host) HandleMedia(from regions.NodeID, b []byte) {
 	}
 }
 
-// mend has what is lost on the way between nodes asked for and sent again.
+// trunks tells that there are tracks between nodes again, perhaps.
+func (h *Host) trunks() {
+	select {
+	case h.trunk <- struct{}{}:
+	default:
+	}
+}
+
+// mend has what is lost on the way between nodes asked for and sent again. While nothing
+// is, it sleeps: most nodes have no call over regions at most times.
 func (h *Host) mend(ctx context.Context) {
 	t := time.NewTicker(repairEvery)
 	defer t.Stop()
@@ -198,6 +208,16 @@ func (h *Host) mend(ctx context.Context) {
 			outlets = append(outlets, o)
 		}
 		h.mu.RUnlock()
+		if len(remotes)+len(outlets) == 0 {
+			t.Stop()
+			select {
+			case <-ctx.Done():
+				return
+			case <-h.trunk:
+			}
+			t.Reset(repairEvery)
+			continue
+		}
 		now := time.Now()
 		for _, r := range remotes {
 			r.ask(now, h.away(r.region))
