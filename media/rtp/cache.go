@@ -2,6 +2,9 @@ package rtp
 
 import "sync"
 
+// MaxPacket is the longest RTP packet that is handled, in bytes.
+const MaxPacket = 1500
+
 // Cache keeps the last packets of one source, so that those who lost one get it again.
 // Its memory is one block whose size is fixed from the start: a ring of packets'
 // places, and a ring of their bytes. It is safe for use by several goroutines.

@@ -211,28 +211,3 @@ func (l *Losses) mark(seq uint16, came bool) {
 }
 
 func (l *Losses) marked(seq uint16) bool { return l.came[seq/64%64]>>(seq%64)&1 == 1 }
-
-// Throttle limits how often a sender is asked for a key frame (PLI, RFC 4585 section
-// 6.3.1), which is costly for it: not again before one came or the time is over. A wish
-// that comes too early is kept. The zero value does not wait.
-type Throttle struct {
-	Every  time.Duration
-	asked  time.Time
-	wanted bool
-}
-
-// Want says that a key frame is needed, and Due whether to ask for one now.
-func (t *Throttle) Want() { t.wanted = true }
-
-// Due reports whether to ask now, which counts as done.
-func (t *Throttle) Due(now time.Time) bool {
-	if !t.wanted || !t.asked.IsZero() && now.Sub(t.asked) < t.Every {
-		return false
-	}
-	t.asked = now
-	return true
-}
-
-// Came tells that a key frame came. One that came sooner after the question than half a
-// round trip would answer an older one, but is as good.
-func (t *Throttle) Came() { t.wanted = false }

@@ -1,6 +1,10 @@
 package sfu
 
-import "time"
+import (
+	"time"
+
+	"github.com/mustermesh/muster/media/rtp"
+)
 
 // losses follows the numbers of one stream that comes from a client: what is missing
 // and to be asked for again (RFC 4585), and what RTCP reports say (RFC 3550 section 6.4).
@@ -41,7 +45,7 @@ func (l *losses) add(seq uint16, ts uint32, clock uint32, now time.Duration) (fr
 	switch {
 	case !l.begun:
 		l.begun, l.highest, l.first = true, seq, uint32(seq)
-	case newer(seq, l.highest):
+	case rtp.Newer(seq, l.highest):
 		if gap := seq - l.highest - 1; gap > 0 {
 			if int(gap)+len(l.missing) > maxMissing {
 				l.missing = l.missing[:0]

@@ -325,6 +325,3 @@ func (c *cache) get(seq uint16) []byte {
 	}
 	return s.b
 }
-
-// newer reports whether a comes after b, in numbers that wrap.
-func newer(a, b uint16) bool { return a != b && a-b < 0x8000 }

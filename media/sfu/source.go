@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mustermesh/muster/media"
+	"github.com/mustermesh/muster/media/rtp"
 	"github.com/mustermesh/muster/media/sdp"
 	"github.com/mustermesh/muster/media/udp"
 )
@@ -34,39 +35,10 @@ type source struct {
 
 // layerState is written by the goroutine that receives; allocation asks for some of it.
 type layerState struct {
-	begun   bool
-	highest uint16        // of the sender's numbers
-	closed  uint16        // the last one that came while the gate was closed
-	offset  uint16        // how many did: they take no number
-	last    atomic.Int64  // time.Duration of the last packet; 0: none yet
-	height  atomic.Uint32 // of the picture; 0: unknown
-	meter   meter
-}
-
-// number takes those packets out of the numbering that come while the gate is closed, so
-// that nobody misses them. It returns false for what is too late to be placed.
-func (l *layerState) number(p *packet, open bool) bool {
-	seq := p.seq
-	switch {
-	case !l.begun:
-		l.begun, l.highest, l.closed = true, seq, seq-1
-		if !open {
-			l.closed = seq
-		}
-	case newer(seq, l.highest):
-		if !open {
-			l.offset += seq - l.highest
-			l.closed = seq
-		}
-		l.highest = seq
-	case !newer(seq, l.closed):
-		return false
-	}
-	p.seq = seq - l.offset
-	if l.highest-l.closed > 0x4000 { // so that it stays comparable
-		l.closed = l.highest - 0x4000
-	}
-	return true
+	gate   rtp.Gate      // what comes while it is closed takes no number
+	last   atomic.Int64  // time.Duration of the last packet; 0: none yet
+	height atomic.Uint32 // of the picture; 0: unknown
+	meter  meter
 }
 
 // meter measures bit/s over about a second.
@@ -126,7 +98,8 @@ func (src *source) deliver(w *writer, p *packet, room []byte, at int) {
 	l := &src.layers[p.layer]
 	g := src.gate.Load()
 	open := g == 0 || int64(time.Since(src.s.started)) < g
-	if !l.number(p, open) {
+	var ok bool
+	if p.seq, ok = l.gate.Number(p.seq, open); !ok {
 		return
 	}
 	if !open {

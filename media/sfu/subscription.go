@@ -10,6 +10,7 @@ import (
 	"github.com/pion/rtcp"
 
 	"github.com/mustermesh/muster/media"
+	"github.com/mustermesh/muster/media/rtp"
 	"github.com/mustermesh/muster/media/sdp"
 )
 
@@ -35,20 +36,7 @@ type subscription struct {
 	cur    int    // layer that is forwarded; -1: none
 	from   *source
 
-	begun  bool   // something was sent
-	broken bool   // the next packet does not follow the last: new offsets
-	other  bool   // nor does its time
-	since  uint16 // of the source: what is older belongs to what was before
-	seq    uint16 // offsets: sent = source's + offset
-	ts     uint32
-	pic    uint16
-	tl0    uint8
-
-	lastSeq uint16
-	lastTS  uint32
-	lastPic uint16
-	lastTL0 uint8
-	lastAt  time.Duration
+	out rtp.Sequel // the numbers that it sees
 
 	sent     []sentPacket
 	rtxSeq   uint16
@@ -81,7 +69,8 @@ const (
 func newSubscription(d *down, src *source) *subscription {
 	sub := &subscription{
 		d: d, track: src.track, pt: src.pt, clock: src.track.Codec.ClockRate,
-		ssrc: rand.Uint32(), rtx: rand.Uint32(), want: -1, cur: -1, lastSeq: uint16(rand.Uint32()) >> 1, lastTS: rand.Uint32(), rtxSeq: uint16(rand.Uint32()) >> 1,
+		ssrc: rand.Uint32(), rtx: rand.Uint32(), want: -1, cur: -1,
+		out: rtp.NewSequel(rtp.Numbers{Seq: uint16(rand.Uint32()) >> 1, Time: rand.Uint32()}), rtxSeq: uint16(rand.Uint32()) >> 1,
 	}
 	n := sentAudio
 	if src.track.Video {
@@ -114,7 +103,7 @@ func (sub *subscription) forward(w *writer, src *source, p *packet) bool {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	if !sub.ready || !sub.flow || sub.want < 0 || src != sub.src.Load() {
-		sub.broken = true
+		sub.out.Break()
 		return false
 	}
 	if src != sub.from || p.layer != sub.cur {
@@ -124,56 +113,32 @@ func (sub *subscription) forward(w *writer, src *source, p *packet) bool {
 			return false
 		}
 		sub.from, sub.cur = src, p.layer
-		sub.broken, sub.other = true, true
+		sub.out.Replace()
 		sub.usesLocked()
 	}
-	if sub.broken {
-		if sub.track.Video && !p.key {
-			return false
-		}
-		sub.rebase(p)
-	} else if newer(sub.since, p.seq) {
+	if sub.out.Broken() && sub.track.Video && !p.key {
 		return false
 	}
-	return sub.send(w, p)
+	n, ok := sub.out.Next(rtp.Numbers{Seq: p.seq, Time: p.ts, Picture: p.vp8.picture, TL0: p.vp8.tl0}, p.at, sub.clock)
+	return ok && sub.send(w, p, n)
 }
 
-// rebase makes the next packet follow the last one.
-func (sub *subscription) rebase(p *packet) {
-	sub.seq = sub.lastSeq + 1 - p.seq
-	if sub.other {
-		// As much later as it came later, and at least by a little.
-		step := uint32(1)
-		if sub.begun {
-			step = max(uint32((p.at-sub.lastAt).Seconds()*float64(sub.clock)), sub.clock/1_000)
-		}
-		sub.ts = sub.lastTS + step - p.ts
-	}
-	sub.pic, sub.tl0 = sub.lastPic+1-p.vp8.picture, sub.lastTL0+1-p.vp8.tl0
-	sub.since = p.seq
-	sub.broken, sub.other = false, false
-}
-
-func (sub *subscription) send(w *writer, p *packet) bool {
-	seq, ts := p.seq+sub.seq, p.ts+sub.ts
+func (sub *subscription) send(w *writer, p *packet, as rtp.Numbers) bool {
 	b := w.b.Space(maxHeader + len(p.payload) + tagSpace)
-	n, number := p.outgoing(b, sub.pt, sub.ssrc, seq, ts)
+	n, number := p.outgoing(b, sub.pt, sub.ssrc, as.Seq, as.Time)
 	payload := b[n : n+len(p.payload)]
 	copy(payload, p.payload)
-	e := sentPacket{seq: seq, source: p.seq, ts: ts, layer: int8(p.layer), at: uint32(p.at / time.Millisecond), used: true}
+	e := sentPacket{seq: as.Seq, source: p.seq, ts: as.Time, layer: int8(p.layer), at: uint32(p.at / time.Millisecond), used: true}
 	if p.vp8.pictureAt != 0 || p.vp8.tl0At != 0 {
-		e.pic, e.tl0 = p.vp8.picture+sub.pic, p.vp8.tl0+sub.tl0
+		e.pic, e.tl0 = as.Picture, as.TL0
 		p.vp8.munge(payload, e.pic, e.tl0)
 	}
 	var ok bool
 	if e.number, ok = sub.d.conn.sendRTP(w, b[:n+len(p.payload)], number); !ok {
 		return false
 	}
-	sub.sent[int(seq)%len(sub.sent)] = e
-	if !sub.begun || newer(seq, sub.lastSeq) {
-		sub.lastSeq, sub.lastTS, sub.lastAt, sub.lastPic, sub.lastTL0 = seq, ts, p.at, e.pic, e.tl0
-	}
-	sub.begun = true
+	sub.sent[int(as.Seq)%len(sub.sent)] = e
+	sub.out.Sent(as, p.at)
 	sub.packets++
 	sub.octets += uint32(len(p.payload))
 	sub.rate.add(n+len(p.payload), p.at)
@@ -188,7 +153,7 @@ func (sub *subscription) send(w *writer, p *packet) bool {
 func (sub *subscription) report(w *writer, now time.Duration) {
 	sub.reportAt = now
 	sr := rtcp.SenderReport{
-		SSRC: sub.ssrc, NTPTime: ntp(time.Now()), RTPTime: sub.lastTS + uint32((now-sub.lastAt).Seconds()*float64(sub.clock)),
+		SSRC: sub.ssrc, NTPTime: ntp(time.Now()), RTPTime: sub.out.Time(now, sub.clock),
 		PacketCount: sub.packets, OctetCount: sub.octets,
 	}
 	if b, err := sr.Marshal(); err == nil {
@@ -246,7 +211,7 @@ func (sub *subscription) again(w *writer, seq uint16, now time.Duration) {
 func (sub *subscription) pad(w *writer, n int) int {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	if !sub.repair || !sub.begun {
+	if !sub.repair || !sub.out.Begun() {
 		return 0
 	}
 	sent := 0
@@ -254,7 +219,7 @@ func (sub *subscription) pad(w *writer, n int) int {
 		const l = 255
 		p := packet{level: noLevel}
 		b := w.b.Space(maxHeader + l + tagSpace)
-		h, number := p.outgoing(b, sdp.RTX(sub.pt), sub.rtx, sub.rtxSeq, sub.lastTS)
+		h, number := p.outgoing(b, sdp.RTX(sub.pt), sub.rtx, sub.rtxSeq, sub.out.Last().Time)
 		b[0] |= 0x20
 		clear(b[h : h+l])
 		b[h+l-1] = l
@@ -274,7 +239,7 @@ func (sub *subscription) waits() int {
 	if !sub.track.Video || !sub.ready || !sub.flow || sub.want < 0 {
 		return -1
 	}
-	if sub.from != sub.src.Load() || sub.cur != sub.want || sub.broken {
+	if sub.from != sub.src.Load() || sub.cur != sub.want || sub.out.Broken() {
 		return sub.want
 	}
 	return -1

@@ -344,7 +344,7 @@ func (u *up) stream(sec *upSection, layer int, ssrc uint32, of *inStream) *inStr
 					delete(u.streams, id)
 				}
 			}
-			sec.src.layers[layer].begun = false
+			sec.src.layers[layer].gate.Restart()
 			sec.src.restarted(layer)
 		}
 		sec.ssrc[layer] = ssrc
@@ -358,7 +358,7 @@ func (src *source) restarted(layer int) {
 	for _, sub := range *src.subs.Load() {
 		sub.mu.Lock()
 		if sub.cur == layer {
-			sub.broken, sub.other = true, true
+			sub.out.Replace()
 		}
 		sub.mu.Unlock()
 	}
