@@ -1,5 +1,5 @@
 // Package choice decides what each participant of a call gets: which layer of which
-// picture (Layers), whom it hears (Ear), and who is shown as speaking (Speakers). All are
+// picture (Distribute), whom it hears (Ear), and who is shown as speaking (Speakers). All are
 // pure: the time and what was measured are parameters, and the same story gives the
 // same choices. None allocates once it has seen its tracks.
 //

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mustermesh/muster/api/wire"
 	"github.com/mustermesh/muster/media/bwe"
+	"github.com/mustermesh/muster/media/choice"
 )
 
 // allocation shares what a receiver can get among its tracks.
@@ -38,8 +39,6 @@ const (
 	probeLong     = 120 * time.Millisecond
 	padEvery      = 5 * time.Millisecond // while a probe goes on: bursts would fill a queue by themselves
 	share         = 0.92                 // of the estimate, for what is always sent
-	least         = 0.4                  // of what the lowest layer costs: less room pauses the picture
-	stepUp        = 1.1                  // what a step up has to leave free
 )
 
 func (a *allocation) sent(seq uint16, size int, now time.Duration) {
@@ -77,7 +76,7 @@ func (d *down) allocateLocked(now time.Duration) *wire.CallQuality {
 	slices.SortFunc(a.order, func(x, y *subscription) int {
 		return cmp.Or(cmp.Compare(y.height, x.height), cmp.Compare(x.track.ID, y.track.ID))
 	})
-	cs, subs := make([]*choice, 0, len(a.order)), make([]*subscription, 0, len(a.order))
+	cs, subs := make([]*choice.Picture, 0, len(a.order)), make([]*subscription, 0, len(a.order))
 	for _, sub := range a.order {
 		src := sub.src.Load()
 		sub.mu.Lock()
@@ -90,7 +89,7 @@ func (d *down) allocateLocked(now time.Duration) *wire.CallQuality {
 			sub.mu.Unlock()
 			continue
 		}
-		c := &choice{layers: max(src.track.Layers, 1), height: sub.height, cur: sub.cur}
+		c, height := &choice.Picture{Layers: max(src.track.Layers, 1), Now: sub.cur}, sub.height
 		if sub.ready && sub.flow && sub.height > 0 {
 			cs, subs = append(cs, c), append(subs, sub)
 		} else {
@@ -99,31 +98,31 @@ func (d *down) allocateLocked(now time.Duration) *wire.CallQuality {
 		}
 		sub.mu.Unlock()
 		some := false
-		for l := range c.layers {
+		for l := range c.Layers {
 			if src.flows(l, now) {
-				c.rates[l] = max(int(src.layers[l].meter.rate.Load()), 30_000)
+				c.Rates[l] = max(int(src.layers[l].meter.rate.Load()), 30_000)
 				some = true
 			}
 		}
 		if !some {
 			// Of another SFU nothing comes that was not asked for; of a client it may be about to.
-			c.rates[0] = 100_000
+			c.Rates[0] = 100_000
 		}
 		if src.wanted != nil {
-			for l := range c.layers {
-				c.rates[l] = max(c.rates[l], 120_000<<(2*l))
+			for l := range c.Layers {
+				c.Rates[l] = max(c.Rates[l], 120_000<<(2*l))
 			}
 		}
-		c.most = src.enough(c.height)
+		c.Most = src.enough(height)
 	}
-	lack := distribute(cs, budget, !limited)
+	lack := choice.Distribute(cs, budget, !limited)
 	a.lacks, a.target = lack > 0, 0
 	if lack > 0 {
 		a.target = int(float64(lack) / share)
 	}
 	for i, sub := range subs {
 		sub.mu.Lock()
-		sub.want = cs[i].got
+		sub.want = cs[i].Got
 		if sub.want < 0 {
 			sub.cur = -1
 		}
@@ -141,10 +140,10 @@ func (d *down) allocateLocked(now time.Duration) *wire.CallQuality {
 	}
 	for i, sub := range subs {
 		src := sub.src.Load()
-		s := &wire.CallShown{Track: sub.track.ID, Paused: cs[i].got < 0}
-		if cs[i].got >= 0 {
-			s.Height = src.height(cs[i].got)
-			if cs[i].got < cs[i].most {
+		s := &wire.CallShown{Track: sub.track.ID, Paused: cs[i].Got < 0}
+		if cs[i].Got >= 0 {
+			s.Height = src.height(cs[i].Got)
+			if cs[i].Got < cs[i].Most {
 				q.Quality = min(q.Quality, 2)
 			}
 		} else {
@@ -243,64 +242,4 @@ func (d *down) padLocked(w *writer, bytes int) {
 			return
 		}
 	}
-}
-
-// choice is what a subscription may get.
-type choice struct {
-	rates  [3]int // bit/s; 0: that layer does not come
-	layers int
-	most   int // the layer that shows it as big as it is shown
-	cur    int
-	height uint32
-	got    int // the result; -1: nothing
-}
-
-// distribute gives each its lowest layer first, the ones that are shown biggest before
-// others, then one step more to each in turn, as long as the budget lasts. A step above
-// what a track has now needs some room, so that it is not taken back at once. With
-// atLeast everybody gets the lowest layer, budget or not. It returns what it would take to
-// take the first step that there was no budget for; 0: none.
-func distribute(cs []*choice, budget int, atLeast bool) (lack int) {
-	for _, c := range cs {
-		c.got = -1
-	}
-	left := float64(budget)
-	for step := range 3 {
-		for _, c := range cs {
-			next := c.next()
-			if next < 0 || next > c.most || c.got >= 0 && step == 0 {
-				continue
-			}
-			cost := float64(c.rates[next])
-			if c.got >= 0 {
-				cost -= float64(c.rates[c.got])
-			}
-			room := cost
-			if next > c.cur && c.got >= 0 {
-				room = cost + (stepUp-1)*float64(c.rates[next])
-			}
-			if c.got < 0 {
-				room *= least
-			}
-			if room > left && !(atLeast && c.got < 0) {
-				if lack == 0 {
-					lack = budget + int(room-left)
-				}
-				continue
-			}
-			left -= cost
-			c.got = next
-		}
-	}
-	return lack
-}
-
-// next is the layer after the one that it got, of those that come; -1: there is none.
-func (c *choice) next() int {
-	for l := c.got + 1; l < c.layers; l++ {
-		if c.rates[l] > 0 {
-			return l
-		}
-	}
-	return -1
 }
