@@ -1,6 +1,8 @@
 // The connection of a call of two that goes without a server: perfect negotiation
 // (W3C WebRTC, 10.7), of which the lower of the two is the polite side. Each
 // connection has an id of its own, so that it shows when the other side began anew.
+// The first offer is the other side's: Chromium at times gathers no candidates for a
+// connection whose first offer was rolled back.
 
 import { Restarts } from "./restarts.js";
 import { setOpus } from "./sdp.js";
@@ -50,6 +52,7 @@ export class Direct {
   readonly #sending = new Map<CallSource, RTCRtpTransceiver>();
   #theirs: Readonly<Record<string, CallSource>> = {};
   #other: string | undefined; // the id of the connection at the other end
+  #begun: boolean; // there was an offer, or this side may make the first
   #making = false;
   #ignoring = false;
   #closed = false;
@@ -60,6 +63,7 @@ export class Direct {
     this.#host = host;
     this.#id = id;
     this.#polite = whoKey(self) < whoKey(peer);
+    this.#begun = !this.#polite;
     this.pc = host.platform.peer(config);
     this.#restarts = new Restarts(() => this.pc.restartIce(), () => host.lost());
     this.pc.onconnectionstatechange = () => {
@@ -67,8 +71,9 @@ export class Direct {
       host.changed();
     };
     this.pc.onicecandidate = ({ candidate }) => candidate && this.#say({ candidate: candidate.toJSON() });
-    this.pc.onnegotiationneeded = () => void this.#offer();
+    this.pc.onnegotiationneeded = () => this.#begun && void this.#offer(); // it comes again after the answer
     this.send("mic", undefined);
+    this.#greet();
   }
 
   /** What the other one sends, by what it is. */
@@ -108,6 +113,7 @@ export class Direct {
   /** Says again what the other one may not have heard. */
   again(): void {
     if (this.pc.signalingState === "have-local-offer") this.#describe();
+    this.#greet();
   }
 
   close(): void {
@@ -140,6 +146,7 @@ export class Direct {
     this.#ignoring = !this.#polite && collides;
     if (this.#ignoring) return;
     if (description.type === "answer" && this.pc.signalingState !== "have-local-offer") return; // heard before
+    this.#begun = true;
     this.#theirs = media ?? this.#theirs;
     // What this side sends is sent as the other one's description says.
     const ours = (mid: string) => {
@@ -153,6 +160,11 @@ export class Direct {
       this.#describe();
     }
     this.#host.changed();
+  }
+
+  /** Has the other side begin anew, if it knew of an earlier connection. */
+  #greet(): void {
+    if (!this.#begun) this.#say({});
   }
 
   #describe(): void {

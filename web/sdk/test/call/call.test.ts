@@ -287,6 +287,16 @@ group("elsewhere", () => {
 });
 
 group("two", () => {
+  test("the polite one says hello and leaves the first offer to the other", async () => {
+    const s = await begin(joined(7, [me(), participant("zoe")], { direct: true }));
+    const data = () => JSON.parse(s.last("signal").body.value.data) as { connection: string; description?: { type: string } };
+    const { connection, description } = data();
+    expect(description).toBeUndefined();
+    const hear = (data: unknown) => s.tell(event(7, 0, { case: "signal", value: create(wire.CallSignalSchema, { user: "zoe", device: "d", data: JSON.stringify(data) }) }));
+    await hear({ connection: "x", to: connection, description: { type: "offer", sdp: sdp([{ mid: "5", id: "-" }]) }, media: { 5: "mic" } });
+    expect(data()).toMatchObject({ connection, to: "x", description: { type: "answer" } });
+  });
+
   test("alone without connections, two directly, a third by the server without a pause", async () => {
     const s = await begin(joined(7, [me()]));
     expect(s.platform.peers).toHaveLength(0);
