@@ -218,7 +218,7 @@ func keyH264(b []byte) bool {
 	case 28: // FU-A
 		return b[1]&0x80 != 0 && b[1]&31 == 5
 	default:
-		return t == 7
+		return t == 7 || t == 5
 	}
 }
 
