@@ -100,7 +100,14 @@ func (m *Machine) Suspend(id regions.SessionID) {
 // Fenced: the device has a newer session. If that does not come to the call it is over
 // for the device.
 func (m *Machine) Fenced(now time.Time, id regions.SessionID, winning regions.Epoch) {
-	if l := m.of(id); l != nil && winning > l.who.Epoch && l.fenced.IsZero() {
+	if l := m.of(id); l != nil && winning > l.who.Epoch {
+		l.fence(now)
+	}
+}
+
+// fence has a participant wait for its device's newer session.
+func (l *local) fence(now time.Time) {
+	if l.fenced.IsZero() {
 		l.fenced = now
 	}
 }
@@ -144,9 +151,7 @@ func (m *Machine) Leave(now time.Time, id regions.SessionID, reason string) {
 	}
 	switch reason {
 	case "moved":
-		if l.fenced.IsZero() {
-			l.fenced = now
-		}
+		l.fence(now)
 	case "removed":
 		m.over(now, keyOf(id), reason) // it did not say so itself
 	default:

@@ -342,10 +342,7 @@ func (m *Machine) dropMoved(now time.Time) {
 				there = true
 				complete = x.connected && hasAll(x.sent, l.sent) || complete
 			case epoch > l.who.Epoch && p.region == m.cfg.Region && p.place < m.cfg.Place:
-				// The SFU before has heard first that the device has a newer session, which comes.
-				if l.fenced.IsZero() {
-					l.fenced = now
-				}
+				l.fence(now) // the SFU before has heard of it first
 			case epoch > l.who.Epoch:
 				above = true
 			}
