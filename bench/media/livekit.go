@@ -68,18 +68,17 @@ func (r *liveKitRoom) Join(ctx context.Context, name string, on Events) (Connect
 		return nil, fmt.Errorf("LiveKit: %w", err)
 	}
 	ws.SetReadLimit(1 << 20)
-	c := &liveKitClient{ws: ws, on: on, joined: make(chan struct{}), answered: make(chan struct{}, 1), published: make(chan string, 8), over: make(chan struct{})}
+	c := &liveKitClient{ws: ws, on: on, joined: make(chan struct{}), answered: make(chan struct{}, 1), published: make(chan string, 8)}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	for _, p := range []*liveKitPeer{&c.up, &c.down} {
 		if p.PeerConnection, err = (sfutest.Options{}).Connection(); err != nil {
-			close(c.over)
 			c.Close()
 			return nil, err
 		}
 	}
 	c.down.OnTrack(on.Track)
-	go c.read()
-	go c.ping()
+	c.work.Go(c.read)
+	c.work.Go(c.ping)
 	if err := c.wait(ctx, c.joined); err != nil {
 		c.Close()
 		return nil, err
@@ -96,7 +95,7 @@ type liveKitClient struct {
 	joined    chan struct{}
 	answered  chan struct{}
 	published chan string
-	over      chan struct{} // nothing is read any more
+	work      sync.WaitGroup
 }
 
 // liveKitPeer is a connection, with the candidates that came before a description.
@@ -172,7 +171,6 @@ func (c *liveKitClient) ping() {
 }
 
 func (c *liveKitClient) read() {
-	defer close(c.over)
 	defer c.cancel()
 	for {
 		_, b, err := c.ws.Read(c.ctx)
@@ -288,7 +286,7 @@ func (c *liveKitClient) Close() {
 	_ = c.write(lkLeave())
 	c.cancel()
 	_ = c.ws.CloseNow()
-	<-c.over
+	c.work.Wait()
 	for _, p := range []*liveKitPeer{&c.up, &c.down} {
 		if p.PeerConnection != nil {
 			_ = p.PeerConnection.Close()

@@ -56,7 +56,11 @@ func Serve(ctx context.Context, out io.Writer) error {
 		return fmt.Errorf("listen for signalling: %w", err)
 	}
 	r := &room{sfu: s, changed: make(chan struct{}, 1), members: map[string]*member{}}
-	go func() { // one alone: what is true later comes later
+	ctx, end := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer end()
+	work.Go(func() { // one alone: what is true later comes later
 		for {
 			select {
 			case <-r.changed:
@@ -65,7 +69,7 @@ func Serve(ctx context.Context, out io.Writer) error {
 				return
 			}
 		}
-	}()
+	})
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /join", r.join)
 	mux.HandleFunc("POST /describe", r.describe)
