@@ -11,10 +11,8 @@ import (
 	"github.com/mustermesh/muster/bench/media"
 	"github.com/mustermesh/muster/bench/report"
 	"github.com/mustermesh/muster/client"
+	"github.com/mustermesh/muster/media/sfu"
 )
-
-// sfuPublish is what a node takes from a participant: media/sfu's default.
-const sfuPublish = 12_000_000
 
 // ServeTarget starts a fleet of one node with the role media. Its calls are of a group:
 // sessions, tokens, memberships, events, metrics and SQL are all there, and in its CPU
@@ -34,7 +32,7 @@ func ServeTarget(ctx context.Context, f *fleet.Fleet, progress func(string, ...a
 	if err := crowd.signUp(ctx, f.API(), pool); err != nil {
 		return t, err
 	}
-	return SFUTarget{Name: report.SFUServe, Most: sfuPublish, Open: func(ctx context.Context, participants int) (media.Call, error) {
+	return SFUTarget{Name: report.SFUServe, Most: sfu.DefaultBitrate, Open: func(ctx context.Context, participants int) (media.Call, error) {
 		return crowd.call(ctx, f, participants)
 	}}, nil
 }

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// DefaultBitrate is Options.Bitrate where it is not set.
+const DefaultBitrate = 12_000_000
+
 // Options say where an SFU listens and how clients find it. The zero value listens on
 // any free port of all addresses.
 type Options struct {
@@ -27,7 +30,8 @@ type Options struct {
 	// Silence is how long a connection may send nothing before it counts as disconnected
 	// (RFC 7675 has clients check every 5 s or so). 0: 6 s.
 	Silence time.Duration
-	// Bitrate is what a client may send at most, in bit/s, for all its tracks. 0: 12 Mb/s.
+	// Bitrate is what a client may send at most, in bit/s, for all its tracks. 0:
+	// DefaultBitrate.
 	Bitrate int
 	Log     *slog.Logger // nil: the default one
 }
@@ -49,7 +53,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Silence = 6 * time.Second
 	}
 	if o.Bitrate == 0 {
-		o.Bitrate = 12_000_000
+		o.Bitrate = DefaultBitrate
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
